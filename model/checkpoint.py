@@ -1,0 +1,223 @@
+"""Checkpoints: a directory that proves what it holds. Never pickle.
+
+    config.json          EncoderConfig
+    model.safetensors    the weights
+    tokenizer.json       for token models
+    manifest.json        format version; size and sha256 of every other file
+
+Writing is atomic: a directory appears whole under its name, or not at all. Loading is strict.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor
+
+from osa.model.config import EncoderConfig
+from osa.model.errors import CheckpointError, ConfigError, InputError
+from osa.model.tokenization import TextTokenizer
+
+FORMAT = "osa-encoder"
+FORMAT_VERSION = 1
+CONFIG, WEIGHTS, TOKENIZER, MANIFEST = (
+    "config.json",
+    "model.safetensors",
+    "tokenizer.json",
+    "manifest.json",
+)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a checkpoint directory holds.
+
+    Attributes:
+        config: Shape and rules of the encoder.
+        weights: Tensors by parameter name.
+        tokenizer: The tokenizer of a token model, or None.
+        sha256: Digest of the manifest: the identity of the model.
+    """
+
+    config: EncoderConfig
+    weights: dict[str, Tensor]
+    tokenizer: TextTokenizer | None
+    sha256: str = ""
+
+
+@contextlib.contextmanager
+def atomic_directory(path: Path) -> Iterator[Path]:
+    """A directory to fill, that replaces ``path`` when the block ends without an error."""
+    path = path.absolute()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    staging.chmod(0o755)
+    try:
+        yield staging
+        for file in staging.rglob("*"):
+            if file.is_file():
+                with file.open("rb") as handle:
+                    os.fsync(handle.fileno())
+        if path.exists():
+            retired = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))
+            os.replace(path, retired / "old")
+            os.replace(staging, path)
+            shutil.rmtree(retired)
+        else:
+            os.replace(staging, path)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def write_manifest(directory: Path) -> None:
+    """Record size and sha256 of every file of ``directory`` in its manifest."""
+    files = {
+        file.name: {
+            "size": file.stat().st_size,
+            "sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
+        }
+        for file in sorted(directory.iterdir())
+        if file.name != MANIFEST
+    }
+    manifest = {"format": FORMAT, "format_version": FORMAT_VERSION, "files": files}
+    (directory / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+
+
+def save_checkpoint(
+    directory: Path,
+    checkpoint: Checkpoint,
+    dtype: torch.dtype | None = None,
+    extra: Mapping[str, bytes] | None = None,
+) -> None:
+    """Write a checkpoint atomically, replacing what was there.
+
+    Args:
+        directory: Where.
+        checkpoint: What.
+        dtype: Storage type of floating-point weights; None keeps their own.
+        extra: Further files, by name; covered by the manifest too.
+    """
+    weights = {
+        name: tensor.detach().cpu().to(dtype if tensor.is_floating_point() else None).contiguous()
+        for name, tensor in checkpoint.weights.items()
+    }
+    with atomic_directory(directory) as staging:
+        (staging / CONFIG).write_text(checkpoint.config.to_json(), encoding="utf-8")
+        (staging / WEIGHTS).write_bytes(save_tensors(weights))
+        if checkpoint.tokenizer is not None:
+            (staging / TOKENIZER).write_text(checkpoint.tokenizer.to_json(), encoding="utf-8")
+        for name, content in (extra or {}).items():
+            (staging / name).write_bytes(content)
+        write_manifest(staging)
+
+
+def read_verified(directory: Path) -> tuple[dict[str, bytes], str]:
+    """Return every file that the manifest lists, and the manifest's sha256.
+
+    Raises:
+        CheckpointError: Naming the file that is missing, truncated or changed.
+    """
+    if not directory.is_dir():
+        raise CheckpointError(f"{directory} is not a directory")
+    raw = _read(directory / MANIFEST)
+    try:
+        manifest = json.loads(raw)
+        version = (manifest["format"], manifest["format_version"])
+        listed = {
+            str(name): (int(entry["size"]), str(entry["sha256"]))
+            for name, entry in manifest["files"].items()
+        }
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{directory / MANIFEST} is not a manifest: {error!r}") from error
+    if version != (FORMAT, FORMAT_VERSION):
+        raise CheckpointError(
+            f"{directory / MANIFEST} is of format {version[0]} {version[1]}, "
+            f"this version reads {FORMAT} {FORMAT_VERSION}"
+        )
+    contents = {}
+    for name, (size, digest) in listed.items():
+        if Path(name).name != name:
+            raise CheckpointError(f"{directory / MANIFEST} lists {name!r}, which is no file name")
+        content = _read(directory / name)
+        if len(content) != size:
+            raise CheckpointError(
+                f"{directory / name} has {len(content)} bytes, the manifest says {size}"
+            )
+        if hashlib.sha256(content).hexdigest() != digest:
+            raise CheckpointError(f"{directory / name} does not match its sha256 in the manifest")
+        contents[name] = content
+    return contents, hashlib.sha256(raw).hexdigest()
+
+
+def load_checkpoint(directory: Path) -> Checkpoint:
+    """Read and verify a checkpoint.
+
+    Raises:
+        CheckpointError: Naming the file, field or tensor at fault.
+    """
+    contents, digest = read_verified(directory)
+    for name in (CONFIG, WEIGHTS):
+        if name not in contents:
+            raise CheckpointError(f"{directory / MANIFEST} does not list {name}")
+    try:
+        config = EncoderConfig.from_json(contents[CONFIG].decode("utf-8"))
+    except (ConfigError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"{directory / CONFIG}: {error}") from error
+    try:
+        weights = load_tensors(contents[WEIGHTS])
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise CheckpointError(f"{directory / WEIGHTS} is not safetensors: {error}") from error
+    tokenizer = None
+    if TOKENIZER in contents:
+        try:
+            tokenizer = TextTokenizer.from_file(directory / TOKENIZER)
+        except InputError as error:
+            raise CheckpointError(str(error)) from error
+        if config.vocab_size is not None and tokenizer.vocab_size > config.vocab_size:
+            raise CheckpointError(
+                f"{directory / TOKENIZER} has {tokenizer.vocab_size} ids, "
+                f"the model embeds {config.vocab_size}"
+            )
+    elif config.vocab_size is not None:
+        raise CheckpointError(f"{directory / MANIFEST} does not list {TOKENIZER}")
+    return Checkpoint(config, weights, tokenizer, digest)
+
+
+def load_weights(module: torch.nn.Module, weights: Mapping[str, Tensor], source: Path) -> None:
+    """Copy ``weights`` into ``module``; every name and shape must fit, every value be finite.
+
+    Raises:
+        CheckpointError: Naming the tensor at fault.
+    """
+    wanted = module.state_dict()
+    for name in sorted(set(wanted) ^ set(weights)):
+        state = "misses tensor" if name in wanted else "holds the unknown tensor"
+        raise CheckpointError(f"{source / WEIGHTS} {state} {name}")
+    for name, tensor in weights.items():
+        if tensor.shape != wanted[name].shape:
+            raise CheckpointError(
+                f"{source / WEIGHTS}: {name} has shape {tuple(tensor.shape)}, "
+                f"the configuration asks for {tuple(wanted[name].shape)}"
+            )
+        if not bool(torch.isfinite(tensor).all()):
+            raise CheckpointError(f"{source / WEIGHTS}: {name} holds a value that is not finite")
+    module.load_state_dict(dict(weights), strict=True)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"cannot read {path}: {error.strerror}") from error

@@ -1,0 +1,165 @@
+"""``EmbeddingModel``: encoder, pooling, projection and normalisation in one graph, plus text.
+
+Shapes: B batch, N tokens, S sequences, E embedding width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from osa.model.checkpoint import Checkpoint, load_checkpoint, load_weights, save_checkpoint
+from osa.model.config import EncoderConfig
+from osa.model.encoder import Encoder
+from osa.model.errors import InputError
+from osa.model.initialization import orthonormal
+from osa.model.pooling import EmbeddingOutput, normalize, pool
+from osa.model.tokenization import TextTokenizer
+from osa.model.varlen import cu_seqlens_of
+
+PRETRAINED = Path(__file__).parent / "pretrained" / "default"
+
+
+class EmbeddingModel(nn.Module):
+    """Texts, ids or features to unit vectors."""
+
+    def __init__(
+        self,
+        config: EncoderConfig,
+        tokenizer: TextTokenizer | None = None,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        """Create an untrained model; see ``from_pretrained`` for a trained one.
+
+        Raises:
+            ConfigError: The configuration cannot be built.
+        """
+        super().__init__()
+        self.config = config
+        self.tokenizer = tokenizer
+        self.checkpoint_sha256 = ""
+        self.encoder = Encoder(config, generator)
+        self.projection: nn.Linear | None = None
+        if config.output_size != config.hidden_size:
+            self.projection = nn.Linear(config.hidden_size, config.output_size, bias=False)
+            weight = orthonormal(config.output_size, config.hidden_size, generator)
+            self.projection.weight.data.copy_(weight)
+
+    def forward(
+        self,
+        inputs: Int[Tensor, "B N"] | Float[Tensor, "B N F"],
+        mask: Bool[Tensor, "B N"] | None = None,
+        cu_seqlens: Int[Tensor, "S1"] | None = None,
+    ) -> EmbeddingOutput:
+        """Return one unit vector a sequence, and the length it had.
+
+        Args:
+            inputs: Token ids or features; [1, T] with all sequences end to end when packed.
+            mask: True at real tokens of a padded batch.
+            cu_seqlens: Offsets of a packed batch.
+        """
+        pooled = pool(self.encoder(inputs, mask, cu_seqlens), self.config.pooling, mask, cu_seqlens)
+        if self.projection is not None:
+            pooled = self.projection(pooled)
+        return normalize(pooled)
+
+    def embed_ids(self, sequences: Sequence[Sequence[int]]) -> EmbeddingOutput:
+        """Embed id sequences as one packed batch, on the model's device.
+
+        Raises:
+            InputError: An empty batch or sequence, one that is too long, or an id out of range.
+        """
+        if not sequences:
+            raise InputError("at least one sequence is needed, got none")
+        for row, ids in enumerate(sequences):
+            self._check_ids(row, ids)
+        device = next(self.parameters()).device
+        packed = torch.tensor([token for ids in sequences for token in ids], device=device)
+        offsets = cu_seqlens_of([len(ids) for ids in sequences], device)
+        output: EmbeddingOutput = self(packed[None], cu_seqlens=offsets)
+        return output
+
+    def _check_ids(self, row: int, ids: Sequence[int]) -> None:
+        vocab_size = self.config.vocab_size
+        if vocab_size is None:
+            raise InputError("this model takes feature vectors, not token ids")
+        if not 1 <= len(ids) <= self.config.max_seq_len:
+            raise InputError(
+                f"sequence {row} has {len(ids)} tokens, allowed are 1 to {self.config.max_seq_len}"
+            )
+        low, high = min(ids), max(ids)
+        if low < 0 or high >= vocab_size:
+            raise InputError(
+                f"sequence {row} holds id {low if low < 0 else high}, allowed are 0 to "
+                f"{vocab_size - 1}"
+            )
+
+    @torch.inference_mode()
+    def encode(
+        self, texts: Sequence[str], *, batch_tokens: int = 8192, normalize: bool = True
+    ) -> Float[Tensor, "S E"]:
+        """Embed texts; longer ones than the model takes are truncated on the right.
+
+        Args:
+            texts: What to embed.
+            batch_tokens: Tokens run through the network at once.
+            normalize: Unit vectors; otherwise the pooled vectors as they are.
+
+        Raises:
+            InputError: No tokenizer, or a text that is no valid Unicode.
+        """
+        if isinstance(texts, str):
+            raise InputError("texts must be a sequence of strings, got one string")
+        if self.tokenizer is None:
+            raise InputError("this model has no tokenizer: call it on ids or features")
+        tokenized = self.tokenizer.encode(texts, self.config.max_seq_len)
+        vectors = torch.empty(len(texts), self.config.output_size)
+        order = sorted(range(len(texts)), key=lambda row: len(tokenized[row].ids))
+        for rows in _batches(order, [len(text.ids) for text in tokenized], batch_tokens):
+            output = self.embed_ids([tokenized[row].ids for row in rows])
+            scale = 1.0 if normalize else output.norms[:, None]
+            vectors[rows] = (output.embeddings * scale).float().cpu()
+        return vectors
+
+    def save_pretrained(
+        self,
+        directory: str | Path,
+        dtype: torch.dtype | None = None,
+        extra: dict[str, bytes] | None = None,
+    ) -> None:
+        """Write a checkpoint directory atomically; see ``osa.model.checkpoint``."""
+        state = Checkpoint(self.config, self.state_dict(), self.tokenizer)
+        save_checkpoint(Path(directory), state, dtype, extra)
+
+    @classmethod
+    def from_pretrained(cls, directory: str | Path | None = None) -> EmbeddingModel:
+        """Load a checkpoint in float32, ready for inference; default is the packaged model.
+
+        Raises:
+            CheckpointError: Naming the file, field or tensor at fault.
+        """
+        source = PRETRAINED if directory is None else Path(directory)
+        checkpoint = load_checkpoint(source)
+        with torch.device("meta"):
+            model = cls(checkpoint.config, checkpoint.tokenizer)
+        model = model.to_empty(device="cpu")
+        load_weights(model, checkpoint.weights, source)
+        model.checkpoint_sha256 = checkpoint.sha256
+        return model.eval()
+
+
+def _batches(order: list[int], lengths: list[int], budget: int) -> Iterator[list[int]]:
+    batch: list[int] = []
+    tokens = 0
+    for row in order:
+        if batch and tokens + lengths[row] > budget:
+            yield batch
+            batch, tokens = [], 0
+        batch.append(row)
+        tokens += lengths[row]
+    if batch:
+        yield batch

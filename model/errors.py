@@ -1,0 +1,38 @@
+"""The exception tree of the project.
+
+    OsaError                  every error that the project raises on purpose
+    ├── ConfigError           a setting or combination of settings that cannot work
+    ├── CheckpointError       a checkpoint that is missing, damaged or of another shape
+    └── InputError            tensors, ids or texts that do not fit the model
+
+``osa.export`` and ``osa.service`` add their own branches. ``code`` is a stable, machine-readable
+name; the message says what came and what is allowed.
+"""
+
+
+class OsaError(Exception):
+    """Base of every deliberate error.
+
+    Attributes:
+        code: Stable name of the kind of error, for logs and metrics.
+    """
+
+    code: str = "osa"
+
+
+class ConfigError(OsaError, ValueError):
+    """A setting, or a combination of settings, that cannot work."""
+
+    code = "config"
+
+
+class CheckpointError(OsaError):
+    """A checkpoint directory that is missing, damaged, or does not fit its configuration."""
+
+    code = "checkpoint"
+
+
+class InputError(OsaError, ValueError):
+    """Tensors, token ids or texts that do not fit the model."""
+
+    code = "input"

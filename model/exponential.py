@@ -1,0 +1,211 @@
+r"""phi_1 of small matrices, applied to a block of vectors.
+
+    phi_1(z) = (e^z - 1) / z = sum_k z^k / (k + 1)!        Z = phi_1(X) T
+
+Horner on the action, never forming phi_1, with scaling and squaring where the angle is large
+(N. J. Higham, *Functions of Matrices*, SIAM 2008, ch. 10). With E = e^X - 1:
+
+    phi_1(2X) T = (I + E/2) phi_1(X) T,    e^{2X} - 1 = 2E + E^2
+
+Degree and squarings are chosen **per matrix** from its own angle bound: a matrix that shares a
+batch with a larger one gets zero coefficients beyond its own degree and skips the squarings it
+does not need, so its result does not depend on its batch mates.
+
+Shapes: ``*`` batch, ``n`` matrix size, ``m`` number of vectors.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+ANGLE_LIMIT = 2.0
+"""Largest angle [rad] taken by Horner alone: above it e^angle amplifies rounding errors."""
+MAX_DEGREE = 24
+
+
+@functools.cache
+def degree_angles(dtype: torch.dtype) -> tuple[float, ...]:
+    """Largest angle [rad] for which degree k = 0, 1, ... leaves a remainder below half an ulp.
+
+    The remainder of phi_1 after degree k is at most theta^(k+1) / (k+2)! * e^theta.
+    """
+    tolerance = torch.finfo(dtype).eps / 2
+    angles = []
+    for degree in range(MAX_DEGREE + 1):
+        low, high = 0.0, 8.0
+        for _ in range(60):
+            middle = (low + high) / 2
+            remainder = middle ** (degree + 1) / math.factorial(degree + 2) * math.exp(middle)
+            low, high = (middle, high) if remainder <= tolerance else (low, middle)
+        angles.append(low)
+    return tuple(angles)
+
+
+def degree_for(angle: float, dtype: torch.dtype) -> int:
+    """Smallest Taylor degree that serves ``angle`` [rad] in ``dtype``."""
+    return next(k for k, limit in enumerate(degree_angles(dtype)) if angle <= limit)
+
+
+@dataclass(frozen=True)
+class TaylorPlan:
+    """How many terms and squarings a batch of matrices is given.
+
+    Attributes:
+        degree: Taylor degree after scaling.
+        squarings: Doublings of the argument.
+    """
+
+    degree: int
+    squarings: int
+
+    @classmethod
+    def fixed(cls, max_angle: float, dtype: torch.dtype) -> TaylorPlan:
+        """The plan that serves every angle up to ``max_angle`` [rad], known before the data."""
+        squarings = max(0, math.ceil(math.log2(max(max_angle, ANGLE_LIMIT) / ANGLE_LIMIT)))
+        return cls(degree_for(min(max_angle, ANGLE_LIMIT), dtype), squarings)
+
+    @classmethod
+    def measured(cls, bound: Float[Tensor, "*batch"], dtype: torch.dtype) -> TaylorPlan:
+        """The plan for the largest finite bound of a batch; reads one number from the device."""
+        finite = bound.nan_to_num(0.0, posinf=0.0)
+        return cls.fixed(float(finite.max()) if finite.numel() else 0.0, dtype)
+
+    def max_angle(self, dtype: torch.dtype) -> float:
+        """Largest angle [rad] that this plan serves; rows beyond it become NaN."""
+        return min(degree_angles(dtype)[self.degree], ANGLE_LIMIT) * 2.0**self.squarings
+
+
+GPU_PLAN_ANGLE = 128.0
+"""Where reading the bound would stall the device, plan for angles up to this [rad]."""
+
+
+def choose_plan(bound: Float[Tensor, "*batch"], dtype: torch.dtype) -> TaylorPlan:
+    """Measure the bound where that is free (CPU), else plan for ``GPU_PLAN_ANGLE``."""
+    if bound.device.type == "cpu":
+        return TaylorPlan.measured(bound, dtype)
+    return TaylorPlan.fixed(GPU_PLAN_ANGLE, dtype)
+
+
+def operator_norm_bound(matrix: Float[Tensor, "*batch n n"]) -> Float[Tensor, "*batch"]:
+    """An upper bound of ||X||_2: the least of Frobenius and sqrt(one-norm * infinity-norm)."""
+    magnitude = matrix.abs()
+    rows, columns = magnitude.sum(-1).amax(-1), magnitude.sum(-2).amax(-1)
+    return torch.minimum((rows * columns).sqrt(), torch.linalg.matrix_norm(matrix))
+
+
+@dataclass(frozen=True)
+class _Schedule:
+    """Per-matrix scaling: ``scale`` 2^-s, ``coefficients`` a_k (0 beyond the own degree)."""
+
+    scale: Float[Tensor, "*batch 1 1"]
+    coefficients: list[Float[Tensor, "*batch 1 1"]]
+    active: list[Tensor]
+
+
+def _schedule(bound: Tensor, plan: TaylorPlan, dtype: torch.dtype) -> _Schedule:
+    ratio = (bound / ANGLE_LIMIT).clamp(min=1.0)
+    squarings = torch.log2(ratio).ceil().nan_to_num(0.0, posinf=0.0).clamp(max=plan.squarings)
+    scale = torch.exp2(-squarings)
+    limits = torch.tensor(degree_angles(dtype), dtype=bound.dtype, device=bound.device)
+    degree = torch.bucketize((bound * scale).clamp(max=ANGLE_LIMIT), limits)
+    beyond = bound > plan.max_angle(dtype) * (1 + 1e-6)
+    first = torch.where(beyond, torch.nan, 1.0).to(dtype)
+    coefficients = [
+        (degree >= k).to(dtype) * (1.0 / math.factorial(k + 1)) * (first if k == 0 else 1.0)
+        for k in range(plan.degree + 1)
+    ]
+    return _Schedule(
+        scale.to(dtype)[..., None, None],
+        [coefficient[..., None, None] for coefficient in coefficients],
+        [(squarings > i)[..., None, None] for i in range(plan.squarings)],
+    )
+
+
+def _horner(matrix: Tensor, block: Tensor, coefficients: list[Tensor]) -> list[Tensor]:
+    """Iterates Z_k = X Z_{k+1} + a_k T, last to first: entry k is Z_k."""
+    iterates = [coefficients[-1] * block]
+    for coefficient in reversed(coefficients[:-1]):
+        iterates.append(matrix @ iterates[-1] + coefficient * block)
+    return iterates[::-1]
+
+
+def phi1_action(
+    matrix: Float[Tensor, "*batch n n"],
+    block: Float[Tensor, "*batch n m"],
+    bound: Float[Tensor, "*batch"],
+    plan: TaylorPlan,
+) -> Float[Tensor, "*batch n m"]:
+    """Return phi_1(X) T.
+
+    Args:
+        matrix: X.
+        block: T.
+        bound: An upper bound of the angle of each matrix [rad]; not differentiated.
+        plan: At least the degree and squarings that the largest bound needs. Matrices whose
+            bound is beyond ``plan.max_angle`` come out as NaN, never silently wrong.
+    """
+    return _forward(matrix, block, bound, plan)[0]
+
+
+def _forward(
+    matrix: Tensor, block: Tensor, bound: Tensor, plan: TaylorPlan
+) -> tuple[Tensor, _Schedule, list[Tensor], list[tuple[Tensor, Tensor]]]:
+    schedule = _schedule(bound.detach(), plan, matrix.dtype)
+    if not plan.squarings:
+        iterates = _horner(matrix, block, schedule.coefficients)
+        return iterates[0], schedule, iterates, []
+    scaled = matrix * schedule.scale
+    iterates = _horner(scaled, torch.cat([block, scaled], dim=-1), schedule.coefficients)
+    action, expm1 = iterates[0].split([block.shape[-1], matrix.shape[-1]], dim=-1)
+    doublings = []
+    for active in schedule.active:
+        doublings.append((action, expm1))
+        action = torch.where(active, action + 0.5 * (expm1 @ action), action)
+        expm1 = torch.where(active, 2 * expm1 + expm1 @ expm1, expm1)
+    return action, schedule, iterates, doublings
+
+
+def phi1_action_vjp(
+    matrix: Float[Tensor, "*batch n n"],
+    block: Float[Tensor, "*batch n m"],
+    bound: Float[Tensor, "*batch"],
+    plan: TaylorPlan,
+    grad: Float[Tensor, "*batch n m"],
+) -> tuple[Float[Tensor, "*batch n n"], Float[Tensor, "*batch n m"]]:
+    """Gradients of <grad, phi_1(X) T> with respect to X and T, the forward pass recomputed."""
+    _, schedule, iterates, doublings = _forward(matrix, block, bound, plan)
+    if not plan.squarings:
+        return _horner_vjp(matrix, iterates, schedule.coefficients, grad)
+    grad_expm1 = torch.zeros_like(matrix)
+    for active, (action, expm1) in zip(reversed(schedule.active), reversed(doublings), strict=True):
+        transposed = expm1.mT
+        through = 0.5 * (grad @ action.mT) + grad_expm1 @ transposed + transposed @ grad_expm1
+        grad_expm1 = torch.where(active, 2 * grad_expm1 + through, grad_expm1)
+        grad = torch.where(active, grad + 0.5 * (transposed @ grad), grad)
+    scaled = matrix * schedule.scale
+    joint = torch.cat([grad, grad_expm1], dim=-1)
+    grad_scaled, grad_joint = _horner_vjp(scaled, iterates, schedule.coefficients, joint)
+    grad_block, grad_rhs = grad_joint.split([block.shape[-1], matrix.shape[-1]], dim=-1)
+    return (grad_scaled + grad_rhs) * schedule.scale, grad_block
+
+
+def _horner_vjp(
+    matrix: Tensor, iterates: list[Tensor], coefficients: list[Tensor], grad: Tensor
+) -> tuple[Tensor, Tensor]:
+    grads = [grad]
+    for _ in coefficients[1:]:
+        grads.append(matrix.mT @ grads[-1])
+    grad_block = sum(
+        (coefficient * part for coefficient, part in zip(coefficients, grads, strict=True)),
+        torch.zeros_like(grad),
+    )
+    if len(grads) == 1:
+        return torch.zeros_like(matrix), grad_block
+    left, right = torch.cat(grads[:-1], dim=-1), torch.cat(iterates[1:], dim=-1)
+    return left @ right.mT, grad_block

@@ -1,0 +1,90 @@
+"""Feed-forward, residual and norm rules, positions: what surrounds a token mixer.
+
+Shapes: B batch, N tokens, D hidden, F inner width of the feed-forward layer.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from osa.model.config import EncoderConfig
+from osa.model.mixers import TokenContext, make_mixer
+
+NORM_EPS = 1e-6
+TOKEN_TILE = 1024
+"""Tokens that the feed-forward layer takes at once in inference, so that its inner activations
+stay in cache and in reused memory however long the sequence is."""
+
+ACTIVATIONS = {"gelu": F.gelu, "relu": F.relu, "silu": F.silu}
+
+
+class FeedForward(nn.Module):
+    """f(X W_1) W_2, without biases."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        """Create both projections."""
+        super().__init__()
+        self.up = nn.Linear(config.hidden_size, config.ffn_size, bias=False)
+        self.down = nn.Linear(config.ffn_size, config.hidden_size, bias=False)
+        self.activation = ACTIVATIONS[config.activation]
+
+    def forward(self, hidden: Float[Tensor, "*batch D"]) -> Float[Tensor, "*batch D"]:
+        """Apply the layer to every token by itself."""
+        projected: Tensor = self.down(self.activation(self.up(hidden)))
+        return projected
+
+
+class Block(nn.Module):
+    """One token mixer and one feed-forward layer, each with the configured norm and skip."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        """Create both sub-layers."""
+        super().__init__()
+        self.residual = config.residual
+        self.mixer = make_mixer(config)
+        self.feed_forward = FeedForward(config)
+        self.mixer_norm = make_norm(config)
+        self.feed_forward_norm = make_norm(config)
+
+    def forward(self, hidden: Float[Tensor, "B N D"], context: TokenContext) -> Tensor:
+        """Return the next hidden states [B, N, D]."""
+        mixed = self.mixer(self.mixer_norm(hidden), context)
+        hidden = hidden + mixed if self.residual else mixed
+        length = hidden.shape[1]
+        if torch.is_grad_enabled() or torch.compiler.is_compiling() or length <= TOKEN_TILE:
+            return self._transform(hidden)
+        return torch.cat([self._transform(tile) for tile in hidden.split(TOKEN_TILE, 1)], dim=1)
+
+    def _transform(self, hidden: Tensor) -> Tensor:
+        transformed: Tensor = self.feed_forward(self.feed_forward_norm(hidden))
+        return hidden + transformed if self.residual else transformed
+
+
+def make_norm(config: EncoderConfig) -> nn.Module:
+    """RMS norm over D, or nothing where the configuration goes without."""
+    return nn.RMSNorm(config.hidden_size, eps=NORM_EPS) if config.norm else nn.Identity()
+
+
+def token_positions(
+    length: int, mask: Tensor | None, cu_seqlens: Tensor | None, device: torch.device
+) -> Int[Tensor, "B N"]:
+    """Place of each token in its own sequence, counted from 0 [tokens]."""
+    if mask is not None:
+        return (mask.to(torch.int64).cumsum(-1) - 1).clamp(min=0)
+    places = torch.arange(length, device=device)
+    if cu_seqlens is not None:
+        starts = cu_seqlens[:-1].to(torch.int64)
+        places = places - starts.repeat_interleave(cu_seqlens.diff(), output_size=length)
+    return places[None]
+
+
+def rotary_table(
+    positions: Int[Tensor, "B N"], head_dim: int, theta: float
+) -> tuple[Float[Tensor, "B N half"], Float[Tensor, "B N half"]]:
+    """Cosines and sines of position / theta^(2i/d), computed in float32."""
+    exponents = torch.arange(0, head_dim, 2, device=positions.device, dtype=torch.float32)
+    angles = positions[..., None].to(torch.float32) * theta ** (-exponents / head_dim)
+    return angles.cos(), angles.sin()

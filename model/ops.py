@@ -1,0 +1,197 @@
+"""The torch operator ``osa::attention``: schema, checks, fake and gradient, choice of kernel.
+
+    torch.ops.osa.attention(query, key, value, alpha, mask=None, cu_seqlens=None,
+                            scale="paper", center=False) -> Tensor
+
+``query, key, value`` are [B, H, N, d]; ``alpha`` is [H]. Either ``mask`` [B, N] (True at real
+tokens) or ``cu_seqlens`` [S + 1] (then B = 1 and N is the packed token count) may be given.
+Half-precision operands are computed in float32 and rounded once at the end. The gradient is the
+closed form of ``osa.model.functional.gram_gradient``; stage two is recomputed, nothing of it is
+stored. Source: arXiv:2602.05996.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from osa.model.errors import InputError
+from osa.model.functional import (
+    SCALES,
+    angle_factor,
+    gram_gradient,
+    mask_and_center,
+    osa_gram,
+)
+from osa.model.varlen import Bucket, check_cu_seqlens, map_buckets
+
+
+def check_operands(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    alpha: Tensor,
+    mask: Tensor | None,
+    cu_seqlens: Tensor | None,
+    scale: str,
+) -> None:
+    """Refuse operands that do not fit together.
+
+    Raises:
+        InputError: Saying what came and what is allowed.
+    """
+    if query.dim() != 4 or query.shape != key.shape or query.shape != value.shape:
+        raise InputError(
+            "query, key and value must share one shape [B, H, N, d], got "
+            f"{tuple(query.shape)}, {tuple(key.shape)}, {tuple(value.shape)}"
+        )
+    if alpha.shape != (query.shape[1],):
+        raise InputError(f"alpha must be [{query.shape[1]}], one a head, got {tuple(alpha.shape)}")
+    if scale not in SCALES:
+        raise InputError(f"scale must be one of {', '.join(SCALES)}, got {scale!r}")
+    if mask is not None and cu_seqlens is not None:
+        raise InputError("give mask or cu_seqlens, not both")
+    if cu_seqlens is not None and query.shape[0] != 1:
+        raise InputError(f"packed operands must have batch size 1, got {query.shape[0]}")
+    if mask is not None and (
+        mask.dtype != torch.bool or mask.shape != (query.shape[0], query.shape[2])
+    ):
+        raise InputError(
+            f"mask must be bool [{query.shape[0]}, {query.shape[2]}], got {mask.dtype} "
+            f"of shape {tuple(mask.shape)}"
+        )
+
+
+def _accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
+    return torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype
+
+
+@torch.library.custom_op("osa::attention", mutates_args=())
+def attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    alpha: Tensor,
+    mask: Tensor | None = None,
+    cu_seqlens: Tensor | None = None,
+    scale: str = "paper",
+    center: bool = False,
+) -> Tensor:
+    """Return exp(S) V for every head; see the module's docstring.
+
+    Raises:
+        InputError: Operands that do not fit together.
+    """
+    check_operands(query, key, value, alpha, mask, cu_seqlens, scale)
+    dtype = _accumulation_dtype(query.dtype)
+    states = (query.to(dtype), key.to(dtype), value.to(dtype))
+    alpha = alpha.to(dtype)
+    if cu_seqlens is None:
+        output = osa_gram(*states, alpha, mask=mask, scale=scale, center=center)
+        return output.to(query.dtype).contiguous()
+
+    def kernel(
+        parts: tuple[Tensor, ...], part_mask: Tensor | None, _: Bucket
+    ) -> tuple[Tensor, ...]:
+        return (osa_gram(*parts, alpha, mask=part_mask, scale=scale, center=center),)
+
+    offsets = check_cu_seqlens(cu_seqlens, query.shape[2])
+    return map_buckets(states, offsets, kernel, 1)[0].to(query.dtype).contiguous()
+
+
+@attention.register_fake
+def _attention_fake(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    alpha: Tensor,
+    mask: Tensor | None = None,
+    cu_seqlens: Tensor | None = None,
+    scale: str = "paper",
+    center: bool = False,
+) -> Tensor:
+    check_operands(query, key, value, alpha, mask, cu_seqlens, scale)
+    return torch.empty_like(query, memory_format=torch.contiguous_format)
+
+
+@torch.library.custom_op("osa::attention_backward", mutates_args=())
+def attention_backward(
+    grad: Tensor,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    alpha: Tensor,
+    mask: Tensor | None,
+    cu_seqlens: Tensor | None,
+    scale: str,
+    center: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of ``osa::attention`` with respect to query, key, value and alpha."""
+    dtype = _accumulation_dtype(query.dtype)
+    operands = tuple(tensor.to(dtype) for tensor in (query, key, value, grad))
+    alpha_grads: list[Tensor] = []
+
+    def kernel(
+        parts: tuple[Tensor, ...], part_mask: Tensor | None, _: Bucket | None
+    ) -> tuple[Tensor, ...]:
+        part_query, part_key, part_value, part_grad = parts
+        unit = angle_factor(part_query, torch.ones_like(alpha, dtype=dtype), part_mask, scale)
+        grad_query, grad_key, grad_value, grad_factor = gram_gradient(
+            mask_and_center(part_query, part_mask, center),
+            mask_and_center(part_key, part_mask, center),
+            mask_and_center(part_value, part_mask, False),
+            unit * alpha.to(dtype),
+            mask_and_center(part_grad, part_mask, False),
+        )
+        alpha_grads.append((grad_factor * unit).sum(0))
+        return (
+            mask_and_center(grad_query, part_mask, center),
+            mask_and_center(grad_key, part_mask, center),
+            mask_and_center(grad_value, part_mask, False),
+        )
+
+    if cu_seqlens is None:
+        grads = kernel(operands, mask, None)
+    else:
+        grads = map_buckets(operands, check_cu_seqlens(cu_seqlens, query.shape[2]), kernel, 3)
+    grad_alpha = sum(alpha_grads, torch.zeros_like(alpha, dtype=dtype))
+    contiguous = [part.to(query.dtype).contiguous() for part in grads]
+    return contiguous[0], contiguous[1], contiguous[2], grad_alpha.to(alpha.dtype)
+
+
+@attention_backward.register_fake
+def _attention_backward_fake(
+    grad: Tensor,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    alpha: Tensor,
+    mask: Tensor | None,
+    cu_seqlens: Tensor | None,
+    scale: str,
+    center: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    empty = [
+        torch.empty_like(t, memory_format=torch.contiguous_format) for t in (query, key, value)
+    ]
+    return empty[0], empty[1], empty[2], torch.empty_like(alpha)
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    query, key, value, alpha, mask, cu_seqlens, ctx.scale, ctx.center = inputs
+    ctx.save_for_backward(query, key, value, alpha, mask, cu_seqlens)
+
+
+def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    grads = attention_backward(grad.contiguous(), *ctx.saved_tensors, ctx.scale, ctx.center)
+    return (*grads, None, None, None, None)
+
+
+attention.register_autograd(_backward, setup_context=_setup_context)
+
+for _operator in ("osa::attention", "osa::attention_backward"):
+    for _device in ("cpu", "cuda"):
+        # Under autocast the products inside would run in half precision; they must not.
+        torch.library.register_autocast(_operator, _device, torch.float32)

@@ -1,0 +1,99 @@
+"""Text to token ids, by Hugging Face ``tokenizers``.
+
+Thread-safe: nothing of the shared tokenizer changes after loading; truncation is done per call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from tokenizers import Tokenizer
+
+from osa.model.errors import InputError
+
+Direction = Literal["left", "right"]
+
+
+@dataclass(frozen=True)
+class TokenizedText:
+    """The ids of one text.
+
+    Attributes:
+        ids: Token ids, special tokens included.
+        truncated: Tokens that were cut off.
+    """
+
+    ids: list[int]
+    truncated: int
+
+
+class TextTokenizer:
+    """A frozen ``tokenizers.Tokenizer`` with truncation per call."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        """Take over ``tokenizer``; its own truncation and padding are switched off."""
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        self._tokenizer = tokenizer
+        self.num_special_tokens: int = tokenizer.num_special_tokens_to_add(False)
+
+    @classmethod
+    def from_file(cls, path: Path) -> TextTokenizer:
+        """Load a ``tokenizer.json``.
+
+        Raises:
+            InputError: The file is missing or no tokenizer.
+        """
+        try:
+            return cls(Tokenizer.from_str(path.read_text(encoding="utf-8")))
+        except Exception as error:  # tokenizers raises bare Exception
+            raise InputError(f"{path} is not a tokenizer: {error}") from error
+
+    def to_json(self) -> str:
+        """The tokenizer as ``tokenizer.json`` text."""
+        text: str = self._tokenizer.to_str(pretty=True)
+        return text
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of ids, added tokens included."""
+        size: int = self._tokenizer.get_vocab_size()
+        return size
+
+    def encode(
+        self,
+        texts: Sequence[str],
+        max_length: int | None = None,
+        direction: Direction = "right",
+    ) -> list[TokenizedText]:
+        """Tokenise texts, special tokens included.
+
+        Args:
+            texts: Any Unicode text without lone surrogates.
+            max_length: Longest result [tokens], special tokens included; None for no limit.
+            direction: Which side is cut where a text is longer.
+
+        Raises:
+            InputError: A lone surrogate, or a limit that leaves no room for text.
+        """
+        room = None if max_length is None else max_length - self.num_special_tokens
+        if room is not None and room < 1:
+            raise InputError(
+                f"max_length must leave room beside {self.num_special_tokens} special tokens, "
+                f"got {max_length}"
+            )
+        for index, text in enumerate(texts):
+            if any("\ud800" <= character <= "\udfff" for character in text):
+                raise InputError(f"text {index} holds a lone surrogate, which is not valid Unicode")
+        encodings = self._tokenizer.encode_batch(list(texts), add_special_tokens=False)
+        results = []
+        for encoding in encodings:
+            surplus = 0 if room is None else max(0, len(encoding) - room)
+            if surplus:
+                encoding.truncate(room, direction=direction)
+            complete = self._tokenizer.post_process(encoding, None, True)
+            results.append(TokenizedText(complete.ids, surplus))
+        return results

@@ -1,0 +1,1 @@
+"""Training: corpora, teachers, objectives, the loop. Nothing but the command line imports it."""

@@ -1,0 +1,82 @@
+"""Scores of an embedding model: agreement with a teacher, and semantic textual similarity."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from osa.model.embedder import EmbeddingModel
+from osa.model.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How a student's vectors follow the teacher's on texts that neither was trained on.
+
+    Attributes:
+        cosine: Mean cosine between the two vectors of a text.
+        retrieval: Share of texts whose own teacher vector is the nearest of all.
+    """
+
+    cosine: float
+    retrieval: float
+
+
+def agreement(student: Float[Tensor, "S E"], teacher: Float[Tensor, "S E"]) -> Agreement:
+    """Compare unit vectors of the same texts."""
+    similarity = student @ teacher.T
+    nearest = similarity.argmax(-1) == torch.arange(len(student))
+    return Agreement(float(similarity.diagonal().mean()), float(nearest.float().mean()))
+
+
+def spearman(left: Sequence[float] | np.ndarray, right: Sequence[float] | np.ndarray) -> float:
+    """Spearman's rank correlation; ties share their mean rank."""
+    ranks = [_ranks(np.asarray(values, dtype=np.float64)) for values in (left, right)]
+    return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    ends = counts.cumsum()
+    mean_rank = ends - (counts - 1) / 2.0
+    return np.asarray(mean_rank[inverse])
+
+
+def read_pairs(path: Path) -> tuple[list[float], list[str], list[str]]:
+    """Read ``score<TAB>sentence<TAB>sentence`` lines.
+
+    Raises:
+        ConfigError: Naming the line that is not of this form.
+    """
+    scores, left, right = [], [], []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        cells = line.split("\t")
+        try:
+            scores.append(float(cells[0]))
+            left.append(cells[1])
+            right.append(cells[2])
+        except (ValueError, IndexError) as error:
+            raise ConfigError(f"{path}:{number} is not score<TAB>text<TAB>text") from error
+    return scores, left, right
+
+
+def sts_score(model: EmbeddingModel, path: Path, dimensions: int | None = None) -> float:
+    """Spearman correlation (times 100) of cosine and human score over all pairs of a file.
+
+    Args:
+        model: What to score.
+        path: Pairs, see ``read_pairs``.
+        dimensions: Use the leading dimensions only.
+    """
+    scores, left, right = read_pairs(path)
+    first, second = (
+        F.normalize(model.encode(texts)[:, :dimensions], dim=-1) for texts in (left, right)
+    )
+    return 100.0 * spearman((first * second).sum(-1).numpy(), scores)

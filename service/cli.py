@@ -1,0 +1,112 @@
+"""The ``osa`` command. Exit codes: 0 done, 1 the work failed, 2 the request was wrong."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from osa.model.errors import ConfigError, OsaError
+from osa.service.settings import Settings, load_settings
+
+SHORTCUTS = {"model": "model.path", "host": "server.host", "port": "server.port"}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit code."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    command: Callable[[argparse.Namespace], int] = options.command
+    try:
+        return command(options)
+    except ConfigError as error:
+        print(f"osa: {error}", file=sys.stderr)
+        return 2
+    except OsaError as error:
+        print(f"osa: {error}", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    from osa.model.training import cli as training
+
+    parser = argparse.ArgumentParser(prog="osa", description="Orthogonal Self-Attention encoders.")
+    parser.add_argument("--version", action="version", version=version("osa-encoder"))
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    serve = commands.add_parser("serve", help="serve a model over HTTP")
+    _add_settings(serve)
+    serve.set_defaults(command=_serve)
+    train = commands.add_parser("train", help="train an encoder from a TOML file")
+    training.add_arguments(train)
+    train.set_defaults(command=training.run)
+    config = commands.add_parser("config", help="print the settings that 'serve' would use")
+    _add_settings(config)
+    config.set_defaults(command=_config)
+    info = commands.add_parser("info", help="print versions, machine and kernel")
+    info.set_defaults(command=_info)
+    return parser
+
+
+def _add_settings(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", type=Path, metavar="DIR", help="checkpoint directory")
+    parser.add_argument("--host", help="address to listen on")
+    parser.add_argument("--port", help="port to listen on")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="TOML file of settings")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="SECTION.FIELD=VALUE",
+        help="override any setting (may be repeated); 'osa config' lists them",
+    )
+
+
+def _settings(options: argparse.Namespace) -> Settings:
+    overrides: dict[str, Any] = {}
+    for setting in options.set:
+        name, separator, value = setting.partition("=")
+        if not separator or "." not in name:
+            raise ConfigError(f"--set takes SECTION.FIELD=VALUE, got {setting!r}")
+        overrides[name] = value
+    for option, name in SHORTCUTS.items():
+        if getattr(options, option) is not None:
+            overrides[name] = getattr(options, option)
+    return load_settings(overrides, file=options.config)
+
+
+def _serve(options: argparse.Namespace) -> int:
+    settings = _settings(options)
+    from osa.service.app import create_service
+    from osa.service.logs import configure_logging
+    from osa.service.server import serve
+
+    configure_logging(settings.log)
+    serve(create_service(settings), settings)
+    return 0
+
+
+def _config(options: argparse.Namespace) -> int:
+    print(_settings(options).model_dump_json(indent=2))
+    return 0
+
+
+def _info(options: argparse.Namespace) -> int:
+    import torch
+
+    facts = {
+        "version": version("osa-encoder"),
+        "torch": torch.__version__,
+        "cuda": torch.version.cuda if torch.cuda.is_available() else None,
+        "threads": torch.get_num_threads(),
+        "kernel": "torch",
+    }
+    print(json.dumps(facts, indent=2))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

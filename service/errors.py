@@ -1,0 +1,179 @@
+"""Service errors, and the one place that maps any error to a status and a body.
+
+    OsaError
+    ├── EmptyInputError       400 Empty         nothing to embed
+    ├── ValidationError       422 Validation    a field that cannot be (400 on /v1)
+    ├── MalformedBodyError    400 Validation    no JSON, bad UTF-8, nesting too deep
+    ├── MediaTypeError        415 Validation    not application/json
+    ├── PayloadTooLargeError  413 Validation    body over the limit
+    ├── OverloadedError       429 Overloaded    queue full by tokens or requests; Retry-After
+    ├── UnavailableError      503 Unhealthy     draining or not ready; Retry-After
+    ├── DeadlineError         504 Timeout       the request's own deadline passed
+    ├── CancelledError        499               the client went away; nobody reads it
+    └── BackendError          500 Backend       the engine failed on this input, even alone
+
+Native routes answer ``{"error", "error_type"}`` as text-embeddings-inference does; routes below
+``/v1`` answer OpenAI's ``{"error": {"message", "type", "param", "code"}}``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any, ClassVar
+
+from osa.model.errors import OsaError
+
+
+class ServiceError(OsaError):
+    """Base of what a request can meet.
+
+    Attributes:
+        status: HTTP status on native routes.
+        error_type: text-embeddings-inference's name of the kind.
+        openai_status: HTTP status below ``/v1``.
+        openai_type: OpenAI's name of the kind.
+        retry_after_s: Seconds to wait before another try, where that helps.
+        param: Field at fault, where there is one.
+    """
+
+    code = "service"
+    status: ClassVar[int] = 500
+    error_type: ClassVar[str] = "Backend"
+    openai_status: ClassVar[int | None] = None
+    openai_type: ClassVar[str] = "invalid_request_error"
+    retry_after_s: int | None = None
+    param: str | None = None
+
+    def __init__(self, message: str, *, param: str | None = None) -> None:
+        """Keep the message and the field at fault."""
+        super().__init__(message)
+        self.param = param
+
+
+class EmptyInputError(ServiceError):
+    """There is nothing to embed."""
+
+    code, status, error_type = "empty_input", 400, "Empty"
+
+
+class ValidationError(ServiceError):
+    """A field holds what it cannot hold."""
+
+    code, status, error_type, openai_status = "validation", 422, "Validation", 400
+
+
+class MalformedBodyError(ServiceError):
+    """The body is not what its content type says."""
+
+    code, status, error_type = "malformed_body", 400, "Validation"
+
+
+class MediaTypeError(ServiceError):
+    """The content type is not one that the route reads."""
+
+    code, status, error_type = "media_type", 415, "Validation"
+
+
+class PayloadTooLargeError(ServiceError):
+    """The body is over the limit."""
+
+    code, status, error_type = "payload_too_large", 413, "Validation"
+
+
+class OverloadedError(ServiceError):
+    """There is no room for more work."""
+
+    code, status, error_type, openai_type = "overloaded", 429, "Overloaded", "rate_limit_error"
+
+    def __init__(self, message: str, retry_after_s: int) -> None:
+        """Keep how long the backlog will take."""
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class UnavailableError(ServiceError):
+    """The server is draining or not ready."""
+
+    code, status, error_type, openai_type = "unavailable", 503, "Unhealthy", "server_error"
+    retry_after_s = 5
+
+
+class DeadlineError(ServiceError):
+    """The deadline that the request set has passed."""
+
+    code, status, error_type, openai_type = "deadline", 504, "Timeout", "server_error"
+
+
+class CancelledError(ServiceError):
+    """The client went away before the answer."""
+
+    code, status, error_type, openai_type = "cancelled", 499, "Cancelled", "server_error"
+
+
+class BackendError(ServiceError):
+    """The engine failed on this input."""
+
+    code, status, error_type, openai_type = "backend", 500, "Backend", "server_error"
+
+
+@dataclass(frozen=True)
+class ErrorReply:
+    """What goes on the wire for an error."""
+
+    status: int
+    body: dict[str, Any]
+    headers: dict[str, str]
+
+
+def is_openai_path(path: str) -> bool:
+    """Whether a path speaks OpenAI's dialect."""
+    return path.startswith("/v1/") or path in ("/v1", "/embeddings")
+
+
+def reply_for(error: Exception, path: str) -> ErrorReply:
+    """Status, body and headers for any error; unknown ones become a bare 500."""
+    if not isinstance(error, ServiceError):
+        error = BackendError("internal error")
+    openai = is_openai_path(path)
+    status = error.openai_status if openai and error.openai_status else error.status
+    headers = {} if error.retry_after_s is None else {"retry-after": str(error.retry_after_s)}
+    if not openai:
+        return ErrorReply(status, {"error": str(error), "error_type": error.error_type}, headers)
+    body = {
+        "message": str(error),
+        "type": error.openai_type,
+        "param": error.param,
+        "code": error.code,
+    }
+    return ErrorReply(status, {"error": body}, headers)
+
+
+def routing_error(status: int, method: str, path: str, allowed: str | None) -> ErrorReply:
+    """The reply where no route fits: unknown path or method."""
+    phrase = HTTPStatus(status).phrase.lower()
+    message = f"{method} {path}: {phrase}" + (f"; allowed: {allowed}" if allowed else "")
+    headers = {"allow": allowed} if allowed else {}
+    if is_openai_path(path):
+        detail = {"message": message, "type": "invalid_request_error", "param": None}
+        return ErrorReply(status, {"error": {**detail, "code": phrase.replace(" ", "_")}}, headers)
+    return ErrorReply(status, {"error": message, "error_type": "Validation"}, headers)
+
+
+__all__ = [
+    "BackendError",
+    "CancelledError",
+    "DeadlineError",
+    "EmptyInputError",
+    "ErrorReply",
+    "MalformedBodyError",
+    "MediaTypeError",
+    "OverloadedError",
+    "PayloadTooLargeError",
+    "ServiceError",
+    "UnavailableError",
+    "ValidationError",
+    "is_openai_path",
+    "reply_for",
+    "routing_error",
+]

@@ -1,0 +1,136 @@
+"""What the inference routes share: the way of a request, off the event loop where it is heavy."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+import numpy as np
+from fastapi import Request, Response
+
+from osa.service.embedder import Embedder, EmbedTimings, PreparedRequest
+from osa.service.errors import CancelledError, ValidationError
+from osa.service.metrics import Metrics
+
+TIMEOUT_HEADER = "x-request-timeout-ms"
+MAX_TIMEOUT_MS = 3_600_000
+Result = TypeVar("Result")
+
+
+class InferencePipeline:
+    """Parses, embeds and renders; parsing and rendering run on a small pool of threads."""
+
+    def __init__(self, embedder: Embedder, metrics: Metrics, workers: int) -> None:
+        """Create the pool of ``workers`` threads."""
+        self.embedder, self._metrics = embedder, metrics
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="osa-text")
+
+    def close(self) -> None:
+        """End the pool."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    async def handle(
+        self,
+        request: Request,
+        parse: Callable[[bytes, str | None, float], PreparedRequest],
+        render: Callable[[PreparedRequest, np.ndarray], bytes],
+    ) -> Response:
+        """Answer one inference request.
+
+        Args:
+            request: The request; its body has been read by the gate.
+            parse: From body, content type and start time to checked, tokenised inputs.
+            render: From vectors to the response body.
+
+        Raises:
+            ServiceError: Whatever the request met.
+        """
+        started: float = request.state.started
+        body = await request.body()
+        content_type = request.headers.get("content-type")
+        timeout_s = _timeout(request.headers.get(TIMEOUT_HEADER))
+        prepared = await self._off_loop(lambda: parse(body, content_type, started))
+        self._metrics.count_request(len(prepared.ids))
+        remaining = None if timeout_s is None else timeout_s - (time.monotonic() - started)
+        results = await _unless_disconnected(
+            request, asyncio.ensure_future(self.embedder.submit(prepared, remaining))
+        )
+
+        def finish() -> tuple[bytes, EmbedTimings]:
+            vectors, timings = self.embedder.finish(prepared, results)
+            return render(prepared, vectors), timings
+
+        content, timings = await self._off_loop(finish)
+        total_s = time.monotonic() - started
+        self._metrics.observe_durations(
+            total=total_s,
+            tokenization=timings.tokenization_s,
+            queue=timings.queue_s,
+            inference=timings.inference_s,
+        )
+        headers = _headers(prepared, timings, total_s)
+        return Response(content, media_type="application/json", headers=headers)
+
+    async def _off_loop(self, work: Callable[[], Result]) -> Result:
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+
+
+async def _unless_disconnected(request: Request, work: asyncio.Future[Result]) -> Result:
+    """Await ``work``, but drop it as soon as the client goes away.
+
+    Raises:
+        CancelledError: The client went away.
+    """
+    gone = asyncio.ensure_future(_disconnected(request))
+    try:
+        await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not work.done():
+            raise CancelledError("the client went away")
+        return work.result()
+    finally:
+        for task in (work, gone):
+            if not task.done():
+                task.cancel()
+        await asyncio.gather(work, gone, return_exceptions=True)
+
+
+async def _disconnected(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _timeout(header: str | None) -> float | None:
+    """Seconds that the client will wait, or None.
+
+    Raises:
+        ValidationError: The header is no number of milliseconds within the limits.
+    """
+    if header is None:
+        return None
+    try:
+        milliseconds = float(header)
+    except ValueError:
+        milliseconds = math.nan
+    if not 0 < milliseconds <= MAX_TIMEOUT_MS:
+        raise ValidationError(
+            f"{TIMEOUT_HEADER} must be above 0 and at most {MAX_TIMEOUT_MS}", param=TIMEOUT_HEADER
+        )
+    return milliseconds / 1000
+
+
+def _headers(prepared: PreparedRequest, timings: EmbedTimings, total_s: float) -> dict[str, str]:
+    """text-embeddings-inference's response headers [ms], and ours."""
+    values = {
+        "x-total-time": round(total_s * 1000),
+        "x-tokenization-time": round(timings.tokenization_s * 1000),
+        "x-queue-time": round(timings.queue_s * 1000),
+        "x-inference-time": round(timings.inference_s * 1000),
+        "x-compute-tokens": prepared.tokens,
+        "x-compute-characters": prepared.characters,
+        "x-truncated-tokens": sum(prepared.truncated),
+    }
+    return {name: str(value) for name, value in values.items()}

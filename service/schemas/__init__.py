@@ -1,0 +1,1 @@
+"""Request and response bodies, and how they are read strictly."""

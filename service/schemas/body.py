@@ -1,0 +1,100 @@
+"""Strict reading of JSON bodies: what came, what is allowed, never the input itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import orjson
+from pydantic import BaseModel
+from pydantic import ValidationError as PydanticError
+
+from osa.service.errors import (
+    EmptyInputError,
+    MalformedBodyError,
+    MediaTypeError,
+    ValidationError,
+)
+
+Body = TypeVar("Body", bound=BaseModel)
+MAX_PROBLEMS = 5
+
+
+def parse_body(raw: bytes, content_type: str | None, model: type[Body]) -> Body:
+    """Read a JSON object into ``model``.
+
+    Raises:
+        MediaTypeError: Another content type.
+        MalformedBodyError: Not JSON; also NaN, Infinity, 1e400, lone surrogates, deep nesting.
+        ValidationError: A field of a wrong type or value.
+    """
+    media_type = (content_type or "application/json").partition(";")[0].strip().lower()
+    if media_type != "application/json" and not media_type.endswith("+json"):
+        raise MediaTypeError(f"content type must be application/json, got {media_type[:64]!r}")
+    try:
+        values = orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        reason = f"{error.msg} at line {error.lineno}, column {error.colno}"
+        raise MalformedBodyError(f"the body is not valid JSON: {reason}") from None
+    if not isinstance(values, dict):
+        raise ValidationError(f"the body must be a JSON object, got {_name(values)}")
+    try:
+        return model.model_validate(values)
+    except PydanticError as error:
+        problems = error.errors(include_url=False, include_input=False, include_context=False)
+        text = "; ".join(
+            f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}"
+            for problem in problems[:MAX_PROBLEMS]
+        )
+        raise ValidationError(text, param=str(problems[0]["loc"][0])) from None
+
+
+def parse_inputs(value: Any, field: str) -> Sequence[str] | Sequence[Sequence[int]]:
+    """Tell apart one text, texts, one id sequence, and id sequences; return a list of inputs.
+
+    Raises:
+        EmptyInputError: Nothing to embed: no input, an empty text or an empty sequence.
+        ValidationError: Anything else, mixed kinds, or ids that are not plain integers.
+    """
+    if isinstance(value, str):
+        value = [value]
+    if not isinstance(value, list):
+        raise ValidationError(
+            f"{field} must be a string, strings, ids or lists of ids, got {_name(value)}",
+            param=field,
+        )
+    if not value:
+        raise EmptyInputError(f"{field} is empty", param=field)
+    if isinstance(value[0], int | float):
+        return [_ids(value, field, field)]
+    if isinstance(value[0], list):
+        return [_ids(item, f"{field}[{index}]", field) for index, item in enumerate(value)]
+    for index, item in enumerate(value):
+        if not isinstance(item, str):
+            raise ValidationError(
+                f"{field}[{index}] must be a string like the inputs before it, got {_name(item)}",
+                param=field,
+            )
+        if not item:
+            raise EmptyInputError(f"{field}[{index}] is empty", param=field)
+    return value
+
+
+def _ids(value: Any, place: str, field: str) -> list[int]:
+    if not isinstance(value, list):
+        raise ValidationError(f"{place} must be a list of ids, got {_name(value)}", param=field)
+    if not value:
+        raise EmptyInputError(f"{place} is empty", param=field)
+    for index, item in enumerate(value):
+        if type(item) is not int:
+            raise ValidationError(
+                f"{place}[{index}] must be an integer id, got {_name(item)}", param=field
+            )
+    return value
+
+
+def _name(value: Any) -> str:
+    """JSON's name of a value's type."""
+    names = {dict: "an object", list: "a list", str: "a string", bool: "a boolean",
+             int: "an integer", float: "a number"}  # fmt: skip
+    return names.get(type(value), "null")

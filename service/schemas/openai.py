@@ -1,0 +1,66 @@
+"""Bodies of the OpenAI-compatible routes."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StrictInt
+
+from osa.service.schemas.native import INPUTS_SCHEMA
+
+
+class EmbeddingsRequest(BaseModel):
+    """Body of ``POST /v1/embeddings``. Unknown fields are ignored; null means the default."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    input: Annotated[Any, Field(json_schema_extra=INPUTS_SCHEMA)] = Field(
+        description="One text, texts, one sequence of ids, or sequences of ids."
+    )
+    model: str | None = Field(None, description="Any name: one model is served.")
+    encoding_format: Literal["float", "base64"] | None = Field(
+        None, description="float (default), or base64 of little-endian float32."
+    )
+    dimensions: StrictInt | None = Field(
+        None, description="Leading dimensions to return; see /info for those allowed."
+    )
+    user: str | None = Field(None, description="Ignored.")
+
+
+class Embedding(BaseModel):
+    """One vector."""
+
+    object: Literal["embedding"]
+    index: int
+    embedding: list[float] | str
+
+
+class Usage(BaseModel):
+    """Tokens computed, exactly."""
+
+    prompt_tokens: int
+    total_tokens: int
+
+
+class EmbeddingsResponse(BaseModel):
+    """Body of the answer."""
+
+    object: Literal["list"]
+    data: list[Embedding]
+    model: str
+    usage: Usage
+
+
+class ErrorDetail(BaseModel):
+    """What went wrong."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str
+
+
+class ErrorBody(BaseModel):
+    """Every failure below ``/v1``."""
+
+    error: ErrorDetail

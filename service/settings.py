@@ -1,0 +1,160 @@
+"""How this process runs. Command line over environment over file over default.
+
+Environment variables are ``OSA_<SECTION>__<FIELD>``, e.g. ``OSA_SERVER__PORT=9000``; a variable
+that begins with ``OSA_`` and means nothing stops the start. ``osa config`` prints the result.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from osa.model.errors import ConfigError
+
+PREFIX = "OSA_"
+NESTED = "__"
+CONFIG_VARIABLE = "OSA_CONFIG"
+
+
+class Section(BaseModel):
+    """Base of the sections: frozen, unknown fields refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ServerSettings(Section):
+    """The listening socket and its limits."""
+
+    host: str = Field("0.0.0.0", description="Address to listen on.")
+    port: int = Field(8080, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    payload_limit: int = Field(2_000_000, ge=1024, description="Largest request body [bytes].")
+    keep_alive_s: int = Field(75, ge=1, description="Idle time before a connection closes [s].")
+    drain_timeout_s: float = Field(
+        30.0, ge=0, description="Longest time that SIGTERM waits for open requests [s]."
+    )
+    max_concurrent_requests: int = Field(
+        512, ge=1, description="Inference requests open at once; more are answered 429."
+    )
+    stall_timeout_s: float = Field(
+        120.0, gt=0, description="A batch that takes longer fails the liveness probe [s]."
+    )
+
+
+class ModelSettings(Section):
+    """Which model, and what of it callers may use."""
+
+    path: Path | None = Field(None, description="Checkpoint directory; default is the packaged one.")
+    name: str = Field("osa-default", min_length=1, description="Name that clients and metrics see.")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where the model runs.")
+    max_input_length: int = Field(32768, ge=3, description="Longest input [tokens].")
+    auto_truncate: bool = Field(True, description="Truncate longer inputs unless a request objects.")
+
+
+class BatchingSettings(Section):
+    """How inputs are gathered into batches."""
+
+    max_batch_tokens: int = Field(32768, ge=1, description="Largest batch [tokens].")
+    max_batch_requests: int = Field(512, ge=1, description="Largest batch [inputs].")
+    max_queue_tokens: int = Field(1_048_576, ge=1, description="Queued work before 429 [tokens].")
+    max_client_batch_size: int = Field(2048, ge=1, description="Most inputs in one request.")
+    tokenization_workers: int = Field(2, ge=1, description="Threads for JSON and tokenising.")
+
+
+class LogSettings(Section):
+    """What is logged, on standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level.")
+    format: Literal["json", "text"] = Field("json", description="One JSON object a line, or text.")
+
+
+class Settings(Section):
+    """Everything about how this process runs."""
+
+    server: ServerSettings = ServerSettings()
+    model: ModelSettings = ModelSettings()
+    batching: BatchingSettings = BatchingSettings()
+    log: LogSettings = LogSettings()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Settings:
+        longest, batch = self.model.max_input_length, self.batching.max_batch_tokens
+        if longest > batch:
+            raise ValueError(
+                f"model.max_input_length ({longest}) must not exceed batching.max_batch_tokens "
+                f"({batch}): no batch could hold the longest input"
+            )
+        if batch > self.batching.max_queue_tokens:
+            raise ValueError(
+                f"batching.max_batch_tokens ({batch}) must not exceed batching.max_queue_tokens "
+                f"({self.batching.max_queue_tokens}): the queue could not fill a batch"
+            )
+        return self
+
+
+def load_settings(
+    overrides: Mapping[str, Any] | None = None,
+    environment: Mapping[str, str] | None = None,
+    file: Path | None = None,
+) -> Settings:
+    """Merge defaults, file, environment and overrides.
+
+    Args:
+        overrides: ``section.field`` to value, from the command line.
+        environment: Default is the process's.
+        file: TOML file; default is the one that ``OSA_CONFIG`` names, if any.
+
+    Raises:
+        ConfigError: Naming the unknown or wrong setting, and what is allowed.
+    """
+    environment = os.environ if environment is None else environment
+    if file is None and environment.get(CONFIG_VARIABLE):
+        file = Path(environment[CONFIG_VARIABLE])
+    values: dict[str, dict[str, Any]] = {}
+    if file is not None:
+        for section, fields in _read(file).items():
+            if not isinstance(fields, dict):
+                raise ConfigError(f"{file}: {section} must be a section ([{section}])")
+            values[section] = dict(fields)
+    for name, value in environment.items():
+        if name.startswith(PREFIX) and name != CONFIG_VARIABLE:
+            section, field = _split_variable(name)
+            values.setdefault(section, {})[field] = value
+    for dotted, value in (overrides or {}).items():
+        section, _, field = dotted.partition(".")
+        values.setdefault(section, {})[field] = value
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        problems = (
+            f"{'.'.join(map(str, item['loc'])) or 'settings'}: {item['msg']}"
+            for item in error.errors(include_url=False)
+        )
+        raise ConfigError("; ".join(problems)) from error
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read {file}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file} is not TOML: {error}") from error
+
+
+def _split_variable(name: str) -> tuple[str, str]:
+    """Section and field of an environment variable."""
+    section, _, field = name.removeprefix(PREFIX).lower().partition(NESTED)
+    known = Settings.model_fields.get(section)
+    fields = known.annotation.model_fields if known and known.annotation else {}
+    if field not in fields:
+        raise ConfigError(
+            f"unknown environment variable {name}: variables are {PREFIX}<SECTION>{NESTED}<FIELD>, "
+            f"sections are {', '.join(Settings.model_fields)} (see 'osa config'); in Kubernetes set "
+            "enableServiceLinks: false"
+        )
+    return section, field
