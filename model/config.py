@@ -111,8 +111,7 @@ class EncoderConfig:
                 value = float(value)
             object.__setattr__(self, name, value)
             if not _matches(value, hint):
-                allowed = getattr(hint, "__name__", str(hint)).replace("typing.", "")
-                raise ConfigError(f"{name} must be {allowed}, got {value!r}")
+                raise ConfigError(f"{name} must be {_allowed(hint)}, got {value!r}")
 
     @property
     def head_dim(self) -> int:
@@ -160,6 +159,13 @@ class EncoderConfig:
         if not isinstance(values, dict):
             raise ConfigError(f"must be a JSON object, got {type(values).__name__}")
         return cls.from_dict(values)
+
+
+def _allowed(hint: Any) -> str:
+    """What a type hint admits, in words."""
+    if typing.get_origin(hint) is Literal:
+        return "one of " + ", ".join(map(str, typing.get_args(hint)))
+    return hint.__name__ if isinstance(hint, type) else str(hint)
 
 
 def _matches(value: object, hint: Any) -> bool:

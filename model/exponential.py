@@ -99,40 +99,57 @@ def operator_norm_bound(matrix: Float[Tensor, "*batch n n"]) -> Float[Tensor, "*
     return torch.minimum((rows * columns).sqrt(), torch.linalg.matrix_norm(matrix))
 
 
+def skew_norm_bound(matrix: Float[Tensor, "*batch n n"]) -> Float[Tensor, "*batch"]:
+    """The same for a skew-symmetric matrix, whose singular values come in pairs."""
+    rows = matrix.abs().sum(-1).amax(-1)
+    return torch.minimum(rows, torch.linalg.matrix_norm(matrix) / math.sqrt(2.0))
+
+
 @dataclass(frozen=True)
 class _Schedule:
-    """Per-matrix scaling: ``scale`` 2^-s, ``coefficients`` a_k (0 beyond the own degree)."""
+    """Per-matrix scaling 2^-s, own degree, which squarings to take, and which are hopeless."""
 
     scale: Float[Tensor, "*batch 1 1"]
-    coefficients: list[Float[Tensor, "*batch 1 1"]]
+    degree: Float[Tensor, "*batch 1 1"]
+    min_degree: int
     active: list[Tensor]
+    beyond: Tensor | None
 
 
 def _schedule(bound: Tensor, plan: TaylorPlan, dtype: torch.dtype) -> _Schedule:
+    bound = bound[..., None, None]
     ratio = (bound / ANGLE_LIMIT).clamp(min=1.0)
     squarings = torch.log2(ratio).ceil().nan_to_num(0.0, posinf=0.0).clamp(max=plan.squarings)
     scale = torch.exp2(-squarings)
     limits = torch.tensor(degree_angles(dtype), dtype=bound.dtype, device=bound.device)
     degree = torch.bucketize((bound * scale).clamp(max=ANGLE_LIMIT), limits)
-    beyond = bound > plan.max_angle(dtype) * (1 + 1e-6)
-    first = torch.where(beyond, torch.nan, 1.0).to(dtype)
-    coefficients = [
-        (degree >= k).to(dtype) * (1.0 / math.factorial(k + 1)) * (first if k == 0 else 1.0)
-        for k in range(plan.degree + 1)
-    ]
-    return _Schedule(
-        scale.to(dtype)[..., None, None],
-        [coefficient[..., None, None] for coefficient in coefficients],
-        [(squarings > i)[..., None, None] for i in range(plan.squarings)],
-    )
+    beyond: Tensor | None = bound > plan.max_angle(dtype) * (1 + 1e-6)
+    min_degree = 0
+    if bound.device.type == "cpu" and bound.numel():  # reading is free
+        min_degree = int(degree.min())
+        beyond = beyond if bool(beyond.any()) else None
+    active = [squarings > i for i in range(plan.squarings)]
+    return _Schedule(scale.to(dtype), degree, min_degree, active, beyond)
 
 
-def _horner(matrix: Tensor, block: Tensor, coefficients: list[Tensor]) -> list[Tensor]:
-    """Iterates Z_k = X Z_{k+1} + a_k T, last to first: entry k is Z_k."""
-    iterates = [coefficients[-1] * block]
-    for coefficient in reversed(coefficients[:-1]):
-        iterates.append(matrix @ iterates[-1] + coefficient * block)
+def _horner(matrix: Tensor, block: Tensor, plan: TaylorPlan, schedule: _Schedule) -> list[Tensor]:
+    """Iterates Z_k = T + X Z_{k+1} / (k + 2), from Z_K = T; entry k is Z_k.
+
+    A matrix whose own degree is below k keeps Z_k = T: its series begins later.
+    """
+    iterates = [block]
+    for k in reversed(range(plan.degree)):
+        following = _multiply_add(block, matrix, iterates[-1], 1.0 / (k + 2))
+        if k >= schedule.min_degree:
+            following = torch.where(schedule.degree > k, following, block)
+        iterates.append(following)
     return iterates[::-1]
+
+
+def _multiply_add(block: Tensor, matrix: Tensor, other: Tensor, factor: float) -> Tensor:
+    """T + factor X Z as one batched product."""
+    parts = (part.flatten(0, -3) if part.dim() > 3 else part for part in (block, matrix, other))
+    return torch.baddbmm(*parts, alpha=factor).view_as(block)
 
 
 def phi1_action(
@@ -141,7 +158,7 @@ def phi1_action(
     bound: Float[Tensor, "*batch"],
     plan: TaylorPlan,
 ) -> Float[Tensor, "*batch n m"]:
-    """Return phi_1(X) T.
+    """Return phi_1(X) T; at least one batch dimension.
 
     Args:
         matrix: X.
@@ -157,17 +174,20 @@ def _forward(
     matrix: Tensor, block: Tensor, bound: Tensor, plan: TaylorPlan
 ) -> tuple[Tensor, _Schedule, list[Tensor], list[tuple[Tensor, Tensor]]]:
     schedule = _schedule(bound.detach(), plan, matrix.dtype)
-    if not plan.squarings:
-        iterates = _horner(matrix, block, schedule.coefficients)
-        return iterates[0], schedule, iterates, []
-    scaled = matrix * schedule.scale
-    iterates = _horner(scaled, torch.cat([block, scaled], dim=-1), schedule.coefficients)
-    action, expm1 = iterates[0].split([block.shape[-1], matrix.shape[-1]], dim=-1)
-    doublings = []
-    for active in schedule.active:
-        doublings.append((action, expm1))
-        action = torch.where(active, action + 0.5 * (expm1 @ action), action)
-        expm1 = torch.where(active, 2 * expm1 + expm1 @ expm1, expm1)
+    scaled, joint = matrix, block
+    if plan.squarings:
+        scaled = matrix * schedule.scale
+        joint = torch.cat([block, scaled], dim=-1)
+    iterates = _horner(scaled, joint, plan, schedule)
+    action, doublings = iterates[0], []
+    if plan.squarings:
+        action, expm1 = iterates[0].split([block.shape[-1], matrix.shape[-1]], dim=-1)
+        for active in schedule.active:
+            doublings.append((action, expm1))
+            action = torch.where(active, action + 0.5 * (expm1 @ action), action)
+            expm1 = torch.where(active, 2 * expm1 + expm1 @ expm1, expm1)
+    if schedule.beyond is not None:
+        action = torch.where(schedule.beyond, torch.nan, action)
     return action, schedule, iterates, doublings
 
 
@@ -181,7 +201,7 @@ def phi1_action_vjp(
     """Gradients of <grad, phi_1(X) T> with respect to X and T, the forward pass recomputed."""
     _, schedule, iterates, doublings = _forward(matrix, block, bound, plan)
     if not plan.squarings:
-        return _horner_vjp(matrix, iterates, schedule.coefficients, grad)
+        return _horner_vjp(matrix, iterates, schedule, grad)
     grad_expm1 = torch.zeros_like(matrix)
     for active, (action, expm1) in zip(reversed(schedule.active), reversed(doublings), strict=True):
         transposed = expm1.mT
@@ -190,22 +210,23 @@ def phi1_action_vjp(
         grad = torch.where(active, grad + 0.5 * (transposed @ grad), grad)
     scaled = matrix * schedule.scale
     joint = torch.cat([grad, grad_expm1], dim=-1)
-    grad_scaled, grad_joint = _horner_vjp(scaled, iterates, schedule.coefficients, joint)
+    grad_scaled, grad_joint = _horner_vjp(scaled, iterates, schedule, joint)
     grad_block, grad_rhs = grad_joint.split([block.shape[-1], matrix.shape[-1]], dim=-1)
     return (grad_scaled + grad_rhs) * schedule.scale, grad_block
 
 
 def _horner_vjp(
-    matrix: Tensor, iterates: list[Tensor], coefficients: list[Tensor], grad: Tensor
+    matrix: Tensor, iterates: list[Tensor], schedule: _Schedule, grad: Tensor
 ) -> tuple[Tensor, Tensor]:
-    grads = [grad]
-    for _ in coefficients[1:]:
-        grads.append(matrix.mT @ grads[-1])
-    grad_block = sum(
-        (coefficient * part for coefficient, part in zip(coefficients, grads, strict=True)),
-        torch.zeros_like(grad),
-    )
-    if len(grads) == 1:
+    """Reverse of ``_horner``: D_{k+1} = X^T D_k / (k + 2), one product for the sum over k."""
+    grad_block, scaled_grads = grad, []
+    for k in range(len(iterates) - 1):
+        scaled = grad * (1.0 / (k + 2))
+        if k >= schedule.min_degree:
+            scaled = torch.where(schedule.degree > k, scaled, 0.0)
+        scaled_grads.append(scaled)
+        grad = matrix.mT @ scaled
+        grad_block = grad_block + grad
+    if not scaled_grads:
         return torch.zeros_like(matrix), grad_block
-    left, right = torch.cat(grads[:-1], dim=-1), torch.cat(iterates[1:], dim=-1)
-    return left @ right.mT, grad_block
+    return torch.cat(scaled_grads, dim=-1) @ torch.cat(iterates[1:], dim=-1).mT, grad_block

@@ -34,6 +34,7 @@ from osa.model.exponential import (
     operator_norm_bound,
     phi1_action,
     phi1_action_vjp,
+    skew_norm_bound,
 )
 
 Regime = Literal["token", "feature"]
@@ -161,7 +162,18 @@ def osa_gram(
     """
     factor = angle_factor(query, alpha, mask, scale)
     query, key = mask_and_center(query, mask, center), mask_and_center(key, mask, center)
-    value = mask_and_center(value, mask, False)
+    return gram_action(query, key, mask_and_center(value, mask, False), factor, regime, plan)
+
+
+def gram_action(
+    query: Float[Tensor, "B H N D"],
+    key: Float[Tensor, "B H N D"],
+    value: Float[Tensor, "B H N D"],
+    factor: Float[Tensor, "B H"],
+    regime: Regime | None = None,
+    plan: TaylorPlan | None = None,
+) -> Float[Tensor, "B H N D"]:
+    """``osa_gram`` of operands that are masked and centred already, with their factor c."""
     if (regime or choose_regime(query.shape[-2], query.shape[-1])) == "token":
         return _token_space(query, key, value, factor, plan)
     return _feature_space(query, key, value, factor, plan)
@@ -171,7 +183,7 @@ def _token_space(
     query: Tensor, key: Tensor, value: Tensor, factor: Tensor, plan: TaylorPlan | None
 ) -> Tensor:
     scores = skew_scores(query, key, factor)
-    bound = operator_norm_bound(scores.detach())
+    bound = skew_norm_bound(scores.detach())
     plan = plan or choose_plan(bound, scores.dtype)
     return value + phi1_action(scores, scores @ value, bound, plan)
 
@@ -223,7 +235,7 @@ def _token_gradient(
     scale = factor[..., None, None]
     plain = skew_scores(query, key, torch.ones_like(factor))
     scores = scale * plain
-    bound = operator_norm_bound(scores)
+    bound = skew_norm_bound(scores)
     plan = choose_plan(bound, scores.dtype)
     grad_scores, grad_block = phi1_action_vjp(scores, scores @ value, bound, plan, grad)
     grad_scores = grad_scores + grad_block @ value.mT

@@ -21,6 +21,7 @@ from osa.model.errors import InputError
 from osa.model.functional import (
     SCALES,
     angle_factor,
+    gram_action,
     gram_gradient,
     mask_and_center,
     osa_gram,
@@ -92,10 +93,13 @@ def attention(
         output = osa_gram(*states, alpha, mask=mask, scale=scale, center=center)
         return output.to(query.dtype).contiguous()
 
-    def kernel(
-        parts: tuple[Tensor, ...], part_mask: Tensor | None, _: Bucket
-    ) -> tuple[Tensor, ...]:
-        return (osa_gram(*parts, alpha, mask=part_mask, scale=scale, center=center),)
+    def kernel(parts: tuple[Tensor, ...], bucket: Bucket) -> tuple[Tensor, ...]:
+        part_query, part_key, part_value = parts
+        factor = angle_factor(part_query, alpha, bucket.mask, scale)
+        if center:
+            part_query = mask_and_center(part_query, bucket.mask, True)
+            part_key = mask_and_center(part_key, bucket.mask, True)
+        return (gram_action(part_query, part_key, part_value, factor),)
 
     offsets = check_cu_seqlens(cu_seqlens, query.shape[2])
     return map_buckets(states, offsets, kernel, 1)[0].to(query.dtype).contiguous()
@@ -133,29 +137,34 @@ def attention_backward(
     operands = tuple(tensor.to(dtype) for tensor in (query, key, value, grad))
     alpha_grads: list[Tensor] = []
 
-    def kernel(
-        parts: tuple[Tensor, ...], part_mask: Tensor | None, _: Bucket | None
-    ) -> tuple[Tensor, ...]:
+    def gradients(parts: tuple[Tensor, ...], part_mask: Tensor | None) -> tuple[Tensor, ...]:
+        """Of operands that are zero where padded."""
         part_query, part_key, part_value, part_grad = parts
         unit = angle_factor(part_query, torch.ones_like(alpha, dtype=dtype), part_mask, scale)
+        if center:
+            part_query = mask_and_center(part_query, part_mask, True)
+            part_key = mask_and_center(part_key, part_mask, True)
         grad_query, grad_key, grad_value, grad_factor = gram_gradient(
-            mask_and_center(part_query, part_mask, center),
-            mask_and_center(part_key, part_mask, center),
-            mask_and_center(part_value, part_mask, False),
-            unit * alpha.to(dtype),
-            mask_and_center(part_grad, part_mask, False),
+            part_query, part_key, part_value, unit * alpha.to(dtype), part_grad
         )
+        if center:
+            grad_query = mask_and_center(grad_query, part_mask, True)
+            grad_key = mask_and_center(grad_key, part_mask, True)
         alpha_grads.append((grad_factor * unit).sum(0))
-        return (
-            mask_and_center(grad_query, part_mask, center),
-            mask_and_center(grad_key, part_mask, center),
-            mask_and_center(grad_value, part_mask, False),
-        )
+        return grad_query, grad_key, grad_value
 
     if cu_seqlens is None:
-        grads = kernel(operands, mask, None)
+        masked = tuple(mask_and_center(operand, mask, False) for operand in operands)
+        grads = tuple(
+            mask_and_center(grad, mask, False) for grad in gradients(masked, mask)
+        )
     else:
-        grads = map_buckets(operands, check_cu_seqlens(cu_seqlens, query.shape[2]), kernel, 3)
+        grads = map_buckets(
+            operands,
+            check_cu_seqlens(cu_seqlens, query.shape[2]),
+            lambda parts, bucket: gradients(parts, bucket.mask),
+            3,
+        )
     grad_alpha = sum(alpha_grads, torch.zeros_like(alpha, dtype=dtype))
     contiguous = [part.to(query.dtype).contiguous() for part in grads]
     return contiguous[0], contiguous[1], contiguous[2], grad_alpha.to(alpha.dtype)

@@ -8,10 +8,13 @@ Sequences longer than ``GATHER_LIMIT`` form a rectangle by themselves, without a
 
 from __future__ import annotations
 
+import functools
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -22,10 +25,10 @@ MIN_WIDTH = 8
 
 
 def bucket_width(length: int) -> int:
-    """Padded width for a sequence of ``length`` tokens: a step of 8, above 32 of a quarter."""
+    """Padded width for a sequence of ``length`` tokens: in steps of 8, above 64 of at most a quarter."""
     if length > GATHER_LIMIT:
         return length
-    step = max(MIN_WIDTH, 1 << max(0, (max(length, 1) - 1).bit_length() - 2))
+    step = max(MIN_WIDTH, 1 << max(0, (max(length, 1) - 1).bit_length() - 3))
     return max(step, -(-length // step) * step)
 
 
@@ -34,16 +37,22 @@ class Bucket:
     """Sequences of one width, as places in the packed batch.
 
     Attributes:
-        rows: Which sequences of the batch.
-        index: Packed token of each cell; a padded cell repeats its own sequence's first token.
-        mask: True at real tokens; None when nothing is padded.
+        lengths: Tokens of each sequence [S].
+        width: Cells of each row of the rectangle, L.
         start: Packed place of the first token of the first sequence.
+        index: Packed token of each cell [S * L]; padded cells point one past the last token.
+        cells: Cell of each real token; None when nothing is padded.
+        tokens: Packed place of each real token.
+        mask: True at real tokens; None when nothing is padded.
     """
 
-    rows: tuple[int, ...]
-    index: Int[Tensor, "S L"]
-    mask: Bool[Tensor, "S L"] | None
+    lengths: tuple[int, ...]
+    width: int
     start: int
+    index: Int[Tensor, "cells"]
+    cells: Int[Tensor, "tokens"] | None
+    tokens: Int[Tensor, "tokens"]
+    mask: Bool[Tensor, "S L"] | None
 
 
 def check_cu_seqlens(cu_seqlens: Int[Tensor, "S1"], total: int) -> list[int]:
@@ -58,7 +67,7 @@ def check_cu_seqlens(cu_seqlens: Int[Tensor, "S1"], total: int) -> list[int]:
             f"{cu_seqlens.dtype} of shape {tuple(cu_seqlens.shape)}"
         )
     offsets: list[int] = cu_seqlens.tolist()
-    rising = all(left <= right for left, right in zip(offsets, offsets[1:], strict=False))
+    rising = all(left <= right for left, right in itertools.pairwise(offsets))
     if offsets[0] != 0 or offsets[-1] != total or not rising:
         raise InputError(
             f"cu_seqlens must rise from 0 to the {total} packed tokens, got "
@@ -73,50 +82,66 @@ def cu_seqlens_of(lengths: Sequence[int], device: torch.device | None = None) ->
     return sizes.cumsum(0, dtype=torch.int32)
 
 
-def bucket_sequences(offsets: Sequence[int], device: torch.device) -> list[Bucket]:
-    """Group the non-empty sequences between ``offsets`` by width."""
-    groups: dict[int, list[int]] = {}
-    for row, (start, stop) in enumerate(zip(offsets, offsets[1:], strict=False)):
+@functools.lru_cache(maxsize=16)
+def bucket_sequences(offsets: tuple[int, ...], device: torch.device) -> tuple[Bucket, ...]:
+    """Group the non-empty sequences between ``offsets`` by width; remembered for the layers."""
+    groups: dict[int, list[tuple[int, int]]] = {}
+    for start, stop in itertools.pairwise(offsets):
         if stop > start:
-            groups.setdefault(bucket_width(stop - start), []).append(row)
+            groups.setdefault(bucket_width(stop - start), []).append((start, stop))
     buckets = []
-    for width, rows in sorted(groups.items()):
-        for chunk in [rows] if width <= GATHER_LIMIT else [[row] for row in rows]:
-            full = all(offsets[row + 1] - offsets[row] == width for row in chunk)
-            starts = torch.tensor([offsets[row] for row in chunk], device=device)[:, None]
-            stops = torch.tensor([offsets[row + 1] for row in chunk], device=device)[:, None]
-            index = starts + torch.arange(width, device=device)
-            mask = index < stops
-            index = torch.where(mask, index, starts)
-            buckets.append(
-                Bucket(tuple(chunk), index, None if full else mask, offsets[chunk[0]])
-            )
-    return buckets
+    for width, spans in sorted(groups.items()):
+        for chunk in [spans] if width <= GATHER_LIMIT else [[span] for span in spans]:
+            buckets.append(_bucket(chunk, width, offsets[-1], device))
+    return tuple(buckets)
 
 
-def gather(states: Float[Tensor, "1 H T D"], bucket: Bucket) -> Float[Tensor, "S H L D"]:
-    """The bucket's rectangle; a view where the bucket is one whole sequence."""
-    count, width = bucket.index.shape
-    tokens = states[0].transpose(0, 1)
+def _bucket(spans: list[tuple[int, int]], width: int, total: int, device: torch.device) -> Bucket:
+    lengths = tuple(stop - start for start, stop in spans)
+    starts = torch.tensor([start for start, _ in spans])[:, None]
+    places = torch.arange(width)
+    mask = places < torch.tensor(lengths)[:, None]
+    index = torch.where(mask, starts + places, total).flatten()
+    full = bool(mask.all())
+    cells = mask.flatten().nonzero().flatten()
+    return Bucket(
+        lengths,
+        width,
+        spans[0][0],
+        index.to(device),
+        None if full else cells.to(device),
+        index[cells].to(device),
+        None if full else mask.to(device),
+    )
+
+
+def token_rows(states: Float[Tensor, "1 H T D"]) -> Float[Tensor, "T1 H D"]:
+    """Packed states by token, with a row of zeros at the end for padded cells to point to."""
+    return F.pad(states[0].transpose(0, 1), (0, 0, 0, 0, 0, 1))
+
+
+def gather(rows: Float[Tensor, "T1 H D"], bucket: Bucket) -> Float[Tensor, "S H L D"]:
+    """The bucket's rectangle, zero where padded; a view where it is one whole sequence."""
+    count, width = len(bucket.lengths), bucket.width
     if count == 1 and bucket.mask is None:
-        return tokens[bucket.start : bucket.start + width].transpose(0, 1)[None]
-    picked = tokens.index_select(0, bucket.index.reshape(-1))
-    return picked.view(count, width, *tokens.shape[1:]).transpose(1, 2)
+        return rows[bucket.start : bucket.start + width].transpose(0, 1)[None]
+    picked = rows.index_select(0, bucket.index)
+    return picked.view(count, width, *rows.shape[1:]).transpose(1, 2)
 
 
 def scatter(
-    target: Float[Tensor, "1 H T D"], bucket: Bucket, block: Float[Tensor, "S H L D"]
-) -> None:
-    """Write the real cells of a rectangle back into the packed ``target``, in place."""
-    tokens = target[0].transpose(0, 1)
-    cells = block.transpose(1, 2)
-    if bucket.mask is None:
-        tokens[bucket.index.reshape(-1)] = cells.reshape(-1, *tokens.shape[1:])
-    else:
-        tokens[bucket.index[bucket.mask]] = cells[bucket.mask]
+    target: Float[Tensor, "T H D"], bucket: Bucket, block: Float[Tensor, "S H L D"]
+) -> Float[Tensor, "T H D"]:
+    """``target`` with the real cells of a rectangle at their packed places."""
+    cells = block.transpose(1, 2).flatten(0, 1)
+    if bucket.cells is not None:
+        cells = cells.index_select(0, bucket.cells)
+    if target.requires_grad or block.requires_grad:
+        return target.index_copy(0, bucket.tokens, cells)
+    return target.index_copy_(0, bucket.tokens, cells)
 
 
-Kernel = Callable[[tuple[Tensor, ...], Tensor | None, Bucket], tuple[Tensor, ...]]
+Kernel = Callable[[tuple[Tensor, ...], Bucket], tuple[Tensor, ...]]
 
 
 def map_buckets(
@@ -125,14 +150,15 @@ def map_buckets(
     kernel: Kernel,
     num_outputs: int,
 ) -> tuple[Float[Tensor, "1 H T D"], ...]:
-    """Run ``kernel(rectangles, mask, bucket)`` over every bucket; outputs are packed again."""
+    """Run ``kernel(rectangles, bucket)`` over every bucket; outputs are packed again."""
     packed = states[0]
     heads, total, width = packed.shape[1:]
-    outputs = tuple(
-        packed.new_zeros(1, total, heads, width).transpose(1, 2) for _ in range(num_outputs)
-    )
-    for bucket in bucket_sequences(offsets, packed.device):
-        rectangles = tuple(gather(state, bucket) for state in states)
-        for output, block in zip(outputs, kernel(rectangles, bucket.mask, bucket), strict=True):
+    rows = tuple(token_rows(state) for state in states)
+    outputs = [packed.new_zeros(total, heads, width) for _ in range(num_outputs)]
+    for bucket in bucket_sequences(tuple(offsets), packed.device):
+        blocks = kernel(tuple(gather(row, bucket) for row in rows), bucket)
+        outputs = [
             scatter(output, bucket, block)
-    return outputs
+            for output, block in zip(outputs, blocks, strict=True)
+        ]
+    return tuple(output.transpose(0, 1)[None] for output in outputs)

@@ -47,9 +47,9 @@ class DrainingServer(uvicorn.Server):
         return await super().on_tick(counter)
 
 
-def serve(service: Service, settings: Settings) -> None:
-    """Listen until SIGTERM or SIGINT has been drained."""
-    config = uvicorn.Config(
+def uvicorn_config(service: Service, settings: Settings) -> uvicorn.Config:
+    """uvicorn's settings: h11 (httptools drops POSTs that offer an upgrade), our logs."""
+    return uvicorn.Config(
         service.app,
         host=settings.server.host,
         port=settings.server.port,
@@ -61,4 +61,9 @@ def serve(service: Service, settings: Settings) -> None:
         timeout_keep_alive=settings.server.keep_alive_s,
         timeout_graceful_shutdown=GRACE_S,
     )
+
+
+def serve(service: Service, settings: Settings) -> None:
+    """Listen until SIGTERM or SIGINT has been drained."""
+    config = uvicorn_config(service, settings)
     DrainingServer(config, service, settings.server.drain_timeout_s).run()

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from osa.model.mixers.base import Mixer, TokenContext
-from osa.model.varlen import bucket_sequences, check_cu_seqlens, gather
+from osa.model.varlen import Bucket, check_cu_seqlens, map_buckets
 
 
 class SoftmaxMixer(Mixer):
@@ -20,14 +20,9 @@ class SoftmaxMixer(Mixer):
             mask = None if context.mask is None else context.mask[:, None, None, :]
             return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
         offsets = check_cu_seqlens(context.cu_seqlens, query.shape[2])
-        tokens = query.new_zeros(query.shape[2], query.shape[1], query.shape[3])
-        for bucket in bucket_sequences(offsets, query.device):
-            parts = (gather(states, bucket) for states in (query, key, value))
+
+        def attend(parts: tuple[Tensor, ...], bucket: Bucket) -> tuple[Tensor, ...]:
             mask = None if bucket.mask is None else bucket.mask[:, None, None, :]
-            block = F.scaled_dot_product_attention(*parts, attn_mask=mask).transpose(1, 2)
-            if bucket.mask is None:
-                index, cells = bucket.index.reshape(-1), block.flatten(0, 1)
-            else:
-                index, cells = bucket.index[bucket.mask], block[bucket.mask]
-            tokens = tokens.index_copy(0, index, cells)
-        return tokens.transpose(0, 1)[None]
+            return (F.scaled_dot_product_attention(*parts, attn_mask=mask),)
+
+        return map_buckets((query, key, value), offsets, attend, 1)[0]

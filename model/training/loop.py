@@ -121,13 +121,13 @@ class Trainer:
             output.embeddings.float(), target, settings.similarity_weight, widths
         )
         if not bool(torch.isfinite(loss)):
-            raise TrainingError(f"the loss of update {self.step} is {float(loss)}")
+            raise TrainingError(f"the loss of update {self.step} is {loss.item()}")
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip_norm)
         self.optimizer.step()
         self.step += 1
-        return float(loss), float(cosine), sum(map(len, ids))
+        return loss.item(), cosine.item(), sum(map(len, ids))
 
     def evaluate(self) -> Agreement:
         """Agreement with the teacher on the held-out texts.

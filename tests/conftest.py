@@ -1,0 +1,139 @@
+"""Fixtures shared by every level: a tiny model, the packaged model, a server on a real socket."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+from osa.model import EmbeddingModel, EncoderConfig
+from osa.model.tokenization import TextTokenizer
+from osa.service.app import Service, create_service
+from osa.service.engines import Engine
+from osa.service.server import DrainingServer, uvicorn_config
+from osa.service.settings import Settings, load_settings
+
+WORDS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "the", "cat", "dog", "sat", "ran", "on", "mat", "a")
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def generator() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
+
+
+def make_tokenizer() -> TextTokenizer:
+    """A word-level tokenizer over ``WORDS`` with [CLS] and [SEP] around every text."""
+    vocabulary = {word: index for index, word in enumerate(WORDS)}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    return TextTokenizer(tokenizer)
+
+
+def make_tiny_model(**changes: object) -> EmbeddingModel:
+    """A model of two layers and width 16, untrained, with a deterministic start."""
+    values: dict[str, object] = {
+        "vocab_size": len(WORDS),
+        "hidden_size": 16,
+        "num_layers": 2,
+        "num_heads": 2,
+        "ffn_size": 32,
+        "max_seq_len": 256,
+        "matryoshka_dims": (16, 8),
+    }
+    config = EncoderConfig.from_dict({**values, **changes})
+    tokenizer = make_tokenizer() if config.vocab_size is not None else None
+    return EmbeddingModel(config, tokenizer, torch.Generator().manual_seed(0)).eval()
+
+
+@pytest.fixture
+def tiny_model() -> EmbeddingModel:
+    return make_tiny_model()
+
+
+@pytest.fixture
+def tiny_checkpoint(tmp_path: Path, tiny_model: EmbeddingModel) -> Path:
+    directory = tmp_path / "tiny"
+    tiny_model.save_pretrained(directory)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def default_model() -> EmbeddingModel:
+    """The model that ships."""
+    return EmbeddingModel.from_pretrained()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def wait_until(condition: Callable[[], bool], timeout_s: float = 30.0) -> None:
+    """Poll ``condition``; fail the test when it stays false."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "the condition never came true"
+        time.sleep(0.01)
+
+
+@contextlib.contextmanager
+def run_service(service: Service, settings: Settings) -> Iterator[httpx.Client]:
+    """Serve on a real socket from a thread; yields a client bound to it."""
+    server = DrainingServer(
+        uvicorn_config(service, settings), service, settings.server.drain_timeout_s
+    )
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    wait_until(lambda: server.started)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60.0) as client:
+            yield client
+    finally:
+        server.should_exit = True
+        thread.join(timeout=30)
+        assert not thread.is_alive(), "the server did not stop"
+
+
+def local_settings(**overrides: object) -> Settings:
+    """Settings on a free local port; ``section__field`` overrides."""
+    values = {name.replace("__", ".", 1): value for name, value in overrides.items()}
+    return load_settings({"server.host": "127.0.0.1", "server.port": 0, **values}, environment={})
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., httpx.Client]]:
+    """Start servers with any engine and settings; all stop at the end of the test."""
+    with contextlib.ExitStack() as stack:
+
+        def start(engine: Engine | None = None, **overrides: object) -> httpx.Client:
+            settings = local_settings(**overrides)
+            return stack.enter_context(run_service(create_service(settings, engine), settings))
+
+        yield start
+
+
+@pytest.fixture(scope="session")
+def client() -> Iterator[httpx.Client]:
+    """A server with the packaged model and default settings."""
+    settings = local_settings()
+    with run_service(create_service(settings), settings) as bound:
+        yield bound

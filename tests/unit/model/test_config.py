@@ -1,0 +1,54 @@
+"""EncoderConfig: a JSON round trip, and a clear refusal of everything that cannot work."""
+
+from __future__ import annotations
+
+import pytest
+
+from osa.model.config import EncoderConfig
+from osa.model.encoder import Encoder
+from osa.model.errors import ConfigError
+
+
+def test_json_round_trip_keeps_every_field() -> None:
+    config = EncoderConfig(vocab_size=10, matryoshka_dims=(384, 64), alpha_init=1)
+    assert EncoderConfig.from_json(config.to_json()) == config
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({}, "exactly one of vocab_size and feature_size"),
+        ({"vocab_size": 5, "feature_size": 5}, "exactly one of"),
+        ({"vocab_size": 0}, "vocab_size must be at least 1, got 0"),
+        ({"vocab_size": 5, "hidden_size": 10, "num_heads": 3}, "multiple of num_heads"),
+        ({"vocab_size": 5, "hidden_size": 9, "num_heads": 3}, "even head_dim, got 3"),
+        ({"vocab_size": "5"}, "vocab_size must be int \\| None, got '5'"),
+        ({"vocab_size": True}, "vocab_size must be int"),
+        ({"vocab_size": 5, "residual": 1}, "residual must be bool, got 1"),
+        ({"vocab_size": 5, "scale": "width"}, "scale must be one of paper, length, got 'width'"),
+        ({"vocab_size": 5, "rope_theta": 0.5}, "rope_theta must be above 1"),
+        ({"vocab_size": 5, "matryoshka_dims": [64, 32]}, "must descend from 384"),
+        ({"vocab_size": 5, "matryoshka_dims": [384, 400]}, "must descend from 384"),
+        ({"vocab_size": 5, "matryoshka_dims": [384, 0]}, "at least 1"),
+        ({"vocab_size": 5, "attention": "osa"}, "unknown field attention; known are"),
+    ],
+)
+def test_what_cannot_work_is_refused(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        EncoderConfig.from_dict(changes)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "null", "{"])
+def test_json_that_is_no_object_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="JSON"):
+        EncoderConfig.from_json(text)
+
+
+def test_an_unknown_mixer_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(ConfigError, match="mixer must be one of osa, softmax, got 'rnn'"):
+        Encoder(EncoderConfig(vocab_size=5, mixer="rnn"))
+
+
+def test_a_narrow_skipless_feed_forward_is_refused() -> None:
+    with pytest.raises(ConfigError, match="at least 768"):
+        Encoder(EncoderConfig(vocab_size=5, residual=False, ffn_size=384))

@@ -1,0 +1,128 @@
+"""Encoders of every configuration: padding and packing exact, gradients reach every weight."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+from torch import Tensor
+
+from osa.model import EmbeddingModel, EncoderConfig
+from osa.model.encoder import Encoder
+from osa.model.errors import InputError
+from osa.model.layers import TOKEN_TILE
+from osa.model.varlen import cu_seqlens_of
+from tests.conftest import make_tiny_model
+
+VARIANTS = [
+    {"mixer": "osa"},
+    {"mixer": "softmax"},
+    {"mixer": "osa", "scale": "paper", "alpha_init": 0.5},
+    {"mixer": "osa", "center": True, "qk_norm": False},
+    {"mixer": "osa", "residual": False, "norm": False},
+    {"mixer": "osa", "residual": False},
+    {"mixer": "osa", "norm": False, "activation": "relu"},
+    {"mixer": "osa", "positions": "learned", "pooling": "cls"},
+    {"mixer": "softmax", "positions": "none", "activation": "silu"},
+    {"mixer": "osa", "embedding_size": 6, "matryoshka_dims": ()},
+]
+SIZES = [3, 11, 1, 40]
+
+
+def ids_of(size: int) -> list[int]:
+    return [(7 * place + size) % 12 for place in range(size)]
+
+
+@pytest.mark.parametrize("changes", VARIANTS)
+def test_alone_padded_and_packed_are_the_same(changes: dict[str, object]) -> None:
+    model = make_tiny_model(**changes).double()
+    sequences = [ids_of(size) for size in SIZES]
+    alone = torch.cat([model(torch.tensor([ids])).embeddings for ids in sequences])
+    padded = torch.zeros(len(SIZES), max(SIZES), dtype=torch.int64)
+    mask = torch.zeros(len(SIZES), max(SIZES), dtype=torch.bool)
+    for row, ids in enumerate(sequences):
+        padded[row, : len(ids)], mask[row, : len(ids)] = torch.tensor(ids), True
+    packed = torch.tensor([list(itertools.chain(*sequences))])
+    for batch in (model(padded, mask=mask), model(packed, cu_seqlens=cu_seqlens_of(SIZES))):
+        torch.testing.assert_close(batch.embeddings, alone, rtol=0, atol=1e-12)
+    norms = alone.norm(dim=-1)
+    torch.testing.assert_close(norms, torch.ones_like(norms))
+
+
+@pytest.mark.parametrize("changes", VARIANTS)
+def test_gradients_reach_every_weight(changes: dict[str, object]) -> None:
+    model = make_tiny_model(**changes).train()
+    output = model(torch.tensor([ids_of(20)]), cu_seqlens=cu_seqlens_of([6, 14]))
+    (output.embeddings * torch.randn_like(output.embeddings)).sum().backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert bool(torch.isfinite(parameter.grad).all()), name
+        assert bool(parameter.grad.any()), f"{name} has no gradient"
+
+
+def test_vectors_times_norms_are_the_pooled_states() -> None:
+    model = make_tiny_model()
+    ids = torch.tensor([ids_of(9)])
+    embeddings, norms = model(ids)
+    pooled = model.encoder(ids).mean(1)
+    torch.testing.assert_close(embeddings * norms[:, None], pooled)
+
+
+def test_features_go_in_where_the_model_has_no_vocabulary() -> None:
+    config = EncoderConfig(feature_size=5, hidden_size=16, num_layers=1, num_heads=2, ffn_size=32)
+    model = EmbeddingModel(config)
+    features = torch.randn(2, 7, 5)
+    assert model(features).embeddings.shape == (2, 16)
+    with pytest.raises(InputError, match="feature vectors"):
+        model.embed_ids([[1]])
+    with pytest.raises(InputError, match="no tokenizer"):
+        model.encode(["a cat"])
+
+
+def test_word_order_matters_with_positions_and_not_without() -> None:
+    def distance(positions: str) -> float:
+        model = make_tiny_model(positions=positions, alpha_init=1.0).double()
+        there, back = model.embed_ids([ids_of(9), ids_of(9)[::-1]]).embeddings
+        return (there - back).norm().item()
+
+    assert distance("none") < 1e-12 < 1e-6 < distance("rotary")
+
+
+def test_tiles_of_long_inputs_change_nothing() -> None:
+    config = EncoderConfig(vocab_size=12, hidden_size=16, num_layers=1, num_heads=2, ffn_size=32)
+    encoder = Encoder(config).double()
+    ids = torch.randint(12, (1, 2 * TOKEN_TILE + 5))
+    with torch.inference_mode():
+        tiled = encoder(ids)
+    whole = encoder(ids).detach()
+    torch.testing.assert_close(tiled, whole, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("sequences", "message"),
+    [
+        ([], "at least one sequence"),
+        ([[]], "0 tokens"),
+        ([[1] * 257], "257 tokens, allowed are 1 to 256"),
+        ([[1], [3, -1]], "sequence 1 holds id -1, allowed are 0 to 11"),
+        ([[12]], "holds id 12"),
+    ],
+)
+def test_ids_that_do_not_fit_are_refused(
+    tiny_model: EmbeddingModel, sequences: list[list[int]], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        tiny_model.embed_ids(sequences)
+
+
+def test_encode_keeps_the_order_of_texts(tiny_model: EmbeddingModel) -> None:
+    texts = ["the cat sat on the mat", "a dog", "the dog ran", "cat"] * 5
+    vectors = tiny_model.encode(texts, batch_tokens=20)
+    one_by_one: Tensor = torch.cat([tiny_model.encode([text]) for text in texts])
+    torch.testing.assert_close(vectors, one_by_one)
+    raw = tiny_model.encode(texts, normalize=False)
+    torch.testing.assert_close(torch.nn.functional.normalize(raw), vectors)
+    assert tiny_model.encode([]).shape == (0, 16)
+    with pytest.raises(InputError, match="one string"):
+        tiny_model.encode("a cat")
