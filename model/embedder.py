@@ -12,10 +12,16 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from osa.model.checkpoint import Checkpoint, load_checkpoint, load_weights, save_checkpoint
+from osa.model.checkpoint import (
+    CONFIG,
+    Checkpoint,
+    load_checkpoint,
+    load_weights,
+    save_checkpoint,
+)
 from osa.model.config import EncoderConfig
 from osa.model.encoder import Encoder
-from osa.model.errors import InputError
+from osa.model.errors import CheckpointError, ConfigError, InputError
 from osa.model.initialization import orthonormal
 from osa.model.pooling import EmbeddingOutput, normalize, pool
 from osa.model.tokenization import TextTokenizer
@@ -144,8 +150,11 @@ class EmbeddingModel(nn.Module):
         """
         source = PRETRAINED if directory is None else Path(directory)
         checkpoint = load_checkpoint(source)
-        with torch.device("meta"):
-            model = cls(checkpoint.config, checkpoint.tokenizer)
+        try:
+            with torch.device("meta"):
+                model = cls(checkpoint.config, checkpoint.tokenizer)
+        except ConfigError as error:
+            raise CheckpointError(f"{source / CONFIG}: {error}") from error
         model = model.to_empty(device="cpu")
         load_weights(model, checkpoint.weights, source)
         model.checkpoint_sha256 = checkpoint.sha256

@@ -75,6 +75,7 @@ def create_service(settings: Settings, engine: Engine | None = None) -> Service:
         description="Text embeddings from linear-time Orthogonal Self-Attention encoders.",
         version=version("osa-encoder"),
         lifespan=lifespan,
+        redirect_slashes=False,
         docs_url=None,
         redoc_url=None,
     )

@@ -82,10 +82,11 @@ def _serve(options: argparse.Namespace) -> int:
     settings = _settings(options)
     from osa.service.app import create_service
     from osa.service.logs import configure_logging
-    from osa.service.server import serve
+    from osa.service.server import bind, serve
 
     configure_logging(settings.log)
-    serve(create_service(settings), settings)
+    with bind(settings.server) as listener:
+        serve(create_service(settings), settings, listener)
     return 0
 
 

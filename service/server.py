@@ -7,16 +7,24 @@ closes after its reply. A second signal, or ``drain_timeout_s``, ends the wait.
 from __future__ import annotations
 
 import logging
+import socket
 import time
 from types import FrameType
 
 import uvicorn
 
+from osa.model.errors import OsaError
 from osa.service.app import Service
-from osa.service.settings import Settings
+from osa.service.settings import ServerSettings, Settings
 
 logger = logging.getLogger(__name__)
 GRACE_S = 1
+
+
+class ListenError(OsaError):
+    """The address cannot be listened on."""
+
+    code = "listen"
 
 
 class DrainingServer(uvicorn.Server):
@@ -63,7 +71,28 @@ def uvicorn_config(service: Service, settings: Settings) -> uvicorn.Config:
     )
 
 
-def serve(service: Service, settings: Settings) -> None:
-    """Listen until SIGTERM or SIGINT has been drained."""
+def bind(settings: ServerSettings) -> socket.socket:
+    """Take the address before the model is loaded, so that a taken port fails at once.
+
+    Raises:
+        ListenError: Naming the address and the reason.
+    """
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listener = socket.socket(family)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((settings.host, settings.port))
+    except OSError as error:
+        listener.close()
+        address = f"{settings.host}:{settings.port}"
+        raise ListenError(f"cannot listen on {address}: {error.strerror}") from error
+    return listener
+
+
+def serve(service: Service, settings: Settings, listener: socket.socket) -> None:
+    """Answer on ``listener`` until SIGTERM or SIGINT has been drained."""
     config = uvicorn_config(service, settings)
-    DrainingServer(config, service, settings.server.drain_timeout_s).run()
+    server = DrainingServer(config, service, settings.server.drain_timeout_s)
+    host, port = listener.getsockname()[:2]
+    logger.info("serving", extra={"host": host, "port": port})
+    server.run(sockets=[listener])

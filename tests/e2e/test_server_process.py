@@ -1,0 +1,186 @@
+"""The real process as a user runs it: start, embed, scrape, SIGTERM under load, nothing lost."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import numpy as np
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.conftest import free_port, wait_until
+
+OSA = [sys.executable, "-m", "osa.service.cli"]
+PARAPHRASES = [
+    ("A man is playing a guitar.", "Someone plays an acoustic guitar."),
+    ("The company reported higher profits this year.", "Earnings of the firm rose."),
+    ("How do I cook rice?", "What is the best way to prepare rice?"),
+]
+
+
+def is_ready(port: int) -> bool:
+    try:
+        return httpx.get(f"http://127.0.0.1:{port}/readyz").status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+@contextmanager
+def running_server(log: Path, **settings: str) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """Start ``osa serve`` with default settings on a free port; yields process and port."""
+    port = free_port()
+    environment = {**os.environ, **settings, "OMP_NUM_THREADS": "2"}
+    command = [*OSA, "serve", "--host", "127.0.0.1", "--port", str(port)]
+    with log.open("wb") as errors:
+        process = subprocess.Popen(command, env=environment, stderr=errors)
+    try:
+        wait_until(lambda: process.poll() is not None or is_ready(port), timeout_s=90)
+        assert process.poll() is None, log.read_text()
+        yield process, port
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+
+
+def test_a_server_serves_is_scraped_and_ends_cleanly(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with running_server(log) as (process, port):
+        base = f"http://127.0.0.1:{port}"
+        texts = [text for pair in PARAPHRASES for text in pair]
+        vectors = np.array(httpx.post(f"{base}/embed", json={"inputs": texts}).json())
+        similar = vectors @ vectors.T
+        np.fill_diagonal(similar, -1.0)
+        assert similar.argmax(axis=1).tolist() == [1, 0, 3, 2, 5, 4]
+
+        exposition = httpx.get(f"{base}/metrics").text
+        families = {family.name for family in text_string_to_metric_families(exposition)}
+        assert {"te_request_count", "te_request_duration", "osa_backlog_seconds"} <= families
+        assert 'te_embed_success{model="osa-default"} 6.0' in exposition
+
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=20) == 0
+    logged = log.read_text()
+    assert "Traceback" not in logged
+    assert all(text not in logged for text in texts), "texts must never be logged"
+
+
+class Load:
+    """Clients that post one request after the other and note what became of each."""
+
+    def __init__(self, port: int, clients: int) -> None:
+        self.answered, self.refused, self.lost = 0, 0, []
+        self._url = f"http://127.0.0.1:{port}/embed"
+        self._lock, self._stop = threading.Lock(), threading.Event()
+        self._threads = [threading.Thread(target=self._run) for _ in range(clients)]
+
+    def start(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(timeout=60)
+            assert not thread.is_alive()
+
+    def _run(self) -> None:
+        texts = [f"sentence number {place} of a request" for place in range(20)]
+        while not self._stop.is_set():
+            try:  # a connection of its own, so that a refusal is never a stale keep-alive
+                response = httpx.post(self._url, json={"inputs": texts}, timeout=60)
+            except httpx.ConnectError:
+                return
+            except httpx.HTTPError as error:
+                self.lost.append(repr(error))
+                return
+            with self._lock:
+                if response.status_code == 200 and len(response.json()) == len(texts):
+                    self.answered += 1
+                elif response.status_code == 503 and "retry-after" in response.headers:
+                    self.refused += 1
+                    return
+                else:
+                    self.lost.append(response.text)
+
+
+def test_sigterm_under_load_loses_nothing(tmp_path: Path) -> None:
+    with running_server(tmp_path / "log") as (process, port):
+        load = Load(port, clients=8)
+        load.start()
+        wait_until(lambda: load.answered >= 10, timeout_s=60)
+        process.send_signal(signal.SIGTERM)
+        began = time.monotonic()
+        assert process.wait(timeout=40) == 0
+        assert time.monotonic() - began < 35
+        load.stop()
+    assert load.lost == []
+    assert load.answered >= 10
+
+
+def test_a_second_signal_ends_a_drain_that_hangs(tmp_path: Path) -> None:
+    with running_server(tmp_path / "log") as (process, port):
+
+        with socket.create_connection(("127.0.0.1", port)) as slow:
+            slow.sendall(b"POST /embed HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+            time.sleep(0.3)
+            process.send_signal(signal.SIGTERM)
+            time.sleep(0.5)
+            assert process.poll() is None, "it must wait for the open request"
+            assert httpx.get(f"http://127.0.0.1:{port}/readyz").status_code == 503
+            refused = httpx.post(f"http://127.0.0.1:{port}/embed", json={"inputs": "a"})
+            assert refused.status_code == 503
+            assert refused.headers["connection"] == "close"
+            process.send_signal(signal.SIGTERM)
+            process.wait(timeout=20)
+
+
+def test_a_stuck_client_holds_the_drain_no_longer_than_its_limit(tmp_path: Path) -> None:
+
+    settings = {"OSA_SERVER__DRAIN_TIMEOUT_S": "1"}
+    with (
+        running_server(tmp_path / "log", **settings) as (process, port),
+        socket.create_connection(("127.0.0.1", port)) as slow,
+    ):
+        slow.sendall(b"POST /embed HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+        time.sleep(0.3)
+        process.send_signal(signal.SIGTERM)
+        process.wait(timeout=15)
+
+
+def run_osa(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*OSA, *arguments],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def test_a_start_that_cannot_work_says_why(tmp_path: Path) -> None:
+    missing = run_osa("serve", "--model", str(tmp_path / "nowhere"))
+    assert missing.returncode == 1
+    assert "nowhere is not a directory" in missing.stderr
+    injected = run_osa("serve", OSA_PORT="tcp://10.0.0.1:80")
+    assert injected.returncode == 2
+    assert "enableServiceLinks" in injected.stderr
+    contradiction = run_osa("serve", "--set", "batching.max_batch_tokens=5")
+    assert contradiction.returncode == 2
+    assert "Traceback" not in missing.stderr + injected.stderr + contradiction.stderr
+
+
+def test_a_port_that_is_taken_is_an_error(tmp_path: Path) -> None:
+    with running_server(tmp_path / "log") as (_, port):
+        second = run_osa("serve", "--host", "127.0.0.1", "--port", str(port))
+        assert second.returncode == 1
+        assert f"cannot listen on 127.0.0.1:{port}: Address already in use" in second.stderr

@@ -1,0 +1,53 @@
+"""Engines that fail on purpose, around a real one."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from osa.service.engines import EagerEngine, EngineOutput
+
+POISON = 9
+"""Token id that the faulty engine cannot take."""
+
+
+class FaultyEngine(EagerEngine):
+    """The real engine, but a batch with ``POISON`` raises, or gives rows that are not finite."""
+
+    def __init__(self, path: Path, how: str) -> None:
+        """``how`` is ``raise`` or ``nan``."""
+        super().__init__(path, "cpu")
+        self._how = how
+        self.batches: list[int] = []
+
+    def embed(self, sequences: Sequence[Sequence[int]]) -> EngineOutput:
+        self.batches.append(len(sequences))
+        poisoned = [row for row, ids in enumerate(sequences) if POISON in ids]
+        if poisoned and self._how == "raise":
+            raise RuntimeError("out of memory")
+        output = super().embed(sequences)
+        embeddings = output.embeddings.copy()
+        embeddings[poisoned] = np.nan
+        return EngineOutput(embeddings, output.norms)
+
+
+class GatedEngine(EagerEngine):
+    """The real engine, but every batch waits until the gate is opened."""
+
+    def __init__(self, path: Path | None = None) -> None:
+        super().__init__(path, "cpu")
+        self.gate = threading.Event()
+        self.entered = threading.Event()
+        self.computed: list[Sequence[int]] = []
+
+    def warm_up(self) -> None:
+        """Nothing: the gate is closed."""
+
+    def embed(self, sequences: Sequence[Sequence[int]]) -> EngineOutput:
+        self.entered.set()
+        assert self.gate.wait(60), "nobody opened the gate"
+        self.computed.extend(sequences)
+        return super().embed(sequences)

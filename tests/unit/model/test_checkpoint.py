@@ -1,0 +1,160 @@
+"""Checkpoints: a round trip, and every kind of damage named."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from osa.model import CheckpointError, EmbeddingModel
+from osa.model.checkpoint import (
+    CONFIG,
+    MANIFEST,
+    TOKENIZER,
+    WEIGHTS,
+    atomic_directory,
+    write_manifest,
+)
+from tests.conftest import make_tiny_model
+
+TEXTS = ["the cat sat on the mat", "a dog ran"]
+
+
+def test_round_trip_keeps_vectors_to_the_bit(
+    tiny_model: EmbeddingModel, tiny_checkpoint: Path
+) -> None:
+    loaded = EmbeddingModel.from_pretrained(tiny_checkpoint)
+    assert loaded.config == tiny_model.config
+    assert not loaded.training
+    assert torch.equal(loaded.encode(TEXTS), tiny_model.encode(TEXTS))
+
+
+def test_half_precision_files_load_as_float32(
+    tmp_path: Path, tiny_model: EmbeddingModel
+) -> None:
+    tiny_model.save_pretrained(tmp_path / "half", torch.float16)
+    assert load_file(tmp_path / "half" / WEIGHTS)["encoder.norm.weight"].dtype == torch.float16
+    loaded = EmbeddingModel.from_pretrained(tmp_path / "half")
+    assert {parameter.dtype for parameter in loaded.parameters()} == {torch.float32}
+    torch.testing.assert_close(loaded.encode(TEXTS), tiny_model.encode(TEXTS), atol=2e-3, rtol=0)
+
+
+def test_saving_again_replaces_the_whole_directory(
+    tiny_checkpoint: Path, tiny_model: EmbeddingModel
+) -> None:
+    (tiny_checkpoint / "leftover").write_text("x")
+    tiny_model.save_pretrained(tiny_checkpoint, extra={"training.json": b"{}"})
+    names = {file.name for file in tiny_checkpoint.iterdir()}
+    assert names == {CONFIG, WEIGHTS, TOKENIZER, MANIFEST, "training.json"}
+    assert [file.name for file in tiny_checkpoint.parent.iterdir()] == ["tiny"]
+
+
+def test_a_failed_write_leaves_the_old_directory(tiny_checkpoint: Path) -> None:
+    before = (tiny_checkpoint / MANIFEST).read_bytes()
+    with pytest.raises(RuntimeError), atomic_directory(tiny_checkpoint) as staging:
+        (staging / CONFIG).write_text("half")
+        raise RuntimeError("disk full")
+    assert (tiny_checkpoint / MANIFEST).read_bytes() == before
+    assert [file.name for file in tiny_checkpoint.parent.iterdir()] == ["tiny"]
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("name", [CONFIG, WEIGHTS, TOKENIZER])
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [(Path.unlink, "cannot read .*"), (truncate, "bytes, the manifest says"), (flip, "sha256")],
+)
+def test_a_damaged_file_is_named(
+    tiny_checkpoint: Path, name: str, damage: Callable[[Path], None], message: str
+) -> None:
+    damage(tiny_checkpoint / name)
+    with pytest.raises(CheckpointError, match=message) as caught:
+        EmbeddingModel.from_pretrained(tiny_checkpoint)
+    assert name in str(caught.value)
+
+
+def edit_config(directory: Path, **changes: object) -> None:
+    values = json.loads((directory / CONFIG).read_text())
+    (directory / CONFIG).write_text(json.dumps({**values, **changes}))
+
+
+def edit_weights(directory: Path, name: str, tensor: torch.Tensor | None) -> None:
+    weights = load_file(directory / WEIGHTS)
+    weights.pop(name, None)
+    save_file(weights if tensor is None else {**weights, name: tensor}, directory / WEIGHTS)
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (lambda d: edit_config(d, depth=3), "unknown field depth"),
+        (lambda d: edit_config(d, mixer=3), "mixer must be str, got 3"),
+        (lambda d: edit_config(d, ffn_size=34), "shape .* the configuration asks for"),
+        (lambda d: edit_config(d, mixer="rnn"), "config.json: mixer must be one of"),
+        (lambda d: edit_config(d, num_layers=3), "misses tensor encoder.blocks.2"),
+        (lambda d: edit_config(d, vocab_size=5), "12 ids, the model embeds 5"),
+        (lambda d: edit_weights(d, "encoder.norm.weight", None), "misses tensor encoder.norm"),
+        (lambda d: edit_weights(d, "other", torch.ones(1)), "unknown tensor other"),
+        (lambda d: edit_weights(d, "encoder.norm.weight", torch.full((16,), torch.nan)),
+         "encoder.norm.weight holds a value that is not finite"),
+        (lambda d: (d / WEIGHTS).write_bytes(b"pickle"), "is not safetensors"),
+        (lambda d: (d / CONFIG).write_bytes(b"\xff"), "config.json"),
+        (lambda d: (d / TOKENIZER).write_text("{}"), "tokenizer.json is not a tokenizer"),
+        (lambda d: (d / TOKENIZER).unlink(), "does not list tokenizer.json"),
+        (lambda d: (d / WEIGHTS).unlink(), "does not list model.safetensors"),
+    ],
+)  # fmt: skip
+def test_a_checkpoint_that_contradicts_itself_is_refused(
+    tiny_checkpoint: Path, edit: Callable[[Path], object], message: str
+) -> None:
+    edit(tiny_checkpoint)
+    write_manifest(tiny_checkpoint)
+    with pytest.raises(CheckpointError, match=message):
+        EmbeddingModel.from_pretrained(tiny_checkpoint)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[]", "is not a manifest"),
+        ("{", "is not a manifest"),
+        ('{"format": "osa-encoder", "format_version": 9, "files": {}}', "osa-encoder 9"),
+        ('{"format": "osa-encoder", "format_version": 1, "files": {"../x": {"size": 1, '
+         '"sha256": ""}}}', "no file name"),
+        (None, "cannot read"),
+    ],
+)  # fmt: skip
+def test_a_manifest_that_is_none_is_refused(
+    tiny_checkpoint: Path, content: str | None, message: str
+) -> None:
+    (tiny_checkpoint / MANIFEST).unlink()
+    if content is not None:
+        (tiny_checkpoint / MANIFEST).write_text(content)
+    with pytest.raises(CheckpointError, match=message):
+        EmbeddingModel.from_pretrained(tiny_checkpoint)
+
+
+def test_a_missing_directory_is_named(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="nowhere is not a directory"):
+        EmbeddingModel.from_pretrained(tmp_path / "nowhere")
+
+
+def test_feature_models_need_no_tokenizer(tmp_path: Path) -> None:
+    model = make_tiny_model(vocab_size=None, feature_size=4)
+    model.save_pretrained(tmp_path / "features")
+    features = torch.randn(1, 5, 4)
+    loaded = EmbeddingModel.from_pretrained(tmp_path / "features")
+    assert torch.equal(loaded(features).embeddings, model(features).embeddings)

@@ -1,0 +1,55 @@
+"""Tokenising: special tokens survive truncation, the limit is exact, bad Unicode is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from osa.model.errors import InputError
+from osa.model.tokenization import TextTokenizer
+from tests.conftest import make_tokenizer
+
+TEXT = "the cat sat on a mat"
+
+
+def test_short_texts_are_left_alone() -> None:
+    (encoded,) = make_tokenizer().encode([TEXT], 8)
+    assert encoded.ids == [2, 4, 5, 7, 9, 11, 10, 3]
+    assert encoded.truncated == 0
+
+
+@pytest.mark.parametrize(
+    ("direction", "kept"), [("right", [2, 4, 5, 7, 3]), ("left", [2, 9, 11, 10, 3])]
+)
+def test_long_texts_are_cut_inside_the_special_tokens(direction: str, kept: list[int]) -> None:
+    side: object = direction
+    (encoded,) = make_tokenizer().encode([TEXT], 5, side)  # type: ignore[arg-type]
+    assert encoded.ids == kept
+    assert encoded.truncated == 3
+
+
+def test_truncation_is_per_call() -> None:
+    tokenizer = make_tokenizer()
+    assert len(tokenizer.encode([TEXT], 4)[0].ids) == 4
+    assert len(tokenizer.encode([TEXT])[0].ids) == 8
+
+
+def test_a_limit_without_room_is_refused() -> None:
+    with pytest.raises(InputError, match="beside 2 special tokens, got 2"):
+        make_tokenizer().encode([TEXT], 2)
+
+
+def test_lone_surrogates_are_refused() -> None:
+    with pytest.raises(InputError, match="text 1 holds a lone surrogate"):
+        make_tokenizer().encode(["fine", "\ud800"])
+
+
+def test_json_round_trip(tmp_path: Path) -> None:
+    file = tmp_path / "tokenizer.json"
+    file.write_text(make_tokenizer().to_json())
+    loaded = TextTokenizer.from_file(file)
+    assert loaded.encode([TEXT]) == make_tokenizer().encode([TEXT])
+    assert loaded.vocab_size == 12
+    with pytest.raises(InputError, match="is not a tokenizer"):
+        TextTokenizer.from_file(tmp_path / "missing.json")

@@ -1,0 +1,51 @@
+"""The ``osa`` command: what it prints, and its exit codes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from osa.service.cli import main
+
+
+def test_config_prints_the_settings_that_serve_would_use(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    file = tmp_path / "osa.toml"
+    file.write_text("[server]\nport = 1\n[log]\nlevel = 'debug'\n")
+    arguments = ["--config", str(file), "--port", "9000", "--set", "model.name=mine"]
+    assert main(["config", *arguments]) == 0
+    settings = json.loads(capsys.readouterr().out)
+    assert settings["server"]["port"] == 9000
+    assert settings["log"]["level"] == "debug"
+    assert settings["model"]["name"] == "mine"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["config", "--set", "port=1"], "--set takes SECTION.FIELD=VALUE, got 'port=1'"),
+        (["config", "--port", "many"], "server.port"),
+        (["train", "--config", "nowhere.toml", "--output", "x"], "cannot read nowhere.toml"),
+    ],
+)
+def test_a_wrong_request_is_exit_code_2(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    assert main(arguments) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_an_unknown_command_is_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["surf"])
+    assert "invalid choice: 'surf'" in capsys.readouterr().err
+
+
+def test_info_names_the_kernel_that_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["kernel"] == "torch"
+    assert facts["threads"] >= 1

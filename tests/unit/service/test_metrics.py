@@ -1,0 +1,74 @@
+"""Metrics: TEI's exact names and buckets, everything present at zero from the start."""
+
+from __future__ import annotations
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from osa.service.metrics import DURATION_BUCKETS, Metrics
+
+
+def samples(metrics: Metrics) -> dict[str, float]:
+    """Sum over labels of every sample, by name."""
+    found: dict[str, float] = {}
+    for family in text_string_to_metric_families(metrics.render().decode()):
+        for sample in family.samples:
+            found[sample.name] = found.get(sample.name, 0.0) + sample.value
+    return found
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "te_request_count",
+        "te_request_success",
+        "te_request_failure",
+        "te_embed_count",
+        "te_embed_success",
+        "te_request_duration_count",
+        "te_request_tokenization_duration_count",
+        "te_request_queue_duration_count",
+        "te_request_inference_duration_count",
+        "te_request_input_length_count",
+        "te_batch_next_size_count",
+        "te_batch_next_tokens_count",
+        "osa_cancelled_tokens_total",
+        "osa_truncated_inputs_total",
+        "osa_nonfinite_rows_total",
+    ],
+)
+def test_families_exist_at_zero(name: str) -> None:
+    assert samples(Metrics("m"))[name] == 0.0
+
+
+def test_counts_go_where_they_belong() -> None:
+    metrics = Metrics("m")
+    metrics.count_request(1)
+    metrics.count_request(3)
+    metrics.count_success([4, 5, 6], truncated=2)
+    metrics.count_failure("validation")
+    metrics.observe_batch(3, 15)
+    metrics.observe_durations(total=0.5, queue=0.1)
+    text = metrics.render().decode()
+    assert 'te_request_count{method="single",model="m"} 1.0' in text
+    assert 'te_request_count{method="batch",model="m"} 1.0' in text
+    assert 'te_request_failure{err="validation",model="m"} 1.0' in text
+    found = samples(metrics)
+    assert found["te_embed_count"] == 4
+    assert found["te_embed_success"] == 3
+    assert found["te_request_input_length_sum"] == 15
+    assert found["te_batch_next_tokens_sum"] == 15
+    assert found["osa_truncated_inputs_total"] == 2
+    assert found["te_request_duration_sum"] == 0.5
+
+
+def test_duration_buckets_are_teis() -> None:
+    assert DURATION_BUCKETS[0] == pytest.approx(1.5e-5)
+    assert DURATION_BUCKETS[1] / DURATION_BUCKETS[0] == pytest.approx(1.5)
+    assert DURATION_BUCKETS[-1] > 600
+
+
+def test_gauges_are_read_at_every_scrape() -> None:
+    metrics, values = Metrics("m"), iter([1.0, 2.0])
+    metrics.gauge("osa_test", "x", lambda: next(values))
+    assert [samples(metrics)["osa_test"], samples(metrics)["osa_test"]] == [1.0, 2.0]

@@ -1,0 +1,119 @@
+"""The engine thread: every item is delivered once, and blame falls on the right one."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from osa.service.batching import BatchQueue, ItemResult, WorkItem
+from osa.service.engines import EagerEngine
+from osa.service.errors import BackendError, CancelledError, DeadlineError
+from osa.service.metrics import Metrics
+from osa.service.worker import EngineWorker
+from tests.conftest import wait_until
+from tests.engines import POISON, FaultyEngine, GatedEngine
+
+SEQUENCES = [[2, 4, 3], [2, 5, 3], [2, 4, 5, 6, 3], [2, 6, 3], [2, 7, 3]]
+
+
+def run_worker(
+    engine: EagerEngine, sequences: Sequence[Sequence[int]], deadlines: Sequence[float] = ()
+) -> list[list[ItemResult]]:
+    """Everything that each item was delivered."""
+    queue = BatchQueue(10_000, 10_000, 100)
+    worker = EngineWorker(engine, queue, Metrics("m"))
+    received: list[list[ItemResult]] = [[] for _ in sequences]
+    queue.put(
+        [
+            WorkItem(ids, box.append, due)
+            for ids, box, due in zip(
+                sequences, received, deadlines or [math.inf] * len(sequences), strict=True
+            )
+        ]
+    )
+    worker.start()
+    assert worker.stop(timeout_s=30)
+    return received
+
+
+def test_every_item_gets_its_own_vector(tiny_checkpoint: Path) -> None:
+    engine = EagerEngine(tiny_checkpoint, "cpu")
+    received = run_worker(engine, SEQUENCES)
+    assert [len(box) for box in received] == [1] * len(SEQUENCES)
+    for ids, (result,) in zip(SEQUENCES, received, strict=True):
+        alone = engine.embed([ids])
+        assert result.embedding is not None
+        np.testing.assert_allclose(result.embedding, alone.embeddings[0], atol=1e-6)
+        assert result.norm == pytest.approx(float(alone.norms[0]), rel=1e-5)
+
+
+@pytest.mark.parametrize("how", ["raise", "nan"])
+def test_batch_mates_of_a_failing_input_succeed(tiny_checkpoint: Path, how: str) -> None:
+    engine = FaultyEngine(tiny_checkpoint, how)
+    sequences = [*SEQUENCES, [2, POISON, 3]]
+    received = run_worker(engine, sequences)
+    assert all(len(box) == 1 for box in received)
+    *fine, (failed,) = received
+    assert all(box[0].error is None and box[0].embedding is not None for box in fine)
+    assert isinstance(failed.error, BackendError)
+    assert failed.embedding is None
+    assert engine.batches[0] == len(sequences)
+    assert engine.batches[-1] == 1, "the failing input was not tried alone"
+
+
+def test_late_items_are_answered_and_not_computed(tiny_checkpoint: Path) -> None:
+    engine = GatedEngine(tiny_checkpoint)
+    engine.gate.set()
+    received = run_worker(engine, SEQUENCES[:2], [time.monotonic() - 1, math.inf])
+    assert isinstance(received[0][0].error, DeadlineError)
+    assert received[1][0].error is None
+    assert engine.computed == [SEQUENCES[1]]
+
+
+def test_cancelled_items_in_hand_are_answered_and_not_computed(tiny_checkpoint: Path) -> None:
+    engine = GatedEngine(tiny_checkpoint)
+    engine.gate.set()
+    queue = BatchQueue(100, 100, 100)
+    received: list[ItemResult] = []
+    item = WorkItem([2, 4, 3], received.append)
+    queue.put([item])
+    item.cancelled = True
+    worker = EngineWorker(engine, queue, Metrics("m"))
+    worker.start()
+    assert worker.stop(timeout_s=30)
+    assert isinstance(received[0].error, CancelledError)
+    assert engine.computed == []
+
+
+def test_the_thread_outlives_a_receiver_that_is_gone(tiny_checkpoint: Path) -> None:
+    def closed(result: ItemResult) -> None:
+        raise RuntimeError("Event loop is closed")
+
+    queue = BatchQueue(100, 3, 100)
+    received: list[ItemResult] = []
+    queue.put([WorkItem([2, 4, 3], closed), WorkItem([2, 5, 3], received.append)])
+    worker = EngineWorker(EagerEngine(tiny_checkpoint, "cpu"), queue, Metrics("m"))
+    worker.start()
+    assert worker.stop(timeout_s=30)
+    assert [result.error for result in received] == [None]
+
+
+def test_a_batch_in_hand_shows_how_long_it_takes(tiny_checkpoint: Path) -> None:
+    engine = GatedEngine(tiny_checkpoint)
+    queue = BatchQueue(100, 100, 100)
+    worker = EngineWorker(engine, queue, Metrics("m"))
+    assert worker.busy_s() == 0.0
+    worker.start()
+    queue.put([WorkItem([2, 4, 3], lambda result: None)])
+    wait_until(lambda: worker.busy_s() > 0.01)
+    engine.gate.set()
+    wait_until(lambda: worker.busy_s() == 0.0)
+    assert queue.rate is not None
+    assert queue.rate > 0
+    assert worker.stop(timeout_s=30)
+    assert not worker.alive

@@ -1,0 +1,45 @@
+"""What the project promises about its own shape."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+CODE = ("model", "export", "service", "tests", "benchmarks")
+
+
+def project() -> dict[str, object]:
+    settings: dict[str, object] = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    return settings
+
+
+def test_every_package_directory_is_listed() -> None:
+    """An unlisted subpackage works in an editable install and is missing from the wheel."""
+    found = {
+        "osa." + ".".join(file.parent.relative_to(ROOT).parts)
+        for top in ("model", "export", "service")
+        for file in (ROOT / top).rglob("__init__.py")
+    }
+    tool = project()["tool"]
+    assert isinstance(tool, dict)
+    assert set(tool["setuptools"]["packages"]) == found
+
+
+@pytest.mark.parametrize("top", CODE)
+def test_no_file_is_over_300_lines(top: str) -> None:
+    for file in (ROOT / top).rglob("*.py"):
+        assert len(file.read_text().splitlines()) <= 300, file
+
+
+def test_the_packaged_model_is_small_whole_and_described() -> None:
+    directory = ROOT / "model" / "pretrained" / "default"
+    assert sum(file.stat().st_size for file in directory.iterdir()) <= 50_000_000
+    manifest = json.loads((directory / "manifest.json").read_text())
+    for name, entry in manifest["files"].items():
+        assert hashlib.sha256((directory / name).read_bytes()).hexdigest() == entry["sha256"]
+    assert (ROOT / "model" / "pretrained" / "README.md").is_file()
