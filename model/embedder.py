@@ -59,7 +59,7 @@ class EmbeddingModel(nn.Module):
         self,
         inputs: Int[Tensor, "B N"] | Float[Tensor, "B N F"],
         mask: Bool[Tensor, "B N"] | None = None,
-        cu_seqlens: Int[Tensor, "S1"] | None = None,
+        cu_seqlens: Int[Tensor, S1] | None = None,
     ) -> EmbeddingOutput:
         """Return one unit vector a sequence, and the length it had.
 

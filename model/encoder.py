@@ -37,21 +37,20 @@ class Encoder(nn.Module):
             assert config.feature_size is not None  # EncoderConfig has made sure
             self.embed = nn.Linear(config.feature_size, config.hidden_size, bias=False)
         learned = config.positions == "learned"
-        self.positions = (
-            nn.Embedding(config.max_seq_len, config.hidden_size) if learned else None
-        )
+        self.positions = nn.Embedding(config.max_seq_len, config.hidden_size) if learned else None
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_layers))
         self.norm = make_norm(config)
         initialize(self, config, generator)
         if isinstance(self.embed, nn.Linear):
-            weight = orthonormal(*self.embed.weight.shape, generator)
+            rows, columns = self.embed.weight.shape
+            weight = orthonormal(rows, columns, generator)
             self.embed.weight.data.copy_(weight)
 
     def forward(
         self,
         inputs: Int[Tensor, "B N"] | Float[Tensor, "B N F"],
         mask: Bool[Tensor, "B N"] | None = None,
-        cu_seqlens: Int[Tensor, "S1"] | None = None,
+        cu_seqlens: Int[Tensor, S1] | None = None,
     ) -> Float[Tensor, "B N D"]:
         """Return the last hidden states; rows of padding are meaningless."""
         hidden: Tensor = self.embed(inputs)

@@ -21,7 +21,7 @@ import math
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 ANGLE_LIMIT = 2.0
@@ -110,7 +110,7 @@ class _Schedule:
     """Per-matrix scaling 2^-s, own degree, which squarings to take, and which are hopeless."""
 
     scale: Float[Tensor, "*batch 1 1"]
-    degree: Float[Tensor, "*batch 1 1"]
+    degree: Int[Tensor, "*batch 1 1"]
     min_degree: int
     active: list[Tensor]
     beyond: Tensor | None
@@ -123,13 +123,12 @@ def _schedule(bound: Tensor, plan: TaylorPlan, dtype: torch.dtype) -> _Schedule:
     scale = torch.exp2(-squarings)
     limits = torch.tensor(degree_angles(dtype), dtype=bound.dtype, device=bound.device)
     degree = torch.bucketize((bound * scale).clamp(max=ANGLE_LIMIT), limits)
-    beyond: Tensor | None = bound > plan.max_angle(dtype) * (1 + 1e-6)
-    min_degree = 0
+    beyond = bound > plan.max_angle(dtype) * (1 + 1e-6)
+    min_degree, hopeless = 0, True
     if bound.device.type == "cpu" and bound.numel():  # reading is free
-        min_degree = int(degree.min())
-        beyond = beyond if bool(beyond.any()) else None
+        min_degree, hopeless = int(degree.min()), bool(beyond.any())
     active = [squarings > i for i in range(plan.squarings)]
-    return _Schedule(scale.to(dtype), degree, min_degree, active, beyond)
+    return _Schedule(scale.to(dtype), degree, min_degree, active, beyond if hopeless else None)
 
 
 def _horner(matrix: Tensor, block: Tensor, plan: TaylorPlan, schedule: _Schedule) -> list[Tensor]:

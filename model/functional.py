@@ -43,7 +43,7 @@ SCALES = ("paper", "length")
 
 def angle_factor(
     query: Float[Tensor, "B H N D"],
-    alpha: Float[Tensor, "H"],
+    alpha: Float[Tensor, H],
     mask: Bool[Tensor, "B N"] | None,
     scale: str,
 ) -> Float[Tensor, "B H"]:
@@ -90,7 +90,7 @@ def osa_dense(
     query: Float[Tensor, "B H N D"],
     key: Float[Tensor, "B H N D"],
     value: Float[Tensor, "B H N D"],
-    alpha: Float[Tensor, "H"],
+    alpha: Float[Tensor, H],
     *,
     mask: Bool[Tensor, "B N"] | None = None,
     scale: str = "paper",
@@ -100,14 +100,15 @@ def osa_dense(
     factor = angle_factor(query, alpha, mask, scale)
     query, key = mask_and_center(query, mask, center), mask_and_center(key, mask, center)
     value = mask_and_center(value, mask, False)
-    return torch.matrix_exp(skew_scores(query, key, factor)) @ value
+    rotated: Tensor = torch.matrix_exp(skew_scores(query, key, factor)) @ value
+    return rotated
 
 
 def osa_qr(
     query: Float[Tensor, "B H N D"],
     key: Float[Tensor, "B H N D"],
     value: Float[Tensor, "B H N D"],
-    alpha: Float[Tensor, "H"],
+    alpha: Float[Tensor, H],
     *,
     mask: Bool[Tensor, "B N"] | None = None,
     scale: str = "paper",
@@ -121,9 +122,9 @@ def osa_qr(
     factor = angle_factor(query, alpha, mask, scale)
     query, key = mask_and_center(query, mask, center), mask_and_center(key, mask, center)
     value = mask_and_center(value, mask, False)
-    basis = torch.linalg.qr(torch.cat([query, key], dim=-1)).Q
+    basis: Tensor = torch.linalg.qr(torch.cat([query, key], dim=-1)).Q
     small = skew_scores(basis.mT @ query, basis.mT @ key, factor)
-    rotated = torch.matrix_exp(small) - torch.eye(small.shape[-1], dtype=small.dtype)
+    rotated: Tensor = torch.matrix_exp(small) - torch.eye(small.shape[-1], dtype=small.dtype)
     return value + basis @ (rotated @ (basis.mT @ value))
 
 
@@ -136,7 +137,7 @@ def osa_gram(
     query: Float[Tensor, "B H N D"],
     key: Float[Tensor, "B H N D"],
     value: Float[Tensor, "B H N D"],
-    alpha: Float[Tensor, "H"],
+    alpha: Float[Tensor, H],
     *,
     mask: Bool[Tensor, "B N"] | None = None,
     scale: str = "paper",
@@ -261,9 +262,7 @@ def _feature_gradient(
     grad_factor = (grad_weight * action).sum((-2, -1)) + (grad_matrix * gram_j).sum((-2, -1))
     grad_gram = -times_j(scale * grad_matrix)
     grad_joint = (
-        grad @ (scale * action).mT
-        + joint @ (grad_gram + grad_gram.mT)
-        + value @ grad_moment.mT
+        grad @ (scale * action).mT + joint @ (grad_gram + grad_gram.mT) + value @ grad_moment.mT
     )
     grad_query, grad_key = grad_joint.chunk(2, dim=-1)
     return grad_query, grad_key, grad + joint @ grad_moment, grad_factor

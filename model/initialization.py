@@ -32,7 +32,8 @@ def orthonormal(rows: int, columns: int, generator: torch.Generator | None = Non
     )
     basis, triangle = torch.linalg.qr(gaussian)
     basis = basis * triangle.diagonal().sign()
-    return (basis if rows >= columns else basis.T).to(torch.float32)
+    matrix: Tensor = (basis if rows >= columns else basis.T).to(torch.float32)
+    return matrix
 
 
 @torch.no_grad()

@@ -5,6 +5,8 @@ Shapes: B batch, N tokens, D hidden, F inner width of the feed-forward layer.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
@@ -18,7 +20,11 @@ TOKEN_TILE = 1024
 """Tokens that the feed-forward layer takes at once in inference, so that its inner activations
 stay in cache and in reused memory however long the sequence is."""
 
-ACTIVATIONS = {"gelu": F.gelu, "relu": F.relu, "silu": F.silu}
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "gelu": F.gelu,
+    "relu": F.relu,
+    "silu": F.silu,
+}
 
 
 class FeedForward(nn.Module):

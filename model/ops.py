@@ -29,6 +29,16 @@ from osa.model.functional import (
 from osa.model.varlen import Bucket, check_cu_seqlens, map_buckets
 
 
+SCHEMA = (
+    "(Tensor query, Tensor key, Tensor value, Tensor alpha, Tensor? mask=None, "
+    'Tensor? cu_seqlens=None, str scale="paper", bool center=False) -> Tensor'
+)
+BACKWARD_SCHEMA = (
+    "(Tensor grad, Tensor query, Tensor key, Tensor value, Tensor alpha, Tensor? mask, "
+    "Tensor? cu_seqlens, str scale, bool center) -> (Tensor, Tensor, Tensor, Tensor)"
+)
+
+
 def check_operands(
     query: Tensor,
     key: Tensor,
@@ -69,7 +79,7 @@ def _accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype
 
 
-@torch.library.custom_op("osa::attention", mutates_args=())
+@torch.library.custom_op("osa::attention", mutates_args=(), schema=SCHEMA)
 def attention(
     query: Tensor,
     key: Tensor,
@@ -120,7 +130,7 @@ def _attention_fake(
     return torch.empty_like(query, memory_format=torch.contiguous_format)
 
 
-@torch.library.custom_op("osa::attention_backward", mutates_args=())
+@torch.library.custom_op("osa::attention_backward", mutates_args=(), schema=BACKWARD_SCHEMA)
 def attention_backward(
     grad: Tensor,
     query: Tensor,
@@ -155,9 +165,7 @@ def attention_backward(
 
     if cu_seqlens is None:
         masked = tuple(mask_and_center(operand, mask, False) for operand in operands)
-        grads = tuple(
-            mask_and_center(grad, mask, False) for grad in gradients(masked, mask)
-        )
+        grads = tuple(mask_and_center(grad, mask, False) for grad in gradients(masked, mask))
     else:
         grads = map_buckets(
             operands,

@@ -23,14 +23,14 @@ class EmbeddingOutput(NamedTuple):
     """
 
     embeddings: Float[Tensor, "S E"]
-    norms: Float[Tensor, "S"]
+    norms: Float[Tensor, S]
 
 
 def pool(
     hidden: Float[Tensor, "B N D"],
     how: Pooling,
     mask: Bool[Tensor, "B N"] | None,
-    cu_seqlens: Int[Tensor, "S1"] | None,
+    cu_seqlens: Int[Tensor, S1] | None,
 ) -> Float[Tensor, "S D"]:
     """Mean over each sequence's tokens, or its first token. Empty sequences give zeros."""
     if cu_seqlens is not None:

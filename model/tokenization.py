@@ -91,8 +91,9 @@ class TextTokenizer:
         encodings = self._tokenizer.encode_batch(list(texts), add_special_tokens=False)
         results = []
         for encoding in encodings:
-            surplus = 0 if room is None else max(0, len(encoding) - room)
-            if surplus:
+            surplus = 0
+            if room is not None and len(encoding) > room:
+                surplus = len(encoding) - room
                 encoding.truncate(room, direction=direction)
             complete = self._tokenizer.post_process(encoding, None, True)
             results.append(TokenizedText(complete.ids, surplus))

@@ -25,7 +25,7 @@ MIN_WIDTH = 8
 
 
 def bucket_width(length: int) -> int:
-    """Padded width for a sequence of ``length`` tokens: in steps of 8, above 64 of at most a quarter."""
+    """Padded width of a sequence [tokens]: in steps of 8, from 65 on of at most a quarter."""
     if length > GATHER_LIMIT:
         return length
     step = max(MIN_WIDTH, 1 << max(0, (max(length, 1) - 1).bit_length() - 3))
@@ -49,13 +49,13 @@ class Bucket:
     lengths: tuple[int, ...]
     width: int
     start: int
-    index: Int[Tensor, "cells"]
-    cells: Int[Tensor, "tokens"] | None
-    tokens: Int[Tensor, "tokens"]
+    index: Int[Tensor, cells]
+    cells: Int[Tensor, tokens] | None
+    tokens: Int[Tensor, tokens]
     mask: Bool[Tensor, "S L"] | None
 
 
-def check_cu_seqlens(cu_seqlens: Int[Tensor, "S1"], total: int) -> list[int]:
+def check_cu_seqlens(cu_seqlens: Int[Tensor, S1], total: int) -> list[int]:
     """Return the offsets as integers.
 
     Raises:
@@ -158,7 +158,6 @@ def map_buckets(
     for bucket in bucket_sequences(tuple(offsets), packed.device):
         blocks = kernel(tuple(gather(row, bucket) for row in rows), bucket)
         outputs = [
-            scatter(output, bucket, block)
-            for output, block in zip(outputs, blocks, strict=True)
+            scatter(output, bucket, block) for output, block in zip(outputs, blocks, strict=True)
         ]
     return tuple(output.transpose(0, 1)[None] for output in outputs)

@@ -1,1 +1,1 @@
-"""."""
+"""The inference server: HTTP, batching, operations. ``app`` composes; ``cli`` starts."""

@@ -83,9 +83,7 @@ def create_service(settings: Settings, engine: Engine | None = None) -> Service:
     app.include_router(openai_routes(pipeline, settings.model.name))
     app.include_router(operation_routes(health, metrics))
     _handle_errors(app, metrics)
-    app.add_middleware(
-        RequestGate, health=health, metrics=metrics, settings=settings.server
-    )
+    app.add_middleware(RequestGate, health=health, metrics=metrics, settings=settings.server)
     return Service(app, health)
 
 

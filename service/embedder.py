@@ -23,7 +23,7 @@ from osa.service.errors import DeadlineError, ServiceError, ValidationError
 from osa.service.metrics import Metrics
 from osa.service.settings import Settings
 
-Inputs = Sequence[str] | Sequence[Sequence[int]]
+Inputs = Sequence[str] | Sequence[list[int]]
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class PreparedRequest:
         tokenization_s: Time that parsing and tokenising took [s].
     """
 
-    ids: list[Sequence[int]]
+    ids: list[list[int]]
     options: EmbedOptions
     characters: int
     truncated: list[int]
@@ -104,10 +104,11 @@ class Embedder:
             )
         self._check_dimensions(options.dimensions)
         texts = [item for item in inputs if isinstance(item, str)]
+        sequences = [item for item in inputs if not isinstance(item, str)]
         if texts:
             ids, truncated = self._tokenize(texts, options)
         else:
-            ids, truncated = self._check_ids(inputs, options)
+            ids, truncated = self._check_ids(sequences, options)
         return PreparedRequest(
             ids, options, sum(map(len, texts)), truncated, time.monotonic() - started
         )
@@ -126,7 +127,7 @@ class Embedder:
 
     def _tokenize(
         self, texts: list[str], options: EmbedOptions
-    ) -> tuple[list[Sequence[int]], list[int]]:
+    ) -> tuple[list[list[int]], list[int]]:
         tokenizer = self._engine.tokenizer
         if tokenizer is None:
             raise ValidationError("this model takes ids, not text", param="input")
@@ -141,12 +142,11 @@ class Embedder:
         return [text.ids for text in tokenized], [text.truncated for text in tokenized]
 
     def _check_ids(
-        self, inputs: Inputs, options: EmbedOptions
-    ) -> tuple[list[Sequence[int]], list[int]]:
+        self, sequences: Sequence[list[int]], options: EmbedOptions
+    ) -> tuple[list[list[int]], list[int]]:
         vocab_size = self._engine.info.vocab_size or 0
         limit, kept, truncated = self.max_input_length, [], []
-        for index, ids in enumerate(inputs):
-            assert not isinstance(ids, str)  # prepare has sorted texts out
+        for index, ids in enumerate(sequences):
             low, high = min(ids), max(ids)
             if low < 0 or high >= vocab_size:
                 raise ValidationError(

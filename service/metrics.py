@@ -101,9 +101,9 @@ class Metrics:
         return counter
 
     def _histogram(self, name: str, text: str, buckets: Sequence[float]) -> Histogram:
-        return Histogram(
-            name, text, ["model"], buckets=buckets, registry=self.registry
-        ).labels(self._model)
+        return Histogram(name, text, ["model"], buckets=buckets, registry=self.registry).labels(
+            self._model
+        )
 
     def _counter(self, name: str, text: str) -> Counter:
         return Counter(name, text, ["model"], registry=self.registry).labels(self._model)

@@ -122,9 +122,7 @@ class RequestGate:
     def _too_large(self) -> str:
         return f"the body is over the limit of {self.settings.payload_limit} bytes"
 
-    async def _refuse(
-        self, error: ServiceError, path: str, receive: Receive, send: Send
-    ) -> None:
+    async def _refuse(self, error: ServiceError, path: str, receive: Receive, send: Send) -> None:
         """Answer without reading the body into memory, then let the client finish sending."""
         reply = reply_for(error, path)
         body = orjson.dumps(reply.body)

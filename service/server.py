@@ -56,7 +56,7 @@ class DrainingServer(uvicorn.Server):
 
 
 def uvicorn_config(service: Service, settings: Settings) -> uvicorn.Config:
-    """uvicorn's settings: h11 (httptools drops POSTs that offer an upgrade), our logs."""
+    """Uvicorn's settings: h11 (httptools drops POSTs that offer an upgrade), our logs."""
     return uvicorn.Config(
         service.app,
         host=settings.server.host,

@@ -48,11 +48,15 @@ class ServerSettings(Section):
 class ModelSettings(Section):
     """Which model, and what of it callers may use."""
 
-    path: Path | None = Field(None, description="Checkpoint directory; default is the packaged one.")
+    path: Path | None = Field(
+        None, description="Checkpoint directory; default is the packaged one."
+    )
     name: str = Field("osa-default", min_length=1, description="Name that clients and metrics see.")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where the model runs.")
     max_input_length: int = Field(32768, ge=3, description="Longest input [tokens].")
-    auto_truncate: bool = Field(True, description="Truncate longer inputs unless a request objects.")
+    auto_truncate: bool = Field(
+        True, description="Truncate longer inputs unless a request objects."
+    )
 
 
 class BatchingSettings(Section):
@@ -154,7 +158,7 @@ def _split_variable(name: str) -> tuple[str, str]:
     if field not in fields:
         raise ConfigError(
             f"unknown environment variable {name}: variables are {PREFIX}<SECTION>{NESTED}<FIELD>, "
-            f"sections are {', '.join(Settings.model_fields)} (see 'osa config'); in Kubernetes set "
-            "enableServiceLinks: false"
+            f"sections are {', '.join(Settings.model_fields)} (see 'osa config'); in "
+            "Kubernetes set enableServiceLinks: false"
         )
     return section, field

@@ -10,6 +10,7 @@ import logging
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -77,37 +78,35 @@ class EngineWorker:
             return
         tokens = sum(item.tokens for item in live)
         self._metrics.observe_batch(len(live), tokens)
-        outcomes = self._embed(live)
+        results = self._embed(live)
         elapsed = time.monotonic() - started
         rate = tokens / max(elapsed, 1e-9)
         previous = self._queue.rate or rate
         self._queue.rate = previous + RATE_SMOOTHING * (rate - previous)
-        for item, (embedding, norm, error) in zip(live, outcomes, strict=True):
+        for item, result in zip(live, results, strict=True):
             queued = started - item.arrived
-            self._deliver(item, ItemResult(embedding, norm, error, queued, elapsed))
+            self._deliver(item, replace(result, queued_s=queued, inference_s=elapsed))
 
-    def _embed(
-        self, items: Sequence[WorkItem]
-    ) -> list[tuple[np.ndarray | None, float, Exception | None]]:
+    def _embed(self, items: Sequence[WorkItem]) -> list[ItemResult]:
         try:
             output = self._engine.embed([item.ids for item in items])
         except Exception as error:  # the boundary: blame is found by halving
             if len(items) == 1:
                 logger.warning("engine failed on one input", extra={"kind": type(error).__name__})
-                return [(None, 0.0, BackendError("the engine failed on this input"))]
+                return [ItemResult(error=BackendError("the engine failed on this input"))]
             middle = len(items) // 2
             return self._embed(items[:middle]) + self._embed(items[middle:])
         finite = np.isfinite(output.embeddings).all(axis=1) & np.isfinite(output.norms)
-        results: list[tuple[np.ndarray | None, float, Exception | None]] = []
+        results = []
         for row, item in enumerate(items):
             if finite[row]:
-                results.append((output.embeddings[row], float(output.norms[row]), None))
+                results.append(ItemResult(output.embeddings[row], float(output.norms[row])))
             elif len(items) > 1:
                 results += self._embed([item])
             else:
                 self._metrics.count_nonfinite()
-                error = BackendError("the engine gave a vector that is not finite")
-                results.append((None, 0.0, error))
+                message = "the engine gave a vector that is not finite"
+                results.append(ItemResult(error=BackendError(message)))
         return results
 
     @staticmethod

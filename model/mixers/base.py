@@ -26,7 +26,7 @@ class TokenContext(NamedTuple):
     """
 
     mask: Bool[Tensor, "B N"] | None
-    cu_seqlens: Int[Tensor, "S1"] | None
+    cu_seqlens: Int[Tensor, S1] | None
     rotary: tuple[Float[Tensor, "B N half"], Float[Tensor, "B N half"]] | None
 
 

@@ -19,9 +19,7 @@ class OsaMixer(Mixer):
         self.scale, self.center = config.scale, config.center
         self.alpha = nn.Parameter(torch.full((config.num_heads,), config.alpha_init))
 
-    def mix_heads(
-        self, query: Tensor, key: Tensor, value: Tensor, context: TokenContext
-    ) -> Tensor:
+    def mix_heads(self, query: Tensor, key: Tensor, value: Tensor, context: TokenContext) -> Tensor:
         """Call the operator ``osa::attention``."""
         mixed: Tensor = ops.attention(
             query,

@@ -12,9 +12,7 @@ from osa.model.varlen import Bucket, check_cu_seqlens, map_buckets
 class SoftmaxMixer(Mixer):
     """softmax(Q K^T / sqrt(d)) V by torch's scaled_dot_product_attention."""
 
-    def mix_heads(
-        self, query: Tensor, key: Tensor, value: Tensor, context: TokenContext
-    ) -> Tensor:
+    def mix_heads(self, query: Tensor, key: Tensor, value: Tensor, context: TokenContext) -> Tensor:
         """Attend within each sequence; packed batches run bucket by bucket."""
         if context.cu_seqlens is None:
             mask = None if context.mask is None else context.mask[:, None, None, :]
@@ -23,6 +21,9 @@ class SoftmaxMixer(Mixer):
 
         def attend(parts: tuple[Tensor, ...], bucket: Bucket) -> tuple[Tensor, ...]:
             mask = None if bucket.mask is None else bucket.mask[:, None, None, :]
-            return (F.scaled_dot_product_attention(*parts, attn_mask=mask),)
+            part_query, part_key, part_value = parts
+            return (
+                F.scaled_dot_product_attention(part_query, part_key, part_value, attn_mask=mask),
+            )
 
         return map_buckets((query, key, value), offsets, attend, 1)[0]

@@ -27,7 +27,8 @@ def principal_rotation(vectors: np.ndarray, sample: int = 50000) -> Float[Tensor
     _, axes = torch.linalg.eigh(block.T @ block)
     axes = axes.flip(-1)
     signs = axes.gather(0, axes.abs().argmax(0, keepdim=True)).sign()
-    return (axes * signs).float()
+    rotation: Tensor = (axes * signs).float()
+    return rotation
 
 
 def distillation_loss(

@@ -5,10 +5,11 @@ from __future__ import annotations
 import csv
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -28,6 +29,13 @@ STATE = "state"
 METRICS = "metrics.csv"
 COLUMNS = ("step", "loss", "cosine_loss", "rate_share", "tokens", "held_out_cosine",
            "held_out_retrieval")  # fmt: skip
+
+
+class MetricsWriter(Protocol):
+    """What writes a row of ``metrics.csv``."""
+
+    def writerow(self, row: Iterable[object], /) -> object:
+        """Write one row."""
 
 
 class TrainingError(OsaError):
@@ -104,9 +112,7 @@ class Trainer:
             TrainingError: The loss is not finite.
         """
         settings = self.config.optimizer
-        rows = batch_rows(
-            self.step, settings.batch_size, len(self.corpus.texts), self.config.seed
-        )
+        rows = batch_rows(self.step, settings.batch_size, len(self.corpus.texts), self.config.seed)
         assert self.model.tokenizer is not None  # build_student gave it one
         texts = [self.corpus.texts[row] for row in rows]
         tokenized = self.model.tokenizer.encode(texts, self.config.data.max_tokens)
@@ -187,7 +193,9 @@ class Trainer:
         def note(number: int, frame: FrameType | None) -> None:
             self._stop_signal = number
 
-        previous = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+        previous = {
+            number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)
+        }
         try:
             yield
         finally:
@@ -196,7 +204,7 @@ class Trainer:
 
 
 @contextmanager
-def _metrics_writer(path: Path, step: int) -> Iterator["csv._writer"]:
+def _metrics_writer(path: Path, step: int) -> Iterator[MetricsWriter]:
     """A CSV writer that appends after ``step``, or starts anew; later rows are cut off."""
     kept: list[str] = []
     if step and path.exists():

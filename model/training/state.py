@@ -72,4 +72,3 @@ def load_state(directory: Path, model: nn.Module, optimizer: Optimizer, digest: 
     current = optimizer.state_dict()
     optimizer.load_state_dict({"state": moments, "param_groups": current["param_groups"]})
     return step
-

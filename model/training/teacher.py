@@ -73,7 +73,8 @@ def embed(teacher: SentenceTransformer, texts: Sequence[str]) -> np.ndarray:
         normalize_embeddings=True,
         show_progress_bar=False,
     )
-    return vectors.float().cpu().numpy().astype(np.float16)
+    half: np.ndarray = vectors.float().cpu().numpy().astype(np.float16)
+    return half
 
 
 def teacher_vectors(
@@ -93,10 +94,11 @@ def teacher_vectors(
     if vectors_file.exists() and state_file.exists():
         done = int(json.loads(state_file.read_text())["done"])
     if done == total:
-        return np.load(vectors_file, mmap_mode="r")
+        finished: np.ndarray = np.load(vectors_file, mmap_mode="r")
+        return finished
     teacher = load_teacher(directory, max_tokens)
     cache.mkdir(parents=True, exist_ok=True)
-    width = teacher.get_embedding_dimension()
+    width = len(embed(teacher, corpus.texts[:1])[0])
     mode = "r+" if done else "w+"
     vectors = np.lib.format.open_memmap(vectors_file, mode, np.float16, (total, width))
     with tqdm(total=total, initial=done, desc="teacher", unit="text", disable=not progress) as bar:

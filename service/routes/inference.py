@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from fastapi import Request, Response
@@ -86,16 +86,16 @@ async def _unless_disconnected(request: Request, work: asyncio.Future[Result]) -
         CancelledError: The client went away.
     """
     gone = asyncio.ensure_future(_disconnected(request))
+    tasks: list[asyncio.Future[Any]] = [work, gone]
     try:
-        await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         if not work.done():
             raise CancelledError("the client went away")
         return work.result()
     finally:
-        for task in (work, gone):
-            if not task.done():
-                task.cancel()
-        await asyncio.gather(work, gone, return_exceptions=True)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _disconnected(request: Request) -> None:

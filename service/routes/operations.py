@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 
@@ -13,7 +15,7 @@ from osa.service.schemas.native import Status
 def operation_routes(health: Health, metrics: Metrics) -> APIRouter:
     """Routes bound to the state of the process."""
     router = APIRouter()
-    unhealthy = {503: {"model": Status}}
+    unhealthy: dict[int | str, dict[str, Any]] = {503: {"model": Status}}
 
     def answer(problem: str | None) -> JSONResponse:
         return JSONResponse({"status": problem or "ok"}, 503 if problem else 200)

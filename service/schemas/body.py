@@ -49,7 +49,7 @@ def parse_body(raw: bytes, content_type: str | None, model: type[Body]) -> Body:
         raise ValidationError(text, param=str(problems[0]["loc"][0])) from None
 
 
-def parse_inputs(value: Any, field: str) -> Sequence[str] | Sequence[Sequence[int]]:
+def parse_inputs(value: Any, field: str) -> Sequence[str] | Sequence[list[int]]:
     """Tell apart one text, texts, one id sequence, and id sequences; return a list of inputs.
 
     Raises:

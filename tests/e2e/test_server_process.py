@@ -78,7 +78,8 @@ class Load:
     """Clients that post one request after the other and note what became of each."""
 
     def __init__(self, port: int, clients: int) -> None:
-        self.answered, self.refused, self.lost = 0, 0, []
+        self.answered, self.refused = 0, 0
+        self.lost: list[str] = []
         self._url = f"http://127.0.0.1:{port}/embed"
         self._lock, self._stop = threading.Lock(), threading.Event()
         self._threads = [threading.Thread(target=self._run) for _ in range(clients)]
@@ -128,20 +129,21 @@ def test_sigterm_under_load_loses_nothing(tmp_path: Path) -> None:
 
 
 def test_a_second_signal_ends_a_drain_that_hangs(tmp_path: Path) -> None:
-    with running_server(tmp_path / "log") as (process, port):
-
-        with socket.create_connection(("127.0.0.1", port)) as slow:
-            slow.sendall(b"POST /embed HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
-            time.sleep(0.3)
-            process.send_signal(signal.SIGTERM)
-            time.sleep(0.5)
-            assert process.poll() is None, "it must wait for the open request"
-            assert httpx.get(f"http://127.0.0.1:{port}/readyz").status_code == 503
-            refused = httpx.post(f"http://127.0.0.1:{port}/embed", json={"inputs": "a"})
-            assert refused.status_code == 503
-            assert refused.headers["connection"] == "close"
-            process.send_signal(signal.SIGTERM)
-            process.wait(timeout=20)
+    with (
+        running_server(tmp_path / "log") as (process, port),
+        socket.create_connection(("127.0.0.1", port)) as slow,
+    ):
+        slow.sendall(b"POST /embed HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+        time.sleep(0.3)
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.5)
+        assert process.poll() is None, "it must wait for the open request"
+        assert httpx.get(f"http://127.0.0.1:{port}/readyz").status_code == 503
+        refused = httpx.post(f"http://127.0.0.1:{port}/embed", json={"inputs": "a"})
+        assert refused.status_code == 503
+        assert refused.headers["connection"] == "close"
+        process.send_signal(signal.SIGTERM)
+        process.wait(timeout=20)
 
 
 def test_a_stuck_client_holds_the_drain_no_longer_than_its_limit(tmp_path: Path) -> None:

@@ -91,9 +91,7 @@ def test_a_missing_content_type_is_taken_for_json(client: httpx.Client) -> None:
         ("POST", "/embed/", 404),
     ],
 )
-def test_routing_errors_are_json(
-    client: httpx.Client, method: str, path: str, status: int
-) -> None:
+def test_routing_errors_are_json(client: httpx.Client, method: str, path: str, status: int) -> None:
     response = client.request(method, path)
     assert (response.status_code, is_native_error(response)) == (status, True)
 

@@ -61,9 +61,7 @@ def test_fewer_dimensions_are_normalised_again(client: httpx.Client) -> None:
     full, short = embed(client, inputs=RELATED), embed(client, inputs=RELATED, dimensions=128)
     assert short.shape == (2, 128)
     cut = full[:, :128]
-    np.testing.assert_allclose(
-        short, cut / np.linalg.norm(cut, axis=1, keepdims=True), atol=1e-6
-    )
+    np.testing.assert_allclose(short, cut / np.linalg.norm(cut, axis=1, keepdims=True), atol=1e-6)
     raw = embed(client, inputs=RELATED, dimensions=128, normalize=False)
     whole = embed(client, inputs=RELATED, normalize=False)
     np.testing.assert_allclose(raw, whole[:, :128], rtol=1e-5, atol=1e-5)
@@ -136,9 +134,7 @@ def test_batch_mates_change_nothing(client: httpx.Client) -> None:
     mixed = embed(client, inputs=[*others[:31], text, *others[31:]])[31]
     np.testing.assert_allclose(mixed, alone, rtol=0, atol=1e-6)
     answer = client.post("/v1/embeddings", json={"input": [*others[:31], text, *others[31:]]})
-    np.testing.assert_allclose(
-        answer.json()["data"][31]["embedding"], alone, rtol=0, atol=1e-6
-    )
+    np.testing.assert_allclose(answer.json()["data"][31]["embedding"], alone, rtol=0, atol=1e-6)
 
 
 def test_requests_larger_than_a_batch_are_split(serve: object, client: httpx.Client) -> None:

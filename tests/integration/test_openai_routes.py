@@ -37,7 +37,7 @@ def test_ids_and_dimensions(client: httpx.Client) -> None:
 
 
 def test_full_dimensions_are_always_allowed(client: httpx.Client) -> None:
-    """mteb sends the full width with every request."""
+    """Mteb sends the full width with every request."""
     response = client.post("/v1/embeddings", json={"input": "a", "dimensions": 384})
     assert response.status_code == 200
 

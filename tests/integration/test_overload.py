@@ -24,9 +24,7 @@ def sample(client: httpx.Client, name: str) -> float:
     return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(name))
 
 
-def test_a_full_queue_answers_429_and_readiness_falls(
-    serve: Serve, tiny_checkpoint: Path
-) -> None:
+def test_a_full_queue_answers_429_and_readiness_falls(serve: Serve, tiny_checkpoint: Path) -> None:
     engine = GatedEngine(tiny_checkpoint)
     client = serve(engine, **SMALL)
     with ThreadPoolExecutor() as pool:
@@ -78,9 +76,7 @@ def test_a_passed_deadline_answers_504_and_is_not_computed(
 
 @pytest.mark.parametrize("header", ["soon", "0", "-5", "nan", "1e12"])
 def test_a_deadline_that_is_none_is_refused(client: httpx.Client, header: str) -> None:
-    response = client.post(
-        "/embed", json={"inputs": "a"}, headers={"x-request-timeout-ms": header}
-    )
+    response = client.post("/embed", json={"inputs": "a"}, headers={"x-request-timeout-ms": header})
     assert response.status_code == 422
 
 

@@ -34,7 +34,9 @@ def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-def arguments(texts: Path, output: Path, steps: int = 12, **overrides: str) -> list[str]:
+def arguments(
+    texts: Path, output: Path, overrides: dict[str, str] | None = None, steps: int = 12
+) -> list[str]:
     values = {
         "data.files": f"['{texts}/train.txt']",
         "data.held_out": f"['{texts}/held_out.txt']",
@@ -47,7 +49,7 @@ def arguments(texts: Path, output: Path, steps: int = 12, **overrides: str) -> l
         "report.evaluate_every": "6",
         "report.save_every": "4",
         "report.log_every": "1",
-        **overrides,
+        **(overrides or {}),
     }
     settings = [part for name, value in values.items() for part in ("--set", f"{name}={value}")]
     return ["train", "--config", "default", "--output", str(output), "--quiet", *settings]
@@ -84,8 +86,12 @@ def test_a_stopped_run_resumes_to_the_same_weights(texts: Path, tmp_path: Path) 
     process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE)
     try:
         wait_until(
-            lambda: process.poll() is not None
-            or ((tmp_path / "halves.run" / "metrics.csv").exists() and len(metrics(halves)) >= 5),
+            lambda: (
+                process.poll() is not None
+                or (
+                    (tmp_path / "halves.run" / "metrics.csv").exists() and len(metrics(halves)) >= 5
+                )
+            ),
             timeout_s=90,
         )
         process.send_signal(signal.SIGTERM)
@@ -109,9 +115,9 @@ def test_a_state_of_other_settings_is_refused(
 ) -> None:
     output = tmp_path / "model"
     nan = {"optimizer.learning_rate": "1e30", "optimizer.clip_norm": "1e30"}
-    assert main(arguments(texts, output, **nan)) == 1
+    assert main(arguments(texts, output, nan)) == 1
     assert "the loss of update" in capsys.readouterr().err
-    assert main(arguments(texts, output, **{"report.save_every": "1"})) == 0
+    assert main(arguments(texts, output, {"report.save_every": "1"})) == 0
     assert main([*arguments(texts, output), "--resume"]) == 1
     assert "holds no training state" in capsys.readouterr().err
 
@@ -133,7 +139,7 @@ def test_what_cannot_be_trained_is_refused(
     overrides: dict[str, str],
     message: str,
 ) -> None:
-    assert main(arguments(texts, tmp_path / "model", **overrides)) == 2
+    assert main(arguments(texts, tmp_path / "model", overrides)) == 2
     assert message in capsys.readouterr().err
 
 

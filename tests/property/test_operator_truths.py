@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -30,12 +31,14 @@ scales = st.sampled_from(["paper", "length"])
 profile = settings(max_examples=40, deadline=None)
 
 
-def token_space(*operands: Tensor, **options: object) -> Tensor:
-    return osa_gram(*operands, regime="token", **options)  # type: ignore[arg-type]
+def token_space(query: Tensor, key: Tensor, value: Tensor, alpha: Tensor, **options: Any) -> Tensor:
+    return osa_gram(query, key, value, alpha, regime="token", **options)
 
 
-def feature_space(*operands: Tensor, **options: object) -> Tensor:
-    return osa_gram(*operands, regime="feature", **options)  # type: ignore[arg-type]
+def feature_space(
+    query: Tensor, key: Tensor, value: Tensor, alpha: Tensor, **options: Any
+) -> Tensor:
+    return osa_gram(query, key, value, alpha, regime="feature", **options)
 
 
 FORMS = [osa_dense, osa_qr, token_space, feature_space]
@@ -90,9 +93,7 @@ def test_angle_zero_is_the_identity(form: Form, length: int, seed: int) -> None:
 
 @profile
 @given(form=forms, length=lengths, seed=seeds, alpha=angles)
-def test_norms_of_value_columns_are_kept(
-    form: Form, length: int, seed: int, alpha: float
-) -> None:
+def test_norms_of_value_columns_are_kept(form: Form, length: int, seed: int, alpha: float) -> None:
     query, key, value = draw(length, seed)
     close(form(query, key, value, angle(alpha)).norm(dim=-2), value.norm(dim=-2))
 
@@ -113,17 +114,16 @@ def test_permuting_tokens_permutes_the_result(
 @given(length=lengths, seed=seeds, alpha=angles, scale=scales, center=st.booleans())
 def test_all_forms_agree(length: int, seed: int, alpha: float, scale: str, center: bool) -> None:
     operands = draw(length, seed)
-    options = {"scale": scale, "center": center}
-    truth = osa_dense(*operands, angle(alpha), **options)
+    options: dict[str, Any] = {"scale": scale, "center": center}
+    query, key, value = operands
+    truth = osa_dense(query, key, value, angle(alpha), **options)
     for form in FORMS[1:]:
         close(form(*operands, angle(alpha), **options), truth)
 
 
 @profile
 @given(length=lengths, seed=seeds, rank=st.integers(0, 3))
-def test_all_forms_agree_when_queries_and_keys_lose_rank(
-    length: int, seed: int, rank: int
-) -> None:
+def test_all_forms_agree_when_queries_and_keys_lose_rank(length: int, seed: int, rank: int) -> None:
     query, key, value = draw(length, seed)
     query[..., rank:] = 0.0
     key[..., rank:] = key[..., :1]
@@ -140,7 +140,7 @@ def test_padding_changes_nothing(
 ) -> None:
     operands = draw(length + padding, seed)
     mask = (torch.arange(length + padding) < length)[None]
-    options = {"scale": scale, "center": center}
+    options: dict[str, Any] = {"scale": scale, "center": center}
     padded = form(*operands, angle(1.0), mask=mask, **options)
     alone = form(*(part[:, :, :length] for part in operands), angle(1.0), **options)
     close(padded[:, :, :length], alone)
@@ -150,14 +150,16 @@ def test_padding_changes_nothing(
 @profile
 @given(sizes=st.lists(st.integers(0, 21), min_size=1, max_size=7), seed=seeds, scale=scales,
        center=st.booleans())  # fmt: skip
-def test_packing_changes_nothing(
-    sizes: list[int], seed: int, scale: str, center: bool
-) -> None:
+def test_packing_changes_nothing(sizes: list[int], seed: int, scale: str, center: bool) -> None:
     operands = draw(sum(sizes), seed)
     packed = attention(*operands, angle(1.0), None, cu_seqlens_of(sizes), scale, center)
     parts = zip(*(part.split(sizes, dim=2) for part in operands), strict=True)
-    options = {"scale": scale, "center": center}
-    alone = [osa_dense(*part, angle(1.0), **options) for part in parts if part[0].shape[2]]
+    options: dict[str, Any] = {"scale": scale, "center": center}
+    alone = [
+        osa_dense(part[0], part[1], part[2], angle(1.0), **options)
+        for part in parts
+        if part[0].shape[2]
+    ]
     close(packed, torch.cat(alone, dim=2) if alone else packed)
 
 

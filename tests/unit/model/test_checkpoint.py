@@ -33,9 +33,7 @@ def test_round_trip_keeps_vectors_to_the_bit(
     assert torch.equal(loaded.encode(TEXTS), tiny_model.encode(TEXTS))
 
 
-def test_half_precision_files_load_as_float32(
-    tmp_path: Path, tiny_model: EmbeddingModel
-) -> None:
+def test_half_precision_files_load_as_float32(tmp_path: Path, tiny_model: EmbeddingModel) -> None:
     tiny_model.save_pretrained(tmp_path / "half", torch.float16)
     assert load_file(tmp_path / "half" / WEIGHTS)["encoder.norm.weight"].dtype == torch.float16
     loaded = EmbeddingModel.from_pretrained(tmp_path / "half")
@@ -55,9 +53,14 @@ def test_saving_again_replaces_the_whole_directory(
 
 def test_a_failed_write_leaves_the_old_directory(tiny_checkpoint: Path) -> None:
     before = (tiny_checkpoint / MANIFEST).read_bytes()
-    with pytest.raises(RuntimeError), atomic_directory(tiny_checkpoint) as staging:
-        (staging / CONFIG).write_text("half")
-        raise RuntimeError("disk full")
+
+    def write_half() -> None:
+        with atomic_directory(tiny_checkpoint) as staging:
+            (staging / CONFIG).write_text("half")
+            raise RuntimeError("disk full")
+
+    with pytest.raises(RuntimeError, match="disk full"):
+        write_half()
     assert (tiny_checkpoint / MANIFEST).read_bytes() == before
     assert [file.name for file in tiny_checkpoint.parent.iterdir()] == ["tiny"]
 

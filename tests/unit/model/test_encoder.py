@@ -84,7 +84,8 @@ def test_word_order_matters_with_positions_and_not_without() -> None:
     def distance(positions: str) -> float:
         model = make_tiny_model(positions=positions, alpha_init=1.0).double()
         there, back = model.embed_ids([ids_of(9), ids_of(9)[::-1]]).embeddings
-        return (there - back).norm().item()
+        gap: float = (there - back).norm().item()
+        return gap
 
     assert distance("none") < 1e-12 < 1e-6 < distance("rotary")
 

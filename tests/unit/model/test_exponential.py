@@ -21,7 +21,8 @@ def skew(angle: float, size: int = 6, batch: int = 1) -> Tensor:
     """Random skew-symmetric matrices whose largest angle is ``angle`` [rad]."""
     raw = torch.randn(batch, size, size, dtype=torch.float64)
     matrix = raw - raw.mT
-    return matrix / torch.linalg.matrix_norm(matrix, ord=2)[:, None, None] * angle
+    norm: Tensor = torch.linalg.matrix_norm(matrix, ord=2)
+    return matrix / norm[:, None, None] * angle
 
 
 def phi1_reference(matrix: Tensor) -> Tensor:

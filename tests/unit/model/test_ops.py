@@ -62,9 +62,7 @@ def test_registrations_pass_opcheck(packed: bool) -> None:
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.bfloat16, 2e-2), (torch.float16, 2e-3)])
 @pytest.mark.parametrize("length", [5, 40])
-def test_half_precision_is_rounded_once(
-    dtype: torch.dtype, tolerance: float, length: int
-) -> None:
+def test_half_precision_is_rounded_once(dtype: torch.dtype, tolerance: float, length: int) -> None:
     query, key, value, alpha = (part.to(dtype) for part in operands(length=length, grad=False))
     truth = osa_dense(query.double(), key.double(), value.double(), alpha.double())
     result = attention(query, key, value, alpha)

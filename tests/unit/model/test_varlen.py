@@ -38,7 +38,7 @@ def test_long_sequences_stand_alone_without_padding() -> None:
 def test_every_token_is_met_once_and_returned_to_its_place(sizes: list[int]) -> None:
     total = sum(sizes)
     states = torch.arange(total * 4, dtype=torch.float64).view(1, total, 2, 2).transpose(1, 2)
-    met = []
+    met: list[int] = []
 
     def kernel(parts: tuple[Tensor, ...], bucket: Bucket) -> tuple[Tensor, ...]:
         met.extend(bucket.lengths)

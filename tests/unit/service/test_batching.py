@@ -12,9 +12,7 @@ from hypothesis import strategies as st
 from osa.service.batching import BatchQueue, WorkItem, plan_batch
 from osa.service.errors import OverloadedError
 
-items = st.lists(
-    st.tuples(st.integers(1, 100), st.sampled_from([1.0, 2.0, math.inf])), max_size=30
-)
+items = st.lists(st.tuples(st.integers(1, 100), st.sampled_from([1.0, 2.0, math.inf])), max_size=30)
 
 
 @given(waiting=items, budget=st.integers(1, 200), most=st.integers(1, 10))
@@ -32,9 +30,7 @@ def test_a_plan_keeps_its_budget_and_serves_the_most_urgent(
 
 
 @given(waiting=items, budget=st.integers(1, 200))
-def test_nothing_that_fits_is_left_behind(
-    waiting: list[tuple[int, float]], budget: int
-) -> None:
+def test_nothing_that_fits_is_left_behind(waiting: list[tuple[int, float]], budget: int) -> None:
     lengths = [length for length, _ in waiting]
     chosen = plan_batch(lengths, [due for _, due in waiting], budget, 100)
     room = budget - sum(lengths[place] for place in chosen)
@@ -117,5 +113,3 @@ def test_many_threads_lose_nothing() -> None:
     consumer.join(timeout=30)
     expected = sorted(1 + (seed + index) % 40 for seed in range(4) for index in range(200))
     assert sorted(taken) == expected
-
-

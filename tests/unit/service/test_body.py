@@ -50,9 +50,7 @@ def test_kinds_of_input(value: object, inputs: list[object]) -> None:
         ([None], ValidationError, r"inputs\[0\] must be a string .*, got null"),
     ],
 )
-def test_other_inputs_are_refused(
-    value: object, kind: type[ServiceError], message: str
-) -> None:
+def test_other_inputs_are_refused(value: object, kind: type[ServiceError], message: str) -> None:
     with pytest.raises(kind, match=message):
         parse_inputs(value, "inputs")
 

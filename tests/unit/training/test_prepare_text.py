@@ -33,7 +33,7 @@ def test_wordnet_gives_glosses_and_examples(tmp_path: Path) -> None:
 
 def test_gcide_gives_definitions_without_markup(tmp_path: Path) -> None:
     entry = (
-        "\nCoagulate \\Co*ag\"u*late\\, v. i.\n   To undergo {coagulation} slowly. --Boyle.\n"
+        '\nCoagulate \\Co*ag"u*late\\, v. i.\n   To undergo {coagulation} slowly. --Boyle.\n'
         "   [1913 Webster]\n"
     )
     write(tmp_path, "usr/share/dictd/gcide.dict.dz", entry, compress=True)
@@ -45,7 +45,7 @@ def test_foldoc_and_fortunes_give_sentences(tmp_path: Path) -> None:
           "small. It is zero.\n", compress=True)  # fmt: skip
     assert "It is zero." in list(foldoc(tmp_path))
     write(tmp_path, "usr/share/games/fortunes/wise", "Be kind to all.\n\t\t-- Anon\n%\nGo on.\n")
-    assert list(fortunes(tmp_path))[0] == "Be kind to all."
+    assert next(iter(fortunes(tmp_path))) == "Be kind to all."
 
 
 def test_cleaning_drops_noise_repeats_and_excluded_texts() -> None:

@@ -1,0 +1,1 @@
+"""How fast an encoder is, beside the same encoder with softmax attention."""
