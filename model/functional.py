@@ -192,13 +192,21 @@ def _token_space(
 def _feature_space(
     query: Tensor, key: Tensor, value: Tensor, factor: Tensor, plan: TaylorPlan | None
 ) -> Tensor:
-    joint = torch.cat([query, key], dim=-1)
-    gram, moment = joint.mT @ joint, joint.mT @ value
-    matrix = factor[..., None, None] * times_j(gram)
+    scale = factor[..., None, None]
+    matrix = scale * times_j(_gram(query, key))
+    moment = torch.cat([query.mT @ value, key.mT @ value], dim=-2)
     bound = operator_norm_bound(matrix.detach())
-    plan = plan or choose_plan(bound, gram.dtype)
-    weight = factor[..., None, None] * j_times(phi1_action(matrix, moment, bound, plan))
-    return value + joint @ weight
+    plan = plan or choose_plan(bound, matrix.dtype)
+    weight = scale * j_times(phi1_action(matrix, moment, bound, plan))
+    query_weight, key_weight = weight.chunk(2, dim=-2)
+    return value + query @ query_weight + key @ key_weight
+
+
+def _gram(query: Tensor, key: Tensor) -> Tensor:
+    """G = M^T M for M = [Q K], without forming M: its blocks, one of them by symmetry."""
+    cross = query.mT @ key
+    upper = torch.cat([query.mT @ query, cross], dim=-1)
+    return torch.cat([upper, torch.cat([cross.mT, key.mT @ key], dim=-1)], dim=-2)
 
 
 def j_times(block: Float[Tensor, "*batch n m"]) -> Float[Tensor, "*batch n m"]:
@@ -250,19 +258,24 @@ def _feature_gradient(
     query: Tensor, key: Tensor, value: Tensor, factor: Tensor, grad: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     scale = factor[..., None, None]
-    joint = torch.cat([query, key], dim=-1)
-    gram_j, moment = times_j(joint.mT @ joint), joint.mT @ value
+    gram_j = times_j(_gram(query, key))
+    moment = torch.cat([query.mT @ value, key.mT @ value], dim=-2)
     matrix = scale * gram_j
     bound = operator_norm_bound(matrix)
     plan = choose_plan(bound, matrix.dtype)
     action = j_times(phi1_action(matrix, moment, bound, plan))
-    grad_weight = joint.mT @ grad
+    grad_weight = torch.cat([query.mT @ grad, key.mT @ grad], dim=-2)
     grad_action = -j_times(scale * grad_weight)  # J^T = -J
     grad_matrix, grad_moment = phi1_action_vjp(matrix, moment, bound, plan, grad_action)
     grad_factor = (grad_weight * action).sum((-2, -1)) + (grad_matrix * gram_j).sum((-2, -1))
     grad_gram = -times_j(scale * grad_matrix)
-    grad_joint = (
-        grad @ (scale * action).mT + joint @ (grad_gram + grad_gram.mT) + value @ grad_moment.mT
+    weights = (scale * action).chunk(2, dim=-2)
+    moments = grad_moment.chunk(2, dim=-2)
+    grams = (grad_gram + grad_gram.mT).chunk(2, dim=-1)
+    grad_query, grad_key = (
+        grad @ weight.mT + query @ upper + key @ lower + value @ part.mT
+        for weight, part, (upper, lower) in zip(
+            weights, moments, (block.chunk(2, dim=-2) for block in grams), strict=True
+        )
     )
-    grad_query, grad_key = grad_joint.chunk(2, dim=-1)
-    return grad_query, grad_key, grad + joint @ grad_moment, grad_factor
+    return grad_query, grad_key, grad + query @ moments[0] + key @ moments[1], grad_factor

@@ -5,9 +5,10 @@
 
 ``query, key, value`` are [B, H, N, d]; ``alpha`` is [H]. Either ``mask`` [B, N] (True at real
 tokens) or ``cu_seqlens`` [S + 1] (then B = 1 and N is the packed token count) may be given.
-Half-precision operands are computed in float32 and rounded once at the end. The gradient is the
-closed form of ``osa.model.functional.gram_gradient``; stage two is recomputed, nothing of it is
-stored. Source: arXiv:2602.05996.
+Half-precision operands are computed in float32 and rounded once at the end. Results lie in
+memory as [B, N, H, d], so that heads join without a copy. The gradient is the closed form of
+``osa.model.functional.gram_gradient``; stage two is recomputed, nothing of it is stored.
+Source: arXiv:2602.05996.
 """
 
 from __future__ import annotations
@@ -27,7 +28,6 @@ from osa.model.functional import (
     osa_gram,
 )
 from osa.model.varlen import Bucket, check_cu_seqlens, map_buckets
-
 
 SCHEMA = (
     "(Tensor query, Tensor key, Tensor value, Tensor alpha, Tensor? mask=None, "
@@ -75,6 +75,16 @@ def check_operands(
         )
 
 
+def _token_major(states: Tensor) -> Tensor:
+    """[B, H, N, d] laid out as [B, N, H, d]: heads join without a copy."""
+    return states.transpose(1, 2).contiguous().transpose(1, 2)
+
+
+def _empty_token_major(like: Tensor) -> Tensor:
+    batch, heads, length, width = like.shape
+    return like.new_empty(batch, length, heads, width).transpose(1, 2)
+
+
 def _accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype
 
@@ -101,7 +111,7 @@ def attention(
     alpha = alpha.to(dtype)
     if cu_seqlens is None:
         output = osa_gram(*states, alpha, mask=mask, scale=scale, center=center)
-        return output.to(query.dtype).contiguous()
+        return _token_major(output.to(query.dtype))
 
     def kernel(parts: tuple[Tensor, ...], bucket: Bucket) -> tuple[Tensor, ...]:
         part_query, part_key, part_value = parts
@@ -112,7 +122,7 @@ def attention(
         return (gram_action(part_query, part_key, part_value, factor),)
 
     offsets = check_cu_seqlens(cu_seqlens, query.shape[2])
-    return map_buckets(states, offsets, kernel, 1)[0].to(query.dtype).contiguous()
+    return _token_major(map_buckets(states, offsets, kernel, 1)[0].to(query.dtype))
 
 
 @attention.register_fake
@@ -127,7 +137,7 @@ def _attention_fake(
     center: bool = False,
 ) -> Tensor:
     check_operands(query, key, value, alpha, mask, cu_seqlens, scale)
-    return torch.empty_like(query, memory_format=torch.contiguous_format)
+    return _empty_token_major(query)
 
 
 @torch.library.custom_op("osa::attention_backward", mutates_args=(), schema=BACKWARD_SCHEMA)
@@ -174,8 +184,8 @@ def attention_backward(
             3,
         )
     grad_alpha = sum(alpha_grads, torch.zeros_like(alpha, dtype=dtype))
-    contiguous = [part.to(query.dtype).contiguous() for part in grads]
-    return contiguous[0], contiguous[1], contiguous[2], grad_alpha.to(alpha.dtype)
+    grad_query, grad_key, grad_value = (_token_major(part.to(query.dtype)) for part in grads)
+    return grad_query, grad_key, grad_value, grad_alpha.to(alpha.dtype)
 
 
 @attention_backward.register_fake
@@ -190,10 +200,9 @@ def _attention_backward_fake(
     scale: str,
     center: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    empty = [
-        torch.empty_like(t, memory_format=torch.contiguous_format) for t in (query, key, value)
-    ]
-    return empty[0], empty[1], empty[2], torch.empty_like(alpha)
+    empty = (_empty_token_major(operand) for operand in (query, key, value))
+    grad_query, grad_key, grad_value = empty
+    return grad_query, grad_key, grad_value, torch.empty_like(alpha)
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:

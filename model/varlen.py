@@ -115,9 +115,10 @@ def _bucket(spans: list[tuple[int, int]], width: int, total: int, device: torch.
     )
 
 
-def token_rows(states: Float[Tensor, "1 H T D"]) -> Float[Tensor, "T1 H D"]:
-    """Packed states by token, with a row of zeros at the end for padded cells to point to."""
-    return F.pad(states[0].transpose(0, 1), (0, 0, 0, 0, 0, 1))
+def token_rows(states: Float[Tensor, "1 H T D"], padded: bool) -> Float[Tensor, "T1 H D"]:
+    """Packed states by token; with a row of zeros at the end for padded cells to point to."""
+    rows = states[0].transpose(0, 1)
+    return F.pad(rows, (0, 0, 0, 0, 0, 1)) if padded else rows
 
 
 def gather(rows: Float[Tensor, "T1 H D"], bucket: Bucket) -> Float[Tensor, "S H L D"]:
@@ -134,6 +135,8 @@ def scatter(
 ) -> Float[Tensor, "T H D"]:
     """``target`` with the real cells of a rectangle at their packed places."""
     cells = block.transpose(1, 2).flatten(0, 1)
+    if bucket.lengths == (len(target),) and bucket.mask is None:
+        return cells  # one sequence is the whole batch
     if bucket.cells is not None:
         cells = cells.index_select(0, bucket.cells)
     if target.requires_grad or block.requires_grad:
@@ -153,9 +156,11 @@ def map_buckets(
     """Run ``kernel(rectangles, bucket)`` over every bucket; outputs are packed again."""
     packed = states[0]
     heads, total, width = packed.shape[1:]
-    rows = tuple(token_rows(state) for state in states)
+    buckets = bucket_sequences(tuple(offsets), packed.device)
+    padded = any(bucket.mask is not None for bucket in buckets)
+    rows = tuple(token_rows(state, padded) for state in states)
     outputs = [packed.new_zeros(total, heads, width) for _ in range(num_outputs)]
-    for bucket in bucket_sequences(tuple(offsets), packed.device):
+    for bucket in buckets:
         blocks = kernel(tuple(gather(row, bucket) for row in rows), bucket)
         outputs = [
             scatter(output, bucket, block) for output, block in zip(outputs, blocks, strict=True)
