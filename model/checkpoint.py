@@ -31,6 +31,9 @@ from osa.model.errors import CheckpointError, ConfigError, InputError
 from osa.model.tokenization import TextTokenizer
 
 FORMAT = "osa-encoder"
+STORED_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+UNREADABLE = (OverflowError, RecursionError)
+"""What damaged JSON raises besides ``ValueError``."""
 FORMAT_VERSION = 1
 CONFIG, WEIGHTS, TOKENIZER, MANIFEST = (
     "config.json",
@@ -58,9 +61,18 @@ class Checkpoint:
 
 
 @contextlib.contextmanager
-def atomic_directory(path: Path) -> Iterator[Path]:
-    """A directory to fill, that replaces ``path`` when the block ends without an error."""
-    path = path.absolute()
+def atomic_directory(path: Path, marker: str) -> Iterator[Path]:
+    """A directory to fill, that replaces ``path`` when the block ends without an error.
+
+    Args:
+        path: Where; an existing directory is replaced only if it is empty or holds ``marker``.
+        marker: Name of a file that every directory of this kind holds.
+
+    Raises:
+        CheckpointError: ``path`` holds something else, which is left as it is.
+    """
+    path = path.resolve()
+    check_replaceable(path, marker)
     path.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     staging.chmod(0o755)
@@ -70,15 +82,32 @@ def atomic_directory(path: Path) -> Iterator[Path]:
             if file.is_file():
                 with file.open("rb") as handle:
                     os.fsync(handle.fileno())
-        if path.exists():
-            retired = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))
-            os.replace(path, retired / "old")
-            os.replace(staging, path)
-            shutil.rmtree(retired)
-        else:
-            os.replace(staging, path)
+        retired = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))
+        try:
+            if path.exists():
+                os.replace(path, retired / "old")
+            try:
+                os.replace(staging, path)
+            except BaseException:
+                if (retired / "old").exists():
+                    os.replace(retired / "old", path)
+                raise
+        finally:
+            shutil.rmtree(retired, ignore_errors=True)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+def check_replaceable(path: Path, marker: str) -> None:
+    """Refuse to replace what is not empty and not of the same kind.
+
+    Raises:
+        CheckpointError: Naming the path.
+    """
+    if path.is_dir() and any(path.iterdir()) and not (path / marker).is_file():
+        raise CheckpointError(f"{path} holds other files (no {marker}): it is not replaced")
+    if path.exists() and not path.is_dir():
+        raise CheckpointError(f"{path} is not a directory")
 
 
 def write_manifest(directory: Path) -> None:
@@ -108,12 +137,23 @@ def save_checkpoint(
         checkpoint: What.
         dtype: Storage type of floating-point weights; None keeps their own.
         extra: Further files, by name; covered by the manifest too.
+
+    Raises:
+        CheckpointError: What could not be loaded again, or a directory that holds other files.
     """
     weights = {
-        name: tensor.detach().cpu().to(dtype if tensor.is_floating_point() else None).contiguous()
+        name: tensor.detach().cpu().to(dtype or tensor.dtype).contiguous()
         for name, tensor in checkpoint.weights.items()
     }
-    with atomic_directory(directory) as staging:
+    for name, tensor in weights.items():
+        if not bool(torch.isfinite(tensor).all()):
+            raise CheckpointError(f"{name} has a value that is not finite in {tensor.dtype}")
+    if checkpoint.config.vocab_size is not None and checkpoint.tokenizer is None:
+        raise CheckpointError("a model of token ids cannot be saved without its tokenizer")
+    for name in extra or {}:
+        if Path(name).name != name or name in (CONFIG, WEIGHTS, TOKENIZER, MANIFEST):
+            raise CheckpointError(f"an extra file cannot be named {name!r}")
+    with atomic_directory(directory, MANIFEST) as staging:
         (staging / CONFIG).write_text(checkpoint.config.to_json(), encoding="utf-8")
         (staging / WEIGHTS).write_bytes(save_tensors(weights))
         if checkpoint.tokenizer is not None:
@@ -139,7 +179,7 @@ def read_verified(directory: Path) -> tuple[dict[str, bytes], str]:
             str(name): (int(entry["size"]), str(entry["sha256"]))
             for name, entry in manifest["files"].items()
         }
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, *UNREADABLE) as error:
         raise CheckpointError(f"{directory / MANIFEST} is not a manifest: {error!r}") from error
     if version != (FORMAT, FORMAT_VERSION):
         raise CheckpointError(
@@ -148,7 +188,7 @@ def read_verified(directory: Path) -> tuple[dict[str, bytes], str]:
         )
     contents = {}
     for name, (size, digest) in listed.items():
-        if Path(name).name != name:
+        if Path(name).name != name or not name.isprintable():
             raise CheckpointError(f"{directory / MANIFEST} lists {name!r}, which is no file name")
         content = _read(directory / name)
         if len(content) != size:
@@ -173,7 +213,7 @@ def load_checkpoint(directory: Path) -> Checkpoint:
             raise CheckpointError(f"{directory / MANIFEST} does not list {name}")
     try:
         config = EncoderConfig.from_json(contents[CONFIG].decode("utf-8"))
-    except (ConfigError, UnicodeDecodeError) as error:
+    except (ConfigError, UnicodeDecodeError, *UNREADABLE) as error:
         raise CheckpointError(f"{directory / CONFIG}: {error}") from error
     try:
         weights = load_tensors(contents[WEIGHTS])
@@ -182,9 +222,9 @@ def load_checkpoint(directory: Path) -> Checkpoint:
     tokenizer = None
     if TOKENIZER in contents:
         try:
-            tokenizer = TextTokenizer.from_file(directory / TOKENIZER)
+            tokenizer = TextTokenizer.from_json(contents[TOKENIZER])
         except InputError as error:
-            raise CheckpointError(str(error)) from error
+            raise CheckpointError(f"{directory / TOKENIZER} {error}") from error
         if config.vocab_size is not None and tokenizer.vocab_size > config.vocab_size:
             raise CheckpointError(
                 f"{directory / TOKENIZER} has {tokenizer.vocab_size} ids, "
@@ -196,7 +236,12 @@ def load_checkpoint(directory: Path) -> Checkpoint:
 
 
 def load_weights(module: torch.nn.Module, weights: Mapping[str, Tensor], source: Path) -> None:
-    """Copy ``weights`` into ``module``; every name and shape must fit, every value be finite.
+    """Put ``weights`` into ``module`` in float32; names, shapes and types must fit.
+
+    Args:
+        module: May be on the ``meta`` device: nothing is allocated before all has been checked.
+        weights: Tensors by name, every value finite.
+        source: Directory, for messages.
 
     Raises:
         CheckpointError: Naming the tensor at fault.
@@ -211,9 +256,15 @@ def load_weights(module: torch.nn.Module, weights: Mapping[str, Tensor], source:
                 f"{source / WEIGHTS}: {name} has shape {tuple(tensor.shape)}, "
                 f"the configuration asks for {tuple(wanted[name].shape)}"
             )
+        if tensor.dtype not in STORED_DTYPES:
+            allowed = ", ".join(map(str, STORED_DTYPES))
+            raise CheckpointError(
+                f"{source / WEIGHTS}: {name} is {tensor.dtype}, allowed are {allowed}"
+            )
         if not bool(torch.isfinite(tensor).all()):
             raise CheckpointError(f"{source / WEIGHTS}: {name} holds a value that is not finite")
-    module.load_state_dict(dict(weights), strict=True)
+    complete = {name: tensor.to(torch.float32) for name, tensor in weights.items()}
+    module.load_state_dict(complete, strict=True, assign=True)
 
 
 def _read(path: Path) -> bytes:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import types
 import typing
 from dataclasses import dataclass
@@ -92,8 +93,10 @@ class EncoderConfig:
             )
         if self.positions == "rotary" and self.head_dim % 2:
             raise ConfigError(f"rotary positions need an even head_dim, got {self.head_dim}")
-        if self.rope_theta <= 1.0:
-            raise ConfigError(f"rope_theta must be above 1, got {self.rope_theta}")
+        if not 1.0 < self.rope_theta < math.inf:
+            raise ConfigError(f"rope_theta must be above 1 and finite, got {self.rope_theta}")
+        if not math.isfinite(self.alpha_init):
+            raise ConfigError(f"alpha_init must be finite, got {self.alpha_init}")
         dims = self.matryoshka_dims
         if dims and (dims[0] != self.output_size or list(dims) != sorted(set(dims), reverse=True)):
             raise ConfigError(

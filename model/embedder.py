@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from osa.model.checkpoint import (
@@ -58,15 +58,18 @@ class EmbeddingModel(nn.Module):
     def forward(
         self,
         inputs: Int[Tensor, "B N"] | Float[Tensor, "B N F"],
-        mask: Bool[Tensor, "B N"] | None = None,
-        cu_seqlens: Int[Tensor, S1] | None = None,
+        mask: Tensor | None = None,
+        cu_seqlens: Tensor | None = None,
     ) -> EmbeddingOutput:
         """Return one unit vector a sequence, and the length it had.
 
         Args:
             inputs: Token ids or features; [1, T] with all sequences end to end when packed.
-            mask: True at real tokens of a padded batch.
-            cu_seqlens: Offsets of a packed batch.
+            mask: True at real tokens of a padded batch, bool [B, N].
+            cu_seqlens: Offsets of a packed batch, integers [S + 1].
+
+        Raises:
+            InputError: Masks or offsets that do not fit, or sequences that are too long.
         """
         pooled = pool(self.encoder(inputs, mask, cu_seqlens), self.config.pooling, mask, cu_seqlens)
         if self.projection is not None:
@@ -104,7 +107,7 @@ class EmbeddingModel(nn.Module):
                 f"{vocab_size - 1}"
             )
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def encode(
         self, texts: Sequence[str], *, batch_tokens: int = 8192, normalize: bool = True
     ) -> Float[Tensor, "S E"]:
@@ -153,9 +156,8 @@ class EmbeddingModel(nn.Module):
         try:
             with torch.device("meta"):
                 model = cls(checkpoint.config, checkpoint.tokenizer)
-        except ConfigError as error:
+        except (ConfigError, RuntimeError, TypeError, OverflowError) as error:
             raise CheckpointError(f"{source / CONFIG}: {error}") from error
-        model = model.to_empty(device="cpu")
         load_weights(model, checkpoint.weights, source)
         model.checkpoint_sha256 = checkpoint.sha256
         return model.eval()

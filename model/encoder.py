@@ -6,14 +6,18 @@ Shapes: B batch, N tokens, D hidden, F feature width. A packed batch has B = 1 a
 
 from __future__ import annotations
 
+import itertools
+
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from osa.model.config import EncoderConfig
+from osa.model.errors import InputError
 from osa.model.initialization import initialize, orthonormal
 from osa.model.layers import Block, make_norm, rotary_table, token_positions
 from osa.model.mixers import TokenContext
+from osa.model.varlen import check_cu_seqlens
 
 
 class Encoder(nn.Module):
@@ -49,10 +53,20 @@ class Encoder(nn.Module):
     def forward(
         self,
         inputs: Int[Tensor, "B N"] | Float[Tensor, "B N F"],
-        mask: Bool[Tensor, "B N"] | None = None,
-        cu_seqlens: Int[Tensor, S1] | None = None,
+        mask: Tensor | None = None,
+        cu_seqlens: Tensor | None = None,
     ) -> Float[Tensor, "B N D"]:
-        """Return the last hidden states; rows of padding are meaningless."""
+        """Return the last hidden states; rows of padding are meaningless.
+
+        Args:
+            inputs: Token ids or features.
+            mask: True at real tokens of a padded batch, bool [B, N].
+            cu_seqlens: Offsets of a packed batch, integers [S + 1].
+
+        Raises:
+            InputError: Masks or offsets that do not fit, or sequences that are too long.
+        """
+        self._check(inputs, mask, cu_seqlens)
         hidden: Tensor = self.embed(inputs)
         places = token_positions(hidden.shape[1], mask, cu_seqlens, hidden.device)
         rotary = None
@@ -65,3 +79,25 @@ class Encoder(nn.Module):
             hidden = block(hidden, context)
         normalised: Tensor = self.norm(hidden)
         return normalised
+
+    def _check(self, inputs: Tensor, mask: Tensor | None, cu_seqlens: Tensor | None) -> None:
+        batch, longest = inputs.shape[:2]
+        if cu_seqlens is not None:
+            if mask is not None or batch != 1:
+                raise InputError(
+                    f"packed inputs have batch size 1 and no mask, got batch size {batch}"
+                    + ("" if mask is None else " and a mask")
+                )
+            if torch.compiler.is_compiling():
+                return
+            offsets = check_cu_seqlens(cu_seqlens, longest)
+            longest = max((b - a for a, b in itertools.pairwise(offsets)), default=0)
+        elif mask is not None and (mask.dtype != torch.bool or mask.shape != (batch, longest)):
+            raise InputError(
+                f"mask must be bool [{batch}, {longest}], got {mask.dtype} of shape "
+                f"{tuple(mask.shape)}"
+            )
+        if longest > self.config.max_seq_len:
+            raise InputError(
+                f"a sequence has {longest} tokens, allowed are up to {self.config.max_seq_len}"
+            )

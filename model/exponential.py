@@ -24,6 +24,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from osa.model.errors import ConfigError
+
 ANGLE_LIMIT = 2.0
 """Largest angle [rad] taken by Horner alone: above it e^angle amplifies rounding errors."""
 MAX_DEGREE = 24
@@ -59,10 +61,21 @@ class TaylorPlan:
     Attributes:
         degree: Taylor degree after scaling.
         squarings: Doublings of the argument.
+
+    Raises:
+        ConfigError: A number that is not allowed.
     """
 
     degree: int
     squarings: int
+
+    def __post_init__(self) -> None:
+        """Refuse what the series cannot do."""
+        if not 0 <= self.degree <= MAX_DEGREE or self.squarings < 0:
+            raise ConfigError(
+                f"degree must be 0 to {MAX_DEGREE} and squarings at least 0, got {self.degree} "
+                f"and {self.squarings}"
+            )
 
     @classmethod
     def fixed(cls, max_angle: float, dtype: torch.dtype) -> TaylorPlan:
@@ -81,15 +94,20 @@ class TaylorPlan:
         return min(degree_angles(dtype)[self.degree], ANGLE_LIMIT) * 2.0**self.squarings
 
 
-GPU_PLAN_ANGLE = 128.0
-"""Where reading the bound would stall the device, plan for angles up to this [rad]."""
+CAPTURE_PLAN_ANGLE = 128.0
+"""While a CUDA graph is captured no bound can be read: plan for angles up to this [rad]."""
+
+
+def may_read(tensor: Tensor) -> bool:
+    """Whether a value may be read from the device now: always, but in graph capture."""
+    return not (tensor.is_cuda and torch.cuda.is_current_stream_capturing())
 
 
 def choose_plan(bound: Float[Tensor, "*batch"], dtype: torch.dtype) -> TaylorPlan:
-    """Measure the bound where that is free (CPU), else plan for ``GPU_PLAN_ANGLE``."""
-    if bound.device.type == "cpu":
+    """Measure the bound where it can be read, else plan for ``CAPTURE_PLAN_ANGLE``."""
+    if may_read(bound):
         return TaylorPlan.measured(bound, dtype)
-    return TaylorPlan.fixed(GPU_PLAN_ANGLE, dtype)
+    return TaylorPlan.fixed(CAPTURE_PLAN_ANGLE, dtype)
 
 
 def operator_norm_bound(matrix: Float[Tensor, "*batch n n"]) -> Float[Tensor, "*batch"]:
@@ -118,14 +136,15 @@ class _Schedule:
 
 def _schedule(bound: Tensor, plan: TaylorPlan, dtype: torch.dtype) -> _Schedule:
     bound = bound[..., None, None]
-    ratio = (bound / ANGLE_LIMIT).clamp(min=1.0)
+    limit = min(degree_angles(dtype)[plan.degree], ANGLE_LIMIT)
+    ratio = (bound / limit).clamp(min=1.0) if plan.squarings else torch.ones_like(bound)
     squarings = torch.log2(ratio).ceil().nan_to_num(0.0, posinf=0.0).clamp(max=plan.squarings)
     scale = torch.exp2(-squarings)
     limits = torch.tensor(degree_angles(dtype), dtype=bound.dtype, device=bound.device)
     degree = torch.bucketize((bound * scale).clamp(max=ANGLE_LIMIT), limits)
     beyond = bound > plan.max_angle(dtype) * (1 + 1e-6)
     min_degree, hopeless = 0, True
-    if bound.device.type == "cpu" and bound.numel():  # reading is free
+    if may_read(bound) and bound.numel():
         min_degree, hopeless = int(degree.min()), bool(beyond.any())
     active = [squarings > i for i in range(plan.squarings)]
     return _Schedule(scale.to(dtype), degree, min_degree, active, beyond if hopeless else None)
@@ -185,9 +204,14 @@ def _forward(
             doublings.append((action, expm1))
             action = torch.where(active, action + 0.5 * (expm1 @ action), action)
             expm1 = torch.where(active, 2 * expm1 + expm1 @ expm1, expm1)
-    if schedule.beyond is not None:
-        action = torch.where(schedule.beyond, torch.nan, action)
-    return action, schedule, iterates, doublings
+    return _poison(action, schedule), schedule, iterates, doublings
+
+
+def _poison(result: Tensor, schedule: _Schedule) -> Tensor:
+    """NaN where the plan does not reach: never silently wrong."""
+    if schedule.beyond is None:
+        return result
+    return torch.where(schedule.beyond, torch.nan, result)
 
 
 def phi1_action_vjp(
@@ -199,6 +223,7 @@ def phi1_action_vjp(
 ) -> tuple[Float[Tensor, "*batch n n"], Float[Tensor, "*batch n m"]]:
     """Gradients of <grad, phi_1(X) T> with respect to X and T, the forward pass recomputed."""
     _, schedule, iterates, doublings = _forward(matrix, block, bound, plan)
+    grad = _poison(grad, schedule)
     if not plan.squarings:
         return _horner_vjp(matrix, iterates, schedule, grad)
     grad_expm1 = torch.zeros_like(matrix)

@@ -31,19 +31,21 @@ from osa.model.errors import InputError
 from osa.model.exponential import (
     TaylorPlan,
     choose_plan,
+    may_read,
     operator_norm_bound,
     phi1_action,
-    phi1_action_vjp,
     skew_norm_bound,
 )
 
 Regime = Literal["token", "feature"]
 SCALES = ("paper", "length")
+FLOAT64_BOUND = 8.0
+"""Bound of ||c G J|| [rad] beyond which feature space computes in float64."""
 
 
 def angle_factor(
     query: Float[Tensor, "B H N D"],
-    alpha: Float[Tensor, H],
+    alpha: Float[Tensor, " H"],
     mask: Bool[Tensor, "B N"] | None,
     scale: str,
 ) -> Float[Tensor, "B H"]:
@@ -90,7 +92,7 @@ def osa_dense(
     query: Float[Tensor, "B H N D"],
     key: Float[Tensor, "B H N D"],
     value: Float[Tensor, "B H N D"],
-    alpha: Float[Tensor, H],
+    alpha: Float[Tensor, " H"],
     *,
     mask: Bool[Tensor, "B N"] | None = None,
     scale: str = "paper",
@@ -108,7 +110,7 @@ def osa_qr(
     query: Float[Tensor, "B H N D"],
     key: Float[Tensor, "B H N D"],
     value: Float[Tensor, "B H N D"],
-    alpha: Float[Tensor, H],
+    alpha: Float[Tensor, " H"],
     *,
     mask: Bool[Tensor, "B N"] | None = None,
     scale: str = "paper",
@@ -124,7 +126,8 @@ def osa_qr(
     value = mask_and_center(value, mask, False)
     basis: Tensor = torch.linalg.qr(torch.cat([query, key], dim=-1)).Q
     small = skew_scores(basis.mT @ query, basis.mT @ key, factor)
-    rotated: Tensor = torch.matrix_exp(small) - torch.eye(small.shape[-1], dtype=small.dtype)
+    identity = torch.eye(small.shape[-1], dtype=small.dtype, device=small.device)
+    rotated: Tensor = torch.matrix_exp(small) - identity
     return value + basis @ (rotated @ (basis.mT @ value))
 
 
@@ -137,7 +140,7 @@ def osa_gram(
     query: Float[Tensor, "B H N D"],
     key: Float[Tensor, "B H N D"],
     value: Float[Tensor, "B H N D"],
-    alpha: Float[Tensor, H],
+    alpha: Float[Tensor, " H"],
     *,
     mask: Bool[Tensor, "B N"] | None = None,
     scale: str = "paper",
@@ -175,9 +178,30 @@ def gram_action(
     plan: TaylorPlan | None = None,
 ) -> Float[Tensor, "B H N D"]:
     """``osa_gram`` of operands that are masked and centred already, with their factor c."""
+    if not query.numel():
+        return value.clone()
     if (regime or choose_regime(query.shape[-2], query.shape[-1])) == "token":
         return _token_space(query, key, value, factor, plan)
-    return _feature_space(query, key, value, factor, plan)
+    output, bound = _feature_space(query, key, value, factor, plan)
+    hard = needs_float64(bound, output.dtype)
+    if hard is None or plan is not None:
+        return output
+    precise, _ = _feature_space(query.double(), key.double(), value.double(), factor.double(), None)
+    return torch.where(hard, precise.to(output.dtype), output)
+
+
+def needs_float64(
+    bound: Float[Tensor, "B H"], dtype: torch.dtype
+) -> Bool[Tensor, "B H 1 1"] | None:
+    """Which sequences and heads feature space must compute in float64; None where none.
+
+    Where tokens are strongly correlated, ||c G J|| is far above the angle of S and the series
+    cancels. Sequence by sequence: its arithmetic stays its own.
+    """
+    if dtype == torch.float64 or not may_read(bound):
+        return None
+    hard = bound > FLOAT64_BOUND
+    return hard[..., None, None] if bool(hard.any()) else None
 
 
 def _token_space(
@@ -191,18 +215,21 @@ def _token_space(
 
 def _feature_space(
     query: Tensor, key: Tensor, value: Tensor, factor: Tensor, plan: TaylorPlan | None
-) -> Tensor:
+) -> tuple[Tensor, Tensor]:
+    """The result, and the bound of ||c G J|| [rad] that it was planned for."""
     scale = factor[..., None, None]
-    matrix = scale * times_j(_gram(query, key))
+    matrix = scale * times_j(gram_matrix(query, key))
     moment = torch.cat([query.mT @ value, key.mT @ value], dim=-2)
     bound = operator_norm_bound(matrix.detach())
     plan = plan or choose_plan(bound, matrix.dtype)
     weight = scale * j_times(phi1_action(matrix, moment, bound, plan))
     query_weight, key_weight = weight.chunk(2, dim=-2)
-    return value + query @ query_weight + key @ key_weight
+    return value + query @ query_weight + key @ key_weight, bound
 
 
-def _gram(query: Tensor, key: Tensor) -> Tensor:
+def gram_matrix(
+    query: Float[Tensor, "*batch N D"], key: Float[Tensor, "*batch N D"]
+) -> Float[Tensor, "*batch D2 D2"]:
     """G = M^T M for M = [Q K], without forming M: its blocks, one of them by symmetry."""
     cross = query.mT @ key
     upper = torch.cat([query.mT @ query, cross], dim=-1)
@@ -219,63 +246,3 @@ def times_j(block: Float[Tensor, "*batch m n"]) -> Float[Tensor, "*batch m n"]:
     """X J = [-X_2, X_1] for X = [X_1, X_2]."""
     left, right = block.chunk(2, dim=-1)
     return torch.cat([-right, left], dim=-1)
-
-
-def gram_gradient(
-    query: Float[Tensor, "B H N D"],
-    key: Float[Tensor, "B H N D"],
-    value: Float[Tensor, "B H N D"],
-    factor: Float[Tensor, "B H"],
-    grad: Float[Tensor, "B H N D"],
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Closed-form gradient of ``osa_gram`` for masked, centred q, k, v.
-
-    Returns:
-        Gradients of query, key, value and the factor c [B, H].
-    """
-    if choose_regime(query.shape[-2], query.shape[-1]) == "token":
-        return _token_gradient(query, key, value, factor, grad)
-    return _feature_gradient(query, key, value, factor, grad)
-
-
-def _token_gradient(
-    query: Tensor, key: Tensor, value: Tensor, factor: Tensor, grad: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    scale = factor[..., None, None]
-    plain = skew_scores(query, key, torch.ones_like(factor))
-    scores = scale * plain
-    bound = skew_norm_bound(scores)
-    plan = choose_plan(bound, scores.dtype)
-    grad_scores, grad_block = phi1_action_vjp(scores, scores @ value, bound, plan, grad)
-    grad_scores = grad_scores + grad_block @ value.mT
-    grad_value = grad + scores.mT @ grad_block
-    grad_factor = (grad_scores * plain).sum((-2, -1))
-    skew = scale * (grad_scores - grad_scores.mT)
-    return skew @ key, -(skew @ query), grad_value, grad_factor
-
-
-def _feature_gradient(
-    query: Tensor, key: Tensor, value: Tensor, factor: Tensor, grad: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    scale = factor[..., None, None]
-    gram_j = times_j(_gram(query, key))
-    moment = torch.cat([query.mT @ value, key.mT @ value], dim=-2)
-    matrix = scale * gram_j
-    bound = operator_norm_bound(matrix)
-    plan = choose_plan(bound, matrix.dtype)
-    action = j_times(phi1_action(matrix, moment, bound, plan))
-    grad_weight = torch.cat([query.mT @ grad, key.mT @ grad], dim=-2)
-    grad_action = -j_times(scale * grad_weight)  # J^T = -J
-    grad_matrix, grad_moment = phi1_action_vjp(matrix, moment, bound, plan, grad_action)
-    grad_factor = (grad_weight * action).sum((-2, -1)) + (grad_matrix * gram_j).sum((-2, -1))
-    grad_gram = -times_j(scale * grad_matrix)
-    weights = (scale * action).chunk(2, dim=-2)
-    moments = grad_moment.chunk(2, dim=-2)
-    grams = (grad_gram + grad_gram.mT).chunk(2, dim=-1)
-    grad_query, grad_key = (
-        grad @ weight.mT + query @ upper + key @ lower + value @ part.mT
-        for weight, part, (upper, lower) in zip(
-            weights, moments, (block.chunk(2, dim=-2) for block in grams), strict=True
-        )
-    )
-    return grad_query, grad_key, grad + query @ moments[0] + key @ moments[1], grad_factor

@@ -7,7 +7,7 @@
 tokens) or ``cu_seqlens`` [S + 1] (then B = 1 and N is the packed token count) may be given.
 Half-precision operands are computed in float32 and rounded once at the end. Results lie in
 memory as [B, N, H, d], so that heads join without a copy. The gradient is the closed form of
-``osa.model.functional.gram_gradient``; stage two is recomputed, nothing of it is stored.
+``osa.model.gradient``; stage two is recomputed, nothing of it is stored.
 Source: arXiv:2602.05996.
 """
 
@@ -23,10 +23,10 @@ from osa.model.functional import (
     SCALES,
     angle_factor,
     gram_action,
-    gram_gradient,
     mask_and_center,
     osa_gram,
 )
+from osa.model.gradient import gram_gradient
 from osa.model.varlen import Bucket, check_cu_seqlens, map_buckets
 
 SCHEMA = (
@@ -58,6 +58,10 @@ def check_operands(
             "query, key and value must share one shape [B, H, N, d], got "
             f"{tuple(query.shape)}, {tuple(key.shape)}, {tuple(value.shape)}"
         )
+    dtypes = {query.dtype, key.dtype, value.dtype}
+    if len(dtypes) > 1 or not query.is_floating_point():
+        names = ", ".join(sorted(map(str, dtypes)))
+        raise InputError(f"query, key and value must share one floating-point type, got {names}")
     if alpha.shape != (query.shape[1],):
         raise InputError(f"alpha must be [{query.shape[1]}], one a head, got {tuple(alpha.shape)}")
     if scale not in SCALES:

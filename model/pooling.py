@@ -23,31 +23,34 @@ class EmbeddingOutput(NamedTuple):
     """
 
     embeddings: Float[Tensor, "S E"]
-    norms: Float[Tensor, S]
+    norms: Float[Tensor, " S"]
 
 
 def pool(
     hidden: Float[Tensor, "B N D"],
     how: Pooling,
     mask: Bool[Tensor, "B N"] | None,
-    cu_seqlens: Int[Tensor, S1] | None,
+    cu_seqlens: Int[Tensor, " S1"] | None,
 ) -> Float[Tensor, "S D"]:
     """Mean over each sequence's tokens, or its first token. Empty sequences give zeros."""
     if cu_seqlens is not None:
-        if how == "cls":
-            return hidden[0].index_select(0, cu_seqlens[:-1].to(torch.int64))
         lengths: list[int] = cu_seqlens.diff().tolist()
-        return torch.stack([part.sum(0) / max(1, len(part)) for part in hidden[0].split(lengths)])
-    if how == "cls":
-        return hidden[:, 0]
+        parts = hidden[0].split(lengths)
+        if how == "cls":
+            parts = tuple(part[:1] for part in parts)
+        means = [part.sum(0) / max(1, len(part)) for part in parts]
+        return torch.stack(means) if means else hidden.new_zeros(0, hidden.shape[-1])
     if mask is None:
-        return hidden.mean(1)
-    weights = mask[..., None].to(hidden.dtype)
+        mask = torch.ones(hidden.shape[:2], dtype=torch.bool, device=hidden.device)
+    if how == "cls":
+        mask = mask & (mask.to(torch.int64).cumsum(-1) == 1)
     real = hidden.masked_fill(~mask[..., None], 0.0)
-    return real.sum(1) / weights.sum(1).clamp(min=1.0)
+    return real.sum(1) / mask.sum(1, keepdim=True).clamp(min=1).to(hidden.dtype)
 
 
 def normalize(vectors: Float[Tensor, "S E"]) -> EmbeddingOutput:
-    """Split vectors into direction and length; a zero vector stays zero."""
+    """Split vectors into direction and length, in float32 at least; zero stays zero."""
+    if vectors.dtype in (torch.float16, torch.bfloat16):
+        vectors = vectors.float()
     norms = torch.linalg.vector_norm(vectors, dim=-1)
     return EmbeddingOutput(vectors / norms.clamp(min=1e-12)[:, None], norms)

@@ -31,7 +31,12 @@ class TokenizedText:
 
 
 class TextTokenizer:
-    """A frozen ``tokenizers.Tokenizer`` with truncation per call."""
+    """A frozen ``tokenizers.Tokenizer`` with truncation per call.
+
+    Attributes:
+        num_special_tokens: Tokens that are added to every text.
+        vocab_size: One more than the largest id.
+    """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         """Take over ``tokenizer``; its own truncation and padding are switched off."""
@@ -39,6 +44,8 @@ class TextTokenizer:
         tokenizer.no_padding()
         self._tokenizer = tokenizer
         self.num_special_tokens: int = tokenizer.num_special_tokens_to_add(False)
+        ids = tokenizer.get_vocab(with_added_tokens=True).values()
+        self.vocab_size: int = max(ids, default=-1) + 1
 
     @classmethod
     def from_file(cls, path: Path) -> TextTokenizer:
@@ -48,20 +55,26 @@ class TextTokenizer:
             InputError: The file is missing or no tokenizer.
         """
         try:
-            return cls(Tokenizer.from_str(path.read_text(encoding="utf-8")))
+            return cls.from_json(path.read_bytes())
+        except (OSError, InputError) as error:
+            raise InputError(f"{path}: {error}") from error
+
+    @classmethod
+    def from_json(cls, content: bytes) -> TextTokenizer:
+        """Parse the content of a ``tokenizer.json``.
+
+        Raises:
+            InputError: It is no tokenizer.
+        """
+        try:
+            return cls(Tokenizer.from_str(content.decode("utf-8")))
         except Exception as error:  # tokenizers raises bare Exception
-            raise InputError(f"{path} is not a tokenizer: {error}") from error
+            raise InputError(f"is not a tokenizer: {error}") from error
 
     def to_json(self) -> str:
         """The tokenizer as ``tokenizer.json`` text."""
         text: str = self._tokenizer.to_str(pretty=True)
         return text
-
-    @property
-    def vocab_size(self) -> int:
-        """Number of ids, added tokens included."""
-        size: int = self._tokenizer.get_vocab_size()
-        return size
 
     def encode(
         self,
@@ -86,8 +99,12 @@ class TextTokenizer:
                 f"got {max_length}"
             )
         for index, text in enumerate(texts):
-            if any("\ud800" <= character <= "\udfff" for character in text):
-                raise InputError(f"text {index} holds a lone surrogate, which is not valid Unicode")
+            try:
+                text.encode("utf-8")
+            except UnicodeEncodeError:
+                raise InputError(
+                    f"text {index} holds a lone surrogate, which is not valid Unicode"
+                ) from None
         encodings = self._tokenizer.encode_batch(list(texts), add_special_tokens=False)
         results = []
         for encoding in encodings:

@@ -3,7 +3,7 @@
 ``cu_seqlens`` is int32 [S + 1], 0 first, the total token count last, as in FlashAttention. For
 kernels that want rectangles, sequences are gathered into buckets whose width is a function of
 **the sequence's own length alone**, so a sequence meets the same arithmetic in every batch.
-Sequences longer than ``GATHER_LIMIT`` form a rectangle by themselves, without a copy.
+Sequences longer than ``GATHER_LIMIT`` form a rectangle by themselves.
 """
 
 from __future__ import annotations
@@ -49,19 +49,20 @@ class Bucket:
     lengths: tuple[int, ...]
     width: int
     start: int
-    index: Int[Tensor, cells]
-    cells: Int[Tensor, tokens] | None
-    tokens: Int[Tensor, tokens]
+    index: Int[Tensor, " cells"]
+    cells: Int[Tensor, " tokens"] | None
+    tokens: Int[Tensor, " tokens"]
     mask: Bool[Tensor, "S L"] | None
 
 
-def check_cu_seqlens(cu_seqlens: Int[Tensor, S1], total: int) -> list[int]:
-    """Return the offsets as integers.
+def check_cu_seqlens(cu_seqlens: Tensor, total: int) -> list[int]:
+    """Return the offsets [S + 1] as integers.
 
     Raises:
         InputError: Not one-dimensional, not rising from 0 to ``total``.
     """
-    if cu_seqlens.dim() != 1 or cu_seqlens.is_floating_point() or cu_seqlens.shape[0] < 1:
+    integer = cu_seqlens.dtype in (torch.int32, torch.int64)
+    if cu_seqlens.dim() != 1 or not integer or not len(cu_seqlens):
         raise InputError(
             "cu_seqlens must be a one-dimensional integer tensor of at least one offset, got "
             f"{cu_seqlens.dtype} of shape {tuple(cu_seqlens.shape)}"
@@ -85,6 +86,11 @@ def cu_seqlens_of(lengths: Sequence[int], device: torch.device | None = None) ->
 @functools.lru_cache(maxsize=16)
 def bucket_sequences(offsets: tuple[int, ...], device: torch.device) -> tuple[Bucket, ...]:
     """Group the non-empty sequences between ``offsets`` by width; remembered for the layers."""
+    with torch.inference_mode(False):  # what is remembered must serve autograd too
+        return _bucket_sequences(offsets, device)
+
+
+def _bucket_sequences(offsets: tuple[int, ...], device: torch.device) -> tuple[Bucket, ...]:
     groups: dict[int, list[tuple[int, int]]] = {}
     for start, stop in itertools.pairwise(offsets):
         if stop > start:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -27,6 +28,8 @@ from osa.service.schemas.native import Info, ModelType, Pooling
 from osa.service.settings import Settings
 from osa.service.worker import EngineWorker
 
+logger = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class Service:
@@ -49,6 +52,7 @@ def create_service(settings: Settings, engine: Engine | None = None) -> Service:
     """
     if engine is None:
         engine = EagerEngine(settings.model.path, settings.model.device)
+    engine.warm_up()
     batching = settings.batching
     metrics = Metrics(settings.model.name)
     queue = BatchQueue(
@@ -62,12 +66,11 @@ def create_service(settings: Settings, engine: Engine | None = None) -> Service:
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        await asyncio.to_thread(engine.warm_up)
         worker.start()
-        health.warm = True
         yield
-        health.draining = True
-        await asyncio.to_thread(worker.stop, settings.server.drain_timeout_s)
+        health.begin_drain()
+        if not await asyncio.to_thread(worker.stop, health.drain_left_s()):
+            logger.error("the engine did not finish", extra={"queued_tokens": queue.tokens})
         pipeline.close()
 
     app = FastAPI(
@@ -92,18 +95,17 @@ def _handle_errors(app: FastAPI, metrics: Metrics) -> None:
         return JSONResponse(reply.body, reply.status, reply.headers)
 
     async def service_error(request: Request, error: Exception) -> Response:
-        metrics.count_failure(error.code if isinstance(error, ServiceError) else "backend")
+        assert isinstance(error, ServiceError)  # registered for nothing else
+        metrics.count_failure(error.code)
         return respond(reply_for(error, request.url.path))
 
     async def http_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)  # registered for nothing else
         allowed = (error.headers or {}).get("Allow")
-        path = request.url.path
-        return respond(routing_error(error.status_code, request.method, path, allowed))
+        return respond(routing_error(error.status_code, request.url.path, allowed))
 
     app.add_exception_handler(ServiceError, service_error)
     app.add_exception_handler(HTTPException, http_error)
-    app.add_exception_handler(Exception, service_error)
 
 
 def _describe(metrics: Metrics, health: Health, engine: Engine) -> None:

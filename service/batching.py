@@ -1,21 +1,31 @@
 """The bounded queue and the pure plan of the next batch. No HTTP, no torch.
 
-Work is counted in tokens. ``put`` takes a request's items all together or not at all. Planning is
-earliest deadline first, then first come first served; the first item is always part of the batch,
-so nothing starves, and later items that fit fill the rest of the token budget.
+Work is counted in tokens. ``put`` takes a request's items all together or not at all. The most
+urgent item is always part of the next batch: urgent means near its deadline, or near
+``AGE_BOUND_S`` of waiting, so that nothing starves behind items with deadlines. Later items that
+fit fill the rest of the token budget.
 """
 
 from __future__ import annotations
 
+import heapq
+import itertools
 import math
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from osa.service.errors import OverloadedError
+from osa.service.errors import OverloadedError, ServiceError, UnavailableError
+
+AGE_BOUND_S = 5.0
+"""An item without a deadline is as urgent as one whose deadline is so long after its arrival."""
+LOOK_AHEAD = 64
+"""How many items that do not fit a batch are passed over in search of ones that do."""
+RATE_MEMORY = 0.8
+"""Share of the past that the measured rate keeps with every batch."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +42,7 @@ class ItemResult:
 
     embedding: np.ndarray | None = None
     norm: float = 0.0
-    error: Exception | None = None
+    error: ServiceError | None = None
     queued_s: float = 0.0
     inference_s: float = 0.0
 
@@ -47,6 +57,7 @@ class WorkItem:
         deadline: When the answer is worth nothing any more (monotonic clock) [s].
         arrived: When it was queued (monotonic clock) [s].
         cancelled: Set when nobody waits for the result any more.
+        waiting: Whether the queue holds it.
     """
 
     ids: Sequence[int]
@@ -54,6 +65,12 @@ class WorkItem:
     deadline: float = math.inf
     arrived: float = field(default_factory=time.monotonic)
     cancelled: bool = False
+    waiting: bool = False
+
+    @property
+    def urgency(self) -> float:
+        """When the item should be served (monotonic clock) [s]."""
+        return min(self.deadline, self.arrived + AGE_BOUND_S)
 
     @property
     def tokens(self) -> int:
@@ -61,29 +78,27 @@ class WorkItem:
         return len(self.ids)
 
 
-def plan_batch(
-    lengths: Sequence[int], deadlines: Sequence[float], max_tokens: int, max_items: int
-) -> list[int]:
-    """Choose the next batch; pure.
+def plan_batch(lengths: Iterable[int], max_tokens: int, max_items: int) -> list[int]:
+    """Choose the next batch; pure, and lazy: reads no more of ``lengths`` than it needs.
 
     Args:
-        lengths: Tokens of each waiting item, in order of arrival.
-        deadlines: When each must be answered; ``inf`` for never.
+        lengths: Tokens of each waiting item, most urgent first.
         max_tokens: Token budget; an item beyond it is planned alone.
         max_items: Most items in a batch.
 
     Returns:
-        Places of the chosen items, first to be served first; empty only where nothing waits.
+        Places of the chosen items, most urgent first; empty only where nothing waits.
     """
-    order = sorted(range(len(lengths)), key=lambda place: (deadlines[place], place))
     chosen: list[int] = []
-    tokens = 0
-    for place in order:
-        if len(chosen) == max_items:
-            break
-        if not chosen or tokens + lengths[place] <= max_tokens:
+    tokens, passed_over = 0, 0
+    for place, length in enumerate(lengths):
+        if not chosen or tokens + length <= max_tokens:
             chosen.append(place)
-            tokens += lengths[place]
+            tokens += length
+        else:
+            passed_over += 1
+        if len(chosen) == max_items or tokens >= max_tokens or passed_over == LOOK_AHEAD:
+            break
     return chosen
 
 
@@ -94,11 +109,12 @@ class BatchQueue:
         """Create an empty queue with these bounds [tokens], [tokens], [items]."""
         self.max_tokens = max_tokens
         self.max_batch_tokens, self.max_batch_items = max_batch_tokens, max_batch_items
-        self._items: list[WorkItem] = []
-        self._tokens = 0
+        self._heap: list[tuple[float, int, WorkItem]] = []
+        self._order = itertools.count()
+        self._tokens = self._count = 0
+        self._done_tokens = self._done_s = 0.0
         self._closed = False
         self._changed = threading.Condition()
-        self.rate: float | None = None
 
     @property
     def tokens(self) -> int:
@@ -107,61 +123,84 @@ class BatchQueue:
 
     def __len__(self) -> int:
         """Items that wait."""
-        return len(self._items)
+        return self._count
+
+    def observe(self, tokens: int, seconds: float) -> None:
+        """Note that a batch of ``tokens`` took ``seconds`` [s]."""
+        self._done_tokens = RATE_MEMORY * self._done_tokens + tokens
+        self._done_s = RATE_MEMORY * self._done_s + seconds
 
     def backlog_s(self) -> float:
         """Time that the waiting tokens will take at the measured rate [s]; 0 before the first."""
-        return self._tokens / self.rate if self.rate else 0.0
+        return self._tokens * self._done_s / self._done_tokens if self._done_tokens else 0.0
 
     def put(self, items: Sequence[WorkItem]) -> None:
-        """Queue all items, or none.
+        """Queue all items, or none. An empty queue takes a request of any size.
 
         Raises:
             OverloadedError: Their tokens do not fit; says when to come back.
+            UnavailableError: The queue is closed.
         """
         tokens = sum(item.tokens for item in items)
         with self._changed:
-            if self._tokens + tokens > self.max_tokens:
+            if self._closed:
+                raise UnavailableError("the server is draining")
+            if self._tokens and self._tokens + tokens > self.max_tokens:
                 raise OverloadedError(
                     f"the queue holds {self._tokens} of {self.max_tokens} tokens, "
                     f"no room for {tokens} more",
                     max(1, math.ceil(self.backlog_s())),
                 )
-            self._items.extend(items)
+            for item in items:
+                item.waiting = True
+                heapq.heappush(self._heap, (item.urgency, next(self._order), item))
+            self._count += len(items)
             self._tokens += tokens
             self._changed.notify()
 
     def cancel(self, items: Sequence[WorkItem]) -> int:
         """Drop items that still wait; returns the tokens saved."""
-        unwanted = set(map(id, items))
+        saved = 0
         with self._changed:
             for item in items:
                 item.cancelled = True
-            kept = [item for item in self._items if id(item) not in unwanted]
-            saved = self._tokens - sum(item.tokens for item in kept)
-            self._items, self._tokens = kept, self._tokens - saved
-            return saved
+                if item.waiting:
+                    item.waiting = False
+                    self._count -= 1
+                    saved += item.tokens
+            self._tokens -= saved
+            if len(self._heap) > 2 * self._count + 1024:  # mostly dropped items: sweep them out
+                self._heap = [entry for entry in self._heap if entry[2].waiting]
+                heapq.heapify(self._heap)
+        return saved
 
     def take(self, timeout_s: float | None = None) -> list[WorkItem] | None:
         """Wait for work and take the next batch; None when closed and empty, [] on timeout."""
         with self._changed:
-            self._changed.wait_for(lambda: self._items or self._closed, timeout_s)
-            if not self._items:
+            self._changed.wait_for(lambda: self._count or self._closed, timeout_s)
+            if not self._count:
                 return None if self._closed else []
-            chosen = plan_batch(
-                [item.tokens for item in self._items],
-                [item.deadline for item in self._items],
-                self.max_batch_tokens,
-                self.max_batch_items,
-            )
-            batch = [self._items[place] for place in chosen]
-            taken = set(chosen)
-            self._items = [item for place, item in enumerate(self._items) if place not in taken]
+            popped: list[tuple[float, int, WorkItem]] = []
+
+            def lengths() -> Iterator[int]:
+                while self._heap:
+                    entry = heapq.heappop(self._heap)
+                    if entry[2].waiting:
+                        popped.append(entry)
+                        yield entry[2].tokens
+
+            chosen = plan_batch(lengths(), self.max_batch_tokens, self.max_batch_items)
+            batch = [popped[place][2] for place in chosen]
+            for place in set(range(len(popped))) - set(chosen):
+                heapq.heappush(self._heap, popped[place])
+            for item in batch:
+                item.waiting = False
+            self._count -= len(batch)
             self._tokens -= sum(item.tokens for item in batch)
             return batch
 
     def close(self) -> None:
-        """Let ``take`` return None once the queue is empty."""
+        """Refuse further work, and let ``take`` return None once the queue is empty."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()

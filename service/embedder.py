@@ -15,11 +15,11 @@ from functools import partial
 
 import numpy as np
 
-from osa.model.errors import InputError
+from osa.model.errors import ConfigError, InputError
 from osa.model.tokenization import Direction
 from osa.service.batching import BatchQueue, ItemResult, WorkItem
 from osa.service.engines.base import Engine
-from osa.service.errors import DeadlineError, ServiceError, ValidationError
+from osa.service.errors import EmptyInputError, ValidationError
 from osa.service.metrics import Metrics
 from osa.service.settings import Settings
 
@@ -85,16 +85,24 @@ class Embedder:
         """Bind the parts; the longest input is the least of the model's and the setting's.
 
         Raises:
-            ConfigError: The engine has no tokenizer (checked by the engine itself).
+            ConfigError: No batch could hold the longest input.
         """
         self._engine, self._queue, self._metrics = engine, queue, metrics
         self._settings = settings
-        self.max_input_length = min(settings.model.max_input_length, engine.info.max_input_length)
+        own_limit = engine.info.max_input_length
+        self.max_input_length = min(settings.model.max_input_length or own_limit, own_limit)
+        if self.max_input_length > settings.batching.max_batch_tokens:
+            raise ConfigError(
+                f"batching.max_batch_tokens ({settings.batching.max_batch_tokens}) cannot hold the "
+                f"longest input ({self.max_input_length}): raise it, or lower "
+                "model.max_input_length"
+            )
 
     def prepare(self, inputs: Inputs, options: EmbedOptions, started: float) -> PreparedRequest:
-        """Check and tokenise; ``started`` is when the request arrived (monotonic clock) [s].
+        """Check and tokenise; ``started`` is when reading began (monotonic clock) [s].
 
         Raises:
+            EmptyInputError: An input without a single token.
             ValidationError: Too many inputs, a dimension, an id or a length that is not allowed.
         """
         limit = self._settings.batching.max_client_batch_size
@@ -162,6 +170,8 @@ class Embedder:
         return kept, truncated
 
     def _check_length(self, index: int, length: int) -> None:
+        if not length:
+            raise EmptyInputError(f"input {index} has no tokens", param="input")
         if length > self.max_input_length:
             raise ValidationError(
                 f"input {index} has {length} tokens, at most {self.max_input_length} are allowed "
@@ -170,38 +180,34 @@ class Embedder:
             )
 
     async def submit(
-        self, prepared: PreparedRequest, timeout_s: float | None = None
+        self, prepared: PreparedRequest, deadline: float = math.inf
     ) -> list[ItemResult]:
         """Queue every input and wait for all results, in order.
 
-        A caller that is cancelled, or whose time is up, leaves the queue at once.
+        A caller that is cancelled takes its inputs out of the queue at once.
 
         Args:
             prepared: What ``prepare`` returned.
-            timeout_s: Longest wait [s]; None for no limit.
+            deadline: When the answer is worth nothing any more (monotonic clock) [s].
 
         Raises:
             OverloadedError: The queue has no room.
-            DeadlineError: ``timeout_s`` passed.
             ServiceError: The first input's own failure.
         """
         loop = asyncio.get_running_loop()
         futures: list[asyncio.Future[ItemResult]] = [loop.create_future() for _ in prepared.ids]
-        deadline = math.inf if timeout_s is None else time.monotonic() + timeout_s
         items = [
             WorkItem(ids, partial(_resolve, loop, future), deadline)
             for ids, future in zip(prepared.ids, futures, strict=True)
         ]
         self._queue.put(items)
         try:
-            async with asyncio.timeout(timeout_s):
-                results = await asyncio.gather(*futures)
-        except TimeoutError as error:
-            raise DeadlineError(f"no answer within {timeout_s} s") from error
-        finally:
+            results = await asyncio.gather(*futures)
+        except BaseException:
             self._metrics.count_cancelled(self._queue.cancel(items))
+            raise
         for index, result in enumerate(results):
-            if isinstance(result.error, ServiceError):
+            if result.error is not None:
                 kind = type(result.error)
                 raise kind(f"input {index}: {result.error}", param="input") from result.error
         return results
@@ -220,9 +226,6 @@ class Embedder:
         if not prepared.options.normalize:
             lengths = np.array([result.norm for result in results], dtype=np.float32)
             vectors = vectors * lengths[:, None]
-        self._metrics.count_success(
-            list(map(len, prepared.ids)), sum(1 for cut in prepared.truncated if cut)
-        )
         timings = EmbedTimings(
             prepared.tokenization_s,
             sum(result.queued_s for result in results) / len(results),

@@ -5,11 +5,12 @@
     ├── ValidationError       422 Validation    a field that cannot be (400 on /v1)
     ├── MalformedBodyError    400 Validation    no JSON, bad UTF-8, nesting too deep
     ├── MediaTypeError        415 Validation    not application/json
+    ├── SlowBodyError         408 Timeout       the body did not arrive in time
     ├── PayloadTooLargeError  413 Validation    body over the limit
     ├── OverloadedError       429 Overloaded    queue full by tokens or requests; Retry-After
     ├── UnavailableError      503 Unhealthy     draining or not ready; Retry-After
     ├── DeadlineError         504 Timeout       the request's own deadline passed
-    ├── CancelledError        499               the client went away; nobody reads it
+    ├── ClientGoneError       499 Cancelled     the client went away; nobody reads it
     └── BackendError          500 Backend       the engine failed on this input, even alone
 
 Native routes answer ``{"error", "error_type"}`` as text-embeddings-inference does; routes below
@@ -81,6 +82,12 @@ class PayloadTooLargeError(ServiceError):
     code, status, error_type = "payload_too_large", 413, "Validation"
 
 
+class SlowBodyError(ServiceError):
+    """The body did not arrive in time."""
+
+    code, status, error_type = "slow_body", 408, "Timeout"
+
+
 class OverloadedError(ServiceError):
     """There is no room for more work."""
 
@@ -105,7 +112,7 @@ class DeadlineError(ServiceError):
     code, status, error_type, openai_type = "deadline", 504, "Timeout", "server_error"
 
 
-class CancelledError(ServiceError):
+class ClientGoneError(ServiceError):
     """The client went away before the answer."""
 
     code, status, error_type, openai_type = "cancelled", 499, "Cancelled", "server_error"
@@ -149,20 +156,21 @@ def reply_for(error: Exception, path: str) -> ErrorReply:
     return ErrorReply(status, {"error": body}, headers)
 
 
-def routing_error(status: int, method: str, path: str, allowed: str | None) -> ErrorReply:
-    """The reply where no route fits: unknown path or method."""
-    phrase = HTTPStatus(status).phrase.lower()
-    message = f"{method} {path}: {phrase}" + (f"; allowed: {allowed}" if allowed else "")
+def routing_error(status: int, path: str, allowed: str | None) -> ErrorReply:
+    """The reply where no route fits: unknown path or method. The path is not echoed."""
+    phrase = HTTPStatus(status).phrase
+    message = f"{phrase}; allowed: {allowed}" if allowed else phrase
     headers = {"allow": allowed} if allowed else {}
     if is_openai_path(path):
-        detail = {"message": message, "type": "invalid_request_error", "param": None}
-        return ErrorReply(status, {"error": {**detail, "code": phrase.replace(" ", "_")}}, headers)
+        code = phrase.lower().replace(" ", "_")
+        detail = {"message": message, "type": "invalid_request_error", "param": None, "code": code}
+        return ErrorReply(status, {"error": detail}, headers)
     return ErrorReply(status, {"error": message, "error_type": "Validation"}, headers)
 
 
 __all__ = [
     "BackendError",
-    "CancelledError",
+    "ClientGoneError",
     "DeadlineError",
     "EmptyInputError",
     "ErrorReply",
@@ -171,6 +179,7 @@ __all__ = [
     "OverloadedError",
     "PayloadTooLargeError",
     "ServiceError",
+    "SlowBodyError",
     "UnavailableError",
     "ValidationError",
     "is_openai_path",

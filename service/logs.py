@@ -37,7 +37,7 @@ class TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
         fields = [
-            f"{name}={value}" for name, value in vars(record).items() if name not in _STANDARD
+            f"{name}={value!r}" for name, value in vars(record).items() if name not in _STANDARD
         ]
         text = " ".join([f"{record.levelname.lower():7}", record.getMessage(), *fields])
         return f"{text}\n{self.formatException(record.exc_info)}" if record.exc_info else text

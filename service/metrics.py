@@ -65,10 +65,10 @@ class Metrics:
         self._model = model
         kinds = sorted({kind.code for kind in _subclasses(ServiceError)})
         plain = self._plain
-        self._requests = plain("te_request_count", "Requests received", "method", METHODS)
+        self._requests = plain("te_request_count", "Requests understood", "method", METHODS)
         self._successes = plain("te_request_success", "Requests answered", "method", METHODS)
         self._failures = plain("te_request_failure", "Requests refused or failed", "err", kinds)
-        self._inputs = plain("te_embed_count", "Inputs received", None, ())
+        self._inputs = plain("te_embed_count", "Inputs of requests that were understood", None, ())
         self._embedded = plain("te_embed_success", "Inputs embedded", None, ())
         seconds, buckets = self._histogram, DURATION_BUCKETS
         self._durations = {

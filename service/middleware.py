@@ -1,4 +1,8 @@
-"""The gate that every HTTP request passes: identity, size, concurrency, drain. Pure ASGI."""
+"""The gate that every HTTP request passes: identity, size, concurrency, drain. Pure ASGI.
+
+Whatever happens behind it, the client gets an answer in the dialect of its path: errors that
+nobody foresaw, and requests that the end of the drain cuts off, included.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +10,6 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import MutableMapping
-from typing import Any
 
 import orjson
 from starlette.datastructures import Headers, MutableHeaders
@@ -18,6 +20,7 @@ from osa.service.errors import (
     OverloadedError,
     PayloadTooLargeError,
     ServiceError,
+    SlowBodyError,
     UnavailableError,
     reply_for,
 )
@@ -26,7 +29,7 @@ from osa.service.metrics import Metrics
 from osa.service.settings import ServerSettings
 
 logger = logging.getLogger("osa.service.access")
-MAX_REQUEST_ID = 128
+MAX_REQUEST_ID, MAX_LOGGED_PATH = 128, 256
 LINGER_S = 2.0
 """How long the rest of a refused body is read and thrown away, so that the client, which sends
 first and reads later, gets to see the answer."""
@@ -47,58 +50,71 @@ class RequestGate:
             await self.app(scope, receive, send)
             return
         started = time.monotonic()
-        headers = Headers(scope=scope)
-        request_id = _request_id(headers.get("x-request-id"))
-        state: MutableMapping[str, Any] = scope.setdefault("state", {})
-        state["started"], state["request_id"] = started, request_id
-        status = 0
-
-        async def send_named(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-                reply = MutableHeaders(scope=message)
-                reply["x-request-id"] = request_id
-                if self.health.draining:
-                    reply["connection"] = "close"
-            await send(message)
-
-        inference = scope["method"] == "POST"
+        exchange = _Exchange(scope, receive, send, self.health)
+        self.health.open_requests += 1
         try:
-            self._admit(headers, inference)
-            self.health.in_flight += inference
-            try:
-                body = await self._read_body(receive)
-                if body is not None:
-                    await self.app(scope, _replay(body, receive), send_named)
-            finally:
-                self.health.in_flight -= inference
+            await self._handle(exchange)
         except ServiceError as error:
             self.metrics.count_failure(error.code)
-            await self._refuse(error, scope["path"], receive, send_named)
-        logger.info(
-            "request",
-            extra={
-                "request_id": request_id,
-                "method": scope["method"],
-                "path": scope["path"],
-                "status": status,
-                "duration_s": round(time.monotonic() - started, 6),
-            },
-        )
+            await exchange.refuse(error)
+        except asyncio.CancelledError:
+            cut_off = UnavailableError("the server has stopped waiting for this request")
+            self.metrics.count_failure(cut_off.code)
+            await exchange.refuse(cut_off, linger=False)
+        except Exception as error:  # the HTTP boundary: no request goes without an answer
+            self.metrics.count_failure("backend")
+            logger.error(
+                "request failed",
+                extra={"request_id": exchange.request_id, "kind": type(error).__name__},
+            )
+            await exchange.refuse(error)
+        finally:
+            self.health.open_requests -= 1
+            logger.info(
+                "request",
+                extra={
+                    "request_id": exchange.request_id,
+                    "method": scope["method"],
+                    "path": scope["path"][:MAX_LOGGED_PATH],
+                    "status": exchange.status,
+                    "duration_s": round(time.monotonic() - started, 6),
+                },
+            )
 
-    def _admit(self, headers: Headers, inference: bool) -> None:
+    async def _handle(self, exchange: _Exchange) -> None:
+        scope = exchange.scope
+        headers = Headers(scope=scope)
         if "transfer-encoding" in headers and "content-length" in headers:
             raise MalformedBodyError("send Content-Length or Transfer-Encoding, not both")
         length = headers.get("content-length", "0")
-        if length.isdigit() and int(length) > self.settings.payload_limit:
-            raise PayloadTooLargeError(self._too_large())
-        if not inference:
+        limit = self.settings.payload_limit
+        if length.isdigit() and int(length) > limit:
+            raise PayloadTooLargeError(f"the body is over the limit of {limit} bytes")
+        if scope["method"] == "HEAD":  # answered as GET; the server leaves the body out
+            scope = {**scope, "method": "GET"}
+        if scope["method"] != "POST":
+            await self.app(scope, exchange.replay(b""), exchange.send)
             return
-        if self.health.draining or not self.health.warm:
-            raise UnavailableError(
-                "the server is draining" if self.health.draining else "the model is warming up"
-            )
+        self._admit()
+        try:
+            async with asyncio.timeout(self.settings.body_timeout_s):
+                body = await exchange.read_body(limit)
+        except TimeoutError:
+            wait_s = self.settings.body_timeout_s
+            raise SlowBodyError(f"the body did not arrive within {wait_s} s") from None
+        if body is None:
+            return
+        self._admit()
+        self.health.in_flight += 1
+        try:
+            await self.app(scope, exchange.replay(body), exchange.send)
+        finally:
+            self.health.in_flight -= 1
+
+    def _admit(self) -> None:
+        """Refuse inference while draining, or while too much of it is open."""
+        if self.health.draining:
+            raise UnavailableError("the server is draining")
         if self.health.in_flight >= self.settings.max_concurrent_requests:
             raise OverloadedError(
                 f"{self.health.in_flight} requests are open, at most "
@@ -106,50 +122,71 @@ class RequestGate:
                 max(1, round(self.health.queue.backlog_s())),
             )
 
-    async def _read_body(self, receive: Receive) -> bytes | None:
-        """The whole body, read no further than the limit; None where the client went away."""
+
+class _Exchange:
+    """One request and its answer on the wire."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, health: Health) -> None:
+        self.scope, self._receive, self._send, self._health = scope, receive, send, health
+        self.request_id = _request_id(Headers(scope=scope).get("x-request-id"))
+        self.status = 0
+        self._body_complete = False
+
+    async def send(self, message: Message) -> None:
+        """Send, adding the request's id, and while draining the end of the connection."""
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            headers = MutableHeaders(scope=message)
+            headers["x-request-id"] = self.request_id
+            if self._health.draining:
+                headers["connection"] = "close"
+        await self._send(message)
+
+    async def read_body(self, limit: int) -> bytes | None:
+        """The whole body, read no further than ``limit``; None where the client went away."""
         body = bytearray()
-        while True:
-            message = await receive()
+        while not self._body_complete:
+            message = await self._receive()
             if message["type"] == "http.disconnect":
                 return None
             body += message.get("body", b"")
-            if len(body) > self.settings.payload_limit:
-                raise PayloadTooLargeError(self._too_large())
-            if not message.get("more_body"):
-                return bytes(body)
+            self._body_complete = not message.get("more_body")
+            if len(body) > limit:
+                raise PayloadTooLargeError(f"the body is over the limit of {limit} bytes")
+        return bytes(body)
 
-    def _too_large(self) -> str:
-        return f"the body is over the limit of {self.settings.payload_limit} bytes"
+    def replay(self, body: bytes) -> Receive:
+        """A ``receive`` that gives ``body`` once, then what the connection says."""
+        pending = [body]
 
-    async def _refuse(self, error: ServiceError, path: str, receive: Receive, send: Send) -> None:
-        """Answer without reading the body into memory, then let the client finish sending."""
-        reply = reply_for(error, path)
+        async def receive() -> Message:
+            if pending:
+                return {"type": "http.request", "body": pending.pop(), "more_body": False}
+            return await self._receive()
+
+        return receive
+
+    async def refuse(self, error: Exception, linger: bool = True) -> None:
+        """Answer with an error, unless an answer has begun; let the client finish sending."""
+        if self.status:
+            return
+        reply = reply_for(error, self.scope["path"])
         body = orjson.dumps(reply.body)
-        headers = {**reply.headers, "content-type": "application/json", "connection": "close"}
+        headers = {**reply.headers, "content-type": "application/json"}
         headers["content-length"] = str(len(body))
+        if not self._body_complete:
+            headers["connection"] = "close"
         raw = [(name.encode(), value.encode()) for name, value in headers.items()]
-        await send({"type": "http.response.start", "status": reply.status, "headers": raw})
-        await send({"type": "http.response.body", "body": body, "more_body": True})
-        try:
-            async with asyncio.timeout(LINGER_S):
-                while (await receive()).get("more_body"):
-                    pass
-        except TimeoutError:
-            pass
-        await send({"type": "http.response.body", "body": b""})
-
-
-def _replay(body: bytes, receive: Receive) -> Receive:
-    """A ``receive`` that gives ``body`` once, then what the connection says."""
-    pending = [body]
-
-    async def replay() -> Message:
-        if pending:
-            return {"type": "http.request", "body": pending.pop(), "more_body": False}
-        return await receive()
-
-    return replay
+        await self.send({"type": "http.response.start", "status": reply.status, "headers": raw})
+        await self.send({"type": "http.response.body", "body": body, "more_body": True})
+        if linger and not self._body_complete:
+            try:
+                async with asyncio.timeout(LINGER_S):
+                    while (await self._receive()).get("more_body"):
+                        pass
+            except TimeoutError:
+                pass
+        await self.send({"type": "http.response.body", "body": b""})
 
 
 def _request_id(given: str | None) -> str:

@@ -1,24 +1,31 @@
 """uvicorn with a drain: SIGTERM flips readiness, open requests are answered, then it ends.
 
 While draining, new inference requests are answered 503 with ``Retry-After`` and every connection
-closes after its reply. A second signal, or ``drain_timeout_s``, ends the wait.
+closes after its reply. The listener stays until nothing has been open for ``QUIET_S``. A second
+signal, or ``drain_timeout_s``, ends the wait.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import socket
 import time
 from types import FrameType
 
+import h11
+import orjson
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from osa.model.errors import OsaError
 from osa.service.app import Service
+from osa.service.errors import MalformedBodyError, reply_for
 from osa.service.settings import ServerSettings, Settings
 
 logger = logging.getLogger(__name__)
-GRACE_S = 1
+QUIET_S = 0.5
+BACKLOG = 2048
 
 
 class ListenError(OsaError):
@@ -27,31 +34,57 @@ class ListenError(OsaError):
     code = "listen"
 
 
+class JsonH11Protocol(H11Protocol):
+    """uvicorn's HTTP/1.1, answering what is no HTTP in JSON like everything else."""
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer and close; called by uvicorn where a request cannot be read."""
+        reply = reply_for(MalformedBodyError("the request is not valid HTTP"), "/")
+        body = orjson.dumps(reply.body)
+        headers = [
+            ("content-type", "application/json"),
+            ("content-length", str(len(body))),
+            ("connection", "close"),
+        ]
+        for event in (
+            h11.Response(status_code=reply.status, headers=headers),
+            h11.Data(data=body),
+            h11.EndOfMessage(),
+        ):
+            self.transport.write(self.conn.send(event) or b"")
+        self.transport.close()
+
+
 class DrainingServer(uvicorn.Server):
     """A uvicorn server that answers what it has accepted before it goes."""
 
-    def __init__(self, config: uvicorn.Config, service: Service, drain_timeout_s: float) -> None:
-        """Watch ``service`` while draining, at most ``drain_timeout_s`` [s]."""
+    def __init__(self, config: uvicorn.Config, service: Service) -> None:
+        """Watch ``service`` while draining."""
         super().__init__(config)
-        self._health, self._drain_timeout_s = service.health, drain_timeout_s
-        self._drain_until = 0.0
+        self._health = service.health
+        self._busy_at = 0.0
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to drain on the first signal; end at once on the second."""
         if self._health.draining:
-            super().handle_exit(sig, frame)
+            self._health.drain_until = time.monotonic()
+            self.should_exit = self.force_exit = True
             return
-        self._drain_until = time.monotonic() + self._drain_timeout_s
-        self._health.draining = True
-        logger.info("draining", extra={"in_flight": self._health.in_flight})
+        self._health.begin_drain()
+        self._busy_at = time.monotonic()
+        logger.info("draining", extra={"open_requests": self._health.open_requests})
 
     async def on_tick(self, counter: int) -> bool:
-        """Called ten times a second: end when nothing is open, or the time is up."""
+        """Called ten times a second: end when all is quiet, or the time is up."""
         if self._health.draining and not self.should_exit:
-            expired = time.monotonic() >= self._drain_until
-            if expired and self._health.in_flight:
-                logger.warning("drain timed out", extra={"in_flight": self._health.in_flight})
-            self.should_exit = expired or not self._health.in_flight
+            left_s, now = self._health.drain_left_s(), time.monotonic()
+            if self._health.open_requests:
+                self._busy_at = now
+            if not left_s and self._health.open_requests:
+                logger.warning("drain ran out", extra={"open": self._health.open_requests})
+            self.should_exit = not left_s or now - self._busy_at >= QUIET_S
+            # what has been answered may still be on its way to a slow reader
+            self.config.timeout_graceful_shutdown = max(1, math.ceil(left_s))
         return await super().on_tick(counter)
 
 
@@ -61,18 +94,20 @@ def uvicorn_config(service: Service, settings: Settings) -> uvicorn.Config:
         service.app,
         host=settings.server.host,
         port=settings.server.port,
-        http="h11",
+        http=JsonH11Protocol,
         ws="none",
         log_config=None,
         access_log=False,
         server_header=False,
         timeout_keep_alive=settings.server.keep_alive_s,
-        timeout_graceful_shutdown=GRACE_S,
+        timeout_graceful_shutdown=1,
     )
 
 
 def bind(settings: ServerSettings) -> socket.socket:
     """Take the address before the model is loaded, so that a taken port fails at once.
+
+    Requests that come while the model loads wait for it.
 
     Raises:
         ListenError: Naming the address and the reason.
@@ -82,6 +117,7 @@ def bind(settings: ServerSettings) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((settings.host, settings.port))
+        listener.listen(BACKLOG)
     except OSError as error:
         listener.close()
         address = f"{settings.host}:{settings.port}"
@@ -92,7 +128,7 @@ def bind(settings: ServerSettings) -> socket.socket:
 def serve(service: Service, settings: Settings, listener: socket.socket) -> None:
     """Answer on ``listener`` until SIGTERM or SIGINT has been drained."""
     config = uvicorn_config(service, settings)
-    server = DrainingServer(config, service, settings.server.drain_timeout_s)
+    server = DrainingServer(config, service)
     host, port = listener.getsockname()[:2]
     logger.info("serving", extra={"host": host, "port": port})
     server.run(sockets=[listener])

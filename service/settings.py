@@ -35,13 +35,22 @@ class ServerSettings(Section):
     payload_limit: int = Field(2_000_000, ge=1024, description="Largest request body [bytes].")
     keep_alive_s: int = Field(75, ge=1, description="Idle time before a connection closes [s].")
     drain_timeout_s: float = Field(
-        30.0, ge=0, description="Longest time that SIGTERM waits for open requests [s]."
+        30.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="Longest time that SIGTERM waits for open requests [s].",
+    )
+    body_timeout_s: float = Field(
+        30.0, gt=0, allow_inf_nan=False, description="Longest time a body may take to arrive [s]."
     )
     max_concurrent_requests: int = Field(
         512, ge=1, description="Inference requests open at once; more are answered 429."
     )
     stall_timeout_s: float = Field(
-        120.0, gt=0, description="A batch that takes longer fails the liveness probe [s]."
+        120.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="A batch that takes longer fails the liveness probe [s].",
     )
 
 
@@ -53,7 +62,9 @@ class ModelSettings(Section):
     )
     name: str = Field("osa-default", min_length=1, description="Name that clients and metrics see.")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where the model runs.")
-    max_input_length: int = Field(32768, ge=3, description="Longest input [tokens].")
+    max_input_length: int | None = Field(
+        None, ge=3, description="Longest input [tokens]; default is the model's own limit."
+    )
     auto_truncate: bool = Field(
         True, description="Truncate longer inputs unless a request objects."
     )
@@ -66,7 +77,7 @@ class BatchingSettings(Section):
     max_batch_requests: int = Field(512, ge=1, description="Largest batch [inputs].")
     max_queue_tokens: int = Field(1_048_576, ge=1, description="Queued work before 429 [tokens].")
     max_client_batch_size: int = Field(2048, ge=1, description="Most inputs in one request.")
-    tokenization_workers: int = Field(2, ge=1, description="Threads for JSON and tokenising.")
+    tokenization_workers: int = Field(2, ge=1, description="Threads that read bodies.")
 
 
 class LogSettings(Section):
@@ -87,7 +98,7 @@ class Settings(Section):
     @model_validator(mode="after")
     def _consistent(self) -> Settings:
         longest, batch = self.model.max_input_length, self.batching.max_batch_tokens
-        if longest > batch:
+        if longest is not None and longest > batch:
             raise ValueError(
                 f"model.max_input_length ({longest}) must not exceed batching.max_batch_tokens "
                 f"({batch}): no batch could hold the longest input"

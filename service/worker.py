@@ -1,7 +1,7 @@
-"""The engine thread: takes batches, runs the engine, delivers every item exactly once.
+"""The engine thread: takes batches, runs the engine, delivers every item.
 
 A batch that fails is halved until the failing inputs stand alone, so their batch mates succeed; a
-row that is not finite is tried once more alone. Whatever happens, the thread goes on.
+row that is not finite is tried once more alone. Whatever a batch does, the thread goes on.
 """
 
 from __future__ import annotations
@@ -16,11 +16,10 @@ import numpy as np
 
 from osa.service.batching import BatchQueue, ItemResult, WorkItem
 from osa.service.engines.base import Engine
-from osa.service.errors import BackendError, CancelledError, DeadlineError
+from osa.service.errors import BackendError, ClientGoneError, DeadlineError
 from osa.service.metrics import Metrics
 
 logger = logging.getLogger(__name__)
-RATE_SMOOTHING = 0.2
 
 
 class EngineWorker:
@@ -69,7 +68,7 @@ class EngineWorker:
         live = []
         for item in batch:
             if item.cancelled:
-                self._deliver(item, ItemResult(error=CancelledError("the client went away")))
+                self._deliver(item, ItemResult(error=ClientGoneError("the client went away")))
             elif item.deadline <= started:
                 self._deliver(item, ItemResult(error=DeadlineError("the deadline has passed")))
             else:
@@ -80,9 +79,8 @@ class EngineWorker:
         self._metrics.observe_batch(len(live), tokens)
         results = self._embed(live)
         elapsed = time.monotonic() - started
-        rate = tokens / max(elapsed, 1e-9)
-        previous = self._queue.rate or rate
-        self._queue.rate = previous + RATE_SMOOTHING * (rate - previous)
+        if all(result.error is None for result in results):
+            self._queue.observe(tokens, elapsed)
         for item, result in zip(live, results, strict=True):
             queued = started - item.arrived
             self._deliver(item, replace(result, queued_s=queued, inference_s=elapsed))

@@ -97,9 +97,7 @@ def wait_until(condition: Callable[[], bool], timeout_s: float = 30.0) -> None:
 @contextlib.contextmanager
 def run_service(service: Service, settings: Settings) -> Iterator[httpx.Client]:
     """Serve on a real socket from a thread; yields a client bound to it."""
-    server = DrainingServer(
-        uvicorn_config(service, settings), service, settings.server.drain_timeout_s
-    )
+    server = DrainingServer(uvicorn_config(service, settings), service)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     wait_until(lambda: server.started)

@@ -26,7 +26,7 @@ class TokenContext(NamedTuple):
     """
 
     mask: Bool[Tensor, "B N"] | None
-    cu_seqlens: Int[Tensor, S1] | None
+    cu_seqlens: Int[Tensor, " S1"] | None
     rotary: tuple[Float[Tensor, "B N half"], Float[Tensor, "B N half"]] | None
 
 
@@ -65,7 +65,7 @@ class Mixer(nn.Module, ABC):
         mixed = self.mix_heads(
             query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2), context
         )
-        joined: Tensor = self.out(mixed.transpose(1, 2).reshape(batch, length, -1))
+        joined: Tensor = self.out(mixed.transpose(1, 2).flatten(2))
         return joined
 
     @abstractmethod

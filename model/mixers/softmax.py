@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -13,7 +14,15 @@ class SoftmaxMixer(Mixer):
     """softmax(Q K^T / sqrt(d)) V by torch's scaled_dot_product_attention."""
 
     def mix_heads(self, query: Tensor, key: Tensor, value: Tensor, context: TokenContext) -> Tensor:
-        """Attend within each sequence; packed batches run bucket by bucket."""
+        """Attend within each sequence; packed batches run bucket by bucket.
+
+        Like the operator of the OSA mixer it computes in the operands' own type under autocast.
+        """
+        with torch.autocast(query.device.type, enabled=False):
+            return self._attend(query, key, value, context)
+
+    @staticmethod
+    def _attend(query: Tensor, key: Tensor, value: Tensor, context: TokenContext) -> Tensor:
         if context.cu_seqlens is None:
             mask = None if context.mask is None else context.mask[:, None, None, :]
             return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)

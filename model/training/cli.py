@@ -12,13 +12,15 @@ from typing import Any
 
 import torch
 
+from osa.model.checkpoint import MANIFEST, check_replaceable
+from osa.model.embedder import EmbeddingModel
 from osa.model.errors import ConfigError
 from osa.model.training.config import TrainConfig, load_config
 from osa.model.training.corpus import Corpus
 from osa.model.training.distillation import principal_rotation
 from osa.model.training.loop import STATE, Trainer
 from osa.model.training.student import build_student
-from osa.model.training.teacher import locate_teacher, teacher_vectors
+from osa.model.training.teacher import locate_teacher, teacher_digest, teacher_vectors
 
 RECIPES = Path(__file__).parent / "recipes"
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -55,11 +57,12 @@ def run(options: argparse.Namespace) -> int:
     recipe = RECIPES / f"{options.config}.toml"
     config = load_config(recipe if recipe.is_file() else options.config, options.set)
     work = options.output.with_name(options.output.name + ".run")
+    check_replaceable(options.output, MANIFEST)
+    if not options.resume and (work / STATE).is_dir():
+        raise ConfigError(f"{work} holds a state: pass --resume, or remove it to start anew")
     trainer, record = prepare(config, work, progress=not options.quiet)
     if options.resume:
         trainer.resume()
-    elif trainer.has_state:
-        raise ConfigError(f"{work} holds a state: pass --resume, or remove it to start anew")
     trainer.run()
     if trainer.held_out is not None:
         scores = trainer.evaluate()
@@ -67,6 +70,7 @@ def run(options: argparse.Namespace) -> int:
         print(f"held-out cosine {scores.cosine:.4f}, retrieval {scores.retrieval:.4f}")
     extra = {"training.json": (json.dumps(record, indent=2) + "\n").encode()}
     trainer.model.cpu().save_pretrained(options.output, DTYPES[options.dtype], extra)
+    EmbeddingModel.from_pretrained(options.output)  # the state goes only when this loads
     shutil.rmtree(work / STATE)
     print(f"wrote {options.output}")
     return 0
@@ -75,7 +79,7 @@ def run(options: argparse.Namespace) -> int:
 def prepare(
     config: TrainConfig, work: Path, progress: bool = True
 ) -> tuple[Trainer, dict[str, Any]]:
-    """Read the corpus, run the teacher where it has not been run, build the student.
+    """Build the student, read the corpus, run the teacher where it has not been run.
 
     Returns:
         The trainer, and a record of what it trains on for the checkpoint.
@@ -84,8 +88,16 @@ def prepare(
         OsaError: Naming what was wrong.
     """
     data = config.data
-    corpus = Corpus.read(data.files, data.limit)
     teacher = locate_teacher(config.teacher.directory)
+    digest = teacher_digest(teacher)
+    model = build_student(config, teacher)
+    if data.max_tokens > model.config.max_seq_len:
+        raise ConfigError(
+            f"data.max_tokens ({data.max_tokens}) must not exceed model.max_seq_len "
+            f"({model.config.max_seq_len})"
+        )
+    corpus = Corpus.read(data.files, data.limit)
+    held_out = Corpus.read(data.held_out) if data.held_out else None
 
     def vectors_of(texts: Corpus) -> Any:
         return teacher_vectors(teacher, texts, config.teacher.cache, data.max_tokens, progress)
@@ -94,15 +106,12 @@ def prepare(
     rotation = torch.eye(targets.shape[1])
     if config.teacher.rotate:
         rotation = principal_rotation(targets)
-    held_out = None
-    if data.held_out:
-        texts = Corpus.read(data.held_out)
-        held_out = (texts, vectors_of(texts))
-    model = build_student(config, teacher)
-    trainer = Trainer(config, model, corpus, targets, held_out, rotation, work, progress)
+    evaluated = None if held_out is None else (held_out, vectors_of(held_out))
+    trainer = Trainer(config, model, corpus, targets, evaluated, rotation, digest, work, progress)
     record = {
         "config": config.model_dump(mode="json"),
         "corpus": {"texts": len(corpus.texts), "sha256": corpus.sha256},
+        "teacher": {"sha256": digest},
         "versions": {name: version(name) for name in ("osa-encoder", "torch", "tokenizers")},
         "machine": {"processor": platform.machine(), "threads": torch.get_num_threads()},
     }

@@ -34,7 +34,7 @@ class Corpus:
         texts: list[str] = []
         for file in files:
             try:
-                lines = file.read_text(encoding="utf-8").splitlines()
+                lines = file.read_text(encoding="utf-8").split("\n")
             except (OSError, UnicodeDecodeError) as error:
                 raise ConfigError(f"cannot read {file}: {error}") from error
             texts += [line.strip() for line in lines if line.strip()]

@@ -56,7 +56,7 @@ def read_pairs(path: Path) -> tuple[list[float], list[str], list[str]]:
         ConfigError: Naming the line that is not of this form.
     """
     scores, left, right = [], [], []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(path.read_text(encoding="utf-8").rstrip("\n").split("\n"), 1):
         cells = line.split("\t")
         try:
             scores.append(float(cells[0]))

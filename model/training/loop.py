@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import signal
 import time
 from collections.abc import Iterable, Iterator
@@ -61,6 +62,7 @@ class Trainer:
         targets: np.ndarray,
         held_out: tuple[Corpus, np.ndarray] | None,
         rotation: Tensor,
+        teacher_sha256: str,
         output: Path,
         progress: bool = True,
     ) -> None:
@@ -73,6 +75,7 @@ class Trainer:
             targets: Their teacher vectors [n, E].
             held_out: Texts to evaluate on, and their teacher vectors.
             rotation: Applied to every teacher vector [E, E].
+            teacher_sha256: Identity of the teacher's weights.
             output: Directory for state and metrics.
             progress: Show a progress bar.
         """
@@ -82,13 +85,11 @@ class Trainer:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         model.to(self.device)
         self.optimizer = build_optimizer(model, config.optimizer)
+        self.identity = hashlib.sha256(
+            f"{config.digest()} {corpus.sha256} {teacher_sha256}".encode()
+        ).hexdigest()
         self.step = 0
         self._stop_signal = 0
-
-    @property
-    def has_state(self) -> bool:
-        """Whether ``output`` holds a state to resume from."""
-        return (self.output / STATE).is_dir()
 
     def resume(self) -> None:
         """Go on from the saved state.
@@ -96,20 +97,17 @@ class Trainer:
         Raises:
             CheckpointError: No state, or of another configuration.
         """
-        self.step = load_state(
-            self.output / STATE, self.model, self.optimizer, self.config.digest()
-        )
+        self.step = load_state(self.output / STATE, self.model, self.optimizer, self.identity)
 
     def save(self) -> None:
         """Save the state to resume from."""
-        digest = self.config.digest()
-        save_state(self.output / STATE, self.model, self.optimizer, self.step, digest)
+        save_state(self.output / STATE, self.model, self.optimizer, self.step, self.identity)
 
     def update(self) -> tuple[float, float, int]:
         """One update; returns loss, its cosine part and the number of tokens.
 
         Raises:
-            TrainingError: The loss is not finite.
+            TrainingError: The loss or its gradient is not finite.
         """
         settings = self.config.optimizer
         rows = batch_rows(self.step, settings.batch_size, len(self.corpus.texts), self.config.seed)
@@ -130,7 +128,9 @@ class Trainer:
             raise TrainingError(f"the loss of update {self.step} is {loss.item()}")
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip_norm)
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip_norm)
+        if not bool(torch.isfinite(norm)):
+            raise TrainingError(f"the gradient of update {self.step} is not finite")
         self.optimizer.step()
         self.step += 1
         return loss.item(), cosine.item(), sum(map(len, ids))

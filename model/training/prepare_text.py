@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import gzip
 import hashlib
-import random
 import re
 import subprocess
 import sys
@@ -24,7 +23,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 MIN_WORDS, MAX_WORDS = 3, 80
-PASSAGE_SHARE = 0.06
 HELD_OUT = 2000
 _SPACE = re.compile(r"\s+")
 _WORD = re.compile(r"[A-Za-z]{2,}")
@@ -120,14 +118,6 @@ def clean(texts: Iterable[str], excluded: set[str]) -> list[str]:
     return sorted(kept.values(), key=lambda line: hashlib.sha256(line.encode()).digest())
 
 
-def passages(texts: list[str], count: int) -> Iterator[str]:
-    """Longer texts: 2 to 8 random lines joined, so that length is not always short."""
-    choice = random.Random(0)
-    for _ in range(count):
-        lines = [choice.choice(texts).rstrip(".") for _ in range(choice.randint(2, 8))]
-        yield ". ".join(line[:1].upper() + line[1:] for line in lines) + "."
-
-
 def unpack(package: str, packages: Path | None, target: Path) -> None:
     """Unpack a .deb below ``target``, downloading it where no directory holds it."""
     if packages is None:
@@ -163,7 +153,6 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"{source.package}: {len(found)} candidates", file=sys.stderr)
     lines = clean(texts, excluded)
     held_out, train = lines[:HELD_OUT], lines[HELD_OUT:]
-    train += passages(train, int(PASSAGE_SHARE * len(train)))
     options.output.mkdir(parents=True, exist_ok=True)
     for name, part in (("train.txt", train), ("held_out.txt", held_out)):
         (options.output / name).write_text("\n".join(part) + "\n", encoding="utf-8")

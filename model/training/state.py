@@ -26,14 +26,14 @@ def save_state(
         model: Its parameters, in float32.
         optimizer: Its moments.
         step: Updates done.
-        digest: Identity of the run's configuration.
+        digest: Identity of the run: its settings, texts and teacher.
     """
     tensors: dict[str, Tensor] = {
         f"model.{name}": tensor for name, tensor in model.state_dict().items()
     }
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": tensor for name, tensor in state.items()}
-    with atomic_directory(directory) as staging:
+    with atomic_directory(directory, PROGRESS) as staging:
         contiguous = {name: tensor.contiguous().clone() for name, tensor in tensors.items()}
         save_file(contiguous, staging / TENSORS)
         progress = {"step": step, "config_sha256": digest}
@@ -44,7 +44,7 @@ def load_state(directory: Path, model: nn.Module, optimizer: Optimizer, digest: 
     """Restore what ``save_state`` wrote; returns the number of updates done.
 
     Raises:
-        CheckpointError: The state is missing, damaged, or of another configuration.
+        CheckpointError: The state is missing, damaged, or of another run.
     """
     try:
         progress = json.loads((directory / PROGRESS).read_text(encoding="utf-8"))
@@ -54,21 +54,22 @@ def load_state(directory: Path, model: nn.Module, optimizer: Optimizer, digest: 
         raise CheckpointError(f"{directory} holds no training state: {error}") from error
     if saved != digest:
         raise CheckpointError(
-            f"{directory} belongs to another configuration (sha256 {saved[:12]}, this run has "
-            f"{digest[:12]}): resume with the same settings, or choose another --output"
+            f"{directory} belongs to other settings, texts or another teacher (identity "
+            f"{saved[:12]}, this run has {digest[:12]}): resume as it was, or choose another "
+            "--output"
         )
     parts: dict[str, dict[str, Tensor]] = {"model": {}, "optimizer": {}}
-    for name, tensor in tensors.items():
-        kind, _, rest = name.partition(".")
-        parts[kind][rest] = tensor
-    try:
-        model.load_state_dict(parts["model"], strict=True)
-    except RuntimeError as error:
-        raise CheckpointError(f"{directory / TENSORS} does not fit the model: {error}") from error
     moments: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in parts["optimizer"].items():
-        index, _, field = name.partition(".")
-        moments.setdefault(int(index), {})[field] = tensor
+    try:
+        for name, tensor in tensors.items():
+            kind, _, rest = name.partition(".")
+            parts[kind][rest] = tensor
+        for name, tensor in parts["optimizer"].items():
+            index, _, field = name.partition(".")
+            moments.setdefault(int(index), {})[field] = tensor
+        model.load_state_dict(parts["model"], strict=True)
+    except (RuntimeError, KeyError, ValueError) as error:
+        raise CheckpointError(f"{directory / TENSORS} does not fit the model: {error}") from error
     current = optimizer.state_dict()
     optimizer.load_state_dict({"state": moments, "param_groups": current["param_groups"]})
     return step

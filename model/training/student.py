@@ -40,6 +40,7 @@ def _take_embeddings(model: EmbeddingModel, teacher: Path) -> None:
         raise CheckpointError(f"{teacher / 'model.safetensors'} holds no word_embeddings.weight")
     source, target = weights[names[0]], model.encoder.embed.weight
     assert isinstance(target, torch.Tensor)  # a token model, by construction
+    source = source[: target.shape[0]]  # tables are often padded beyond the vocabulary
     if source.shape != target.shape:
         raise ConfigError(
             f"the teacher's embeddings are {tuple(source.shape)}, the student's "

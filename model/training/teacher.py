@@ -46,6 +46,18 @@ def locate_teacher(name: str) -> Path:
     return path
 
 
+def teacher_digest(directory: Path) -> str:
+    """sha256 of a teacher's weights.
+
+    Raises:
+        ConfigError: The directory has no ``model.safetensors`` of its own.
+    """
+    try:
+        return hashlib.sha256((directory / "model.safetensors").read_bytes()).hexdigest()
+    except OSError as error:
+        raise ConfigError(f"teacher {directory} has no readable model.safetensors") from error
+
+
 def load_teacher(directory: Path, max_tokens: int) -> SentenceTransformer:
     """Load a teacher for inference in bfloat16.
 
@@ -87,8 +99,8 @@ def teacher_vectors(
     Raises:
         ConfigError: The teacher cannot be loaded.
     """
-    weights = hashlib.sha256((directory / "model.safetensors").read_bytes()).hexdigest()
-    key = hashlib.sha256(f"{weights} {corpus.sha256} {max_tokens}".encode()).hexdigest()[:16]
+    identity = f"{teacher_digest(directory)} {corpus.sha256} {max_tokens}"
+    key = hashlib.sha256(identity.encode()).hexdigest()[:16]
     vectors_file, state_file = cache / f"{key}.npy", cache / f"{key}.json"
     total, done = len(corpus.texts), 0
     if vectors_file.exists() and state_file.exists():
@@ -106,6 +118,8 @@ def teacher_vectors(
             chunk = corpus.texts[start : start + CHUNK]
             vectors[start : start + len(chunk)] = embed(teacher, chunk)
             vectors.flush()
-            state_file.write_text(json.dumps({"done": start + len(chunk)}))
+            partial = state_file.with_suffix(".partial")
+            partial.write_text(json.dumps({"done": start + len(chunk)}))
+            partial.replace(state_file)
             bar.update(len(chunk))
     return vectors

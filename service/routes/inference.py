@@ -12,8 +12,9 @@ from typing import Any, TypeVar
 import numpy as np
 from fastapi import Request, Response
 
+from osa.service.batching import ItemResult
 from osa.service.embedder import Embedder, EmbedTimings, PreparedRequest
-from osa.service.errors import CancelledError, ValidationError
+from osa.service.errors import ClientGoneError, DeadlineError, ValidationError
 from osa.service.metrics import Metrics
 
 TIMEOUT_HEADER = "x-request-timeout-ms"
@@ -22,16 +23,18 @@ Result = TypeVar("Result")
 
 
 class InferencePipeline:
-    """Parses, embeds and renders; parsing and rendering run on a small pool of threads."""
+    """Parses, embeds and renders; parsing and rendering run on threads of their own."""
 
     def __init__(self, embedder: Embedder, metrics: Metrics, workers: int) -> None:
-        """Create the pool of ``workers`` threads."""
+        """Create a pool of ``workers`` threads to parse, and one thread to render."""
         self.embedder, self._metrics = embedder, metrics
-        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="osa-text")
+        self._parsers = ThreadPoolExecutor(workers, thread_name_prefix="osa-parse")
+        self._renderer = ThreadPoolExecutor(1, thread_name_prefix="osa-render")
 
     def close(self) -> None:
-        """End the pool."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        """End the threads."""
+        self._parsers.shutdown(wait=False, cancel_futures=True)
+        self._renderer.shutdown(wait=False, cancel_futures=True)
 
     async def handle(
         self,
@@ -49,23 +52,36 @@ class InferencePipeline:
         Raises:
             ServiceError: Whatever the request met.
         """
-        started: float = request.state.started
-        body = await request.body()
-        content_type = request.headers.get("content-type")
+        started = time.monotonic()
         timeout_s = _timeout(request.headers.get(TIMEOUT_HEADER))
-        prepared = await self._off_loop(lambda: parse(body, content_type, started))
-        self._metrics.count_request(len(prepared.ids))
-        remaining = None if timeout_s is None else timeout_s - (time.monotonic() - started)
-        results = await _unless_disconnected(
-            request, asyncio.ensure_future(self.embedder.submit(prepared, remaining))
-        )
+        deadline = math.inf if timeout_s is None else started + timeout_s
+        body, content_type = await request.body(), request.headers.get("content-type")
+        loop = asyncio.get_running_loop()
+
+        async def compute() -> tuple[PreparedRequest, list[ItemResult]]:
+            prepared = await loop.run_in_executor(
+                self._parsers, lambda: parse(body, content_type, time.monotonic())
+            )
+            self._metrics.count_request(len(prepared.ids))
+            return prepared, await self.embedder.submit(prepared, deadline)
+
+        try:
+            async with asyncio.timeout(timeout_s):
+                prepared, results = await _unless_disconnected(
+                    request, asyncio.ensure_future(compute())
+                )
+        except TimeoutError:
+            raise DeadlineError(f"no answer within {timeout_s} s") from None
 
         def finish() -> tuple[bytes, EmbedTimings]:
             vectors, timings = self.embedder.finish(prepared, results)
             return render(prepared, vectors), timings
 
-        content, timings = await self._off_loop(finish)
+        content, timings = await loop.run_in_executor(self._renderer, finish)
         total_s = time.monotonic() - started
+        self._metrics.count_success(
+            list(map(len, prepared.ids)), sum(1 for cut in prepared.truncated if cut)
+        )
         self._metrics.observe_durations(
             total=total_s,
             tokenization=timings.tokenization_s,
@@ -75,22 +91,19 @@ class InferencePipeline:
         headers = _headers(prepared, timings, total_s)
         return Response(content, media_type="application/json", headers=headers)
 
-    async def _off_loop(self, work: Callable[[], Result]) -> Result:
-        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
-
 
 async def _unless_disconnected(request: Request, work: asyncio.Future[Result]) -> Result:
     """Await ``work``, but drop it as soon as the client goes away.
 
     Raises:
-        CancelledError: The client went away.
+        ClientGoneError: The client went away.
     """
     gone = asyncio.ensure_future(_disconnected(request))
     tasks: list[asyncio.Future[Any]] = [work, gone]
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         if not work.done():
-            raise CancelledError("the client went away")
+            raise ClientGoneError("the client went away")
         return work.result()
     finally:
         for task in tasks:

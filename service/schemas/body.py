@@ -72,8 +72,7 @@ def parse_inputs(value: Any, field: str) -> Sequence[str] | Sequence[list[int]]:
     for index, item in enumerate(value):
         if not isinstance(item, str):
             raise ValidationError(
-                f"{field}[{index}] must be a string like the inputs before it, got {_name(item)}",
-                param=field,
+                f"{field}[{index}] must be a string, got {_name(item)}", param=field
             )
         if not item:
             raise EmptyInputError(f"{field}[{index}] is empty", param=field)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -146,17 +147,39 @@ def test_a_second_signal_ends_a_drain_that_hangs(tmp_path: Path) -> None:
         process.wait(timeout=20)
 
 
-def test_a_stuck_client_holds_the_drain_no_longer_than_its_limit(tmp_path: Path) -> None:
-
+def test_the_end_of_the_drain_is_an_answer_too(tmp_path: Path) -> None:
     settings = {"OSA_SERVER__DRAIN_TIMEOUT_S": "1"}
     with (
         running_server(tmp_path / "log", **settings) as (process, port),
         socket.create_connection(("127.0.0.1", port)) as slow,
     ):
-        slow.sendall(b"POST /embed HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+        slow.sendall(b"POST /v1/embeddings HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
         time.sleep(0.3)
         process.send_signal(signal.SIGTERM)
         process.wait(timeout=15)
+        answer = slow.recv(65536)
+    assert answer.startswith(b"HTTP/1.1 503")
+    assert b'"code":"unavailable"' in answer
+    assert b"retry-after: " in answer
+    assert "Traceback" not in (tmp_path / "log").read_text()
+
+
+def test_a_large_answer_reaches_a_slow_reader_through_the_drain(tmp_path: Path) -> None:
+    body = json.dumps({"inputs": ["a"] * 2048}).encode()
+    head = b"POST /embed HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    head += f"Content-Length: {len(body)}\r\n\r\n".encode()
+    with (
+        running_server(tmp_path / "log") as (process, port),
+        socket.create_connection(("127.0.0.1", port)) as slow,
+    ):
+        slow.sendall(head + body)
+        received = slow.recv(1000)
+        process.send_signal(signal.SIGTERM)
+        time.sleep(3)
+        while part := slow.recv(65536):
+            received += part
+        assert process.wait(timeout=20) == 0
+    assert len(json.loads(received.partition(b"\r\n\r\n")[2])) == 2048
 
 
 def run_osa(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

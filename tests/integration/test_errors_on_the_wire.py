@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import json
 import socket
+from collections.abc import Callable
+from pathlib import Path
 
 import httpx
 import pytest
+
+from osa.model.tokenization import TextTokenizer
+from osa.service.engines import EagerEngine
 
 JSON = {"content-type": "application/json"}
 CASES = [
@@ -131,8 +136,49 @@ def test_two_lengths_of_one_body_are_refused(client: httpx.Client) -> None:
 
 
 def test_bytes_that_are_no_http_are_refused(client: httpx.Client) -> None:
-    assert raw_exchange(client, b"\x00\x01\x02\r\n\r\n").startswith(b"HTTP/1.1 400")
+    answer = raw_exchange(client, b"\x00\x01\x02\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 400")
+    body = json.loads(answer.partition(b"\r\n\r\n")[2])
+    assert body == {"error": "the request is not valid HTTP", "error_type": "Validation"}
     assert client.get("/health").status_code == 200
+
+
+def test_a_body_that_does_not_arrive_is_refused_and_holds_no_place(
+    serve: Callable[..., httpx.Client],
+) -> None:
+    bound = serve(server__body_timeout_s=0.3, server__max_concurrent_requests=1)
+    address = (bound.base_url.host, bound.base_url.port or 0)
+    with socket.create_connection(address, 10) as slow:
+        slow.sendall(b"POST /embed HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+        assert bound.post("/embed", json={"inputs": "meanwhile"}).status_code == 200
+        answer = slow.recv(65536)
+    assert answer.startswith(b"HTTP/1.1 408")
+    assert b'"error_type":"Timeout"' in answer
+
+
+def test_an_error_nobody_foresaw_is_answered_and_tells_nothing(
+    serve: Callable[..., httpx.Client], tiny_checkpoint: Path
+) -> None:
+    class Broken(EagerEngine):
+        @property
+        def tokenizer(self) -> TextTokenizer | None:
+            raise RuntimeError("secret")
+
+    settings = {"batching__max_batch_tokens": 256}
+    bound = serve(Broken(tiny_checkpoint, "cpu"), **settings)
+    for path, field, check in (
+        ("/embed", "inputs", is_native_error),
+        ("/v1/embeddings", "input", is_openai_error),
+    ):
+        response = bound.post(path, json={field: "a"}, headers={"x-request-id": "r"})
+        assert (response.status_code, check(response)) == (500, True)
+        assert response.headers["x-request-id"] == "r"
+        assert "secret" not in response.text
+
+
+def test_head_is_answered_like_get(client: httpx.Client) -> None:
+    response = client.head("/health")
+    assert (response.status_code, response.content) == (200, b"")
 
 
 def test_an_upgrade_offer_does_not_lose_the_body(client: httpx.Client) -> None:

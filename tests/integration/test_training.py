@@ -52,7 +52,8 @@ def arguments(
         **(overrides or {}),
     }
     settings = [part for name, value in values.items() for part in ("--set", f"{name}={value}")]
-    return ["train", "--config", "default", "--output", str(output), "--quiet", *settings]
+    command = ["train", "--config", "default", "--output", str(output), "--quiet"]
+    return [*command, "--dtype", "float32", *settings]
 
 
 def metrics(output: Path) -> list[list[str]]:
@@ -107,19 +108,37 @@ def test_a_stopped_run_resumes_to_the_same_weights(texts: Path, tmp_path: Path) 
     assert [int(row[0]) for row in metrics(halves)] == list(range(1, 61))
     left, right = (EmbeddingModel.from_pretrained(path).state_dict() for path in (whole, halves))
     for name, tensor in left.items():
-        torch.testing.assert_close(right[name], tensor, rtol=0, atol=1e-3)
+        assert torch.equal(right[name], tensor), name
 
 
-def test_a_state_of_other_settings_is_refused(
+def test_a_run_that_is_not_the_same_does_not_resume(
     texts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "model"
-    nan = {"optimizer.learning_rate": "1e30", "optimizer.clip_norm": "1e30"}
-    assert main(arguments(texts, output, nan)) == 1
-    assert "the loss of update" in capsys.readouterr().err
-    assert main(arguments(texts, output, {"report.save_every": "1"})) == 0
-    assert main([*arguments(texts, output), "--resume"]) == 1
+    diverging = {"optimizer.learning_rate": "1e30", "report.save_every": "1"}
+    assert main(arguments(texts, output, diverging)) == 1
+    assert "of update" in capsys.readouterr().err
+    assert (tmp_path / "model.run" / "state").is_dir()
+    assert main([*arguments(texts, output, {**diverging, "seed": "1"}), "--resume"]) == 1
+    assert "belongs to other settings, texts or another teacher" in capsys.readouterr().err
+    assert main(arguments(texts, output)) == 2
+    assert "pass --resume, or remove it" in capsys.readouterr().err
+
+
+def test_a_run_without_a_state_does_not_resume(
+    texts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*arguments(texts, tmp_path / "model"), "--resume"]) == 1
     assert "holds no training state" in capsys.readouterr().err
+
+
+def test_an_output_that_holds_other_files_is_left_alone(
+    texts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "thesis.txt").write_text("years of work")
+    assert main(arguments(texts, tmp_path)) == 1
+    assert "holds other files" in capsys.readouterr().err
+    assert (tmp_path / "thesis.txt").read_text() == "years of work"
 
 
 @pytest.mark.parametrize(
@@ -130,6 +149,7 @@ def test_a_state_of_other_settings_is_refused(
         ({"data.files": "['/nowhere.txt']"}, "cannot read /nowhere.txt"),
         ({"model.hidden_size": "96", "model.matryoshka_dims": "[]"}, "start_embeddings = false"),
         ({"model.depth": "3"}, "unknown field depth"),
+        ({"model.max_seq_len": "64"}, "must not exceed model.max_seq_len"),
     ],
 )
 def test_what_cannot_be_trained_is_refused(

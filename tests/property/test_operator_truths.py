@@ -190,3 +190,30 @@ def test_centering_removes_the_mean_of_real_tokens_only() -> None:
     centered = mask_and_center(query, mask, True)
     close(centered.sum(2), torch.zeros_like(centered[:, :, 0]), 1e-12)
     close(centered[:, :, 3:], torch.zeros_like(centered[:, :, 3:]), 0.0)
+
+
+@pytest.mark.parametrize("mean", [0.0, 3.0, 30.0])
+@pytest.mark.parametrize("length", [5, 8, 9, 100])
+@pytest.mark.parametrize("alpha", [0.02, 1.0])
+def test_float32_follows_float64_for_correlated_tokens(
+    mean: float, length: int, alpha: float
+) -> None:
+    """Feature space loses digits where ||c G J|| is far above the angle, unless it is careful."""
+    query, key, value = draw(length, 0)
+    query, key = query + mean * key[:, :, :1], key + mean * key[:, :, :1]
+    truth = osa_dense(query, key, value, angle(alpha))
+    result = osa_gram(query.float(), key.float(), value.float(), angle(alpha).float())
+    largest = float(
+        torch.linalg.matrix_norm(skew_scores(query, key, angle(alpha)[None] / 2), 2).max()
+    )
+    close(result.double(), truth, 3e-6 * (1 + largest))
+
+
+@pytest.mark.parametrize("shape", [(0, HEADS, 3, WIDTH), (2, HEADS, 0, WIDTH)])
+def test_nothing_in_nothing_out(shape: tuple[int, ...]) -> None:
+    empty = torch.zeros(shape, requires_grad=True)
+    result = attention(empty, empty, empty, angle(1.0).float())
+    assert result.shape == shape
+    result.sum().backward()
+    assert empty.grad is not None
+    assert empty.grad.shape == shape

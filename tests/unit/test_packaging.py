@@ -30,6 +30,33 @@ def test_every_package_directory_is_listed() -> None:
     assert set(tool["setuptools"]["packages"]) == found
 
 
+def test_every_data_file_is_in_the_wheel() -> None:
+    """A file that no pattern names works in an editable install and is missing from the wheel."""
+    tool = project()["tool"]
+    assert isinstance(tool, dict)
+    patterns: dict[str, list[str]] = tool["setuptools"]["package-data"]
+    folders: dict[str, str] = tool["setuptools"]["package-dir"]
+    packages = {
+        name: ROOT / name.replace(prefix, folder, 1).replace(".", "/")
+        for name in tool["setuptools"]["packages"]
+        for prefix, folder in folders.items()
+        if name.startswith(prefix)
+    }
+    shipped = {
+        file
+        for name, folder in packages.items()
+        for pattern in [*patterns["*"], *patterns.get(name, [])]
+        for file in folder.glob(pattern)
+    }
+    present = {
+        file
+        for top in ("model", "export", "service")
+        for file in (ROOT / top).rglob("*")
+        if file.is_file() and file.suffix != ".py" and "__pycache__" not in file.parts
+    }
+    assert present - shipped == set()
+
+
 @pytest.mark.parametrize("top", CODE)
 def test_no_file_is_over_300_lines(top: str) -> None:
     for file in (ROOT / top).rglob("*.py"):

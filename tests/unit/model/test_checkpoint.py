@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -44,7 +45,7 @@ def test_half_precision_files_load_as_float32(tmp_path: Path, tiny_model: Embedd
 def test_saving_again_replaces_the_whole_directory(
     tiny_checkpoint: Path, tiny_model: EmbeddingModel
 ) -> None:
-    (tiny_checkpoint / "leftover").write_text("x")
+    (tiny_checkpoint / "training.json").write_text("of the last one")
     tiny_model.save_pretrained(tiny_checkpoint, extra={"training.json": b"{}"})
     names = {file.name for file in tiny_checkpoint.iterdir()}
     assert names == {CONFIG, WEIGHTS, TOKENIZER, MANIFEST, "training.json"}
@@ -55,7 +56,7 @@ def test_a_failed_write_leaves_the_old_directory(tiny_checkpoint: Path) -> None:
     before = (tiny_checkpoint / MANIFEST).read_bytes()
 
     def write_half() -> None:
-        with atomic_directory(tiny_checkpoint) as staging:
+        with atomic_directory(tiny_checkpoint, MANIFEST) as staging:
             (staging / CONFIG).write_text("half")
             raise RuntimeError("disk full")
 
@@ -113,6 +114,11 @@ def edit_weights(directory: Path, name: str, tensor: torch.Tensor | None) -> Non
         (lambda d: edit_weights(d, "other", torch.ones(1)), "unknown tensor other"),
         (lambda d: edit_weights(d, "encoder.norm.weight", torch.full((16,), torch.nan)),
          "encoder.norm.weight holds a value that is not finite"),
+        (lambda d: edit_config(d, vocab_size=10**25), "config.json"),
+        (lambda d: edit_config(d, ffn_size=10**12), "shape .* the configuration asks for"),
+        (lambda d: (d / CONFIG).write_text("[" * 100_000), "config.json"),
+        (lambda d: edit_weights(d, "encoder.norm.weight", torch.ones(16, dtype=torch.int8)),
+         "encoder.norm.weight is torch.int8, allowed are"),
         (lambda d: (d / WEIGHTS).write_bytes(b"pickle"), "is not safetensors"),
         (lambda d: (d / CONFIG).write_bytes(b"\xff"), "config.json"),
         (lambda d: (d / TOKENIZER).write_text("{}"), "tokenizer.json is not a tokenizer"),
@@ -148,6 +154,47 @@ def test_a_manifest_that_is_none_is_refused(
         (tiny_checkpoint / MANIFEST).write_text(content)
     with pytest.raises(CheckpointError, match=message):
         EmbeddingModel.from_pretrained(tiny_checkpoint)
+
+
+def test_a_directory_of_other_things_is_not_replaced(
+    tmp_path: Path, tiny_model: EmbeddingModel
+) -> None:
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(CheckpointError, match="holds other files"):
+        tiny_model.save_pretrained(tmp_path)
+    assert [file.name for file in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_a_failed_exchange_puts_the_old_directory_back(
+    tiny_checkpoint: Path, tiny_model: EmbeddingModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = (tiny_checkpoint / MANIFEST).read_bytes()
+    real, target = os.replace, tiny_checkpoint.resolve()
+
+    def failing(source: Path, destination: Path) -> None:
+        if destination == target and source.name != "old":
+            raise OSError("no space")
+        real(source, destination)
+
+    monkeypatch.setattr(os, "replace", failing)
+    with pytest.raises(OSError, match="no space"):
+        tiny_model.save_pretrained(tiny_checkpoint)
+    assert (tiny_checkpoint / MANIFEST).read_bytes() == before
+    assert [file.name for file in tiny_checkpoint.parent.iterdir()] == ["tiny"]
+
+
+def test_what_could_not_be_loaded_again_is_not_written(
+    tmp_path: Path, tiny_model: EmbeddingModel
+) -> None:
+    with pytest.raises(CheckpointError, match="cannot be named"):
+        tiny_model.save_pretrained(tmp_path / "a", extra={"../evil": b""})
+    with torch.no_grad():
+        tiny_model.get_parameter("encoder.norm.weight")[0] = 1e5
+    with pytest.raises(CheckpointError, match=r"norm.weight has a value that is not finite"):
+        tiny_model.save_pretrained(tmp_path / "a", torch.float16)
+    with pytest.raises(CheckpointError, match="without its tokenizer"):
+        EmbeddingModel(tiny_model.config).save_pretrained(tmp_path / "a")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_missing_directory_is_named(tmp_path: Path) -> None:

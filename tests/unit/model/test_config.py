@@ -27,6 +27,7 @@ def test_json_round_trip_keeps_every_field() -> None:
         ({"vocab_size": 5, "residual": 1}, "residual must be bool, got 1"),
         ({"vocab_size": 5, "scale": "width"}, "scale must be one of paper, length, got 'width'"),
         ({"vocab_size": 5, "rope_theta": 0.5}, "rope_theta must be above 1"),
+        ({"vocab_size": 5, "alpha_init": float("nan")}, "alpha_init must be finite"),
         ({"vocab_size": 5, "matryoshka_dims": [64, 32]}, "must descend from 384"),
         ({"vocab_size": 5, "matryoshka_dims": [384, 400]}, "must descend from 384"),
         ({"vocab_size": 5, "matryoshka_dims": [384, 0]}, "at least 1"),

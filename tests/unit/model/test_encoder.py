@@ -100,6 +100,63 @@ def test_tiles_of_long_inputs_change_nothing() -> None:
     torch.testing.assert_close(tiled, whole, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("mixer", ["osa", "softmax"])
+def test_inference_first_and_training_after(mixer: str) -> None:
+    """What inference remembers of a batch must serve autograd."""
+    model, sequences = make_tiny_model(mixer=mixer), [ids_of(13), ids_of(29)]
+    with torch.inference_mode():
+        expected = model.embed_ids(sequences).embeddings.clone()
+    output = model.embed_ids(sequences).embeddings
+    output.sum().backward()
+    torch.testing.assert_close(output.detach(), expected)
+
+
+@pytest.mark.parametrize("mixer", ["osa", "softmax"])
+def test_autocast_works_with_and_without_gradients(mixer: str) -> None:
+    model, sequences = make_tiny_model(mixer=mixer), [ids_of(13), ids_of(29), ids_of(40)]
+    expected = model.embed_ids(sequences).embeddings.detach()
+    with torch.autocast("cpu", torch.bfloat16):
+        with torch.no_grad():
+            without = model.embed_ids(sequences).embeddings
+        with_gradients = model.embed_ids(sequences).embeddings.detach()
+    torch.testing.assert_close(without.float(), expected, atol=0.03, rtol=0)
+    torch.testing.assert_close(with_gradients, without)
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls"])
+def test_empty_and_left_padded_sequences(pooling: str) -> None:
+    model = make_tiny_model(pooling=pooling)
+    ids = torch.tensor([ids_of(5)])
+    packed = model(ids, cu_seqlens=torch.tensor([0, 2, 2, 5, 5])).embeddings
+    alone = [model(ids[:, :2]).embeddings, model(ids[:, 2:]).embeddings]
+    torch.testing.assert_close(packed[[0, 2]], torch.cat(alone))
+    assert torch.equal(packed[[1, 3]], torch.zeros(2, 16))
+    left = torch.tensor([[False, False, True, True, True]])
+    torch.testing.assert_close(model(ids, mask=left).embeddings, alone[1])
+    assert model(ids[:, :0], cu_seqlens=torch.tensor([0])).embeddings.shape == (0, 16)
+
+
+@pytest.mark.parametrize("mixer", ["osa", "softmax"])
+@pytest.mark.parametrize(
+    ("mask", "offsets", "message"),
+    [
+        (None, [0, 3], "rise from 0 to the 5"),
+        ([True] * 5, [0, 5], "and a mask"),
+        ([1] * 5, None, "mask must be bool"),
+        ([True] * 4, None, r"mask must be bool \[1, 5\]"),
+    ],
+)
+def test_masks_and_offsets_that_do_not_fit_are_refused(
+    mixer: str, mask: list[bool] | None, offsets: list[int] | None, message: str
+) -> None:
+    model, ids = make_tiny_model(mixer=mixer), torch.tensor([ids_of(5)])
+    masks = None if mask is None else torch.tensor([mask])
+    with pytest.raises(InputError, match=message):
+        model(ids, masks, None if offsets is None else torch.tensor(offsets))
+    with pytest.raises(InputError, match="257 tokens"):
+        model(torch.zeros(1, 257, dtype=torch.int64))
+
+
 @pytest.mark.parametrize(
     ("sequences", "message"),
     [

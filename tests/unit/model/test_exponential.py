@@ -8,7 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from osa.model.errors import ConfigError
 from osa.model.exponential import (
+    CAPTURE_PLAN_ANGLE,
     TaylorPlan,
     degree_for,
     operator_norm_bound,
@@ -103,3 +105,28 @@ def test_closed_gradient_is_the_derivative(angle: float) -> None:
     found = phi1_action_vjp(matrix.detach(), block.detach(), bound, plan, grad)
     for left, right in zip(found, expected, strict=True):
         torch.testing.assert_close(left, right, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("degree", [3, 8, 12])
+def test_a_plan_made_by_hand_is_right_or_nan(degree: int) -> None:
+    plan = TaylorPlan(degree, 6)
+    for angle in (0.1, 1.0, 5.0, 50.0):
+        matrix, block = skew(angle), torch.randn(1, 6, 3, dtype=torch.float64)
+        result = phi1_action(matrix, block, operator_norm_bound(matrix), plan)
+        if bool(torch.isfinite(result).all()):
+            expected = phi1_reference(matrix) @ block
+            torch.testing.assert_close(result, expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(("degree", "squarings"), [(-1, 0), (25, 0), (3, -1)])
+def test_a_plan_that_cannot_be_is_refused(degree: int, squarings: int) -> None:
+    with pytest.raises(ConfigError, match="degree must be 0 to 24"):
+        TaylorPlan(degree, squarings)
+
+
+def test_the_plan_of_a_captured_graph_serves_ordinary_angles() -> None:
+    plan = TaylorPlan.fixed(CAPTURE_PLAN_ANGLE, torch.float64)
+    matrix = torch.cat([skew(angle) for angle in (0.0, 0.1, 2.0, 60.0)])
+    block = torch.randn(4, 6, 3, dtype=torch.float64)
+    result = phi1_action(matrix, block, operator_norm_bound(matrix), plan)
+    torch.testing.assert_close(result, phi1_reference(matrix) @ block, rtol=0, atol=1e-11)

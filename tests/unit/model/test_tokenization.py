@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from tokenizers import Tokenizer, models
 
 from osa.model.errors import InputError
 from osa.model.tokenization import TextTokenizer
@@ -51,5 +52,12 @@ def test_json_round_trip(tmp_path: Path) -> None:
     loaded = TextTokenizer.from_file(file)
     assert loaded.encode([TEXT]) == make_tokenizer().encode([TEXT])
     assert loaded.vocab_size == 12
-    with pytest.raises(InputError, match="is not a tokenizer"):
+    with pytest.raises(InputError, match=r"missing.json"):
         TextTokenizer.from_file(tmp_path / "missing.json")
+    with pytest.raises(InputError, match="is not a tokenizer"):
+        TextTokenizer.from_json(b"\xff")
+
+
+def test_the_vocabulary_reaches_to_the_largest_id() -> None:
+    sparse = Tokenizer(models.WordLevel({"a": 0, "[UNK]": 1, "b": 9}, unk_token="[UNK]"))
+    assert TextTokenizer(sparse).vocab_size == 10

@@ -2,68 +2,121 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import threading
+import time
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from osa.service.batching import BatchQueue, WorkItem, plan_batch
-from osa.service.errors import OverloadedError
+from osa.service.batching import AGE_BOUND_S, LOOK_AHEAD, BatchQueue, WorkItem, plan_batch
+from osa.service.errors import OverloadedError, UnavailableError
 
-items = st.lists(st.tuples(st.integers(1, 100), st.sampled_from([1.0, 2.0, math.inf])), max_size=30)
+lengths = st.lists(st.integers(1, 100), max_size=30)
 
 
-@given(waiting=items, budget=st.integers(1, 200), most=st.integers(1, 10))
+@given(waiting=lengths, budget=st.integers(1, 200), most=st.integers(1, 10))
 def test_a_plan_keeps_its_budget_and_serves_the_most_urgent(
-    waiting: list[tuple[int, float]], budget: int, most: int
+    waiting: list[int], budget: int, most: int
 ) -> None:
-    lengths, deadlines = [length for length, _ in waiting], [due for _, due in waiting]
-    chosen = plan_batch(lengths, deadlines, budget, most)
+    chosen = plan_batch(waiting, budget, most)
     assert len(set(chosen)) == len(chosen) <= most
     assert bool(chosen) == bool(waiting)
     if chosen:
-        assert chosen[0] == min(range(len(waiting)), key=lambda place: deadlines[place])
-        tokens = sum(lengths[place] for place in chosen)
-        assert tokens <= budget or len(chosen) == 1
+        assert chosen[0] == 0
+        assert sum(waiting[place] for place in chosen) <= budget or len(chosen) == 1
 
 
-@given(waiting=items, budget=st.integers(1, 200))
-def test_nothing_that_fits_is_left_behind(waiting: list[tuple[int, float]], budget: int) -> None:
-    lengths = [length for length, _ in waiting]
-    chosen = plan_batch(lengths, [due for _, due in waiting], budget, 100)
-    room = budget - sum(lengths[place] for place in chosen)
-    assert all(lengths[place] > room for place in range(len(waiting)) if place not in chosen)
+@given(waiting=lengths, budget=st.integers(1, 200))
+def test_nothing_that_fits_is_left_behind(waiting: list[int], budget: int) -> None:
+    chosen = plan_batch(waiting, budget, 100)
+    room = budget - sum(waiting[place] for place in chosen)
+    assert all(waiting[place] > room for place in range(len(waiting)) if place not in chosen)
 
 
-@given(waiting=items)
+def test_a_plan_looks_ahead_no_further_than_it_may() -> None:
+    read = []
+
+    def endless() -> Iterator[int]:
+        for length in itertools.chain([6], itertools.repeat(7)):
+            read.append(length)
+            yield length
+
+    assert plan_batch(endless(), 10, 100) == [0]
+    assert len(read) == 1 + LOOK_AHEAD
+
+
+def item(tokens: int, deadline: float = math.inf) -> WorkItem:
+    return WorkItem([1] * tokens, lambda result: None, deadline)
+
+
+@given(waiting=st.lists(st.tuples(st.integers(1, 99), st.floats(0, 100)), max_size=30))
 def test_everything_is_served_in_the_end(waiting: list[tuple[int, float]]) -> None:
-    left = list(range(len(waiting)))
-    rounds = 0
-    while left:
-        chosen = plan_batch(
-            [waiting[place][0] for place in left], [waiting[place][1] for place in left], 100, 8
-        )
-        left = [place for index, place in enumerate(left) if index not in chosen]
-        rounds += 1
-    assert rounds <= len(waiting)
+    queue = BatchQueue(10**6, 100, 8)
+    queue.put([item(tokens, time.monotonic() + due) for tokens, due in waiting])
+    queue.close()
+    batches = list(iter(queue.take, None))
+    served = [work.tokens for batch in batches for work in batch]
+    assert sorted(served) == sorted(tokens for tokens, _ in waiting)
+    assert (queue.tokens, len(queue)) == (0, 0)
 
 
-def item(tokens: int) -> WorkItem:
-    return WorkItem([1] * tokens, lambda result: None)
+def test_urgent_items_come_first_but_old_ones_do_not_starve() -> None:
+    queue = BatchQueue(100, 1, 1)
+    now = time.monotonic()
+    patient, hurried, later = item(1), item(1, now + 1), item(1, now + 1000)
+    old = item(1)
+    old.arrived = now - 2 * AGE_BOUND_S
+    queue.put([patient, hurried, later, old])
+    queue.close()
+    assert [batch[0] for batch in iter(queue.take, None)] == [old, hurried, patient, later]
 
 
 def test_put_is_all_or_nothing_and_says_when_to_come_back() -> None:
     queue = BatchQueue(max_tokens=10, max_batch_tokens=10, max_batch_items=10)
     queue.put([item(6)])
-    queue.rate = 2.0
+    queue.observe(tokens=20, seconds=10.0)
     with pytest.raises(OverloadedError, match="6 of 10 tokens, no room for 5 more") as caught:
         queue.put([item(1), item(4)])
     assert caught.value.retry_after_s == 3
     assert (queue.tokens, len(queue)) == (6, 1)
     queue.put([item(4)])
     assert queue.backlog_s() == 5.0
+
+
+def test_an_empty_queue_takes_a_request_of_any_size() -> None:
+    queue = BatchQueue(10, 10, 10)
+    queue.put([item(8), item(8)])
+    with pytest.raises(OverloadedError):
+        queue.put([item(1)])
+
+
+def test_a_closed_queue_takes_nothing_more() -> None:
+    queue = BatchQueue(10, 10, 10)
+    queue.close()
+    with pytest.raises(UnavailableError):
+        queue.put([item(1)])
+
+
+def test_the_rate_weighs_batches_by_their_time() -> None:
+    queue = BatchQueue(10**6, 10, 10)
+    queue.observe(tokens=10_000, seconds=1.0)
+    queue.observe(tokens=3, seconds=0.01)
+    queue.put([item(1000)])
+    assert queue.backlog_s() == pytest.approx(0.1, rel=0.05)
+
+
+def test_a_still_engine_does_not_hoard_what_clients_drop() -> None:
+    queue = BatchQueue(10**6, 10, 10)
+    for _ in range(3000):
+        work = [item(1)]
+        queue.put(work)
+        assert queue.cancel(work) == 1
+    assert len(queue._heap) < 2000
+    assert queue.tokens == 0
 
 
 def test_cancelled_items_leave_at_once() -> None:

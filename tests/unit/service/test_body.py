@@ -41,13 +41,13 @@ def test_kinds_of_input(value: object, inputs: list[object]) -> None:
         (None, ValidationError, "must be a string, strings, ids or lists of ids, got null"),
         ({"text": "a"}, ValidationError, "got an object"),
         (3, ValidationError, "got an integer"),
-        (["a", 1], ValidationError, r"inputs\[1\] must be a string .*, got an integer"),
+        (["a", 1], ValidationError, r"inputs\[1\] must be a string, got an integer"),
         ([1, "1"], ValidationError, r"inputs\[1\] must be an integer id, got a string"),
         ([True], ValidationError, r"inputs\[0\] must be an integer id, got a boolean"),
         ([1.0], ValidationError, "got a number"),
         ([[1], "a"], ValidationError, r"inputs\[1\] must be a list of ids, got a string"),
         ([[1], [[2]]], ValidationError, r"inputs\[1\]\[0\] must be an integer id, got a list"),
-        ([None], ValidationError, r"inputs\[0\] must be a string .*, got null"),
+        ([None], ValidationError, r"inputs\[0\] must be a string, got null"),
     ],
 )
 def test_other_inputs_are_refused(value: object, kind: type[ServiceError], message: str) -> None:

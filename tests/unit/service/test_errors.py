@@ -13,6 +13,7 @@ from osa.service.errors import (
     MediaTypeError,
     OverloadedError,
     PayloadTooLargeError,
+    SlowBodyError,
     UnavailableError,
     ValidationError,
     reply_for,
@@ -24,6 +25,7 @@ TABLE = [
     (ValidationError("m"), 422, "Validation", 400, "invalid_request_error"),
     (MalformedBodyError("m"), 400, "Validation", 400, "invalid_request_error"),
     (MediaTypeError("m"), 415, "Validation", 415, "invalid_request_error"),
+    (SlowBodyError("m"), 408, "Timeout", 408, "invalid_request_error"),
     (PayloadTooLargeError("m"), 413, "Validation", 413, "invalid_request_error"),
     (OverloadedError("m", 7), 429, "Overloaded", 429, "rate_limit_error"),
     (UnavailableError("m"), 503, "Unhealthy", 503, "server_error"),
@@ -57,7 +59,8 @@ def test_unforeseen_errors_say_nothing_of_themselves() -> None:
 
 
 def test_routing_errors_speak_the_dialect_of_the_path() -> None:
-    native = routing_error(405, "GET", "/embed", "POST")
+    native = routing_error(405, "/embed", "POST")
     assert native.headers == {"allow": "POST"}
-    assert native.body["error_type"] == "Validation"
-    assert routing_error(404, "GET", "/v1/x", None).body["error"]["code"] == "not_found"
+    assert native.body == {"error": "Method Not Allowed; allowed: POST", "error_type": "Validation"}
+    assert routing_error(404, "/v1/secret", None).body["error"]["code"] == "not_found"
+    assert "secret" not in str(routing_error(404, "/v1/secret", None).body)

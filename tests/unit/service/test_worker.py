@@ -12,7 +12,7 @@ import pytest
 
 from osa.service.batching import BatchQueue, ItemResult, WorkItem
 from osa.service.engines import EagerEngine
-from osa.service.errors import BackendError, CancelledError, DeadlineError
+from osa.service.errors import BackendError, ClientGoneError, DeadlineError
 from osa.service.metrics import Metrics
 from osa.service.worker import EngineWorker
 from tests.conftest import wait_until
@@ -86,7 +86,7 @@ def test_cancelled_items_in_hand_are_answered_and_not_computed(tiny_checkpoint: 
     worker = EngineWorker(engine, queue, Metrics("m"))
     worker.start()
     assert worker.stop(timeout_s=30)
-    assert isinstance(received[0].error, CancelledError)
+    assert isinstance(received[0].error, ClientGoneError)
     assert engine.computed == []
 
 
@@ -113,7 +113,5 @@ def test_a_batch_in_hand_shows_how_long_it_takes(tiny_checkpoint: Path) -> None:
     wait_until(lambda: worker.busy_s() > 0.01)
     engine.gate.set()
     wait_until(lambda: worker.busy_s() == 0.0)
-    assert queue.rate is not None
-    assert queue.rate > 0
     assert worker.stop(timeout_s=30)
     assert not worker.alive

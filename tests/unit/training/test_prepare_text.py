@@ -12,7 +12,6 @@ from osa.model.training.prepare_text import (
     gcide,
     is_text,
     normalized,
-    passages,
     wordnet,
 )
 
@@ -65,9 +64,3 @@ def test_what_reads_as_text() -> None:
     assert not is_text("a b")
     assert not is_text("== $x { return 1; } ==")
     assert not is_text("word " * 100)
-
-
-def test_passages_are_several_sentences() -> None:
-    made = list(passages(["one thing here.", "another thing there"], 20))
-    assert made == list(passages(["one thing here.", "another thing there"], 20))
-    assert all(2 <= text.count(". ") + 1 <= 8 and text.endswith(".") for text in made)
