@@ -14,12 +14,9 @@ from torch import Tensor, nn
 
 from osa.model.config import EncoderConfig
 from osa.model.mixers import TokenContext, make_mixer
+from osa.model.tiling import by_tiles
 
 NORM_EPS = 1e-6
-TOKEN_TILE = 1024
-"""Tokens that the feed-forward layer takes at once in inference, so that its inner activations
-stay in cache and in reused memory however long the sequence is."""
-
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,
     "relu": F.relu,
@@ -57,16 +54,14 @@ class Block(nn.Module):
 
     def forward(self, hidden: Float[Tensor, "B N D"], context: TokenContext) -> Tensor:
         """Return the next hidden states [B, N, D]."""
-        mixed = self.mixer(self.mixer_norm(hidden), context)
-        hidden = hidden + mixed if self.residual else mixed
-        length = hidden.shape[1]
-        if torch.is_grad_enabled() or torch.compiler.is_compiling() or length <= TOKEN_TILE:
-            return self._transform(hidden)
-        return torch.cat([self._transform(tile) for tile in hidden.split(TOKEN_TILE, 1)], dim=1)
+        mixed = self.mixer(hidden, context, self.mixer_norm)
+        return by_tiles(self._transform, hidden, mixed)[0]
 
-    def _transform(self, hidden: Tensor) -> Tensor:
+    def _transform(self, hidden: Tensor, mixed: Tensor) -> tuple[Tensor]:
+        """What follows the mixer, token by token."""
+        hidden = hidden + mixed if self.residual else mixed
         transformed: Tensor = self.feed_forward(self.feed_forward_norm(hidden))
-        return hidden + transformed if self.residual else transformed
+        return (hidden + transformed if self.residual else transformed,)
 
 
 def make_norm(config: EncoderConfig) -> nn.Module:

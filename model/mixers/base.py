@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from osa.model.config import EncoderConfig
+from osa.model.tiling import by_tiles
 
 
 class TokenContext(NamedTuple):
@@ -31,10 +32,12 @@ class TokenContext(NamedTuple):
 
 
 def rotate(
-    states: Float[Tensor, "B N H D"], rotary: tuple[Tensor, Tensor]
+    states: Float[Tensor, "B N H D"],
+    cosine: Float[Tensor, "#B N half"],
+    sine: Float[Tensor, "#B N half"],
 ) -> Float[Tensor, "B N H D"]:
     """Rotary positions (arXiv:2104.09864), halves convention."""
-    cosine, sine = (part[:, :, None, :].to(states.dtype) for part in rotary)
+    cosine, sine = (part[:, :, None, :].to(states.dtype) for part in (cosine, sine))
     left, right = states.chunk(2, dim=-1)
     return torch.cat([left * cosine - right * sine, right * cosine + left * sine], dim=-1)
 
@@ -50,8 +53,27 @@ class Mixer(nn.Module, ABC):
         self.qkv = nn.Linear(config.hidden_size, 3 * config.hidden_size, bias=False)
         self.out = nn.Linear(config.hidden_size, config.hidden_size, bias=False)
 
-    def forward(self, hidden: Float[Tensor, "B N D"], context: TokenContext) -> Tensor:
-        """Mix tokens within each sequence; [B, N, D] to [B, N, D]."""
+    def forward(
+        self, hidden: Float[Tensor, "B N D"], context: TokenContext, norm: nn.Module
+    ) -> Float[Tensor, "B N D"]:
+        """Mix tokens within each sequence.
+
+        Args:
+            hidden: States of every token.
+            context: Where the tokens belong.
+            norm: Applied to every token first.
+        """
+        rotary = context.rotary or ()
+        states = by_tiles(lambda tile, *rotary: self._project(norm(tile), rotary), hidden, *rotary)
+        query, key, value = (state.transpose(1, 2) for state in states)
+        mixed = self.mix_heads(query, key, value, context)
+        joined: Tensor = self.out(mixed.transpose(1, 2).flatten(2))
+        return joined
+
+    def _project(
+        self, hidden: Float[Tensor, "B N D"], rotary: tuple[Tensor, ...]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values [B, N, H, d]; normalised and rotated as configured."""
         batch, length, _ = hidden.shape
         joint = self.qkv(hidden).view(batch, length, 3, self.num_heads, self.head_dim)
         if torch.is_autocast_enabled(hidden.device.type):
@@ -60,13 +82,9 @@ class Mixer(nn.Module, ABC):
         if self.qk_norm:
             query = F.rms_norm(query, (self.head_dim,), eps=1e-6)
             key = F.rms_norm(key, (self.head_dim,), eps=1e-6)
-        if context.rotary is not None:
-            query, key = rotate(query, context.rotary), rotate(key, context.rotary)
-        mixed = self.mix_heads(
-            query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2), context
-        )
-        joined: Tensor = self.out(mixed.transpose(1, 2).flatten(2))
-        return joined
+        if rotary:
+            query, key = rotate(query, *rotary), rotate(key, *rotary)
+        return query, key, value
 
     @abstractmethod
     def mix_heads(

@@ -11,7 +11,7 @@ from torch import Tensor
 from osa.model import EmbeddingModel, EncoderConfig
 from osa.model.encoder import Encoder
 from osa.model.errors import InputError
-from osa.model.layers import TOKEN_TILE
+from osa.model.tiling import TOKEN_TILE
 from osa.model.varlen import cu_seqlens_of
 from tests.conftest import make_tiny_model
 
