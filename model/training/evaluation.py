@@ -8,11 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from osa.model.embedder import EmbeddingModel
 from osa.model.errors import ConfigError
 
 
@@ -65,18 +63,3 @@ def read_pairs(path: Path) -> tuple[list[float], list[str], list[str]]:
         except (ValueError, IndexError) as error:
             raise ConfigError(f"{path}:{number} is not score<TAB>text<TAB>text") from error
     return scores, left, right
-
-
-def sts_score(model: EmbeddingModel, path: Path, dimensions: int | None = None) -> float:
-    """Spearman correlation (times 100) of cosine and human score over all pairs of a file.
-
-    Args:
-        model: What to score.
-        path: Pairs, see ``read_pairs``.
-        dimensions: Use the leading dimensions only.
-    """
-    scores, left, right = read_pairs(path)
-    first, second = (
-        F.normalize(model.encode(texts)[:, :dimensions], dim=-1) for texts in (left, right)
-    )
-    return 100.0 * spearman((first * second).sum(-1).numpy(), scores)

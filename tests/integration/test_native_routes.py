@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 
 import httpx
 import numpy as np
@@ -111,9 +112,11 @@ def test_longer_inputs_are_cut_or_refused_as_asked(client: httpx.Client) -> None
     assert client.post("/embed", json={"inputs": ids}).headers["x-truncated-tokens"] == "1"
 
 
-def test_the_cut_side_is_the_one_asked_for(serve: object, client: httpx.Client) -> None:
+def test_the_cut_side_is_the_one_asked_for(
+    serve: Callable[..., httpx.Client], client: httpx.Client
+) -> None:
     words = ["alpha", "beta", "gamma", "delta"] * 20
-    bound = serve(model__max_input_length=12)  # type: ignore[operator]
+    bound = serve(model__max_input_length=12)
 
     def truncated(direction: str) -> np.ndarray:
         return embed(bound, inputs=" ".join(words), truncation_direction=direction)
@@ -137,8 +140,10 @@ def test_batch_mates_change_nothing(client: httpx.Client) -> None:
     np.testing.assert_allclose(answer.json()["data"][31]["embedding"], alone, rtol=0, atol=1e-6)
 
 
-def test_requests_larger_than_a_batch_are_split(serve: object, client: httpx.Client) -> None:
-    bound = serve(batching__max_batch_tokens=64, model__max_input_length=64)  # type: ignore[operator]
+def test_requests_larger_than_a_batch_are_split(
+    serve: Callable[..., httpx.Client], client: httpx.Client
+) -> None:
+    bound = serve(batching__max_batch_tokens=64, model__max_input_length=64)
     texts = [f"sentence number {place}" for place in range(100)]
     np.testing.assert_allclose(
         embed(bound, inputs=texts), embed(client, inputs=texts), rtol=0, atol=1e-6

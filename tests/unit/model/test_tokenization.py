@@ -8,7 +8,7 @@ import pytest
 from tokenizers import Tokenizer, models
 
 from osa.model.errors import InputError
-from osa.model.tokenization import TextTokenizer
+from osa.model.tokenization import Direction, TextTokenizer
 from tests.conftest import make_tokenizer
 
 TEXT = "the cat sat on a mat"
@@ -23,9 +23,10 @@ def test_short_texts_are_left_alone() -> None:
 @pytest.mark.parametrize(
     ("direction", "kept"), [("right", [2, 4, 5, 7, 3]), ("left", [2, 9, 11, 10, 3])]
 )
-def test_long_texts_are_cut_inside_the_special_tokens(direction: str, kept: list[int]) -> None:
-    side: object = direction
-    (encoded,) = make_tokenizer().encode([TEXT], 5, side)  # type: ignore[arg-type]
+def test_long_texts_are_cut_inside_the_special_tokens(
+    direction: Direction, kept: list[int]
+) -> None:
+    (encoded,) = make_tokenizer().encode([TEXT], 5, direction)
     assert encoded.ids == kept
     assert encoded.truncated == 3
 
