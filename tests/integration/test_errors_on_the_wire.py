@@ -117,14 +117,15 @@ def test_too_many_inputs_are_refused(client: httpx.Client) -> None:
     assert "2049 inputs in one request, at most 2048" in response.json()["error"]
 
 
+def read_to_end(wire: socket.socket) -> bytes:
+    return b"".join(iter(lambda: wire.recv(65536), b""))
+
+
 def raw_exchange(client: httpx.Client, request: bytes) -> bytes:
     """Send bytes as they are; return all that comes back."""
     with socket.create_connection((client.base_url.host, client.base_url.port or 0), 10) as wire:
         wire.sendall(request)
-        received = b""
-        while part := wire.recv(65536):
-            received += part
-    return received
+        return read_to_end(wire)
 
 
 def test_two_lengths_of_one_body_are_refused(client: httpx.Client) -> None:
@@ -151,7 +152,7 @@ def test_a_body_that_does_not_arrive_is_refused_and_holds_no_place(
     with socket.create_connection(address, 10) as slow:
         slow.sendall(b"POST /embed HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
         assert bound.post("/embed", json={"inputs": "meanwhile"}).status_code == 200
-        answer = slow.recv(65536)
+        answer = read_to_end(slow)
     assert answer.startswith(b"HTTP/1.1 408")
     assert b'"error_type":"Timeout"' in answer
 
