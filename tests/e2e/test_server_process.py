@@ -193,13 +193,14 @@ def run_osa(*arguments: str, **environment: str) -> subprocess.CompletedProcess[
 
 
 def test_a_start_that_cannot_work_says_why(tmp_path: Path) -> None:
-    missing = run_osa("serve", "--model", str(tmp_path / "nowhere"))
+    local = ("serve", "--host", "127.0.0.1", "--port", "0")
+    missing = run_osa(*local, "--model", str(tmp_path / "nowhere"))
     assert missing.returncode == 1
     assert "nowhere is not a directory" in missing.stderr
-    injected = run_osa("serve", OSA_PORT="tcp://10.0.0.1:80")
+    injected = run_osa(*local, OSA_PORT="tcp://10.0.0.1:80")
     assert injected.returncode == 2
     assert "enableServiceLinks" in injected.stderr
-    contradiction = run_osa("serve", "--set", "batching.max_batch_tokens=5")
+    contradiction = run_osa(*local, "--set", "batching.max_batch_tokens=5")
     assert contradiction.returncode == 2
     assert "Traceback" not in missing.stderr + injected.stderr + contradiction.stderr
 
