@@ -95,7 +95,7 @@ class Trainer:
         """Go on from the saved state.
 
         Raises:
-            CheckpointError: No state, or of another configuration.
+            CheckpointError: No state, or of other settings, texts or another teacher.
         """
         self.step = load_state(self.output / STATE, self.model, self.optimizer, self.identity)
 
@@ -115,7 +115,7 @@ class Trainer:
         texts = [self.corpus.texts[row] for row in rows]
         tokenized = self.model.tokenizer.encode(texts, self.config.data.max_tokens)
         ids = [text.ids for text in tokenized]
-        target = self._target(self.targets[np.sort(rows)][np.argsort(np.argsort(rows))])
+        target = self._target(self.targets[rows])
         self.model.train()
         set_rates(self.optimizer, rate_share(self.step, settings))
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.bf16):
@@ -151,7 +151,7 @@ class Trainer:
         """Train to the last update.
 
         Raises:
-            TrainingError: The loss is not finite.
+            TrainingError: The loss or its gradient is not finite.
             Interrupted: SIGINT or SIGTERM came; the state is saved.
         """
         report, steps = self.config.report, self.config.optimizer.steps
@@ -175,10 +175,9 @@ class Trainer:
                     row = [self.step, f"{loss:.5f}", f"{cosine:.5f}", f"{share:.5f}", tokens]
                     found = ("", "") if scores is None else (scores.cosine, scores.retrieval)
                     writer.writerow([*row, *found])
-                if self.step % report.save_every == 0 or self.step == steps:
+                if self.step % report.save_every == 0 or self.step == steps or self._stop_signal:
                     self.save()
                 if self._stop_signal:
-                    self.save()
                     raise Interrupted(
                         f"stopped by signal {self._stop_signal} after update {self.step}; "
                         "run the same command with --resume to go on"
