@@ -5,9 +5,8 @@
 
 ``query, key, value`` are [B, H, N, d]; ``alpha`` is [H]. Either ``mask`` [B, N] (True at real
 tokens) or ``cu_seqlens`` [S + 1] (then B = 1 and N is the packed token count) may be given.
-Half-precision operands are computed in float32 and rounded once at the end. Results lie in
-memory as [B, N, H, d], so that heads join without a copy. The gradient is the closed form of
-``osa.model.gradient``; stage two is recomputed, nothing of it is stored.
+Results lie in memory as [B, N, H, d], so that heads join without a copy. ``osa.model.kernels``
+chooses what computes them. The gradient is a closed form; nothing of stage two is stored.
 Source: arXiv:2602.05996.
 """
 
@@ -19,15 +18,8 @@ import torch
 from torch import Tensor
 
 from osa.model.errors import InputError
-from osa.model.functional import (
-    SCALES,
-    angle_factor,
-    gram_action,
-    mask_and_center,
-    osa_gram,
-)
-from osa.model.gradient import gram_gradient
-from osa.model.varlen import Bucket, check_cu_seqlens, map_buckets
+from osa.model.functional import SCALES
+from osa.model.kernels import choose
 
 SCHEMA = (
     "(Tensor query, Tensor key, Tensor value, Tensor alpha, Tensor? mask=None, "
@@ -79,18 +71,9 @@ def check_operands(
         )
 
 
-def _token_major(states: Tensor) -> Tensor:
-    """[B, H, N, d] laid out as [B, N, H, d]: heads join without a copy."""
-    return states.transpose(1, 2).contiguous().transpose(1, 2)
-
-
 def _empty_token_major(like: Tensor) -> Tensor:
     batch, heads, length, width = like.shape
     return like.new_empty(batch, length, heads, width).transpose(1, 2)
-
-
-def _accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
-    return torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype
 
 
 @torch.library.custom_op("osa::attention", mutates_args=(), schema=SCHEMA)
@@ -110,23 +93,8 @@ def attention(
         InputError: Operands that do not fit together.
     """
     check_operands(query, key, value, alpha, mask, cu_seqlens, scale)
-    dtype = _accumulation_dtype(query.dtype)
-    states = (query.to(dtype), key.to(dtype), value.to(dtype))
-    alpha = alpha.to(dtype)
-    if cu_seqlens is None:
-        output = osa_gram(*states, alpha, mask=mask, scale=scale, center=center)
-        return _token_major(output.to(query.dtype))
-
-    def kernel(parts: tuple[Tensor, ...], bucket: Bucket) -> tuple[Tensor, ...]:
-        part_query, part_key, part_value = parts
-        factor = angle_factor(part_query, alpha, bucket.mask, scale)
-        if center:
-            part_query = mask_and_center(part_query, bucket.mask, True)
-            part_key = mask_and_center(part_key, bucket.mask, True)
-        return (gram_action(part_query, part_key, part_value, factor),)
-
-    offsets = check_cu_seqlens(cu_seqlens, query.shape[2])
-    return _token_major(map_buckets(states, offsets, kernel, 1)[0].to(query.dtype))
+    kernel = choose(query)
+    return kernel.forward(query, key, value, alpha, mask, cu_seqlens, scale, center)
 
 
 @attention.register_fake
@@ -157,39 +125,8 @@ def attention_backward(
     center: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gradients of ``osa::attention`` with respect to query, key, value and alpha."""
-    dtype = _accumulation_dtype(query.dtype)
-    operands = tuple(tensor.to(dtype) for tensor in (query, key, value, grad))
-    alpha_grads: list[Tensor] = []
-
-    def gradients(parts: tuple[Tensor, ...], part_mask: Tensor | None) -> tuple[Tensor, ...]:
-        """Of operands that are zero where padded."""
-        part_query, part_key, part_value, part_grad = parts
-        unit = angle_factor(part_query, torch.ones_like(alpha, dtype=dtype), part_mask, scale)
-        if center:
-            part_query = mask_and_center(part_query, part_mask, True)
-            part_key = mask_and_center(part_key, part_mask, True)
-        grad_query, grad_key, grad_value, grad_factor = gram_gradient(
-            part_query, part_key, part_value, unit * alpha.to(dtype), part_grad
-        )
-        if center:
-            grad_query = mask_and_center(grad_query, part_mask, True)
-            grad_key = mask_and_center(grad_key, part_mask, True)
-        alpha_grads.append((grad_factor * unit).sum(0))
-        return grad_query, grad_key, grad_value
-
-    if cu_seqlens is None:
-        masked = tuple(mask_and_center(operand, mask, False) for operand in operands)
-        grads = tuple(mask_and_center(grad, mask, False) for grad in gradients(masked, mask))
-    else:
-        grads = map_buckets(
-            operands,
-            check_cu_seqlens(cu_seqlens, query.shape[2]),
-            lambda parts, bucket: gradients(parts, bucket.mask),
-            3,
-        )
-    grad_alpha = sum(alpha_grads, torch.zeros_like(alpha, dtype=dtype))
-    grad_query, grad_key, grad_value = (_token_major(part.to(query.dtype)) for part in grads)
-    return grad_query, grad_key, grad_value, grad_alpha.to(alpha.dtype)
+    kernel = choose(query)
+    return kernel.backward(grad, query, key, value, alpha, mask, cu_seqlens, scale, center)
 
 
 @attention_backward.register_fake

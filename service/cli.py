@@ -98,12 +98,14 @@ def _config(options: argparse.Namespace) -> int:
 def _info(options: argparse.Namespace) -> int:
     import torch
 
+    from osa.model import kernels
+
     facts = {
         "version": version("osa-encoder"),
         "torch": torch.__version__,
         "cuda": torch.version.cuda if torch.cuda.is_available() else None,
         "threads": torch.get_num_threads(),
-        "kernel": "torch",
+        "kernel": {device: kernels.describe(device) for device in ("cpu", "cuda")},
     }
     print(json.dumps(facts, indent=2))
     return 0

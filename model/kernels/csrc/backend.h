@@ -1,0 +1,42 @@
+// What one compiled instruction set offers to the scheduler, and what the scheduler tells it.
+#ifndef OSA_BACKEND_H
+#define OSA_BACKEND_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "osa_attention.h"
+
+// Tokens that are reduced into one partial sum. Longer sequences are cut at multiples of it, and
+// their partial sums added in order: the same bits on any number of threads.
+#define OSA_CHUNK 4096
+
+// One sequence: real tokens `first` ... `first + count` of a batch row, or those that `tokens` lists.
+typedef struct {
+  int64_t batch, first, count;
+  const int32_t* tokens;
+} OsaSequence;
+
+typedef struct {
+  const OsaCall* call;
+  const OsaSequence* sequence;
+  int64_t head;
+  void* workspace;  // workspace_bytes, aligned to 64, of this thread
+} OsaTask;
+
+typedef struct {
+  const char* name;
+  size_t (*workspace_bytes)(const OsaCall*);
+  size_t (*partial_bytes)(const OsaCall*);  // of one chunk of one head
+  // A sequence of at most OSA_CHUNK tokens, all of it.
+  void (*whole)(const OsaTask*);
+  // A longer one, in steps that each need the last one's results in `partials`, one for each chunk:
+  // its mean (where centred); every chunk reduced; then once, which leaves the weights in the first
+  // partial and returns 0 where nothing is left to apply; every chunk applied.
+  void (*mean)(const OsaTask*, float* partials);
+  void (*reduce)(const OsaTask*, float* partials, int64_t chunk);
+  int (*finish)(const OsaTask*, float* partials, int64_t chunks);
+  void (*apply)(const OsaTask*, float* partials, int64_t chunk);
+} OsaBackend;
+
+#endif

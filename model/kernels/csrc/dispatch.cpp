@@ -1,0 +1,296 @@
+// The C interface: checks, choice of instruction set, sequences, threads.
+#include <algorithm>
+#include <atomic>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "backend.h"
+#include "cpu_features.h"
+
+extern const OsaBackend osa_backend_baseline;
+#if defined(OSA_HAVE_avx2)
+extern const OsaBackend osa_backend_avx2;
+#endif
+#if defined(OSA_HAVE_avx512)
+extern const OsaBackend osa_backend_avx512;
+#endif
+#if defined(OSA_HAVE_amx)
+extern const OsaBackend osa_backend_amx;
+#endif
+
+namespace osa {
+namespace {
+
+const std::vector<const OsaBackend*>& backends() {
+  static const std::vector<const OsaBackend*> found = [] {
+    std::vector<const OsaBackend*> list;
+#if defined(__x86_64__)
+    const CpuFeatures cpu;
+    (void)cpu;
+#if defined(OSA_HAVE_amx)
+    if (cpu.amx) list.push_back(&osa_backend_amx);
+#endif
+#if defined(OSA_HAVE_avx512)
+    if (cpu.avx512) list.push_back(&osa_backend_avx512);
+#endif
+#if defined(OSA_HAVE_avx2)
+    if (cpu.avx2) list.push_back(&osa_backend_avx2);
+#endif
+#endif
+    list.push_back(&osa_backend_baseline);
+    return list;
+  }();
+  return found;
+}
+
+std::atomic<const OsaBackend*> chosen{nullptr};
+
+const OsaBackend& backend() {
+  const OsaBackend* current = chosen.load(std::memory_order_relaxed);
+  return current ? *current : *backends().front();
+}
+
+// Memory of one thread that stays from call to call, so that its pages are touched once.
+void* workspace(size_t bytes) {
+  struct Free {
+    void operator()(void* memory) const { std::free(memory); }
+  };
+  static thread_local std::unique_ptr<void, Free> memory;
+  static thread_local size_t size = 0;
+  if (size < bytes) {
+    bytes = (bytes + 4095) / 4096 * 4096;
+    memory.reset(std::aligned_alloc(4096, bytes));
+    size = memory ? bytes : 0;
+  }
+  return memory.get();
+}
+
+enum Code { OK, ABI, SHAPE, DTYPE, OFFSETS, MEMORY };
+
+// Runs work(index) for index 0 ... count - 1 on the caller's threads, in grains. False: no memory.
+template <class Work>
+bool for_each(const OsaCall& call, int64_t count, int64_t grain, size_t bytes, const Work& work) {
+  struct Shared {
+    const Work& work;
+    int64_t count, grain;
+    size_t bytes;
+    std::atomic<int64_t> next{0};
+    std::atomic<bool> failed{false};
+
+    static void run(void* data) {
+      Shared& shared = *static_cast<Shared*>(data);
+      void* memory = workspace(shared.bytes);
+      if (!memory) {
+        shared.failed = true;
+        return;
+      }
+      for (;;) {
+        const int64_t from = shared.next.fetch_add(shared.grain);
+        if (from >= shared.count) return;
+        const int64_t to = std::min(from + shared.grain, shared.count);
+        for (int64_t index = from; index < to; ++index) shared.work(index, memory);
+      }
+    }
+  } shared{work, count, grain, bytes};
+  const int64_t grains = (count + grain - 1) / grain;
+  const unsigned threads = static_cast<unsigned>(std::min<int64_t>(call.threads, grains));
+  if (threads <= 1) {
+    Shared::run(&shared);
+  } else if (call.parallel) {
+    call.parallel(Shared::run, &shared, threads, 0);
+  } else {
+    std::vector<std::thread> others;
+    for (unsigned i = 1; i < threads; ++i) others.emplace_back(Shared::run, &shared);
+    Shared::run(&shared);
+    for (std::thread& other : others) other.join();
+  }
+  return !shared.failed;
+}
+
+struct Batch {
+  std::vector<OsaSequence> sequences;
+  std::vector<int32_t> tokens;  // of masked rows, one after the other
+
+  Code read(const OsaCall& call) {
+    if (call.cu_seqlens) return read_packed(call);
+    if (!call.mask) {
+      for (int64_t b = 0; b < call.batch; ++b) sequences.push_back({b, 0, call.length, nullptr});
+      return OK;
+    }
+    tokens.reserve(static_cast<size_t>(call.batch * call.length));
+    for (int64_t b = 0; b < call.batch; ++b) read_masked(call, b);
+    return OK;
+  }
+
+ private:
+  Code read_packed(const OsaCall& call) {
+    const int32_t* offsets = call.cu_seqlens;
+    if (call.batch != 1 || offsets[0] != 0 || offsets[call.sequences] != call.length) return OFFSETS;
+    for (int64_t s = 0; s < call.sequences; ++s) {
+      if (offsets[s] > offsets[s + 1]) return OFFSETS;
+      if (offsets[s] < offsets[s + 1])
+        sequences.push_back({0, offsets[s], offsets[s + 1] - offsets[s], nullptr});
+    }
+    return OK;
+  }
+
+  void read_masked(const OsaCall& call, int64_t b) {
+    const uint8_t* mask = call.mask + b * call.length;
+    const size_t start = tokens.size();  // reserved: addresses stay
+    for (int64_t i = 0; i < call.length; ++i)
+      if (mask[i]) tokens.push_back(static_cast<int32_t>(i));
+    const int64_t count = static_cast<int64_t>(tokens.size() - start);
+    if (!count) return;
+    const int32_t* list = tokens.data() + start;
+    const bool run = list[count - 1] - list[0] + 1 == count;  // padding at the ends alone
+    sequences.push_back({b, list[0], count, run ? nullptr : list});
+  }
+};
+
+void clear_padding(const OsaCall& call, int64_t head) {
+  const size_t size = call.dtype == OSA_BFLOAT16 ? 2 : 4;
+  for (int64_t b = 0; b < call.batch; ++b)
+    for (int64_t i = 0; i < call.length; ++i)
+      if (!call.mask[b * call.length + i])
+        std::memset(static_cast<char*>(call.output.data) +
+                        size * (b * call.output.batch_stride + head * call.output.head_stride +
+                                i * call.output.token_stride),
+                    0, size * static_cast<size_t>(call.head_dim));
+}
+
+// A chunk of a long sequence; `slot` is the place of its first chunk among all.
+struct Piece {
+  const OsaSequence* sequence;
+  int64_t chunk, chunks, slot;
+};
+
+// Long sequences, step by step; every step is spread over heads and, where it can be, chunks.
+bool run_pieces(const OsaCall& call, const OsaBackend& kernel, const std::vector<Piece>& pieces,
+                int64_t slots) {
+  const size_t partial = kernel.partial_bytes(&call), bytes = kernel.workspace_bytes(&call);
+  const size_t total = (static_cast<size_t>(slots * call.heads) * partial + 63) / 64 * 64;
+  const std::unique_ptr<char, decltype(&std::free)> memory(
+      static_cast<char*>(std::aligned_alloc(64, total)), &std::free);
+  if (!memory) return false;
+  const int64_t count = static_cast<int64_t>(pieces.size()) * call.heads;
+  std::vector<char> open(static_cast<size_t>(count), 1);
+  const auto step = [&](bool once, const auto& work) {
+    return for_each(call, count, 1, bytes, [&](int64_t index, void* workspace) {
+      const Piece& piece = pieces[static_cast<size_t>(index / call.heads)];
+      if (once && piece.chunk) return;
+      const int64_t head = index % call.heads;
+      const OsaTask task{&call, piece.sequence, head, workspace};
+      // Chunks of one sequence and head lie side by side.
+      char* partials = memory.get() + static_cast<size_t>(piece.slot * call.heads + head * piece.chunks) * partial;
+      work(task, reinterpret_cast<float*>(partials), piece, static_cast<size_t>(index - piece.chunk * call.heads));
+    });
+  };
+  bool fine = true;
+  if (call.center)
+    fine &= step(true, [&](const OsaTask& task, float* partials, const Piece&, size_t) {
+      kernel.mean(&task, partials);
+    });
+  fine = fine && step(false, [&](const OsaTask& task, float* partials, const Piece& piece, size_t) {
+    kernel.reduce(&task, partials, piece.chunk);
+  });
+  fine = fine && step(true, [&](const OsaTask& task, float* partials, const Piece& piece, size_t first) {
+    open[first] = static_cast<char>(kernel.finish(&task, partials, piece.chunks));
+  });
+  return fine && step(false, [&](const OsaTask& task, float* partials, const Piece& piece, size_t first) {
+    if (open[first]) kernel.apply(&task, partials, piece.chunk);
+  });
+}
+
+Code run(const OsaCall& call) {
+  if (call.abi_version != OSA_ABI_VERSION) return ABI;
+  if (call.batch < 0 || call.heads < 0 || call.length < 0 || call.head_dim < 1 ||
+      call.head_dim > 128 || call.threads < 1 || call.length > INT32_MAX)
+    return SHAPE;
+  if (call.dtype != OSA_FLOAT32 && call.dtype != OSA_BFLOAT16) return DTYPE;
+  if (!call.batch || !call.heads || !call.length) return OK;
+  Batch batch;
+  const Code code = batch.read(call);
+  if (code != OK) return code;
+
+  const OsaBackend& kernel = backend();
+  const size_t bytes = kernel.workspace_bytes(&call);
+  std::vector<const OsaSequence*> shorter;
+  std::vector<Piece> pieces;
+  int64_t slots = 0;
+  for (const OsaSequence& sequence : batch.sequences) {
+    const int64_t chunks = (sequence.count + OSA_CHUNK - 1) / OSA_CHUNK;
+    if (chunks <= 1) {
+      shorter.push_back(&sequence);
+      continue;
+    }
+    for (int64_t chunk = 0; chunk < chunks; ++chunk) pieces.push_back({&sequence, chunk, chunks, slots});
+    slots += chunks;
+  }
+  bool fine = true;
+  const int64_t heads = call.heads;
+  // Heads of a sequence share pages: a thread takes several, while every thread gets some.
+  const int64_t tasks = static_cast<int64_t>(shorter.size()) * heads;
+  const int64_t grain = std::max<int64_t>(1, std::min<int64_t>(heads, tasks / (8 * call.threads)));
+  fine &= for_each(call, tasks, grain, bytes, [&](int64_t index, void* memory) {
+    const OsaTask task{&call, shorter[static_cast<size_t>(index / heads)], index % heads, memory};
+    kernel.whole(&task);
+  });
+  if (!pieces.empty()) fine &= run_pieces(call, kernel, pieces, slots);
+  if (call.mask)
+    fine &= for_each(call, heads, 1, 1, [&](int64_t head, void*) { clear_padding(call, head); });
+  return fine ? OK : MEMORY;
+}
+
+}  // namespace
+}  // namespace osa
+
+extern "C" {
+
+int osa_attention(const OsaCall* call) {
+  try {
+    return osa::run(*call);
+  } catch (...) {  // std::bad_alloc or std::system_error; neither may cross a C interface
+    return osa::MEMORY;
+  }
+}
+
+const char* osa_attention_error(int code) {
+  static const char* const text[] = {
+      "done",
+      "the library was built for another version of the interface",
+      "sizes must not be negative, head_dim 1 to 128, threads at least 1",
+      "dtype must be float32 or bfloat16",
+      "cu_seqlens must rise from 0 to the packed length",
+      "out of memory or threads",
+  };
+  return code >= 0 && code <= osa::MEMORY ? text[code] : "unknown error";
+}
+
+int64_t osa_abi_version(void) { return OSA_ABI_VERSION; }
+
+const char* osa_instruction_sets(void) {
+  static const std::string names = [] {
+    std::string joined;
+    for (const OsaBackend* backend : osa::backends())
+      joined += (joined.empty() ? "" : " ") + std::string(backend->name);
+    return joined;
+  }();
+  return names.c_str();
+}
+
+const char* osa_instruction_set(void) { return osa::backend().name; }
+
+int osa_use_instruction_set(const char* name) {
+  for (const OsaBackend* backend : osa::backends())
+    if (!std::strcmp(backend->name, name)) {
+      osa::chosen = backend;
+      return 1;
+    }
+  return 0;
+}
+
+}  // extern "C"

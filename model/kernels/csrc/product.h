@@ -1,0 +1,120 @@
+// Matrix products of small matrices in cache, and their transposes.
+//
+// Every element of a product is summed over the inner dimension in order, in one accumulator, so
+// its bits do not depend on the tile that it falls into.
+#ifndef OSA_PRODUCT_H
+#define OSA_PRODUCT_H
+
+#include "simd.h"
+
+namespace {
+
+// C = scale A B + first_factor First + second_factor Second.
+// A is rows x depth with any strides, the others are row-major; columns is a multiple of the vector
+// width. First or Second may be C itself.
+template <class T>
+struct Product {
+  int64_t rows, columns, depth;
+  const T* a;
+  int64_t a_row, a_column;
+  const T* b;
+  int64_t b_row;
+  T* c;
+  int64_t c_row;
+  T scale = T(1);
+  const T* first = nullptr;
+  int64_t first_row = 0;
+  T first_factor = T(1);
+  const T* second = nullptr;
+  int64_t second_row = 0;
+  T second_factor = T(1);
+};
+
+template <class T, int Rows, int Vectors>
+OSA_INLINE void product_tile(const Product<T>& p, int64_t row, int64_t column) {
+  constexpr int64_t W = Simd<T>::width;
+  Vector<T> sums[Rows][Vectors] = {};
+  const T* a = p.a + row * p.a_row;
+  const T* b = p.b + column;
+  const int64_t a_row = p.a_row, a_column = p.a_column, b_row = p.b_row;
+  for (int64_t k = 0; k < p.depth; ++k, a += a_column, b += b_row) {
+    Vector<T> rhs[Vectors];
+    OSA_UNROLL(8)
+    for (int v = 0; v < Vectors; ++v) rhs[v] = load(b + v * W);
+    OSA_UNROLL(8)
+    for (int r = 0; r < Rows; ++r) {
+      const Vector<T> lhs = splat(a[r * a_row]);
+      OSA_UNROLL(8)
+      for (int v = 0; v < Vectors; ++v) sums[r][v] += lhs * rhs[v];
+    }
+  }
+  OSA_UNROLL(8)
+  for (int r = 0; r < Rows; ++r) {
+    OSA_UNROLL(8)
+    for (int v = 0; v < Vectors; ++v) {
+      const int64_t at = column + v * W;
+      Vector<T> sum = sums[r][v] * splat(p.scale);
+      if (p.first) sum += splat(p.first_factor) * load(p.first + (row + r) * p.first_row + at);
+      if (p.second) sum += splat(p.second_factor) * load(p.second + (row + r) * p.second_row + at);
+      store(p.c + (row + r) * p.c_row + at, sum);
+    }
+  }
+}
+
+template <class T, int Vectors>
+void product_columns(const Product<T>& p, int64_t column) {
+  int64_t row = 0;
+  for (; row + OSA_TILE_ROWS <= p.rows; row += OSA_TILE_ROWS)
+    product_tile<T, OSA_TILE_ROWS, Vectors>(p, row, column);
+  if (OSA_TILE_ROWS > 4 && row + 4 <= p.rows) product_tile<T, 4, Vectors>(p, row, column), row += 4;
+  if (row + 2 <= p.rows) product_tile<T, 2, Vectors>(p, row, column), row += 2;
+  if (row < p.rows) product_tile<T, 1, Vectors>(p, row, column);
+}
+
+template <class T>
+void multiply(const Product<T>& p) {
+  constexpr int64_t W = Simd<T>::width;
+  int64_t column = 0, left = p.columns / W;
+  for (; left > 4 || left == 3; left -= 3, column += 3 * W) product_columns<T, 3>(p, column);
+  for (; left >= 2; left -= 2, column += 2 * W) product_columns<T, 2>(p, column);
+  if (left) product_columns<T, 1>(p, column);
+}
+
+// Transposes one block of vectors in registers: log2(width) rounds of exchanges.
+template <class T>
+OSA_INLINE void transpose_block(const T* from, int64_t from_row, T* to, int64_t to_row) {
+  constexpr int W = static_cast<int>(Simd<T>::width);
+  Vector<T> rows[W];
+  OSA_UNROLL(16)
+  for (int i = 0; i < W; ++i) rows[i] = load(from + i * from_row);
+  OSA_UNROLL(4)
+  for (int half = 1; half < W; half *= 2) {
+    OSA_UNROLL(16)
+    for (int i = 0; i < W; ++i) {
+      if (i & half) continue;
+      const Vector<T> upper = rows[i], lower = rows[i + half];
+      Vector<T> left{}, right{};
+      OSA_UNROLL(16)
+      for (int lane = 0; lane < W; ++lane) {
+        left[lane] = lane & half ? lower[lane - half] : upper[lane];
+        right[lane] = lane & half ? lower[lane] : upper[lane + half];
+      }
+      rows[i] = left;
+      rows[i + half] = right;
+    }
+  }
+  OSA_UNROLL(16)
+  for (int i = 0; i < W; ++i) store(to + i * to_row, rows[i]);
+}
+
+// `rows` and `columns` of the source are multiples of the vector width.
+template <class T>
+void transpose(const T* from, int64_t from_row, T* to, int64_t to_row, int64_t rows, int64_t columns) {
+  constexpr int64_t W = Simd<T>::width;
+  for (int64_t i = 0; i < rows; i += W)
+    for (int64_t j = 0; j < columns; j += W)
+      transpose_block(from + i * from_row + j, from_row, to + j * to_row + i, to_row);
+}
+
+}  // namespace
+#endif

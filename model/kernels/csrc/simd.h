@@ -1,0 +1,87 @@
+// Vectors of the instruction set that this file is compiled for, by the compiler's own extension:
+// one source for x86-64 and arm64. Everything lies in an unnamed namespace, and nothing of the
+// standard library is used, so that code for one instruction set is never linked into another.
+#ifndef OSA_SIMD_H
+#define OSA_SIMD_H
+
+#include <stdint.h>
+
+#if defined(__AVX512F__)
+#define OSA_VECTOR_BYTES 64
+#define OSA_TILE_ROWS 8
+#elif defined(__AVX__)
+#define OSA_VECTOR_BYTES 32
+#define OSA_TILE_ROWS 4
+#elif defined(__aarch64__)
+#define OSA_VECTOR_BYTES 16
+#define OSA_TILE_ROWS 8
+#else
+#define OSA_VECTOR_BYTES 16
+#define OSA_TILE_ROWS 4
+#endif
+
+#define OSA_INLINE inline __attribute__((always_inline))
+#define OSA_PRAGMA(text) _Pragma(#text)
+#if defined(__clang__)
+#define OSA_UNROLL(count) OSA_PRAGMA(unroll count)
+#else
+#define OSA_UNROLL(count) OSA_PRAGMA(GCC unroll count)
+#endif
+
+namespace {
+
+template <class T>
+struct Simd {
+  static constexpr int64_t width = OSA_VECTOR_BYTES / sizeof(T);
+  typedef T Vector __attribute__((vector_size(OSA_VECTOR_BYTES)));
+  typedef T Unaligned __attribute__((vector_size(OSA_VECTOR_BYTES), aligned(sizeof(T)), may_alias));
+};
+
+template <class T>
+using Vector = typename Simd<T>::Vector;
+
+template <class T>
+OSA_INLINE Vector<T> load(const T* from) {
+  return *reinterpret_cast<const typename Simd<T>::Unaligned*>(from);
+}
+
+template <class T>
+OSA_INLINE void store(T* to, Vector<T> value) {
+  *reinterpret_cast<typename Simd<T>::Unaligned*>(to) = value;
+}
+
+template <class T>
+OSA_INLINE Vector<T> splat(T value) {
+  return value - Vector<T>{};  // x - 0 is x for every x, -0 too; the compiler makes it a broadcast
+}
+
+template <class T>
+OSA_INLINE T smaller(T left, T right) { return left < right ? left : right; }
+template <class T>
+OSA_INLINE T larger(T left, T right) { return left < right ? right : left; }
+
+OSA_INLINE int64_t round_up(int64_t value, int64_t step) { return (value + step - 1) / step * step; }
+
+template <class Left, class Right> struct Same { static constexpr bool value = false; };
+template <class T> struct Same<T, T> { static constexpr bool value = true; };
+
+struct bfloat16 {
+  uint16_t bits;
+};
+
+OSA_INLINE float widen(float value) { return value; }
+OSA_INLINE float widen(bfloat16 value) {
+  union { uint32_t bits; float number; } both = {static_cast<uint32_t>(value.bits) << 16};
+  return both.number;
+}
+
+OSA_INLINE void narrow(float value, float* to) { *to = value; }
+OSA_INLINE void narrow(float value, bfloat16* to) {  // to nearest, ties to even; NaN stays NaN
+  union { float number; uint32_t bits; } both = {value};
+  const uint32_t rounded = both.bits + 0x7fffu + ((both.bits >> 16) & 1u);
+  const bool nan = (both.bits & 0x7fffffffu) > 0x7f800000u;
+  to->bits = static_cast<uint16_t>(nan ? 0x7fc0u : rounded >> 16);
+}
+
+}  // namespace
+#endif

@@ -1,0 +1,199 @@
+"""The CPU kernel: a small C library, built by the install where there is a compiler.
+
+Forward pass only, float32 and bfloat16 (float16 by way of float32), any head width up to 128. A sequence's result depends on
+its own tokens alone, bit for bit, on any number of threads. It runs on torch's own OpenMP threads
+and without the interpreter lock. Sources and their documentation are in ``csrc``.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import importlib.util
+from ctypes import POINTER, c_char_p, c_int, c_int32, c_int64, c_void_p
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from osa.model.errors import InputError
+from osa.model.varlen import check_cu_seqlens
+
+ABI_VERSION = 1
+MAX_HEAD_DIM = 128
+DTYPES = {torch.float32: 0, torch.bfloat16: 1}
+SCALES = {"paper": 0, "length": 1}
+EXTENSION = "osa.model.kernels._native"
+
+
+class _Operand(ctypes.Structure):
+    _fields_ = (
+        ("data", c_void_p),
+        ("batch_stride", c_int64),
+        ("head_stride", c_int64),
+        ("token_stride", c_int64),
+    )
+
+
+class _Call(ctypes.Structure):
+    """``OsaCall`` of ``csrc/osa_attention.h``, field by field."""
+
+    _fields_ = (
+        ("abi_version", c_int64),
+        ("query", _Operand),
+        ("key", _Operand),
+        ("value", _Operand),
+        ("output", _Operand),
+        ("alpha", c_void_p),
+        ("cu_seqlens", c_void_p),
+        ("mask", c_void_p),
+        ("batch", c_int64),
+        ("heads", c_int64),
+        ("length", c_int64),
+        ("head_dim", c_int64),
+        ("sequences", c_int64),
+        ("dtype", c_int32),
+        ("scale", c_int32),
+        ("center", c_int32),
+        ("threads", c_int32),
+        ("parallel", c_void_p),
+    )
+
+
+@functools.cache
+def library() -> ctypes.CDLL | str:
+    """The loaded library, or in words why there is none."""
+    spec = importlib.util.find_spec(EXTENSION)
+    if spec is None or spec.origin is None:
+        return "is not built: the install found no C++ compiler that could"
+    try:
+        loaded = ctypes.CDLL(spec.origin)
+        loaded.osa_abi_version.restype = c_int64
+        version = loaded.osa_abi_version()
+    except (OSError, AttributeError) as error:
+        return f"cannot be loaded: {error}"
+    if version != ABI_VERSION:
+        return f"is built for interface {version}, needed is {ABI_VERSION}: install again"
+    loaded.osa_attention.argtypes = [POINTER(_Call)]
+    loaded.osa_attention.restype = c_int
+    loaded.osa_attention_error.argtypes = [c_int]
+    loaded.osa_use_instruction_set.argtypes = [c_char_p]
+    for name in ("osa_attention_error", "osa_instruction_sets", "osa_instruction_set"):
+        getattr(loaded, name).restype = c_char_p
+    return loaded
+
+
+@functools.cache
+def _parallel() -> int | None:
+    """Address of ``GOMP_parallel`` of torch's own OpenMP; None where torch has another."""
+    for file in (Path(torch.__file__).parent / "lib").glob("libtorch_cpu.*"):
+        try:
+            function = ctypes.CDLL(str(file)).GOMP_parallel
+        except (OSError, AttributeError):
+            continue
+        return ctypes.cast(function, c_void_p).value
+    return None
+
+
+def instruction_sets() -> tuple[str, ...]:
+    """Instruction sets that are built and run here, best first; none without the library."""
+    loaded = library()
+    return () if isinstance(loaded, str) else tuple(loaded.osa_instruction_sets().decode().split())
+
+
+def instruction_set() -> str:
+    """The instruction set in use.
+
+    Raises:
+        InputError: There is no library.
+    """
+    return str(_loaded().osa_instruction_set().decode())
+
+
+def use_instruction_set(name: str) -> None:
+    """Compute with another instruction set from now on, for tests and measurements.
+
+    Raises:
+        InputError: It is not built or does not run here.
+    """
+    if not _loaded().osa_use_instruction_set(name.encode()):
+        allowed = ", ".join(instruction_sets())
+        raise InputError(f"instruction set must be one of {allowed}, got {name!r}")
+
+
+def _loaded() -> ctypes.CDLL:
+    loaded = library()
+    if isinstance(loaded, str):
+        raise InputError(f"the CPU kernel {loaded}")
+    return loaded
+
+
+def unsupported(query: Tensor) -> str | None:
+    """Why this kernel cannot take these operands, in words; None where it can."""
+    loaded = library()
+    if isinstance(loaded, str):
+        return loaded
+    if query.device.type != "cpu":
+        return f"takes CPU tensors, not {query.device.type}"
+    if query.dtype not in DTYPES and query.dtype != torch.float16:
+        return f"takes float32, bfloat16 and float16, not {query.dtype}"
+    if query.shape[-1] > MAX_HEAD_DIM:
+        return f"takes head widths up to {MAX_HEAD_DIM}, not {query.shape[-1]}"
+    return None
+
+
+def _operand(states: Tensor) -> _Operand:
+    batch, head, token, _ = states.stride()
+    return _Operand(states.data_ptr(), batch, head, token)
+
+
+def attention_forward(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    alpha: Tensor,
+    mask: Tensor | None,
+    cu_seqlens: Tensor | None,
+    scale: str,
+    center: bool,
+) -> Tensor:
+    """``osa::attention`` of checked operands that ``unsupported`` has nothing against.
+
+    Raises:
+        InputError: ``cu_seqlens`` do not delimit the packed tokens, or memory is short.
+    """
+    if query.dtype == torch.float16:
+        states = (query.float(), key.float(), value.float())
+        output = attention_forward(*states, alpha, mask, cu_seqlens, scale, center)
+        return output.transpose(1, 2).half().transpose(1, 2)
+    batch, heads, length, head_dim = query.shape
+    output = query.new_empty(batch, length, heads, head_dim).transpose(1, 2)
+    # Kept by name until the call is over: the library sees addresses only.
+    operands = [part if part.stride(-1) == 1 else part.contiguous() for part in (query, key, value)]
+    alpha = alpha.detach().to(torch.float32).contiguous()
+    call = _Call(
+        ABI_VERSION,
+        *map(_operand, (*operands, output)),
+        alpha=alpha.data_ptr(),
+        batch=batch,
+        heads=heads,
+        length=length,
+        head_dim=head_dim,
+        dtype=DTYPES[query.dtype],
+        scale=SCALES[scale],
+        center=int(center),
+        threads=torch.get_num_threads(),
+        parallel=_parallel(),
+    )
+    if mask is not None:
+        mask = mask.contiguous()
+        call.mask = mask.data_ptr()
+    if cu_seqlens is not None:
+        check_cu_seqlens(cu_seqlens, length)
+        offsets = cu_seqlens.to("cpu", torch.int32).contiguous()
+        call.cu_seqlens, call.sequences = offsets.data_ptr(), len(offsets) - 1
+    library = _loaded()
+    code = library.osa_attention(ctypes.byref(call))
+    if code:
+        raise InputError(f"osa::attention: {library.osa_attention_error(code).decode()}")
+    return output
