@@ -7,19 +7,29 @@
 
 namespace {
 
-// Remainder that a series may leave: half an ulp, or far below the operands' own rounding.
-template <class In> struct Tolerance { static constexpr double value = 5.96e-8; };
-template <> struct Tolerance<bfloat16> { static constexpr double value = 2.44e-4; };
+// Errors that the series may make: an ulp, or far below the operands' own rounding.
+template <class In> const PolynomialTable& polynomials();
+template <>
+inline const PolynomialTable& polynomials<float>() {
+  static const PolynomialTable table(1.19e-7);
+  return table;
+}
+template <>
+inline const PolynomialTable& polynomials<bfloat16>() {
+  static const PolynomialTable table(2.44e-4);
+  return table;
+}
 
 constexpr int64_t TILE = 64;      // tokens reduced at once: their rows stay in the first cache
-constexpr int64_t RESIDENT = 512; // up to this many tokens the packed rows are kept for stage three
+// Up to so many tokens the packed rows are kept for stage three: three parts of 256 KiB in float32.
+constexpr int64_t resident_tokens(int64_t padded) { return padded > 256 ? 256 : 65536 / padded; }
 
 template <class T>
 struct Workspace {
   int64_t padded, n;  // head width and 2 d, padded to vectors
   double* sums;       // [2 padded]
-  T *mean, *line;     // [2 padded], [n]
-  T *rows;            // [RESIDENT, 3 padded]
+  T *mean;            // [2 padded]
+  T *rows;            // [resident tokens, 3 padded]
   T *gram;            // [n, 3 padded]: G and T = M^T V
   T *x, *square, *e, *f;     // [n, n]
   T *odd, *spare, *weight;   // [n, padded]; two of them, and TILE rows; [n, padded]
@@ -37,8 +47,8 @@ struct Workspace {
       part = reinterpret_cast<decltype(+part)>(base + used);
       used = static_cast<size_t>(round_up(int64_t(used + count * sizeof(*part)), 64));
     };
-    take(sums, 2 * padded), take(mean, 2 * padded), take(line, n);
-    take(rows, RESIDENT * 3 * padded), take(gram, n * 3 * padded);
+    take(sums, 2 * padded), take(mean, 2 * padded);
+    take(rows, resident_tokens(padded) * 3 * padded), take(gram, n * 3 * padded);
     take(x, n * n), take(square, n * n), take(e, n * n), take(f, n * n);
     take(odd, n * padded), take(spare, larger(2 * n, TILE) * padded), take(weight, n * padded);
     take(wide, 2 * n * n);
@@ -48,8 +58,8 @@ struct Workspace {
 
 // Y = exp(S) V with S of N x N. `w.rows` holds the packed rows.
 template <class In, class T>
-void token_space(const Operands<In>& operands, Workspace<T>& w, double tolerance) {
-  const int64_t count = operands.sequence.count, d = w.padded, row = 3 * d;
+void token_space(const Operands<In>& operands, Workspace<T>& w) {
+  const int64_t count = operands.count, d = w.padded, row = 3 * d;
   const int64_t n = round_up(count, Simd<T>::width);
   T *scores = w.x, *products = w.square, *keys = w.e;
   for (int64_t i = count * row; i < n * row; ++i) w.rows[i] = T(0);
@@ -61,49 +71,39 @@ void token_space(const Operands<In>& operands, Workspace<T>& w, double tolerance
   for (int64_t i = 0; i < n * n; i += Simd<T>::width)
     store(scores + i, (load(products + i) - load(w.f + i)) * splat(factor));
 
-  const double bound = norms_of(scores, n, count, n, w.line).paired_bound();
+  const double bound = norm_bound(scores, n, count, n, true);
   if (!(bound < 1e300)) return operands.fill_nan();
   T* direct = direct_rows<T>(operands, 0, d);
   T* out = direct ? direct : w.weight;
-  const int64_t out_row = direct ? operands.call.output.token_stride : d;
+  const int64_t out_row = direct ? operands.output.stride : d;
   const Block<T> value{w.rows + 2 * d, row}, odd{w.odd, d};
   const int squarings = squarings_for(bound);
-  const int degree = larger(1, degree_for(bound * power_of_two(-squarings), 1.0, tolerance, 0));
-  multiply(Product<T>{count, d, count, scores, n, 1, value.data, row, w.odd, d});
-  if (!squarings && degree * d <= (1 + degree / 2) * d + count) {
-    sum_series(count, scores, n, odd, {}, d, degree - 1, 1, w.spare, value, out, out_row);
-  } else {
-    if (squarings) scale_in_place(scores, n, count, n, static_cast<T>(power_of_two(-squarings)));
-    multiply(Product<T>{count, n, count, scores, n, 1, scores, n, w.square, n});
-    if (!squarings) {
-      sum_series(count, w.square, n, value, odd, d, degree, 0, w.spare, {}, out, out_row);
-    } else {  // E = exp(S) - 1 is squared up, then Y = V + E V
-      sum_series(count, w.square, n, {scores, n}, {w.square, n}, n, degree, 1, w.wide, {}, w.e, n);
-      T *from = w.e, *to = w.f;
-      for (int s = 0; s < squarings; ++s) {
-        square_expm1(count, n, from, to, n);
-        T* const swap = from;
-        from = to, to = swap;
-      }
-      Product<T> last{count, d, count, from, n, 1, value.data, row, out, out_row};
-      last.first = value.data, last.first_row = row;
-      multiply(last);
+  const double scale = power_of_two(-squarings);
+  const PolynomialTable& table = polynomials<In>();
+  const int degree = table.degree_for(bound * scale);
+  const Polynomial& polynomial = table.of[degree];
+  if (squarings) scale_in_place(scores, n, count, n, static_cast<T>(scale));
+  multiply_upper(Product<T>{count, n, count, scores, n, 1, scores, n, w.square, n});
+  mirror(w.square, n, n);
+  if (!squarings) {  // Y = V + F S V + S^2 E V
+    double even[MAX_DEGREE + 1] = {1.0};
+    for (int j = 1; j <= degree; ++j) even[j] = polynomial.even[j - 1];
+    multiply(Product<T>{count, d, count, scores, n, 1, value.data, row, w.odd, d});
+    sum_series(count, w.square, n, degree, polynomial.odd, odd, even, value, d, w.spare, out, out_row);
+  } else {  // X = exp(S) - 1 is squared up, then Y = V + X V
+    T *from = w.e, *to = w.f;
+    sum_series(count, w.square, n, degree, polynomial.odd, {scores, n}, polynomial.even, {w.square, n},
+               n, w.wide, from, n);
+    for (int s = 0; s < squarings; ++s) {
+      square_expm1(count, n, from, to, n);
+      T* const swap = from;
+      from = to, to = swap;
     }
+    Product<T> last{count, d, count, from, n, 1, value.data, row, out, out_row};
+    last.first = value.data, last.first_row = row;
+    multiply(last);
   }
   if (!direct) unpack(operands, 0, count, out, d);
-}
-
-// Adds the outer products of packed rows to [G | T]; of G the blocks on and above the diagonal.
-template <class T>
-void reduce_rows(const T* rows, int64_t count, int64_t d, T* gram) {
-  for (int64_t i = 0; i < 2 * d; i += OSA_TILE_ROWS) {
-    const int64_t from = i / Simd<T>::width * Simd<T>::width;
-    T* c = gram + i * 3 * d + from;
-    Product<T> product{smaller<int64_t>(OSA_TILE_ROWS, 2 * d - i), 3 * d - from, count, rows + i, 1,
-                       3 * d, rows + from, 3 * d, c, 3 * d};
-    product.first = c, product.first_row = 3 * d;
-    multiply(product);
-  }
 }
 
 template <class In, class T>
@@ -115,59 +115,55 @@ void reduce_tokens(const Operands<In>& operands, Workspace<T>& w, int64_t start,
     const int64_t tile = smaller(TILE, count - done);
     T* rows = w.rows + (keep ? done * row : 0);
     pack(operands, w.mean, start + done, tile, w.padded, rows);
-    reduce_rows(rows, tile, w.padded, gram);
+    Product<T> product{w.n, row, tile, rows, 1, row, rows, row, gram, row};
+    product.first = gram, product.first_row = row;
+    multiply_upper(product);  // [G | T] += M^T [M | V]
   }
 }
 
-// Stage two: W = c J phi_1(c G J) T into w.weight. False where float32 would lose too many digits;
-// a bound that is no number makes W NaN.
+// Stage two: W = c J phi_1(X) T into w.weight, X = c G J, phi_1(X) = F(X^2) + E(X^2) X. X is not
+// normal, but Y = V + M W sees it through S alone, whose eigenvalues are X's. False where float32
+// would lose too many digits; a bound that is no number makes W NaN.
 template <class T>
-bool weights_of(Workspace<T>& w, double factor, double tolerance) {
+bool weights_of(Workspace<T>& w, double factor, const PolynomialTable& table) {
   constexpr int64_t W = Simd<T>::width;
   const int64_t d = w.padded, n = w.n, row = 3 * d;
-  for (int64_t i = 0; i < n; i += W)
-    for (int64_t j = i + W; j < n; j += W)
-      transpose_block(w.gram + i * row + j, row, w.gram + j * row + i, row);
+  mirror(w.gram, row, n);
   for (int64_t i = 0; i < n; ++i)
     for (int64_t j = 0; j < d; j += W) {  // X = c G J = c [-G_2, G_1]
       store(w.x + i * n + j, load(w.gram + i * row + d + j) * splat(static_cast<T>(-factor)));
       store(w.x + i * n + d + j, load(w.gram + i * row + j) * splat(static_cast<T>(factor)));
     }
-  const double bound = norms_of(w.x, n, n, n, w.line).bound();
+  const double bound = norm_bound(w.x, n, n, n, false);
   if (sizeof(T) == 4 && bound > PRECISE_BOUND) return false;
   const Block<T> moment{w.gram + 2 * d, row};
-  const int plain = bound <= ANGLE_LIMIT ? degree_for(bound, 1.0, tolerance, 1) : MAX_DEGREE;
-  T* action = w.f;
-  if (plain <= 6) {
-    sum_series(n, w.x, n, moment, {}, d, plain, 1, w.spare, {}, action, d);
-  } else {
-    multiply(Product<T>{n, n, n, w.x, n, 1, w.x, n, w.square, n});
-    double angle = smaller(bound, square_root(norms_of(w.square, n, n, n, w.line).bound()));
-    if (!(angle < 1e300)) factor = __builtin_nan(""), angle = 0.0;  // never silently wrong
-    const double excess = angle > 0.0 ? larger(1.0, bound / angle) : 1.0;
-    const int squarings = squarings_for(angle);
-    const double scale = power_of_two(-squarings);
-    const int degree = degree_for(angle * scale, excess, tolerance, 1);
-    if (squarings) {
-      scale_in_place(w.x, n, n, n, static_cast<T>(scale));
-      scale_in_place(w.square, n, n, n, static_cast<T>(scale * scale));
-    }
-    multiply(Product<T>{n, d, n, w.x, n, 1, moment.data, row, w.odd, d});
-    sum_series(n, w.square, n, moment, {w.odd, d}, d, degree, 1, w.spare, {}, action, d);
-    if (squarings) {
-      // E = exp(X) - 1; phi_1(2 X) T = (1 + E / 2) phi_1(X) T
-      T *from = w.e, *to = w.gram;  // G is not needed any more, and [n, 3d] holds [n, 2d]
-      sum_series(n, w.square, n, {w.x, n}, {w.square, n}, n, degree, 1, w.wide, {}, from, n);
-      T *other = w.odd;
-      for (int s = 0; s < squarings; ++s) {
-        Product<T> product{n, d, n, from, n, 1, action, d, other, d, T(0.5)};
-        product.first = action, product.first_row = d;
-        multiply(product);
-        square_expm1(n, n, from, to, n);
-        T* swap = from;
-        from = to, to = swap;
-        swap = action, action = other, other = swap;
-      }
+  multiply(Product<T>{n, n, n, w.x, n, 1, w.x, n, w.square, n});
+  double angle = smaller(bound, square_root(norm_bound(w.square, n, n, n, true)));
+  if (!(angle < 1e300)) factor = __builtin_nan(""), angle = 0.0;  // never silently wrong
+  const int squarings = squarings_for(angle);
+  const double scale = power_of_two(-squarings);
+  const int degree = table.degree_for(angle * scale);
+  const Polynomial& polynomial = table.of[degree];
+  if (squarings) {
+    scale_in_place(w.x, n, n, n, static_cast<T>(scale));
+    scale_in_place(w.square, n, n, n, static_cast<T>(scale * scale));
+  }
+  T *action = w.f, *other = w.odd;
+  multiply(Product<T>{n, d, n, w.x, n, 1, moment.data, row, w.odd, d});
+  sum_series(n, w.square, n, degree, polynomial.odd, moment, polynomial.even, {w.odd, d}, d, w.spare,
+             action, d);
+  if (squarings) {  // D = exp(X) - 1; phi_1(2 X) T = (1 + D / 2) phi_1(X) T
+    T *from = w.e, *to = w.gram;  // G is not needed any more, and [n, 3d] holds [n, 2d]
+    sum_series(n, w.square, n, degree, polynomial.odd, {w.x, n}, polynomial.even, {w.square, n}, n,
+               w.wide, from, n);
+    for (int s = 0; s < squarings; ++s) {
+      Product<T> product{n, d, n, from, n, 1, action, d, other, d, T(0.5)};
+      product.first = action, product.first_row = d;
+      multiply(product);
+      square_expm1(n, n, from, to, n);
+      T* swap = from;
+      from = to, to = swap;
+      swap = action, action = other, other = swap;
     }
   }
   for (int64_t i = 0; i < d * d; i += W) {  // W = c J Z = c [Z_2; -Z_1]
@@ -188,7 +184,7 @@ void apply_tokens(const Operands<In>& operands, Workspace<T>& w, const T* weight
     if (!keep) pack(operands, w.mean, start + done, tile, d, rows);
     T* direct = direct_rows<T>(operands, start + done, d);
     T* out = direct ? direct : w.spare;
-    const int64_t out_row = direct ? operands.call.output.token_stride : d;
+    const int64_t out_row = direct ? operands.output.stride : d;
     Product<T> product{tile, d, w.n, rows, row, 1, weight, d, out, out_row};
     product.first = rows + 2 * d, product.first_row = row;
     multiply(product);

@@ -38,10 +38,10 @@ template <class In>
 void precisely(const OsaTask* task) {
   const Operands<In> operands(*task);
   Workspace<double> w = workspace_of<double>(task);
-  const int64_t count = operands.sequence.count;
+  const int64_t count = operands.count;
   mean_of(operands, w.padded, w.sums, w.mean);
   reduce_tokens(operands, w, 0, count, false, w.gram);
-  weights_of(w, operands.factor(), Tolerance<In>::value * 0.1);
+  weights_of(w, operands.factor(), polynomials<In>());
   apply_tokens(operands, w, w.weight, 0, count, false);
 }
 
@@ -49,15 +49,15 @@ template <class In>
 void whole(const OsaTask* task) {
   const Operands<In> operands(*task);
   Workspace<float> w = workspace_of<float>(task);
-  const int64_t count = operands.sequence.count;
+  const int64_t count = operands.count;
   mean_of(operands, w.padded, w.sums, w.mean);
   if (count <= 2 * operands.head_dim) {
     pack(operands, w.mean, 0, count, w.padded, w.rows);
-    return token_space(operands, w, Tolerance<In>::value);
+    return token_space(operands, w);
   }
-  const bool keep = count <= RESIDENT;
+  const bool keep = count <= resident_tokens(w.padded);
   reduce_tokens(operands, w, 0, count, keep, w.gram);
-  if (!weights_of(w, operands.factor(), Tolerance<In>::value)) return precisely<In>(task);
+  if (!weights_of(w, operands.factor(), polynomials<In>())) return precisely<In>(task);
   apply_tokens(operands, w, w.weight, 0, count, keep);
 }
 
@@ -88,7 +88,7 @@ int finish(const OsaTask* task, float* partials, int64_t chunks) {
   for (int64_t i = 0; i < layout.gram; ++i) w.gram[i] = partials[i];
   for (int64_t chunk = 1; chunk < chunks; ++chunk)
     for (int64_t i = 0; i < layout.gram; ++i) w.gram[i] += partials[chunk * layout.size + i];
-  if (!weights_of(w, operands.factor(), Tolerance<In>::value)) return precisely<In>(task), 0;
+  if (!weights_of(w, operands.factor(), polynomials<In>())) return precisely<In>(task), 0;
   for (int64_t i = 0; i < w.n * w.padded; ++i) partials[i] = w.weight[i];
   return 1;
 }

@@ -7,49 +7,61 @@
 
 namespace {
 
+// Rows of one tensor, of the real tokens of one sequence and head.
+template <class In>
+struct Rows {
+  In* data;
+  int64_t stride;
+  const int32_t* tokens;
+
+  OSA_INLINE In* operator[](int64_t index) const {
+    return data + (tokens ? tokens[index] : index) * stride;
+  }
+};
+
 template <class In>
 struct Operands {
   const OsaCall& call;
   const OsaSequence& sequence;
-  int64_t head, head_dim;
+  int64_t head, head_dim, count;
+  Rows<In> query, key, value, output;
 
   explicit Operands(const OsaTask& task)
-      : call(*task.call), sequence(*task.sequence), head(task.head), head_dim(call.head_dim) {}
+      : call(*task.call), sequence(*task.sequence), head(task.head), head_dim(call.head_dim),
+        count(sequence.count), query(rows(call.query)), key(rows(call.key)), value(rows(call.value)), output(rows(call.output)) {}
 
-  int64_t token(int64_t index) const {
-    return sequence.tokens ? sequence.tokens[index] : sequence.first + index;
-  }
-  In* row(const OsaTensor& tensor, int64_t index) const {
-    return static_cast<In*>(tensor.data) + sequence.batch * tensor.batch_stride +
-           head * tensor.head_stride + token(index) * tensor.token_stride;
+  Rows<In> rows(const OsaTensor& tensor) const {
+    const int64_t first = sequence.tokens ? 0 : sequence.first;
+    In* start = static_cast<In*>(tensor.data) + sequence.batch * tensor.batch_stride +
+                head * tensor.head_stride + first * tensor.token_stride;
+    return {start, tensor.token_stride, sequence.tokens};
   }
   // c of S = c (Q K^T - K Q^T).
   double factor() const {
     const double scale = static_cast<double>(call.alpha[head]) / __builtin_sqrt(double(head_dim));
-    return call.scale == OSA_SCALE_LENGTH ? scale / double(larger<int64_t>(sequence.count, 1)) : scale;
+    return call.scale == OSA_SCALE_LENGTH ? scale / double(larger<int64_t>(count, 1)) : scale;
   }
   void fill_nan() const {
-    for (int64_t i = 0; i < sequence.count; ++i)
-      for (int64_t j = 0; j < head_dim; ++j) narrow(__builtin_nanf(""), row(call.output, i) + j);
+    for (int64_t i = 0; i < count; ++i)
+      for (int64_t j = 0; j < head_dim; ++j) narrow(__builtin_nanf(""), output[i] + j);
   }
 };
 
-// Mean query and key [2, padded] in double, over the real tokens; zero where not centred.
+// Mean query and key [2, padded], summed in double over the real tokens; nothing where not centred.
 template <class In, class T>
 void mean_of(const Operands<In>& from, int64_t padded, double* sums, T* mean) {
+  if (!from.call.center) return;
   for (int64_t j = 0; j < 2 * padded; ++j) sums[j] = 0.0;
-  if (from.call.center) {
-    for (int64_t i = 0; i < from.sequence.count; ++i) {
-      const In* query = from.row(from.call.query, i);
-      const In* key = from.row(from.call.key, i);
-      for (int64_t j = 0; j < from.head_dim; ++j) {
-        sums[j] += static_cast<double>(widen(query[j]));
-        sums[padded + j] += static_cast<double>(widen(key[j]));
-      }
+  for (int64_t i = 0; i < from.count; ++i) {
+    const In* query = from.query[i];
+    const In* key = from.key[i];
+    for (int64_t j = 0; j < from.head_dim; ++j) {
+      sums[j] += static_cast<double>(widen(query[j]));
+      sums[padded + j] += static_cast<double>(widen(key[j]));
     }
   }
   for (int64_t j = 0; j < 2 * padded; ++j)
-    mean[j] = static_cast<T>(sums[j] / double(larger<int64_t>(from.sequence.count, 1)));
+    mean[j] = static_cast<T>(sums[j] / double(larger<int64_t>(from.count, 1)));
 }
 
 template <class In, class T>
@@ -61,15 +73,39 @@ OSA_INLINE void pack_part(const In* from, const T* mean, int64_t head_dim, int64
   for (int64_t j = head_dim; j < padded; ++j) to[j] = T(0);
 }
 
-// Rows [q | k | v], each part padded with zeros to `padded`, of tokens start ... start + count.
+// Rows [q | k | v] of operands that need no change and are Vectors vectors wide.
+template <class T, int Vectors>
+void copy_rows(const Operands<T>& from, int64_t start, int64_t count, T* to) {
+  constexpr int64_t W = Simd<T>::width;
+  const Rows<T> parts[] = {from.query, from.key, from.value};
+  for (int64_t i = start; i < start + count; ++i) {
+    OSA_UNROLL(3)
+    for (int part = 0; part < 3; ++part) {
+      const T* row = parts[part][i];
+      OSA_UNROLL(8)
+      for (int v = 0; v < Vectors; ++v, to += W) store(to, load(row + v * W));
+    }
+  }
+}
+
+// The same for any operands: each part padded with zeros to `padded`, of tokens start ... start + count.
 template <class In, class T>
 void pack(const Operands<In>& from, const T* mean, int64_t start, int64_t count, int64_t padded, T* to) {
   const T* mean_query = from.call.center ? mean : nullptr;
   const T* mean_key = from.call.center ? mean + padded : nullptr;
+  if constexpr (Same<In, T>::value) {
+    if (!from.call.center && from.head_dim == padded) {
+      if (padded == 2 * Simd<T>::width) return copy_rows<T, 2>(from, start, count, to);
+      if (padded == 4 * Simd<T>::width) return copy_rows<T, 4>(from, start, count, to);
+      if (padded == 8 * Simd<T>::width) return copy_rows<T, 8>(from, start, count, to);
+    }
+  }
+  const Rows<In> query = from.query, key = from.key, value = from.value;
+  const int64_t width = from.head_dim;
   for (int64_t i = start; i < start + count; ++i, to += 3 * padded) {
-    pack_part<In, T>(from.row(from.call.query, i), mean_query, from.head_dim, padded, to);
-    pack_part<In, T>(from.row(from.call.key, i), mean_key, from.head_dim, padded, to + padded);
-    pack_part<In, T>(from.row(from.call.value, i), nullptr, from.head_dim, padded, to + 2 * padded);
+    pack_part<In, T>(query[i], mean_query, width, padded, to);
+    pack_part<In, T>(key[i], mean_key, width, padded, to + padded);
+    pack_part<In, T>(value[i], nullptr, width, padded, to + 2 * padded);
   }
 }
 
@@ -78,7 +114,7 @@ template <class T, class In>
 T* direct_rows(const Operands<In>& to, int64_t start, int64_t padded) {
   if constexpr (Same<T, In>::value) {
     const bool dense = !to.sequence.tokens && to.head_dim == padded;
-    if (dense) return to.row(to.call.output, start);
+    if (dense) return to.output[start];
   }
   return nullptr;
 }
@@ -86,7 +122,7 @@ T* direct_rows(const Operands<In>& to, int64_t start, int64_t padded) {
 template <class In, class T>
 void unpack(const Operands<In>& to, int64_t start, int64_t count, const T* from, int64_t from_row) {
   for (int64_t i = 0; i < count; ++i, from += from_row) {
-    In* row = to.row(to.call.output, start + i);
+    In* row = to.output[start + i];
     for (int64_t j = 0; j < to.head_dim; ++j) narrow(static_cast<float>(from[j]), row + j);
   }
 }

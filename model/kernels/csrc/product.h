@@ -79,30 +79,36 @@ void multiply(const Product<T>& p) {
   for (; left >= 2; left -= 2, column += 2 * W) product_columns<T, 2>(p, column);
   if (left) product_columns<T, 1>(p, column);
 }
+// Exchanges the off-diagonal squares of size Half of each pair of rows that are Half apart.
+template <class T, int Half, int... Lanes>
+OSA_INLINE void exchange(Vector<T>* rows, LaneList<Lanes...>) {
+  constexpr int W = sizeof...(Lanes);
+  OSA_UNROLL(16)
+  for (int i = 0; i < W; ++i) {
+    if (i & Half) continue;
+    const Vector<T> upper = rows[i], lower = rows[i + Half];
+    rows[i] = choose_lanes<T, (Lanes & Half ? W + Lanes - Half : Lanes)...>(upper, lower);
+    rows[i + Half] = choose_lanes<T, (Lanes & Half ? W + Lanes : Lanes + Half)...>(upper, lower);
+  }
+}
 
-// Transposes one block of vectors in registers: log2(width) rounds of exchanges.
+template <class T, int Half>
+OSA_INLINE void exchange_all(Vector<T>* rows) {
+  constexpr int W = static_cast<int>(Simd<T>::width);
+  if constexpr (Half < W) {
+    exchange<T, Half>(rows, typename CountLanes<W>::List());
+    exchange_all<T, 2 * Half>(rows);
+  }
+}
+
+// Transposes one square of vectors in registers: log2(width) rounds of exchanges.
 template <class T>
 OSA_INLINE void transpose_block(const T* from, int64_t from_row, T* to, int64_t to_row) {
   constexpr int W = static_cast<int>(Simd<T>::width);
   Vector<T> rows[W];
   OSA_UNROLL(16)
   for (int i = 0; i < W; ++i) rows[i] = load(from + i * from_row);
-  OSA_UNROLL(4)
-  for (int half = 1; half < W; half *= 2) {
-    OSA_UNROLL(16)
-    for (int i = 0; i < W; ++i) {
-      if (i & half) continue;
-      const Vector<T> upper = rows[i], lower = rows[i + half];
-      Vector<T> left{}, right{};
-      OSA_UNROLL(16)
-      for (int lane = 0; lane < W; ++lane) {
-        left[lane] = lane & half ? lower[lane - half] : upper[lane];
-        right[lane] = lane & half ? lower[lane] : upper[lane + half];
-      }
-      rows[i] = left;
-      rows[i + half] = right;
-    }
-  }
+  exchange_all<T, 1>(rows);
   OSA_UNROLL(16)
   for (int i = 0; i < W; ++i) store(to + i * to_row, rows[i]);
 }
@@ -114,6 +120,31 @@ void transpose(const T* from, int64_t from_row, T* to, int64_t to_row, int64_t r
   for (int64_t i = 0; i < rows; i += W)
     for (int64_t j = 0; j < columns; j += W)
       transpose_block(from + i * from_row + j, from_row, to + j * to_row + i, to_row);
+}
+
+// The blocks on and above the diagonal of a product whose left `rows` columns are symmetric.
+template <class T>
+void multiply_upper(const Product<T>& p) {
+  for (int64_t i = 0; i < p.rows; i += OSA_TILE_ROWS) {
+    const int64_t from = i / Simd<T>::width * Simd<T>::width;
+    Product<T> part = p;
+    part.rows = smaller<int64_t>(OSA_TILE_ROWS, p.rows - i);
+    part.columns = p.columns - from;
+    part.a += i * p.a_row;
+    part.b += from;
+    part.c += i * p.c_row + from;
+    if (p.first) part.first += i * p.first_row + from;
+    multiply(part);
+  }
+}
+
+// Fills the blocks below the diagonal of a symmetric n x n matrix from those above it.
+template <class T>
+void mirror(T* x, int64_t x_row, int64_t n) {
+  constexpr int64_t W = Simd<T>::width;
+  for (int64_t i = 0; i < n; i += W)
+    for (int64_t j = i + W; j < n; j += W)
+      transpose_block(x + i * x_row + j, x_row, x + j * x_row + i, x_row);
 }
 
 }  // namespace

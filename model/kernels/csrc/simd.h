@@ -60,6 +60,28 @@ OSA_INLINE T smaller(T left, T right) { return left < right ? left : right; }
 template <class T>
 OSA_INLINE T larger(T left, T right) { return left < right ? right : left; }
 
+// Lanes of `left` and `right` taken by number: those of `right` count on from the width.
+#if defined(__clang__)
+template <class T, int... Lanes>
+OSA_INLINE Vector<T> choose_lanes(Vector<T> left, Vector<T> right) {
+  return __builtin_shufflevector(left, right, Lanes...);
+}
+#else
+template <int Bytes> struct LaneIndex { typedef int32_t Type; };
+template <> struct LaneIndex<8> { typedef int64_t Type; };
+template <class T, int... Lanes>
+OSA_INLINE Vector<T> choose_lanes(Vector<T> left, Vector<T> right) {
+  typedef typename LaneIndex<sizeof(T)>::Type Index;
+  typedef Index Indices __attribute__((vector_size(OSA_VECTOR_BYTES)));
+  return __builtin_shuffle(left, right, Indices{Lanes...});
+}
+#endif
+
+// 0, 1, ... Count - 1 as template arguments.
+template <int... Lanes> struct LaneList {};
+template <int Count, int... Lanes> struct CountLanes : CountLanes<Count - 1, Count - 1, Lanes...> {};
+template <int... Lanes> struct CountLanes<0, Lanes...> { typedef LaneList<Lanes...> List; };
+
 OSA_INLINE int64_t round_up(int64_t value, int64_t step) { return (value + step - 1) / step * step; }
 
 template <class Left, class Right> struct Same { static constexpr bool value = false; };
