@@ -4,6 +4,9 @@
 
 #include "operands.h"
 #include "series.h"
+#if defined(__AMX_BF16__)
+#include "tiles.h"
+#endif
 
 namespace {
 
@@ -34,6 +37,7 @@ struct Workspace {
   T *x, *square, *e, *f;     // [n, n]
   T *odd, *spare, *weight;   // [n, padded]; two of them, and TILE rows; [n, padded]
   T *wide;                   // two of [n, n], touched by large angles only
+  T *tile;                   // of stages one and three on tiles
 
   static int64_t width_of(int64_t head_dim) { return round_up(head_dim, Simd<T>::width); }
 
@@ -52,6 +56,9 @@ struct Workspace {
     take(x, n * n), take(square, n * n), take(e, n * n), take(f, n * n);
     take(odd, n * padded), take(spare, larger(2 * n, TILE) * padded), take(weight, n * padded);
     take(wide, 2 * n * n);
+#if defined(__AMX_BF16__)
+    take(tile, tile_scratch(padded));
+#endif
     return used;
   }
 };
@@ -109,6 +116,10 @@ void token_space(const Operands<In>& operands, Workspace<T>& w) {
 template <class In, class T>
 void reduce_tokens(const Operands<In>& operands, Workspace<T>& w, int64_t start, int64_t count,
                    bool keep, T* gram) {
+#if defined(__AMX_BF16__)
+  if constexpr (Same<In, bfloat16>::value && sizeof(T) == 4)
+    if (tiles_fit(operands)) return reduce_in_tiles(operands, start, count, w.tile, gram);
+#endif
   const int64_t row = 3 * w.padded;
   for (int64_t i = 0; i < w.n * row; i += Simd<T>::width) store(gram + i, Vector<T>{});
   for (int64_t done = 0; done < count; done += TILE) {
@@ -177,6 +188,10 @@ bool weights_of(Workspace<T>& w, double factor, const PolynomialTable& table) {
 template <class In, class T>
 void apply_tokens(const Operands<In>& operands, Workspace<T>& w, const T* weight, int64_t start,
                   int64_t count, bool keep) {
+#if defined(__AMX_BF16__)
+  if constexpr (Same<In, bfloat16>::value && sizeof(T) == 4)
+    if (tiles_fit(operands)) return apply_in_tiles(operands, weight, start, count, w.tile);
+#endif
   const int64_t d = w.padded, row = 3 * d;
   for (int64_t done = 0; done < count; done += TILE) {
     const int64_t tile = smaller(TILE, count - done);
@@ -187,9 +202,13 @@ void apply_tokens(const Operands<In>& operands, Workspace<T>& w, const T* weight
     const int64_t out_row = direct ? operands.output.stride : d;
     Product<T> product{tile, d, w.n, rows, row, 1, weight, d, out, out_row};
     product.first = rows + 2 * d, product.first_row = row;
+    // What is too long to be kept here is too long to be kept for whoever reads it next.
+    product.past_caches = direct && !keep && !(reinterpret_cast<uintptr_t>(direct) % OSA_VECTOR_BYTES) &&
+                          !(out_row % Simd<T>::width);
     multiply(product);
     if (!direct) unpack(operands, start + done, tile, out, d);
   }
+  finish_stores();
 }
 
 }  // namespace

@@ -28,6 +28,7 @@ struct Product {
   const T* second = nullptr;
   int64_t second_row = 0;
   T second_factor = T(1);
+  bool past_caches = false;  // C is aligned to vectors and not read soon
 };
 
 template <class T, int Rows, int Vectors>
@@ -56,7 +57,8 @@ OSA_INLINE void product_tile(const Product<T>& p, int64_t row, int64_t column) {
       Vector<T> sum = sums[r][v] * splat(p.scale);
       if (p.first) sum += splat(p.first_factor) * load(p.first + (row + r) * p.first_row + at);
       if (p.second) sum += splat(p.second_factor) * load(p.second + (row + r) * p.second_row + at);
-      store(p.c + (row + r) * p.c_row + at, sum);
+      T* const to = p.c + (row + r) * p.c_row + at;
+      p.past_caches ? store_past_caches(to, sum) : store(to, sum);
     }
   }
 }

@@ -50,6 +50,24 @@ OSA_INLINE void store(T* to, Vector<T> value) {
   *reinterpret_cast<typename Simd<T>::Unaligned*>(to) = value;
 }
 
+// Stores past the caches where the instruction set can; `to` is then aligned to a vector. What is
+// stored so is seen by other threads after `finish_stores`.
+template <class T>
+OSA_INLINE void store_past_caches(T* to, Vector<T> value) {
+#if defined(__AVX512F__) && !defined(__clang__)
+  if constexpr (sizeof(T) == 4) {
+    __builtin_ia32_movntps512(reinterpret_cast<float*>(to), reinterpret_cast<Vector<float>&>(value));
+    return;
+  }
+#endif
+  store(to, value);
+}
+OSA_INLINE void finish_stores() {
+#if defined(__AVX512F__) && !defined(__clang__)
+  __builtin_ia32_sfence();
+#endif
+}
+
 template <class T>
 OSA_INLINE Vector<T> splat(T value) {
   return value - Vector<T>{};  // x - 0 is x for every x, -0 too; the compiler makes it a broadcast

@@ -1,0 +1,186 @@
+// Stages one and three of bfloat16 operands on AMX tiles: 16 x 16 float32 sums of 32 products each.
+//
+// A tile product takes its right side as pairs of rows, side by side in 32 bits, and its left side
+// row by row. Stage one sums over tokens, so the pairs are neighbouring tokens, and the left side
+// M^T is the pairs' transpose. Stage three reads M where the caller has it.
+#ifndef OSA_TILES_H
+#define OSA_TILES_H
+
+#include <immintrin.h>
+
+#include "operands.h"
+#include "product.h"
+
+namespace {
+
+constexpr int64_t PANEL = 256;  // tokens that are paired and transposed at once
+constexpr int64_t STEP = 32;    // tokens, or features, of one tile product
+
+// Compilers take tile loads and stores for instructions that touch no memory: this keeps them where
+// they are written.
+OSA_INLINE void memory_is_settled() { __asm__ volatile("" ::: "memory"); }
+
+// The tile registers of this thread: eight of 16 rows of 64 bytes while it lives.
+class Tiles {
+ public:
+  Tiles() {
+    struct alignas(64) Shape {
+      uint8_t palette = 1, start = 0, reserved[14] = {};
+      uint16_t bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
+      uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
+    } shape;
+    __asm__ volatile("" ::"r"(&shape) : "memory");
+    _tile_loadconfig(&shape);
+  }
+  ~Tiles() { _tile_release(); }
+  Tiles(const Tiles&) = delete;
+
+  // C (32 x 32, in tiles 0 to 3) += A B over `steps` tile products. Strides in bytes.
+  static OSA_INLINE void multiply(const void* a, int64_t a_row, int64_t a_step, const void* b,
+                                  int64_t b_row, int64_t steps) {
+    const char* left = static_cast<const char*>(a);
+    const char* right = static_cast<const char*>(b);
+    for (int64_t k = 0; k < steps; ++k, left += a_step, right += 16 * b_row) {
+      _tile_loadd(4, left, a_row);
+      _tile_loadd(6, right, b_row);
+      _tile_loadd(7, right + 64, b_row);
+      _tile_loadd(5, left + 16 * a_row, a_row);
+      _tile_dpbf16ps(0, 4, 6);
+      _tile_dpbf16ps(1, 4, 7);
+      _tile_dpbf16ps(2, 5, 6);
+      _tile_dpbf16ps(3, 5, 7);
+    }
+  }
+  static OSA_INLINE void clear() {
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    _tile_zero(3);
+  }
+  static OSA_INLINE void read(const float* c, int64_t row) {
+    _tile_loadd(0, c, 4 * row);
+    _tile_loadd(1, c + 16, 4 * row);
+    _tile_loadd(2, c + 16 * row, 4 * row);
+    _tile_loadd(3, c + 16 * row + 16, 4 * row);
+  }
+  static OSA_INLINE void write(float* c, int64_t row) {
+    _tile_stored(0, c, 4 * row);
+    _tile_stored(1, c + 16, 4 * row);
+    _tile_stored(2, c + 16 * row, 4 * row);
+    _tile_stored(3, c + 16 * row + 16, 4 * row);
+  }
+};
+
+// Memory of both stages, [float32]: the larger of pairs and left side, and weights and one block.
+inline int64_t tile_scratch(int64_t d) {
+  const int64_t reduce = PANEL / 2 * 3 * d + 2 * d * PANEL / 2;
+  const int64_t apply = d * d + STEP * d + STEP * d;
+  return larger(reduce, apply);
+}
+
+inline bool tiles_fit(const Operands<bfloat16>& operands) {
+  return !operands.call.center && !operands.sequence.tokens && operands.head_dim % STEP == 0;
+}
+
+typedef uint16_t Halves __attribute__((vector_size(32), aligned(2), may_alias));
+typedef uint32_t Words __attribute__((vector_size(64), aligned(4), may_alias));
+typedef uint32_t WordsValue __attribute__((vector_size(64)));
+
+OSA_INLINE WordsValue words_of(const bfloat16* row) {
+  return __builtin_convertvector(*reinterpret_cast<const Halves*>(row), WordsValue);
+}
+
+// [low | high << 16] of two rows, or of one and zeros.
+inline void pair_rows(const bfloat16* low, const bfloat16* high, int64_t width, uint32_t* to) {
+  for (int64_t j = 0; j < width; j += 16) {
+    WordsValue pair = words_of(low + j);
+    if (high) pair |= words_of(high + j) << 16;
+    *reinterpret_cast<Words*>(to + j) = pair;
+  }
+}
+
+// Pairs of `count` tokens from `start` on, [steps * 16, 3d], zero beyond them; returns the steps.
+inline int64_t pair_tokens(const Operands<bfloat16>& from, int64_t start, int64_t count, uint32_t* pairs) {
+  const int64_t d = from.head_dim, steps = (count + STEP - 1) / STEP;
+  const Rows<bfloat16> parts[] = {from.query, from.key, from.value};
+  for (int64_t pair = 0; pair < steps * STEP / 2; ++pair, pairs += 3 * d) {
+    const int64_t token = 2 * pair;
+    if (token >= count) {
+      for (int64_t j = 0; j < 3 * d; j += 16) *reinterpret_cast<Words*>(pairs + j) = WordsValue{};
+      continue;
+    }
+    for (int part = 0; part < 3; ++part) {
+      const bfloat16* low = parts[part][start + token];
+      pair_rows(low, token + 1 < count ? parts[part][start + token + 1] : nullptr, d, pairs + part * d);
+    }
+  }
+  return steps;
+}
+
+// [G | T] of `count` tokens: of G the blocks on and above the diagonal.
+inline void reduce_in_tiles(const Operands<bfloat16>& operands, int64_t start, int64_t count,
+                            float* scratch, float* gram) {
+  const int64_t d = operands.head_dim, row = 3 * d, half = PANEL / 2;
+  uint32_t* pairs = reinterpret_cast<uint32_t*>(scratch);
+  float* left = scratch + half * row;  // [2d, PANEL / 2] pairs
+  const Tiles tiles;
+  for (int64_t i = 0; i < 2 * d * row; i += 16) store(gram + i, Vector<float>{});
+  for (int64_t done = 0; done < count; done += PANEL) {
+    const int64_t steps = pair_tokens(operands, start + done, smaller(PANEL, count - done), pairs);
+    transpose(scratch, row, left, half, 16 * steps, 2 * d);
+    for (int64_t i = 0; i < 2 * d; i += 32)
+      for (int64_t j = i; j < row; j += 32) {
+        memory_is_settled();
+        Tiles::read(gram + i * row + j, row);
+        Tiles::multiply(left + i * half, 4 * half, 64, pairs + j, 4 * row, steps);
+        Tiles::write(gram + i * row + j, row);
+        memory_is_settled();
+      }
+  }
+}
+
+// Y = V + M W of `count` tokens.
+inline void apply_in_tiles(const Operands<bfloat16>& operands, const float* weight, int64_t start,
+                           int64_t count, float* scratch) {
+  const int64_t d = operands.head_dim;
+  uint32_t* pairs = reinterpret_cast<uint32_t*>(scratch);  // of the weights' rows [d, d]
+  float* sums = scratch + d * d;                           // [32, d]
+  bfloat16* rest = reinterpret_cast<bfloat16*>(sums + STEP * d);  // the last rows of M [32, 2d]
+  for (int64_t i = 0; i < d; ++i)
+    for (int64_t j = 0; j < d; ++j) {
+      bfloat16 low, high;
+      narrow(weight[2 * i * d + j], &low), narrow(weight[(2 * i + 1) * d + j], &high);
+      pairs[i * d + j] = low.bits | static_cast<uint32_t>(high.bits) << 16;
+    }
+  const Tiles tiles;
+  for (int64_t done = 0; done < count; done += STEP) {
+    const int64_t block = smaller(STEP, count - done);
+    const bfloat16 *query = operands.query[start + done], *key = operands.key[start + done];
+    int64_t query_row = 2 * operands.query.stride, key_row = 2 * operands.key.stride;
+    if (block < STEP) {
+      for (int64_t i = 0; i < STEP; ++i)
+        for (int64_t j = 0; j < d; ++j) {
+          const bool real = i < block;
+          rest[2 * i * d + j] = real ? operands.query[start + done + i][j] : bfloat16{0};
+          rest[(2 * i + 1) * d + j] = real ? operands.key[start + done + i][j] : bfloat16{0};
+        }
+      query = rest, key = rest + d, query_row = key_row = 4 * d;
+    }
+    memory_is_settled();
+    for (int64_t j = 0; j < d; j += 32) {
+      Tiles::clear();
+      Tiles::multiply(query, query_row, 64, pairs + j, 4 * d, d / STEP);
+      Tiles::multiply(key, key_row, 64, pairs + d / 2 * d + j, 4 * d, d / STEP);
+      Tiles::write(sums + j, d);
+    }
+    memory_is_settled();
+    for (int64_t i = 0; i < block; ++i) {
+      const bfloat16* value = operands.value[start + done + i];
+      bfloat16* out = operands.output[start + done + i];
+      for (int64_t j = 0; j < d; ++j) narrow(widen(value[j]) + sums[i * d + j], out + j);
+    }
+  }
+}
+
+}  // namespace
+#endif
