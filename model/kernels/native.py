@@ -1,8 +1,9 @@
 """The CPU kernel: a small C library, built by the install where there is a compiler.
 
-Forward pass only, float32 and bfloat16 (float16 by way of float32), any head width up to 128. A sequence's result depends on
-its own tokens alone, bit for bit, on any number of threads. It runs on torch's own OpenMP threads
-and without the interpreter lock. Sources and their documentation are in ``csrc``.
+Forward pass only, float32 and bfloat16 (float16 by way of float32), any head width up to 128. A
+sequence's result depends on its own tokens alone, bit for bit, on any number of threads. It runs
+on torch's own OpenMP threads and without the interpreter lock. Sources and their documentation are
+in ``csrc``.
 """
 
 from __future__ import annotations

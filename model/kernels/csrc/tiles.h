@@ -79,7 +79,7 @@ inline int64_t tile_scratch(int64_t d) {
 }
 
 inline bool tiles_fit(const Operands<bfloat16>& operands) {
-  return !operands.call.center && !operands.sequence.tokens && operands.head_dim % STEP == 0;
+  return !operands.call.center && operands.head_dim % STEP == 0;
 }
 
 typedef uint16_t Halves __attribute__((vector_size(32), aligned(2), may_alias));
@@ -145,7 +145,7 @@ inline void apply_in_tiles(const Operands<bfloat16>& operands, const float* weig
   const int64_t d = operands.head_dim;
   uint32_t* pairs = reinterpret_cast<uint32_t*>(scratch);  // of the weights' rows [d, d]
   float* sums = scratch + d * d;                           // [32, d]
-  bfloat16* rest = reinterpret_cast<bfloat16*>(sums + STEP * d);  // the last rows of M [32, 2d]
+  bfloat16* rest = reinterpret_cast<bfloat16*>(sums + STEP * d);  // rows of M that are not there, or not in line [32, 2d]
   for (int64_t i = 0; i < d; ++i)
     for (int64_t j = 0; j < d; ++j) {
       bfloat16 low, high;
@@ -157,7 +157,7 @@ inline void apply_in_tiles(const Operands<bfloat16>& operands, const float* weig
     const int64_t block = smaller(STEP, count - done);
     const bfloat16 *query = operands.query[start + done], *key = operands.key[start + done];
     int64_t query_row = 2 * operands.query.stride, key_row = 2 * operands.key.stride;
-    if (block < STEP) {
+    if (block < STEP || operands.sequence.tokens) {
       for (int64_t i = 0; i < STEP; ++i)
         for (int64_t j = 0; j < d; ++j) {
           const bool real = i < block;

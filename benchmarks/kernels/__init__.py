@@ -1,0 +1,1 @@
+"""Speed and error of ``osa::attention`` beside its peers."""
