@@ -52,6 +52,8 @@ def create_service(settings: Settings, engine: Engine | None = None) -> Service:
     """
     if engine is None:
         engine = EagerEngine(settings.model.path, settings.model.device)
+    if engine.info.mixer == "osa" and engine.info.kernel.startswith("torch"):
+        logger.warning("attention runs in plain torch", extra={"kernel": engine.info.kernel})
     engine.warm_up()
     batching = settings.batching
     metrics = Metrics(settings.model.name)

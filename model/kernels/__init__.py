@@ -37,6 +37,7 @@ class Kernel:
         unsupported: Why it cannot take operands like this query; None where it can.
         forward: Result of checked operands.
         backward: Gradients.
+        detail: What else to tell of it, the instruction set for one; empty where nothing.
     """
 
     name: str
@@ -44,13 +45,19 @@ class Kernel:
     unsupported: Callable[[Tensor], str | None]
     forward: Forward
     backward: Backward
+    detail: Callable[[], str] = str
 
 
 TORCH = Kernel("torch", None, plain.unsupported, plain.attention_forward, plain.attention_backward)
 KERNELS = (
     Kernel("triton", ("cuda",), gpu.unsupported, gpu.attention_forward, gpu.attention_backward),
     Kernel(
-        "native", ("cpu",), native.unsupported, native.attention_forward, plain.attention_backward
+        "native",
+        ("cpu",),
+        native.unsupported,
+        native.attention_forward,
+        plain.attention_backward,
+        native.instruction_set,
     ),
     TORCH,
 )
@@ -103,15 +110,13 @@ def describe(device: str = "cpu", dtype: torch.dtype = torch.float32, width: int
         width: Of a head.
     """
     query = torch.empty(0, 0, 0, width, dtype=dtype)
-    reasons = []
+    reasons: list[str] = []
     for kernel in KERNELS:
         if kernel.devices is not None and device not in kernel.devices:
             continue
         reason = kernel.unsupported(query)
-        if reason is not None:
-            reasons.append(f"{kernel.name} {reason}")
-        elif kernel.name == "native":
-            return f"native ({native.instruction_set()})"
-        else:
-            return kernel.name + (f" ({'; '.join(reasons)})" if reasons else "")
+        if reason is None:
+            detail = kernel.detail() or "; ".join(reasons)
+            return f"{kernel.name} ({detail})" if detail else kernel.name
+        reasons.append(f"{kernel.name} {reason}")
     return TORCH.name

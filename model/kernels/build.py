@@ -36,7 +36,7 @@ class BuildNative(build_ext):
             CompileError: Not even the baseline compiles; setuptools then goes on without.
         """
         dispatch, kernel = (
-            next(source for source in ext.sources if Path(source).stem == stem)
+            next(str(source) for source in ext.sources if Path(source).stem == stem)
             for stem in ("dispatch", "kernel")
         )
         objects, built = [], []

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from osa.model import EmbeddingModel
+from osa.model import EmbeddingModel, kernels
 from osa.model.errors import ConfigError
 from osa.model.tokenization import TextTokenizer
 from osa.service.engines.base import EngineInfo, EngineOutput
@@ -42,7 +42,7 @@ class EagerEngine:
             backend="eager",
             device=self._device,
             dtype="float32",
-            kernel="torch",
+            kernel=self._kernel(),
             mixer=config.mixer,
             pooling=config.pooling,
             vocab_size=config.vocab_size,
@@ -50,6 +50,12 @@ class EagerEngine:
             dimensions=config.allowed_dimensions,
             model_sha256=self._model.checkpoint_sha256,
         )
+
+    def _kernel(self) -> str:
+        config = self._model.config
+        if config.mixer != "osa":
+            return "torch"
+        return kernels.describe(self._device, torch.float32, config.head_dim)
 
     @property
     def tokenizer(self) -> TextTokenizer | None:

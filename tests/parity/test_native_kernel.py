@@ -60,7 +60,8 @@ def run(
 ) -> Tensor:
     with kernels.use_kernel("native"):
         query, key, value = states
-        return attention(query, key, value, alpha, mask, cu_seqlens, scale, center)
+        mixed: Tensor = attention(query, key, value, alpha, mask, cu_seqlens, scale, center)
+        return mixed
 
 
 def truth(states: list[Tensor], alpha: Tensor, scale: str, center: bool) -> Tensor:

@@ -10,13 +10,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from setuptools import Distribution
+from setuptools import Distribution, Extension
 
 from osa.model import EmbeddingModel, kernels
 from osa.model.errors import InputError
 from osa.model.kernels import native
 from osa.model.kernels.build import BuildNative
 from osa.model.ops import attention
+from osa.service.app import create_service
+from tests.conftest import local_settings
 
 ROOT = Path(__file__).parents[3]
 ALPHA = torch.tensor([0.3, 0.1])
@@ -50,6 +52,16 @@ def test_without_the_library_torch_computes_the_same(
     assert bool(torch.isfinite(vectors).all())
 
 
+def test_a_server_without_the_library_starts_and_says_so(
+    no_library: None, tiny_checkpoint: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = local_settings(model__path=tiny_checkpoint, model__device="cpu")
+    create_service(settings)
+    (record,) = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert record.message == "attention runs in plain torch"
+    assert "no C++ compiler" in vars(record)["kernel"]
+
+
 @pytest.mark.skipif(isinstance(native.library(), str), reason="the CPU kernel is not built")
 @pytest.mark.parametrize(
     ("dtype", "width", "name"),
@@ -80,8 +92,6 @@ def test_a_kernel_that_is_asked_for_runs_or_says_why_not() -> None:
 
 def build(folder: Path) -> BuildNative:
     sources = [f"model/kernels/csrc/{name}.cpp" for name in ("kernel", "dispatch")]
-    from setuptools import Extension
-
     extension = Extension(native.EXTENSION, sources, optional=True)
     command = BuildNative(Distribution({"ext_modules": [extension]}))
     command.build_temp, command.build_lib = str(folder / "temp"), str(folder / "lib")

@@ -53,11 +53,32 @@ def test_gradients_survive_large_angles() -> None:
 
 
 @pytest.mark.parametrize("packed", [False, True])
-def test_registrations_pass_opcheck(packed: bool) -> None:
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_registrations_pass_opcheck(dtype: torch.dtype, packed: bool) -> None:
+    """In float64 plain torch computes, in float32 the CPU kernel where it is built."""
     batch = 1 if packed else 2
     offsets = cu_seqlens_of([3, 4]) if packed else None
-    arguments = (*operands(batch), None if packed else MASK, offsets, "length", True)
+    states = [part.detach().to(dtype).requires_grad_() for part in operands(batch)]
+    arguments = (*states, None if packed else MASK, offsets, "length", True)
     torch.library.opcheck(torch.ops.osa.attention.default, arguments)
+
+
+def test_exported_programs_hold_the_operator() -> None:
+    """One node, any number of tokens; what runs is chosen where the program runs."""
+
+    class Attend(torch.nn.Module):
+        def forward(self, query: Tensor, key: Tensor, value: Tensor, alpha: Tensor) -> Tensor:
+            mixed: Tensor = attention(query, key, value, alpha, None, None, "length", False)
+            return mixed
+
+    parts = tuple(part.float() for part in operands(length=40, grad=False))
+    tokens = torch.export.Dim("tokens", min=2, max=4096)
+    shapes = {name: {2: tokens} for name in ("query", "key", "value")} | {"alpha": None}
+    program = torch.export.export(Attend(), parts, dynamic_shapes=shapes)
+    targets = [node.target for node in program.graph.nodes if node.op == "call_function"]
+    assert targets == [torch.ops.osa.attention.default]
+    other = tuple(part.float() for part in operands(length=9, grad=False))
+    assert torch.equal(program.module()(*other), Attend()(*other))
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.bfloat16, 2e-2), (torch.float16, 2e-3)])

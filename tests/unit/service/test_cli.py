@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from osa.model import kernels
 from osa.service.cli import main
 
 
@@ -47,5 +48,6 @@ def test_an_unknown_command_is_exit_code_2(capsys: pytest.CaptureFixture[str]) -
 def test_info_names_the_kernel_that_runs(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["info"]) == 0
     facts = json.loads(capsys.readouterr().out)
-    assert facts["kernel"] == "torch"
+    assert facts["kernel"]["cpu"] == kernels.describe("cpu")
+    assert facts["kernel"]["cpu"].startswith(("native (", "torch (native "))
     assert facts["threads"] >= 1
