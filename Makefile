@@ -2,7 +2,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: serve test check format clean
+.PHONY: serve test check bench format clean
 .DEFAULT_GOAL := serve
 
 $(BIN)/osa: pyproject.toml
@@ -28,9 +28,13 @@ check: $(BIN)/pytest          ## format, lint, types, layers, tests
 	$(BIN)/lint-imports
 	$(BIN)/pytest
 
+bench: $(BIN)/pytest          ## errors and speed of the operator beside softmax attention
+	$(BIN)/python -m benchmarks.kernels --output build/benchmarks
+
 format: $(BIN)/pytest         ## format and fix what can be fixed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean:                        ## remove the environment and every cache
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info build
+	rm -f model/kernels/_native*

@@ -27,6 +27,7 @@ from benchmarks.kernels.ceilings import Ceilings
 from benchmarks.kernels.contenders import CONTENDERS, Contender
 from benchmarks.kernels.encoder_share import measure_shares
 from benchmarks.kernels.machine import ROOT, kernel_name, read_machine
+from benchmarks.kernels.measure import keep_freed_memory
 from benchmarks.kernels.parity import check
 from benchmarks.kernels.plots import PlotsMissing, require_matplotlib, write_plots
 from benchmarks.kernels.report import Results, render, render_parity, to_json
@@ -112,6 +113,7 @@ def main(
     def kernel(case: Case) -> str:
         return kernel_name(device, DTYPES[case.dtype], case.head_dim)
 
+    keep_freed_memory()
     torch.manual_seed(0)
     results = Results(read_machine(device), command_of(arguments))
     with_gradients = backward_cases(cases, options.quick)

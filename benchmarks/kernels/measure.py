@@ -2,9 +2,10 @@
 
 In a round every contender runs once, and the order turns by one from round to round, so a slow
 moment of a shared machine falls on all alike. A ``warm`` call follows one of the same contender
-that is not timed: allocator and caches are as in repeated calls. A ``cold`` call finds no free
-memory in the process: it was handed back to the system (glibc's ``malloc_trim``), so fresh buffers
-page-fault.
+that is not timed: allocator and caches are as in repeated calls, and freed memory stays in the
+process whatever its size (glibc would map and fault results over 32 MiB anew each time). A
+``cold`` call finds no free memory in the process: it was handed back to the system (glibc's
+``malloc_trim``), so fresh buffers page-fault.
 """
 
 from __future__ import annotations
@@ -97,6 +98,20 @@ def calls_for(single_s: float, device: str) -> int:
     if device != "cuda":
         return 1
     return max(1, min(50, round(GPU_SAMPLE_S / max(single_s, 1e-6))))
+
+
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
+"""Parameters of glibc's ``mallopt``."""
+
+
+def keep_freed_memory() -> None:
+    """From now on this process hands nothing back by itself; without glibc nothing changes."""
+    try:
+        set_option = ctypes.CDLL("libc.so.6").mallopt
+    except (OSError, AttributeError):
+        return
+    set_option(M_MMAP_MAX, 0)
+    set_option(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def free_memory_trimmer() -> Callable[[], None] | None:
