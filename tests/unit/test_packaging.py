@@ -59,9 +59,19 @@ def test_every_data_file_is_in_the_wheel() -> None:
     assert present - shipped == set()
 
 
+def test_a_change_of_any_source_builds_the_cpu_kernel_anew() -> None:
+    tool = project()["tool"]
+    assert isinstance(tool, dict)
+    (extension,) = tool["setuptools"]["ext-modules"]
+    folder = ROOT / "model" / "kernels" / "csrc"
+    listed = {ROOT / file for file in (*extension["sources"], *extension["depends"])}
+    assert listed == set(folder.iterdir())
+
+
 @pytest.mark.parametrize("top", CODE)
 def test_no_file_is_over_300_lines(top: str) -> None:
-    for file in (ROOT / top).rglob("*.py"):
+    files = (file for suffix in ("py", "h", "cpp") for file in (ROOT / top).rglob(f"*.{suffix}"))
+    for file in files:
         assert len(file.read_text().splitlines()) <= 300, file
 
 

@@ -4,9 +4,7 @@
 
 #include "operands.h"
 #include "series.h"
-#if defined(__AMX_BF16__)
 #include "tiles.h"
-#endif
 
 namespace {
 
@@ -56,7 +54,7 @@ struct Workspace {
     take(x, n * n), take(square, n * n), take(e, n * n), take(f, n * n);
     take(odd, n * padded), take(spare, larger(2 * n, TILE) * padded), take(weight, n * padded);
     take(wide, 2 * n * n);
-#if defined(__AMX_BF16__)
+#if defined(OSA_TILES)
     take(tile, tile_scratch(padded));
 #endif
     return used;
@@ -116,7 +114,7 @@ void token_space(const Operands<In>& operands, Workspace<T>& w) {
 template <class In, class T>
 void reduce_tokens(const Operands<In>& operands, Workspace<T>& w, int64_t start, int64_t count,
                    bool keep, T* gram) {
-#if defined(__AMX_BF16__)
+#if defined(OSA_TILES)
   if constexpr (Same<In, bfloat16>::value && sizeof(T) == 4)
     if (tiles_fit(operands)) return reduce_in_tiles(operands, start, count, w.tile, gram);
 #endif
@@ -188,7 +186,7 @@ bool weights_of(Workspace<T>& w, double factor, const PolynomialTable& table) {
 template <class In, class T>
 void apply_tokens(const Operands<In>& operands, Workspace<T>& w, const T* weight, int64_t start,
                   int64_t count, bool keep) {
-#if defined(__AMX_BF16__)
+#if defined(OSA_TILES)
   if constexpr (Same<In, bfloat16>::value && sizeof(T) == 4)
     if (tiles_fit(operands)) return apply_in_tiles(operands, weight, start, count, w.tile);
 #endif

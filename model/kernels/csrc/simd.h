@@ -20,6 +20,10 @@
 #define OSA_TILE_ROWS 4
 #endif
 
+#if defined(__AMX_BF16__) || defined(__AMXBF16__)
+#define OSA_TILES 1
+#endif
+
 #define OSA_INLINE inline __attribute__((always_inline))
 #define OSA_PRAGMA(text) _Pragma(#text)
 #if defined(__clang__)

@@ -6,10 +6,11 @@
 #ifndef OSA_TILES_H
 #define OSA_TILES_H
 
-#include <immintrin.h>
-
 #include "operands.h"
 #include "product.h"
+
+#if defined(OSA_TILES)
+#include <immintrin.h>
 
 namespace {
 
@@ -183,4 +184,5 @@ inline void apply_in_tiles(const Operands<bfloat16>& operands, const float* weig
 }
 
 }  // namespace
+#endif  // OSA_TILES
 #endif
