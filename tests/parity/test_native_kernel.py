@@ -1,4 +1,4 @@
-"""The CPU kernel: the operator on every instruction set that runs here, and always the same bits."""
+"""The CPU kernel: the operator on every instruction set of this machine, always with the same bits."""
 
 from __future__ import annotations
 

@@ -1,18 +1,92 @@
-"""Placeholder while the kernels are written; the helper replaces this file."""
+"""The operator in Triton kernels for GPUs: three stages over whole batches, padded or packed.
+
+    reduce: G = M^T M, T = M^T V    ->    W = c J phi_1(c G J) T    ->    apply: Y = V + M W
+
+Source: arXiv:2602.05996 in the Gram form of ``osa.model.functional``; gradients in the closed form
+of ``osa.model.gradient``. What holds:
+
+* nothing is read from the device by the host and workspaces follow from shapes, so calls can be
+  captured in a CUDA graph;
+* work is split by a sequence's own length alone: its bits do not depend on the batch around it;
+* NaN in a sequence or in padding stays there;
+* half-precision operands meet tensor cores with float32 sums, and stage two is float32 always.
+  Where tokens are strongly correlated ||c G J|| is far above the angle of the scores and float32
+  loses digits; other implementations turn to float64 there, this one does not.
+
+``cu_seqlens`` are used unchecked: offsets that do not rise from 0 to T give undefined numbers, but
+no access outside the operands. Triton is imported on first use, so this module costs nothing and
+needs nothing where there is no GPU.
+"""
 
 from __future__ import annotations
+
+import functools
+import importlib.util
+import os
+import shutil
+
+import torch
 from torch import Tensor
 
 HEAD_DIMS = (32, 64, 128)
+"""Widths of a head that there are tile sizes for."""
+DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+
+
+@functools.cache
+def _has_triton() -> bool:
+    return importlib.util.find_spec("triton") is not None
+
+
+@functools.cache
+def _has_compiler() -> bool:
+    """Triton compiles what launches a kernel on the machine that runs it."""
+    compilers = (os.environ.get("CC"), "cc", "gcc", "clang")
+    return any(name is not None and shutil.which(name) for name in compilers)
 
 
 def unsupported(query: Tensor) -> str | None:
-    return "is being written"
+    """Why these kernels cannot take operands like ``query``, or None; devices are not looked at."""
+    if query.shape[-1] not in HEAD_DIMS:
+        widths = ", ".join(map(str, HEAD_DIMS))
+        return f"takes heads of width {widths}, got {query.shape[-1]}"
+    if query.dtype not in DTYPES:
+        return f"takes float32, bfloat16 and float16, got {query.dtype}"
+    if not _has_triton():
+        return "needs triton, which is not installed"
+    if not _has_compiler():
+        return "needs a C compiler where it runs, and found none of cc, gcc and clang"
+    return None
 
 
-def attention_forward(*args: object) -> Tensor:
-    raise RuntimeError
+def attention_forward(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    alpha: Tensor,
+    mask: Tensor | None,
+    cu_seqlens: Tensor | None,
+    scale: str,
+    center: bool,
+) -> Tensor:
+    """``osa::attention`` of checked operands; [B, H, N, d], in memory [B, N, H, d]."""
+    from osa.model.kernels.gpu.forward import run_forward
+
+    return run_forward(query, key, value, alpha, mask, cu_seqlens, scale, center)
 
 
-def attention_backward(*args: object) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    raise RuntimeError
+def attention_backward(
+    grad: Tensor,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    alpha: Tensor,
+    mask: Tensor | None,
+    cu_seqlens: Tensor | None,
+    scale: str,
+    center: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of ``osa::attention`` with respect to query, key, value and alpha."""
+    from osa.model.kernels.gpu.backward import run_backward
+
+    return run_backward(grad, query, key, value, alpha, mask, cu_seqlens, scale, center)
