@@ -1,4 +1,4 @@
-"""The CPU kernel: the operator on every instruction set of this machine, always with the same bits."""
+"""The CPU kernel: the operator on every instruction set of this machine, and stable bits."""
 
 from __future__ import annotations
 

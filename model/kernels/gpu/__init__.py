@@ -41,7 +41,7 @@ def _has_triton() -> bool:
 @functools.cache
 def _has_compiler() -> bool:
     """Triton compiles what launches a kernel on the machine that runs it."""
-    compilers = (os.environ.get("CC"), "cc", "gcc", "clang")
+    compilers = (os.environ.get("CC"), "gcc", "clang")
     return any(name is not None and shutil.which(name) for name in compilers)
 
 
@@ -55,7 +55,7 @@ def unsupported(query: Tensor) -> str | None:
     if not _has_triton():
         return "needs triton, which is not installed"
     if not _has_compiler():
-        return "needs a C compiler where it runs, and found none of cc, gcc and clang"
+        return "needs a C compiler where it runs, and found neither gcc nor clang"
     return None
 
 
