@@ -1,9 +1,10 @@
 """Timing: interleaved rounds, medians of wall and CPU time, warm and cold memory.
 
 In a round every contender runs once, and the order turns by one from round to round, so a slow
-moment of a shared machine falls on all alike. A ``warm`` call follows one of the same contender
-that is not timed: allocator and caches are as in repeated calls, and freed memory stays in the
-process whatever its size (glibc would map and fault results over 32 MiB anew each time). A
+moment of a shared machine falls on all alike. A ``warm`` call follows two of the same contender
+that are not timed: allocator and caches are as in repeated calls, and freed memory stays in the
+process whatever its size (glibc would map and fault results over 32 MiB anew each time; two, for
+an aligned block does not fit where the last one was, so results alternate between two places). A
 ``cold`` call finds no free memory in the process: it was handed back to the system (glibc's
 ``malloc_trim``), so fresh buffers page-fault.
 """

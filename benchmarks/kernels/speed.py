@@ -12,6 +12,7 @@ from benchmarks.kernels.cases import Case, Operands, make_operands
 from benchmarks.kernels.contenders import Contender, attempt, refusal
 from benchmarks.kernels.machine import free_bytes
 from benchmarks.kernels.measure import (
+    Run,
     Task,
     Timing,
     calls_for,
@@ -93,6 +94,16 @@ def probe(
     return found
 
 
+def twice(run: Run) -> Run:
+    """Calls that warm memory up: results of both places that the allocator alternates between."""
+
+    def warm_up() -> None:
+        run()
+        run()
+
+    return warm_up
+
+
 @torch.inference_mode()
 def measure_speed(
     case: Case, contenders: Sequence[Contender], device: str, effort: Effort
@@ -112,8 +123,8 @@ def measure_speed(
     round_s = 0.0
     for name, single in singles.items():
         run, context = functools.partial(by_name[name].compute, operands), by_name[name].context
-        tasks[name] = Task(run, context, calls_for(single, device), before=run)
-        round_s += 2 * single
+        tasks[name] = Task(run, context, calls_for(single, device), before=twice(run))
+        round_s += 3 * single
         if name in wanted:
             tasks[f"{name} {COLD}"] = Task(run, context, before=trim)
             round_s += single

@@ -1,15 +1,11 @@
 // The C interface: checks, choice of instruction set, sequences, threads.
-#include <algorithm>
-#include <atomic>
-#include <cstdlib>
 #include <cstring>
-#include <memory>
 #include <string>
-#include <thread>
-#include <vector>
 
 #include "backend.h"
+#include "batch.h"
 #include "cpu_features.h"
+#include "threads.h"
 
 extern const OsaBackend osa_backend_baseline;
 #if defined(OSA_HAVE_avx2)
@@ -54,103 +50,6 @@ const OsaBackend& backend() {
   return current ? *current : *backends().front();
 }
 
-// Memory of one thread that stays from call to call, so that its pages are touched once.
-void* workspace(size_t bytes) {
-  struct Free {
-    void operator()(void* memory) const { std::free(memory); }
-  };
-  static thread_local std::unique_ptr<void, Free> memory;
-  static thread_local size_t size = 0;
-  if (size < bytes) {
-    bytes = (bytes + 4095) / 4096 * 4096;
-    memory.reset(std::aligned_alloc(4096, bytes));
-    size = memory ? bytes : 0;
-  }
-  return memory.get();
-}
-
-enum Code { OK, ABI, SHAPE, DTYPE, OFFSETS, MEMORY };
-
-// Runs work(index) for index 0 ... count - 1 on the caller's threads, in grains. False: no memory.
-template <class Work>
-bool for_each(const OsaCall& call, int64_t count, int64_t grain, size_t bytes, const Work& work) {
-  struct Shared {
-    const Work& work;
-    int64_t count, grain;
-    size_t bytes;
-    std::atomic<int64_t> next{0};
-    std::atomic<bool> failed{false};
-
-    static void run(void* data) {
-      Shared& shared = *static_cast<Shared*>(data);
-      void* memory = workspace(shared.bytes);
-      if (!memory) {
-        shared.failed = true;
-        return;
-      }
-      for (;;) {
-        const int64_t from = shared.next.fetch_add(shared.grain);
-        if (from >= shared.count) return;
-        const int64_t to = std::min(from + shared.grain, shared.count);
-        for (int64_t index = from; index < to; ++index) shared.work(index, memory);
-      }
-    }
-  } shared{work, count, grain, bytes};
-  const int64_t grains = (count + grain - 1) / grain;
-  const unsigned threads = static_cast<unsigned>(std::min<int64_t>(call.threads, grains));
-  if (threads <= 1) {
-    Shared::run(&shared);
-  } else if (call.parallel) {
-    call.parallel(Shared::run, &shared, threads, 0);
-  } else {
-    std::vector<std::thread> others;
-    for (unsigned i = 1; i < threads; ++i) others.emplace_back(Shared::run, &shared);
-    Shared::run(&shared);
-    for (std::thread& other : others) other.join();
-  }
-  return !shared.failed;
-}
-
-struct Batch {
-  std::vector<OsaSequence> sequences;
-  std::vector<int32_t> tokens;  // of masked rows, one after the other
-
-  Code read(const OsaCall& call) {
-    if (call.cu_seqlens) return read_packed(call);
-    if (!call.mask) {
-      for (int64_t b = 0; b < call.batch; ++b) sequences.push_back({b, 0, call.length, nullptr});
-      return OK;
-    }
-    tokens.reserve(static_cast<size_t>(call.batch * call.length));
-    for (int64_t b = 0; b < call.batch; ++b) read_masked(call, b);
-    return OK;
-  }
-
- private:
-  Code read_packed(const OsaCall& call) {
-    const int32_t* offsets = call.cu_seqlens;
-    if (call.batch != 1 || offsets[0] != 0 || offsets[call.sequences] != call.length) return OFFSETS;
-    for (int64_t s = 0; s < call.sequences; ++s) {
-      if (offsets[s] > offsets[s + 1]) return OFFSETS;
-      if (offsets[s] < offsets[s + 1])
-        sequences.push_back({0, offsets[s], offsets[s + 1] - offsets[s], nullptr});
-    }
-    return OK;
-  }
-
-  void read_masked(const OsaCall& call, int64_t b) {
-    const uint8_t* mask = call.mask + b * call.length;
-    const size_t start = tokens.size();  // reserved: addresses stay
-    for (int64_t i = 0; i < call.length; ++i)
-      if (mask[i]) tokens.push_back(static_cast<int32_t>(i));
-    const int64_t count = static_cast<int64_t>(tokens.size() - start);
-    if (!count) return;
-    const int32_t* list = tokens.data() + start;
-    const bool run = list[count - 1] - list[0] + 1 == count;  // padding at the ends alone
-    sequences.push_back({b, list[0], count, run ? nullptr : list});
-  }
-};
-
 void clear_padding(const OsaCall& call, int64_t head) {
   const size_t size = call.dtype == OSA_BFLOAT16 ? 2 : 4;
   for (int64_t b = 0; b < call.batch; ++b)
@@ -172,9 +71,8 @@ struct Piece {
 bool run_pieces(const OsaCall& call, const OsaBackend& kernel, const std::vector<Piece>& pieces,
                 int64_t slots) {
   const size_t partial = kernel.partial_bytes(&call), bytes = kernel.workspace_bytes(&call);
-  const size_t total = (static_cast<size_t>(slots * call.heads) * partial + 63) / 64 * 64;
-  const std::unique_ptr<char, decltype(&std::free)> memory(
-      static_cast<char*>(std::aligned_alloc(64, total)), &std::free);
+  char* const memory =
+      static_cast<char*>(partial_sums.at_least(static_cast<size_t>(slots * call.heads) * partial));
   if (!memory) return false;
   const int64_t count = static_cast<int64_t>(pieces.size()) * call.heads;
   std::vector<char> open(static_cast<size_t>(count), 1);
@@ -185,7 +83,7 @@ bool run_pieces(const OsaCall& call, const OsaBackend& kernel, const std::vector
       const int64_t head = index % call.heads;
       const OsaTask task{&call, piece.sequence, head, workspace};
       // Chunks of one sequence and head lie side by side.
-      char* partials = memory.get() + static_cast<size_t>(piece.slot * call.heads + head * piece.chunks) * partial;
+      char* partials = memory + static_cast<size_t>(piece.slot * call.heads + head * piece.chunks) * partial;
       work(task, reinterpret_cast<float*>(partials), piece, static_cast<size_t>(index - piece.chunk * call.heads));
     });
   };
@@ -200,9 +98,11 @@ bool run_pieces(const OsaCall& call, const OsaBackend& kernel, const std::vector
   fine = fine && step(true, [&](const OsaTask& task, float* partials, const Piece& piece, size_t first) {
     open[first] = static_cast<char>(kernel.finish(&task, partials, piece.chunks));
   });
-  return fine && step(false, [&](const OsaTask& task, float* partials, const Piece& piece, size_t first) {
+  fine = fine && step(false, [&](const OsaTask& task, float* partials, const Piece& piece, size_t first) {
     if (open[first]) kernel.apply(&task, partials, piece.chunk);
   });
+  if (partial_sums.size() > KEPT_PARTIAL_SUMS) partial_sums.release();
+  return fine;
 }
 
 Code run(const OsaCall& call) {

@@ -64,12 +64,14 @@ struct Workspace {
 // Y = exp(S) V with S of N x N. `w.rows` holds the packed rows.
 template <class In, class T>
 void token_space(const Operands<In>& operands, Workspace<T>& w) {
+  // Below 32 tokens asking takes longer than waiting.
+  Ahead ahead = rows_ahead(operands, operands.head + 1, 0, operands.count < 32 ? 0 : operands.count);
   const int64_t count = operands.count, d = w.padded, row = 3 * d;
   const int64_t n = round_up(count, Simd<T>::width);
   T *scores = w.x, *products = w.square, *keys = w.e;
   for (int64_t i = count * row; i < n * row; ++i) w.rows[i] = T(0);
   transpose(w.rows + d, row, keys, n, n, d);
-  multiply(Product<T>{count, n, d, w.rows, row, 1, keys, n, products, n});
+  multiply(Product<T>{count, n, d, w.rows, row, 1, keys, n, products, n}, ahead);
   for (int64_t i = count * n; i < n * n; ++i) products[i] = T(0);
   transpose(products, n, w.f, n, n, n);
   const T factor = static_cast<T>(operands.factor());
@@ -88,17 +90,18 @@ void token_space(const Operands<In>& operands, Workspace<T>& w) {
   const int degree = table.degree_for(bound * scale);
   const Polynomial& polynomial = table.of[degree];
   if (squarings) scale_in_place(scores, n, count, n, static_cast<T>(scale));
-  multiply_upper(Product<T>{count, n, count, scores, n, 1, scores, n, w.square, n});
+  multiply_upper(Product<T>{count, n, count, scores, n, 1, scores, n, w.square, n}, ahead);
   mirror(w.square, n, n);
   if (!squarings) {  // Y = V + F S V + S^2 E V
     double even[MAX_DEGREE + 1] = {1.0};
     for (int j = 1; j <= degree; ++j) even[j] = polynomial.even[j - 1];
-    multiply(Product<T>{count, d, count, scores, n, 1, value.data, row, w.odd, d});
-    sum_series(count, w.square, n, degree, polynomial.odd, odd, even, value, d, w.spare, out, out_row);
+    multiply(Product<T>{count, d, count, scores, n, 1, value.data, row, w.odd, d}, ahead);
+    sum_series(count, w.square, n, degree, polynomial.odd, odd, even, value, d, w.spare, out, out_row,
+               ahead);
   } else {  // X = exp(S) - 1 is squared up, then Y = V + X V
     T *from = w.e, *to = w.f;
     sum_series(count, w.square, n, degree, polynomial.odd, {scores, n}, polynomial.even, {w.square, n},
-               n, w.wide, from, n);
+               n, w.wide, from, n, ahead);
     for (int s = 0; s < squarings; ++s) {
       square_expm1(count, n, from, to, n);
       T* const swap = from;
@@ -126,7 +129,29 @@ void reduce_tokens(const Operands<In>& operands, Workspace<T>& w, int64_t start,
     pack(operands, w.mean, start + done, tile, w.padded, rows);
     Product<T> product{w.n, row, tile, rows, 1, row, rows, row, gram, row};
     product.first = gram, product.first_row = row;
-    multiply_upper(product);  // [G | T] += M^T [M | V]
+    const int64_t next = start + done + tile;
+    Ahead ahead = rows_ahead(operands, operands.head, next, keep ? 0 : smaller(next + TILE, start + count));
+    multiply_upper(product, ahead);  // [G | T] += M^T [M | V]
+  }
+}
+
+// X^2 = K J = [-K_2, K_1] into w.square, with K = X (c G) skew-symmetric: half of it is computed.
+template <class T>
+void square_of(Workspace<T>& w, double factor) {
+  constexpr int64_t W = Simd<T>::width;
+  const int64_t d = w.padded, n = w.n;
+  T* skew = w.f;
+  Ahead nothing;
+  Product<T> product{n, n, n, w.x, n, 1, w.gram, 3 * d, skew, n, static_cast<T>(factor)};
+  multiply_upper(product, nothing);
+  mirror(skew, n, n);
+  for (int64_t i = 0; i < n; ++i) {
+    const int64_t below = i / W * W;  // columns that were mirrored: their sign turns
+    for (int64_t j = 0; j < n; j += W) {
+      const Vector<T> value = load(skew + i * n + j);
+      const bool negative = (j < below) != (j >= d);
+      store(w.square + i * n + (j < d ? j + d : j - d), negative ? -value : value);
+    }
   }
 }
 
@@ -136,6 +161,7 @@ void reduce_tokens(const Operands<In>& operands, Workspace<T>& w, int64_t start,
 template <class T>
 bool weights_of(Workspace<T>& w, double factor, const PolynomialTable& table) {
   constexpr int64_t W = Simd<T>::width;
+  Ahead nothing;
   const int64_t d = w.padded, n = w.n, row = 3 * d;
   mirror(w.gram, row, n);
   for (int64_t i = 0; i < n; ++i)
@@ -146,7 +172,7 @@ bool weights_of(Workspace<T>& w, double factor, const PolynomialTable& table) {
   const double bound = norm_bound(w.x, n, n, n, false);
   if (sizeof(T) == 4 && bound > PRECISE_BOUND) return false;
   const Block<T> moment{w.gram + 2 * d, row};
-  multiply(Product<T>{n, n, n, w.x, n, 1, w.x, n, w.square, n});
+  square_of(w, factor);
   double angle = smaller(bound, square_root(norm_bound(w.square, n, n, n, true)));
   if (!(angle < 1e300)) factor = __builtin_nan(""), angle = 0.0;  // never silently wrong
   const int squarings = squarings_for(angle);
@@ -160,11 +186,11 @@ bool weights_of(Workspace<T>& w, double factor, const PolynomialTable& table) {
   T *action = w.f, *other = w.odd;
   multiply(Product<T>{n, d, n, w.x, n, 1, moment.data, row, w.odd, d});
   sum_series(n, w.square, n, degree, polynomial.odd, moment, polynomial.even, {w.odd, d}, d, w.spare,
-             action, d);
+             action, d, nothing);
   if (squarings) {  // D = exp(X) - 1; phi_1(2 X) T = (1 + D / 2) phi_1(X) T
     T *from = w.e, *to = w.gram;  // G is not needed any more, and [n, 3d] holds [n, 2d]
     sum_series(n, w.square, n, degree, polynomial.odd, {w.x, n}, polynomial.even, {w.square, n}, n,
-               w.wide, from, n);
+               w.wide, from, n, nothing);
     for (int s = 0; s < squarings; ++s) {
       Product<T> product{n, d, n, from, n, 1, action, d, other, d, T(0.5)};
       product.first = action, product.first_row = d;
@@ -203,7 +229,9 @@ void apply_tokens(const Operands<In>& operands, Workspace<T>& w, const T* weight
     // What is too long to be kept here is too long to be kept for whoever reads it next.
     product.past_caches = direct && !keep && !(reinterpret_cast<uintptr_t>(direct) % OSA_VECTOR_BYTES) &&
                           !(out_row % Simd<T>::width);
-    multiply(product);
+    const int64_t next = start + done + tile;
+    Ahead ahead = rows_ahead(operands, operands.head, next, keep ? 0 : smaller(next + TILE, start + count));
+    multiply(product, ahead);
     if (!direct) unpack(operands, start + done, tile, out, d);
   }
   finish_stores();

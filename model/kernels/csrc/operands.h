@@ -3,7 +3,7 @@
 #define OSA_OPERANDS_H
 
 #include "backend.h"
-#include "simd.h"
+#include "product.h"
 
 namespace {
 
@@ -71,6 +71,25 @@ OSA_INLINE void pack_part(const In* from, const T* mean, int64_t head_dim, int64
   else
     for (int64_t j = 0; j < head_dim; ++j) to[j] = static_cast<T>(widen(from[j]));
   for (int64_t j = head_dim; j < padded; ++j) to[j] = T(0);
+}
+
+// Rows start ... stop of one head, to be asked for ahead; none where they do not lie in line.
+template <class In>
+Ahead rows_ahead(const Operands<In>& from, int64_t head, int64_t start, int64_t stop) {
+  Ahead ahead;
+  if (from.sequence.tokens || head >= from.call.heads || stop <= start) return ahead;
+  const Rows<In>* parts[] = {&from.query, &from.key, &from.value};
+  const int64_t heads[] = {from.call.query.head_stride, from.call.key.head_stride,
+                           from.call.value.head_stride};
+  constexpr int64_t SIZE = sizeof(In);
+  for (int i = 0; i < 3; ++i) {
+    ahead.strides[i] = SIZE * parts[i]->stride;
+    ahead.rows[i] = reinterpret_cast<const char*>(parts[i]->data + (head - from.head) * heads[i]) +
+                    start * ahead.strides[i];
+  }
+  ahead.lines = (SIZE * from.head_dim + 63) / 64;
+  ahead.tokens = stop - start;
+  return ahead;
 }
 
 // Rows [q | k | v] of operands that need no change and are Vectors vectors wide.

@@ -31,14 +31,39 @@ struct Product {
   bool past_caches = false;  // C is aligned to vectors and not read soon
 };
 
+// Rows that will be needed soon, asked for line by line while products are computed: rows of one
+// head lie a whole token apart, which hardware does not foresee, and many requests at once stall.
+struct Ahead {
+  const char* rows[3] = {};  // of the next token in three operands
+  int64_t strides[3] = {};   // [bytes]
+  int64_t tokens = 0;        // left
+  int64_t lines = 0;         // of a row
+  int64_t part = 0, line = 0;
+
+  OSA_INLINE void step() {
+    if (!tokens) return;
+    __builtin_prefetch(rows[part] + 64 * line, 0, 2);
+    if (++line == lines) next_row();
+  }
+
+ private:
+  void next_row() {
+    line = 0;
+    if (++part < 3) return;
+    part = 0;
+    --tokens;
+    for (int i = 0; i < 3; ++i) rows[i] += strides[i];
+  }
+};
+
 template <class T, int Rows, int Vectors>
-OSA_INLINE void product_tile(const Product<T>& p, int64_t row, int64_t column) {
+OSA_INLINE void product_tile(const Product<T>& p, int64_t row, int64_t column, Ahead& ahead) {
   constexpr int64_t W = Simd<T>::width;
   Vector<T> sums[Rows][Vectors] = {};
   const T* a = p.a + row * p.a_row;
   const T* b = p.b + column;
   const int64_t a_row = p.a_row, a_column = p.a_column, b_row = p.b_row;
-  for (int64_t k = 0; k < p.depth; ++k, a += a_column, b += b_row) {
+  const auto add = [&]() __attribute__((always_inline)) {
     Vector<T> rhs[Vectors];
     OSA_UNROLL(8)
     for (int v = 0; v < Vectors; ++v) rhs[v] = load(b + v * W);
@@ -48,7 +73,15 @@ OSA_INLINE void product_tile(const Product<T>& p, int64_t row, int64_t column) {
       OSA_UNROLL(8)
       for (int v = 0; v < Vectors; ++v) sums[r][v] += lhs * rhs[v];
     }
+    a += a_column;
+    b += b_row;
+  };
+  for (int64_t k = p.depth / 2; k > 0; --k) {
+    ahead.step();
+    add();
+    add();
   }
+  if (p.depth & 1) add();
   OSA_UNROLL(8)
   for (int r = 0; r < Rows; ++r) {
     OSA_UNROLL(8)
@@ -64,23 +97,29 @@ OSA_INLINE void product_tile(const Product<T>& p, int64_t row, int64_t column) {
 }
 
 template <class T, int Vectors>
-void product_columns(const Product<T>& p, int64_t column) {
+void product_columns(const Product<T>& p, int64_t column, Ahead& ahead) {
   int64_t row = 0;
   for (; row + OSA_TILE_ROWS <= p.rows; row += OSA_TILE_ROWS)
-    product_tile<T, OSA_TILE_ROWS, Vectors>(p, row, column);
-  if (OSA_TILE_ROWS > 4 && row + 4 <= p.rows) product_tile<T, 4, Vectors>(p, row, column), row += 4;
-  if (row + 2 <= p.rows) product_tile<T, 2, Vectors>(p, row, column), row += 2;
-  if (row < p.rows) product_tile<T, 1, Vectors>(p, row, column);
+    product_tile<T, OSA_TILE_ROWS, Vectors>(p, row, column, ahead);
+  if (OSA_TILE_ROWS > 4 && row + 4 <= p.rows) product_tile<T, 4, Vectors>(p, row, column, ahead), row += 4;
+  if (row + 2 <= p.rows) product_tile<T, 2, Vectors>(p, row, column, ahead), row += 2;
+  if (row < p.rows) product_tile<T, 1, Vectors>(p, row, column, ahead);
 }
 
 template <class T>
-void multiply(const Product<T>& p) {
+void multiply(const Product<T>& p, Ahead& ahead) {
   constexpr int64_t W = Simd<T>::width;
   int64_t column = 0, left = p.columns / W;
-  for (; left > 4 || left == 3; left -= 3, column += 3 * W) product_columns<T, 3>(p, column);
-  for (; left >= 2; left -= 2, column += 2 * W) product_columns<T, 2>(p, column);
-  if (left) product_columns<T, 1>(p, column);
+  for (; left > 4 || left == 3; left -= 3, column += 3 * W) product_columns<T, 3>(p, column, ahead);
+  for (; left >= 2; left -= 2, column += 2 * W) product_columns<T, 2>(p, column, ahead);
+  if (left) product_columns<T, 1>(p, column, ahead);
 }
+template <class T>
+void multiply(const Product<T>& p) {
+  Ahead nothing;
+  multiply(p, nothing);
+}
+
 // Exchanges the off-diagonal squares of size Half of each pair of rows that are Half apart.
 template <class T, int Half, int... Lanes>
 OSA_INLINE void exchange(Vector<T>* rows, LaneList<Lanes...>) {
@@ -126,7 +165,7 @@ void transpose(const T* from, int64_t from_row, T* to, int64_t to_row, int64_t r
 
 // The blocks on and above the diagonal of a product whose left `rows` columns are symmetric.
 template <class T>
-void multiply_upper(const Product<T>& p) {
+void multiply_upper(const Product<T>& p, Ahead& ahead) {
   for (int64_t i = 0; i < p.rows; i += OSA_TILE_ROWS) {
     const int64_t from = i / Simd<T>::width * Simd<T>::width;
     Product<T> part = p;
@@ -136,7 +175,7 @@ void multiply_upper(const Product<T>& p) {
     part.b += from;
     part.c += i * p.c_row + from;
     if (p.first) part.first += i * p.first_row + from;
-    multiply(part);
+    multiply(part, ahead);
   }
 }
 

@@ -129,7 +129,8 @@ struct Block {
 // out = sum_j M^j (p_j P + q_j Q), j up to `degree`. `spare` holds two blocks of n x width.
 template <class T>
 void sum_series(int64_t n, const T* m, int64_t m_row, int degree, const double* p_factors, Block<T> p,
-                const double* q_factors, Block<T> q, int64_t width, T* spare, T* out, int64_t out_row) {
+                const double* q_factors, Block<T> q, int64_t width, T* spare, T* out, int64_t out_row,
+                Ahead& ahead) {
   T* next = spare;
   Block<T> sum{nullptr, 0};
   for (int j = degree; j >= 0; --j) {
@@ -139,7 +140,7 @@ void sum_series(int64_t n, const T* m, int64_t m_row, int degree, const double* 
     product.first_factor = static_cast<T>(p_factors[j]);
     product.second = q.data, product.second_row = q.row;
     product.second_factor = static_cast<T>(q_factors[j]);
-    multiply(product);
+    multiply(product, ahead);
     sum = {next, width};
     next = next == spare ? spare + n * width : spare;
   }
