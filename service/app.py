@@ -51,8 +51,9 @@ def create_service(settings: Settings, engine: Engine | None = None) -> Service:
         OsaError: The model cannot be loaded, or the settings do not fit it.
     """
     if engine is None:
-        engine = EagerEngine(settings.model.path, settings.model.device)
-    if engine.info.mixer == "osa" and engine.info.kernel.startswith("torch"):
+        model = settings.model
+        engine = EagerEngine(model.path, model.device, model.kernel)
+    if engine.info.mixer == "osa" and engine.info.kernel.startswith("torch ("):
         logger.warning("attention runs in plain torch", extra={"kernel": engine.info.kernel})
     engine.warm_up()
     batching = settings.batching

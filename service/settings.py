@@ -62,6 +62,9 @@ class ModelSettings(Section):
     )
     name: str = Field("osa-default", min_length=1, description="Name that clients and metrics see.")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where the model runs.")
+    kernel: Literal["auto", "triton", "native", "torch"] = Field(
+        "auto", description="What computes the attention; auto takes the fastest that can."
+    )
     max_input_length: int | None = Field(
         None, ge=3, description="Longest input [tokens]; default is the model's own limit."
     )

@@ -65,23 +65,29 @@ _forced: ContextVar[str | None] = ContextVar("forced kernel", default=None)
 
 
 def choose(query: Tensor) -> Kernel:
-    """The implementation that runs operands like ``query``."""
+    """The implementation that runs operands like ``query``.
+
+    Raises:
+        InputError: One was asked for by ``use_kernel``, and it cannot.
+    """
+    return _find(query.device.type, query)[0]
+
+
+def _find(device: str, query: Tensor) -> tuple[Kernel, list[str]]:
+    """The implementation for operands like ``query`` on a device, and why not earlier ones."""
     forced = _forced.get()
+    reasons: list[str] = []
     for kernel in KERNELS:
-        if forced is not None and kernel.name != forced:
+        here = kernel.devices is None or device in kernel.devices
+        if kernel.name != forced and not (forced is None and here):
             continue
-        if (
-            forced is None
-            and kernel.devices is not None
-            and query.device.type not in kernel.devices
-        ):
-            continue
-        reason = kernel.unsupported(query)
+        reason = kernel.unsupported(query) if here else f"does not run on {device}"
         if reason is None:
-            return kernel
+            return kernel, reasons
         if forced is not None:
             raise InputError(f"the {forced} kernel {reason}")
-    return TORCH
+        reasons.append(f"{kernel.name} {reason}")
+    return TORCH, reasons
 
 
 @contextlib.contextmanager
@@ -108,15 +114,10 @@ def describe(device: str = "cpu", dtype: torch.dtype = torch.float32, width: int
         device: Type of device; the tensors need not exist there.
         dtype: Of the operands.
         width: Of a head.
+
+    Raises:
+        InputError: One was asked for by ``use_kernel``, and it cannot.
     """
-    query = torch.empty(0, 0, 0, width, dtype=dtype)
-    reasons: list[str] = []
-    for kernel in KERNELS:
-        if kernel.devices is not None and device not in kernel.devices:
-            continue
-        reason = kernel.unsupported(query)
-        if reason is None:
-            detail = kernel.detail() or "; ".join(reasons)
-            return f"{kernel.name} ({detail})" if detail else kernel.name
-        reasons.append(f"{kernel.name} {reason}")
-    return TORCH.name
+    kernel, reasons = _find(device, torch.empty(0, 0, 0, width, dtype=dtype))
+    detail = kernel.detail() or "; ".join(reasons)
+    return f"{kernel.name} ({detail})" if detail else kernel.name

@@ -134,8 +134,6 @@ def unsupported(query: Tensor) -> str | None:
     loaded = library()
     if isinstance(loaded, str):
         return loaded
-    if query.device.type != "cpu":
-        return f"takes CPU tensors, not {query.device.type}"
     if query.dtype not in DTYPES and query.dtype != torch.float16:
         return f"takes float32, bfloat16 and float16, not {query.dtype}"
     if query.shape[-1] > MAX_HEAD_DIM:

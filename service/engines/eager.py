@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
 from osa.model import EmbeddingModel, kernels
-from osa.model.errors import ConfigError
+from osa.model.errors import ConfigError, InputError
+from osa.model.kernels import use_kernel
 from osa.model.tokenization import TextTokenizer
 from osa.service.engines.base import EngineInfo, EngineOutput
 
@@ -18,12 +20,20 @@ WARM_UP_LENGTHS = (3, 24, 64, 65, 200, 512)
 class EagerEngine:
     """Runs ``EmbeddingModel`` eagerly on CPU or CUDA."""
 
-    def __init__(self, path: Path | None = None, device: str = "auto") -> None:
+    def __init__(
+        self, path: Path | None = None, device: str = "auto", kernel: str = "auto"
+    ) -> None:
         """Load a checkpoint, by default the packaged one.
+
+        Args:
+            path: Checkpoint directory.
+            device: ``auto``, ``cpu`` or ``cuda``.
+            kernel: Name of an implementation of the attention, or ``auto``.
 
         Raises:
             CheckpointError: The checkpoint is missing or damaged.
-            ConfigError: The device is not there, or the model takes no token ids.
+            ConfigError: The device is not there, the kernel cannot run this model there, or the
+                model takes no token ids.
         """
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -32,7 +42,8 @@ class EagerEngine:
         self._model = EmbeddingModel.from_pretrained(path).to(device)
         if self._model.tokenizer is None:
             raise ConfigError("the server embeds text: this checkpoint has no tokenizer")
-        self._device = device
+        self._device, self._asked = device, kernel
+        self._kernel = self._name_kernel()
 
     @property
     def info(self) -> EngineInfo:
@@ -42,7 +53,7 @@ class EagerEngine:
             backend="eager",
             device=self._device,
             dtype="float32",
-            kernel=self._kernel(),
+            kernel=self._kernel,
             mixer=config.mixer,
             pooling=config.pooling,
             vocab_size=config.vocab_size,
@@ -51,11 +62,19 @@ class EagerEngine:
             model_sha256=self._model.checkpoint_sha256,
         )
 
-    def _kernel(self) -> str:
+    def _name_kernel(self) -> str:
         config = self._model.config
         if config.mixer != "osa":
             return "torch"
-        return kernels.describe(self._device, torch.float32, config.head_dim)
+        try:
+            with self._chosen():
+                return kernels.describe(self._device, torch.float32, config.head_dim)
+        except InputError as error:
+            raise ConfigError(f"model.kernel is {self._asked}, but {error}") from error
+
+    def _chosen(self) -> contextlib.AbstractContextManager[None]:
+        """Within it the kernel runs that the settings ask for."""
+        return contextlib.nullcontext() if self._asked == "auto" else use_kernel(self._asked)
 
     @property
     def tokenizer(self) -> TextTokenizer | None:
@@ -75,5 +94,6 @@ class EagerEngine:
         Raises:
             InputError: Ids that do not fit the model.
         """
-        output = self._model.embed_ids(sequences)
+        with self._chosen():
+            output = self._model.embed_ids(sequences)
         return EngineOutput(output.embeddings.cpu().numpy(), output.norms.cpu().numpy())

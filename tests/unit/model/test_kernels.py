@@ -13,11 +13,12 @@ import torch
 from setuptools import Distribution, Extension
 
 from osa.model import EmbeddingModel, kernels
-from osa.model.errors import InputError
+from osa.model.errors import ConfigError, InputError
 from osa.model.kernels import native
 from osa.model.kernels.build import BuildNative
 from osa.model.ops import attention
 from osa.service.app import create_service
+from osa.service.engines import EagerEngine
 from tests.conftest import local_settings
 
 ROOT = Path(__file__).parents[3]
@@ -60,6 +61,17 @@ def test_a_server_without_the_library_starts_and_says_so(
     (record,) = [record for record in caplog.records if record.levelname == "WARNING"]
     assert record.message == "attention runs in plain torch"
     assert "no C++ compiler" in vars(record)["kernel"]
+
+
+def test_a_server_runs_the_kernel_that_its_settings_name(
+    tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = EagerEngine(tiny_checkpoint, "cpu", "torch")
+    assert engine.info.kernel == "torch"
+    monkeypatch.setattr(native, "attention_forward", None)
+    assert engine.embed([[1, 2, 3]]).embeddings.shape == (1, 16)
+    with pytest.raises(ConfigError, match=r"model.kernel is triton, but the triton kernel .*"):
+        EagerEngine(tiny_checkpoint, "cpu", "triton")
 
 
 @pytest.mark.skipif(isinstance(native.library(), str), reason="the CPU kernel is not built")
