@@ -23,6 +23,8 @@ SHARED_MEMORY = {80: 163 * 1024, 90: 227 * 1024}
 """Most that one block can have [bytes], by compute capability."""
 SPILLED = 512
 """Stack of a thread [bytes] above which registers are spilled in earnest."""
+SPILLED_RARELY = 2048
+"""The same for ``double_weights``, which runs beyond 16 rad alone."""
 KERNELS = {
     "sum_rows",
     "divide_sums",
@@ -121,7 +123,8 @@ def test_kernels_compile(capability: int, tmp_path: Path) -> None:
     assert {report["kernel"] for report in reports} == KERNELS
     for report in reports:
         assert report["shared"] <= SHARED_MEMORY[capability], report
-        assert report["stack"] is None or report["stack"] <= SPILLED, report
+        limit = SPILLED_RARELY if report["kernel"] == "double_weights" else SPILLED
+        assert report["stack"] is None or report["stack"] <= limit, report
 
 
 if __name__ == "__main__":
