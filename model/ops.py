@@ -54,6 +54,10 @@ def check_operands(
     if len(dtypes) > 1 or not query.is_floating_point():
         names = ", ".join(sorted(map(str, dtypes)))
         raise InputError(f"query, key and value must share one floating-point type, got {names}")
+    together = [query, key, value, alpha] if mask is None else [query, key, value, alpha, mask]
+    if any(part.device != query.device for part in together):
+        names = ", ".join(sorted({str(part.device) for part in together}))
+        raise InputError(f"query, key, value, alpha and mask must share one device, got {names}")
     if alpha.shape != (query.shape[1],):
         raise InputError(f"alpha must be [{query.shape[1]}], one a head, got {tuple(alpha.shape)}")
     if scale not in SCALES:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -51,6 +52,13 @@ def test_without_the_library_torch_computes_the_same(
     with kernels.use_kernel("torch"):
         assert torch.equal(attention(query, key, value, ALPHA), without)
     assert bool(torch.isfinite(vectors).all())
+
+
+@pytest.mark.skipif(
+    not any(shutil.which(name) for name in ("c++", "g++", "clang++")), reason="no C++ compiler"
+)
+def test_where_there_is_a_compiler_the_install_has_built_the_kernel() -> None:
+    assert not isinstance(native.library(), str), native.library()
 
 
 def test_a_server_without_the_library_starts_and_says_so(

@@ -133,6 +133,7 @@ def test_operands_that_do_not_fit_are_refused() -> None:
         ((query[0], key[0], value[0], alpha), r"share one shape"),
         ((query, key, value, alpha[:1]), r"alpha must be \[2\]"),
         ((query, key, value, alpha, MASK, offsets), "not both"),
+        ((query, key, value, alpha.to("meta")), "share one device, got cpu, meta"),
         ((query, key, value, alpha, None, offsets), "batch size 1"),
         ((query, key, value, alpha, MASK[:, :3]), r"mask must be bool \[2, 7\]"),
         ((query, key, value, alpha, MASK.float()), r"mask must be bool"),
