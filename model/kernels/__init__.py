@@ -92,7 +92,7 @@ def _find(device: str, query: Tensor) -> tuple[Kernel, list[str]]:
 
 @contextlib.contextmanager
 def use_kernel(name: str) -> Iterator[None]:
-    """Within the block run this implementation or fail: for tests and measurements.
+    """Within the block run this implementation or fail: for settings, tests and measurements.
 
     Raises:
         InputError: There is no implementation of this name.
