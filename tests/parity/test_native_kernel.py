@@ -254,13 +254,19 @@ def test_empty_sequences_and_empty_batches() -> None:
     assert torch.equal(result[:, :, 3:], run([part[:, :, 3:] for part in states]))
     for shape in ((0, HEADS, 3, 32), (2, HEADS, 0, 32)):
         assert run([torch.zeros(shape)] * 3).shape == shape
+    padding = run(states, mask=torch.zeros(1, 7, dtype=torch.bool))
+    assert torch.equal(padding, torch.zeros_like(padding))
 
 
 def test_offsets_that_are_none_are_refused() -> None:
     states = draw(7, 32)
     for offsets in ([0, 3], [1, 7], [0, 5, 3, 7]):
         with pytest.raises(InputError, match="cu_seqlens must rise"):
-            run(states, cu_seqlens=torch.tensor(offsets))
+            run(states, cu_seqlens=torch.tensor(offsets, dtype=torch.int32))
+    with pytest.raises(InputError, match="cu_seqlens must rise"):
+        run(draw(0, 32), cu_seqlens=cu_seqlens_of([3]))
+    with pytest.raises(InputError, match="integer tensor"):
+        run(states, cu_seqlens=torch.tensor([0.0, 7.0]))
 
 
 def test_unknown_instruction_sets_are_refused() -> None:

@@ -111,7 +111,6 @@ Code run(const OsaCall& call) {
       call.head_dim > 128 || call.threads < 1 || call.length > INT32_MAX)
     return SHAPE;
   if (call.dtype != OSA_FLOAT32 && call.dtype != OSA_BFLOAT16) return DTYPE;
-  if (!call.batch || !call.heads || !call.length) return OK;
   Batch batch;
   const Code code = batch.read(call);
   if (code != OK) return code;
