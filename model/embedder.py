@@ -25,7 +25,7 @@ from osa.model.errors import CheckpointError, ConfigError, InputError
 from osa.model.initialization import orthonormal
 from osa.model.pooling import EmbeddingOutput, normalize, pool
 from osa.model.tokenization import TextTokenizer
-from osa.model.varlen import cu_seqlens_of
+from osa.model.varlen import check_cu_seqlens, cu_seqlens_of
 
 PRETRAINED = Path(__file__).parent / "pretrained" / "default"
 
@@ -72,6 +72,30 @@ class EmbeddingModel(nn.Module):
             InputError: Masks or offsets that do not fit, or sequences that are too long.
         """
         pooled = pool(self.encoder(inputs, mask, cu_seqlens), self.config.pooling, mask, cu_seqlens)
+        if self.projection is not None:
+            pooled = self.projection(pooled)
+        return normalize(pooled)
+
+    def embed_spans(
+        self,
+        inputs: Int[Tensor, "1 T"] | Float[Tensor, "1 T F"],
+        cu_seqlens: Int[Tensor, " S1"],
+        spans: Int[Tensor, " R1"],
+    ) -> EmbeddingOutput:
+        """One vector a span of tokens, each seen in its whole sequence (late chunks).
+
+        Args:
+            inputs: Packed ids or features.
+            cu_seqlens: Offsets of the sequences.
+            spans: Offsets of the spans, from 0 to T; those of whole sequences give the vectors
+                of ``forward``.
+
+        Raises:
+            InputError: Offsets that do not fit, or sequences that are too long.
+        """
+        check_cu_seqlens(spans, inputs.shape[1])
+        hidden = self.encoder(inputs, None, cu_seqlens)
+        pooled = pool(hidden, self.config.pooling, None, spans)
         if self.projection is not None:
             pooled = self.projection(pooled)
         return normalize(pooled)

@@ -36,6 +36,8 @@ class TextTokenizer:
     Attributes:
         num_special_tokens: Tokens that are added to every text.
         vocab_size: One more than the largest id.
+        prefix: Ids of the special tokens before a text.
+        suffix: Ids of those after it.
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
@@ -44,6 +46,11 @@ class TextTokenizer:
         tokenizer.no_padding()
         self._tokenizer = tokenizer
         self.num_special_tokens: int = tokenizer.num_special_tokens_to_add(False)
+        frame = tokenizer.post_process(tokenizer.encode("a", add_special_tokens=False), None, True)
+        special = [place for place, mark in enumerate(frame.special_tokens_mask) if mark]
+        leading = next((i for i, place in enumerate(special) if i != place), len(special))
+        self.prefix: list[int] = frame.ids[:leading]
+        self.suffix: list[int] = frame.ids[len(frame.ids) - (len(special) - leading) :]
         ids = tokenizer.get_vocab(with_added_tokens=True).values()
         self.vocab_size: int = max(ids, default=-1) + 1
 
@@ -115,3 +122,18 @@ class TextTokenizer:
             complete = self._tokenizer.post_process(encoding, None, True)
             results.append(TokenizedText(complete.ids, surplus))
         return results
+
+    def encode_parts(self, texts: Sequence[str]) -> list[list[int]]:
+        """Ids of texts without special tokens: what parts of a longer text are made of."""
+        encodings = self._tokenizer.encode_batch(list(texts), add_special_tokens=False)
+        return [encoding.ids for encoding in encodings]
+
+    def offsets(self, texts: Sequence[str]) -> list[list[tuple[int, int]]]:
+        """Characters (start, stop) of every token of every text, without special tokens."""
+        encodings = self._tokenizer.encode_batch(list(texts), add_special_tokens=False)
+        return [encoding.offsets for encoding in encodings]
+
+    def id_of(self, token: str) -> int | None:
+        """Id of a token by its name, or None."""
+        number: int | None = self._tokenizer.token_to_id(token)
+        return number

@@ -33,6 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     from osa.model.training import cli as training
+    from osa.model.training import tokenizer_cli
 
     parser = argparse.ArgumentParser(prog="osa", description="Orthogonal Self-Attention encoders.")
     parser.add_argument("--version", action="version", version=version("osa-encoder"))
@@ -43,6 +44,9 @@ def _parser() -> argparse.ArgumentParser:
     train = commands.add_parser("train", help="train an encoder from a TOML file")
     training.add_arguments(train)
     train.set_defaults(command=training.run)
+    tokenizer = commands.add_parser("tokenizer", help="train a tokenizer, or take one over")
+    tokenizer_cli.add_arguments(tokenizer)
+    tokenizer.set_defaults(command=tokenizer_cli.run)
     config = commands.add_parser("config", help="print the settings that 'serve' would use")
     _add_settings(config)
     config.set_defaults(command=_config)

@@ -34,6 +34,28 @@ def agreement(student: Float[Tensor, "S E"], teacher: Float[Tensor, "S E"]) -> A
     return Agreement(float(similarity.diagonal().mean()), float(nearest.float().mean()))
 
 
+def retrieval_scores(
+    queries: Float[Tensor, "Q E"], passages: Float[Tensor, "Q E"], depth: int = 10
+) -> dict[str, float]:
+    """How well query i finds passage i among all passages; both are unit vectors.
+
+    Returns:
+        ``recall_at_1``, ``recall_at_<depth>`` and ``mrr_at_<depth>``.
+    """
+    ranks = []
+    for start in range(0, len(queries), 1024):
+        block = queries[start : start + 1024] @ passages.T
+        own = block.diagonal(start)[:, None]
+        ranks.append((block > own).sum(1))
+    rank = torch.cat(ranks)
+    found = rank < depth
+    return {
+        "recall_at_1": float((rank == 0).float().mean()),
+        f"recall_at_{depth}": float(found.float().mean()),
+        f"mrr_at_{depth}": float((found / (rank + 1.0)).mean()),
+    }
+
+
 def spearman(left: Sequence[float] | np.ndarray, right: Sequence[float] | np.ndarray) -> float:
     """Spearman's rank correlation; ties share their mean rank."""
     ranks = [_ranks(np.asarray(values, dtype=np.float64)) for values in (left, right)]

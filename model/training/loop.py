@@ -1,42 +1,47 @@
-"""The training loop: one process, packed batches, progress, evaluation, resumable checkpoints."""
+"""The training loop: packed batches, progress, evaluation, logs, resumable states.
+
+One loop for every objective, in one process or in several that ``torchrun`` has started.
+"""
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import signal
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Protocol
 
-import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
-from osa.model.embedder import EmbeddingModel
-from osa.model.errors import ConfigError, OsaError
+from osa.model.errors import OsaError
+from osa.model.training.batches import BatchOrder, share_of
 from osa.model.training.config import TrainConfig
-from osa.model.training.corpus import Corpus, batch_rows
-from osa.model.training.distillation import distillation_loss
-from osa.model.training.evaluation import Agreement, agreement
-from osa.model.training.optimization import build_optimizer, rate_share, set_rates
-from osa.model.training.state import load_state, save_state
+from osa.model.training.distributed import PeerError, Processes, is_peer_loss
+from osa.model.training.gradient_step import embedding_gradient, token_gradient
+from osa.model.training.lengths import text_lengths
+from osa.model.training.logs import Logs
+from osa.model.training.network import Network, parallelize
+from osa.model.training.objectives.base import EmbeddingObjective, Loss, TokenObjective
+from osa.model.training.optimization import (
+    AveragedWeights,
+    build_optimizer,
+    rate_share,
+    set_rates,
+)
+from osa.model.training.preparation import Run
+from osa.model.training.state import (
+    Position,
+    collect_state,
+    copy_weights,
+    load_state,
+    save_state,
+)
 
 STATE = "state"
-METRICS = "metrics.csv"
-COLUMNS = ("step", "loss", "cosine_loss", "rate_share", "tokens", "held_out_cosine",
-           "held_out_retrieval")  # fmt: skip
-
-
-class MetricsWriter(Protocol):
-    """What writes a row of ``metrics.csv``."""
-
-    def writerow(self, row: Iterable[object], /) -> object:
-        """Write one row."""
 
 
 class TrainingError(OsaError):
@@ -52,140 +57,204 @@ class Interrupted(OsaError):
 
 
 class Trainer:
-    """Distils teacher vectors into a student, update by update."""
+    """Trains a model for an objective, update by update.
+
+    Attributes:
+        position: Where the run is.
+        identity: Digest of settings, data and teacher: only an equal run may resume.
+    """
 
     def __init__(
-        self,
-        config: TrainConfig,
-        model: EmbeddingModel,
-        corpus: Corpus,
-        targets: np.ndarray,
-        held_out: tuple[Corpus, np.ndarray] | None,
-        rotation: Tensor,
-        teacher_sha256: str,
-        output: Path,
-        progress: bool = True,
+        self, config: TrainConfig, run: Run, output: Path, processes: Processes, progress: bool
     ) -> None:
         """Prepare a run.
 
         Args:
-            config: The run.
-            model: The student.
-            corpus: Texts to train on.
-            targets: Their teacher vectors [n, E].
-            held_out: Texts to evaluate on, and their teacher vectors.
-            rotation: Applied to every teacher vector [E, E].
-            teacher_sha256: Identity of the teacher's weights.
-            output: Directory for state and metrics.
+            config: The run's settings.
+            run: Model, objective and data.
+            output: Directory for state and logs.
+            processes: Those that train together.
             progress: Show a progress bar.
         """
-        self.config, self.model, self.corpus, self.targets = config, model, corpus, targets
-        self.held_out, self.rotation, self.output = held_out, rotation, output
-        self.progress = progress
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        model.to(self.device)
-        self.optimizer = build_optimizer(model, config.optimizer)
-        self.identity = hashlib.sha256(
-            f"{config.digest()} {corpus.sha256} {teacher_sha256}".encode()
-        ).hexdigest()
-        self.step = 0
+        self.config, self.objective, self.store = config, run.objective, run.store
+        self.output, self.processes = output, processes
+        self.progress = progress and processes.first
+        own = Network(run.model, run.objective.head, run.objective, config.bf16)
+        self.evaluated: Network | None = None
+        if processes.first:
+            self.evaluated = own.copy().to(processes.device)
+        self.network = parallelize(own, config.parallel, processes)
+        self.optimizer = build_optimizer(self.network, config.optimizer)
+        ema = config.optimizer.ema
+        self.average = AveragedWeights(self.network, ema) if ema else None
+        data = config.data
+        self.order = BatchOrder(
+            len(run.store),
+            config.optimizer.batch_size,
+            config.seed,
+            text_lengths(run.store) if data.bucket_batches > 1 else None,
+            data.bucket_batches,
+        )
+        identity = f"{config.digest()} {run.store.sha256} {run.objective.identity}"
+        self.identity = hashlib.sha256(identity.encode()).hexdigest()
+        self.position = Position()
         self._stop_signal = 0
 
     def resume(self) -> None:
         """Go on from the saved state.
 
         Raises:
-            CheckpointError: No state, or of other settings, texts or another teacher.
+            CheckpointError: No state, or of other settings, data or another teacher.
         """
-        self.step = load_state(self.output / STATE, self.model, self.optimizer, self.identity)
+        place = self.output / STATE
+        self.position = load_state(place, self.network, self.optimizer, self.average, self.identity)
 
     def save(self) -> None:
-        """Save the state to resume from."""
-        save_state(self.output / STATE, self.model, self.optimizer, self.step, self.identity)
+        """Save the state to resume from; every process takes part."""
+        tensors = collect_state(self.network, self.optimizer, self.average)
+        if self.processes.first:
+            save_state(self.output / STATE, tensors, self.position, self.identity)
 
-    def update(self) -> tuple[float, float, int]:
-        """One update; returns loss, its cosine part and the number of tokens.
+    def update(self) -> dict[str, float]:
+        """One update, or a skipped one where something is not finite.
+
+        Returns:
+            What the logs say about it, by column.
 
         Raises:
-            TrainingError: The loss or its gradient is not finite.
+            TrainingError: Too many updates in a row had to be skipped.
         """
-        settings = self.config.optimizer
-        rows = batch_rows(self.step, settings.batch_size, len(self.corpus.texts), self.config.seed)
-        assert self.model.tokenizer is not None  # build_student gave it one
-        texts = [self.corpus.texts[row] for row in rows]
-        tokenized = self.model.tokenizer.encode(texts, self.config.data.max_tokens)
-        ids = [text.ids for text in tokenized]
-        target = self._target(self.targets[rows])
-        self.model.train()
-        set_rates(self.optimizer, rate_share(self.step, settings))
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.bf16):
-            output = self.model.embed_ids(ids)
-        widths = self.model.config.allowed_dimensions
-        loss, cosine = distillation_loss(
-            output.embeddings.float(), target, settings.similarity_weight, widths
-        )
-        if not bool(torch.isfinite(loss)):
-            raise TrainingError(f"the loss of update {self.step} is {loss.item()}")
+        settings, step, processes = self.config.optimizer, self.position.step, self.processes
+        rows = self.order.rows(step)
+        examples = self.objective.examples(*share_of(rows, processes.rank, processes.world), step)
+        tokens = torch.tensor([float(sum(len(example.inputs) for example in examples))])
+        self.network.train()
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip_norm)
-        if not bool(torch.isfinite(norm)):
-            raise TrainingError(f"the gradient of update {self.step} is not finite")
-        self.optimizer.step()
-        self.step += 1
-        return loss.item(), cosine.item(), sum(map(len, ids))
+        if isinstance(self.objective, EmbeddingObjective):
+            loss = embedding_gradient(
+                self.network, self.objective, examples, rows, settings.chunk_tokens, processes
+            )
+        else:
+            assert isinstance(self.objective, TokenObjective)
+            loss = token_gradient(
+                self.network, self.objective, examples, settings.chunk_tokens, processes
+            )
+        share = rate_share(step, settings)
+        set_rates(self.optimizer, share)
+        norm = _clip(self.network, settings.clip_norm)
+        finite = bool(torch.isfinite(loss.total)) and bool(torch.isfinite(norm))
+        if finite:
+            self.optimizer.step()
+            if self.average is not None:
+                self.average.update(self.network)
+        self.position.step += 1
+        self.position.tokens += int(processes.sum(tokens.to(processes.device)).item())
+        self._count_skipped(finite, loss, norm)
+        return {
+            "loss": float(loss.total),
+            "gradient_norm": float(norm),
+            "rate_share": share,
+            **loss.parts,
+        }
 
-    def evaluate(self) -> Agreement:
-        """Agreement with the teacher on the held-out texts.
+    def _count_skipped(self, finite: bool, loss: Loss, norm: Tensor) -> None:
+        position, limit = self.position, self.config.optimizer.max_skipped
+        position.skipped_in_a_row = 0 if finite else position.skipped_in_a_row + 1
+        position.skipped += not finite
+        if position.skipped_in_a_row >= limit:
+            raise TrainingError(
+                f"{limit} updates in a row up to update {position.step} were not finite (loss "
+                f"{float(loss.total)}, gradient norm {float(norm)}): lower "
+                "optimizer.learning_rate, lengthen optimizer.warmup, or set bf16 = false"
+            )
 
-        Raises:
-            ConfigError: The run has no held-out texts.
+    def evaluate(self) -> dict[str, float]:
+        """Scores on the held-out data, of the averaged weights where there are; by process 0.
+
+        Every process must call it. Empty where nothing is held out.
         """
-        if self.held_out is None:
-            raise ConfigError("data.held_out names no file to evaluate on")
-        corpus, vectors = self.held_out
-        self.model.eval()
-        return agreement(self.model.encode(corpus.texts), self._target(vectors).cpu())
+        if not self.objective.scores or not self.config.data.held_out:
+            return {}
+        tensors = collect_state(self.network, self.optimizer, self.average)
+        if self.evaluated is None:
+            return {}
+        copy_weights(self.evaluated, tensors)
+        self.evaluated.eval()
+        scores = self.objective.evaluate(self.evaluated.model, self.evaluated.head)
+        return {name: scores[name] for name in self.objective.scores}
+
+    def finish(self) -> Network | None:
+        """The trained network, of averaged weights where there are; None but in process 0."""
+        tensors = collect_state(self.network, self.optimizer, self.average)
+        if self.evaluated is not None:
+            copy_weights(self.evaluated, tensors)
+        return self.evaluated
 
     def run(self) -> None:
         """Train to the last update.
 
         Raises:
-            TrainingError: The loss or its gradient is not finite.
+            TrainingError: Too many updates in a row were not finite.
             Interrupted: SIGINT or SIGTERM came; the state is saved.
+            PeerError: Another process of the run is gone.
         """
+        if self.processes.first:
+            self.output.mkdir(parents=True, exist_ok=True)
+        try:
+            with self._signals():
+                self._run()
+        except RuntimeError as error:
+            if self.processes.world == 1 or not is_peer_loss(error):
+                raise
+            raise PeerError(
+                f"process {self.processes.rank} lost another process at update "
+                f"{self.position.step} ({str(error).splitlines()[0]}); the last state saved is in "
+                f"{self.output / STATE}: run the same command with --resume to go on"
+            ) from error
+
+    def _run(self) -> None:
         report, steps = self.config.report, self.config.optimizer.steps
-        self.output.mkdir(parents=True, exist_ok=True)
+        columns = ("loss", *self.objective.parts, "gradient_norm", "rate_share")
+        logs = Logs(
+            self.output,
+            (*columns, "tokens", "skipped", *self.objective.scores),
+            self.position.step,
+            report.tensorboard,
+            active=self.processes.first,
+        )
         with (
-            self._signals(),
-            _metrics_writer(self.output / METRICS, self.step) as writer,
-            tqdm(total=steps, initial=self.step, desc="train", disable=not self.progress) as bar,
+            logs,
+            tqdm(
+                total=steps, initial=self.position.step, desc="train", disable=not self.progress
+            ) as bar,
         ):
-            tokens, since = 0, time.monotonic()
-            while self.step < steps:
-                loss, cosine, count = self.update()
-                tokens += count
+            before, since = self.position.tokens, time.monotonic()
+            while self.position.step < steps:
+                row = self.update()
+                step = self.position.step
+                rate = (self.position.tokens - before) / (time.monotonic() - since)
                 bar.update()
-                rate = tokens / (time.monotonic() - since)
-                bar.set_postfix(loss=f"{loss:.4f}", tokens_s=f"{rate:.0f}", refresh=False)
-                due = self.step % report.evaluate_every == 0 or self.step == steps
-                scores = self.evaluate() if due and self.held_out is not None else None
-                if scores is not None or self.step % report.log_every == 0:
-                    share = rate_share(self.step - 1, self.config.optimizer)
-                    row = [self.step, f"{loss:.5f}", f"{cosine:.5f}", f"{share:.5f}", tokens]
-                    found = ("", "") if scores is None else (scores.cosine, scores.retrieval)
-                    writer.writerow([*row, *found])
-                if self.step % report.save_every == 0 or self.step == steps or self._stop_signal:
+                bar.set_postfix(loss=f"{row['loss']:.4f}", tokens_s=f"{rate:.0f}", refresh=False)
+                stop = self._agreed_stop()
+                due = step % report.evaluate_every == 0 or step == steps
+                scores = self.evaluate() if due and not stop else {}
+                if scores or step % report.log_every == 0 or step == steps:
+                    counts = {"tokens": self.position.tokens, "skipped": self.position.skipped}
+                    logs.write(step, {**row, **counts, **scores})
+                if step % report.save_every == 0 or step == steps or stop:
                     self.save()
-                if self._stop_signal:
+                if stop:
                     raise Interrupted(
-                        f"stopped by signal {self._stop_signal} after update {self.step}; "
+                        f"stopped by signal {stop} after update {step}; "
                         "run the same command with --resume to go on"
                     )
 
-    def _target(self, vectors: np.ndarray) -> Tensor:
-        rotated = torch.from_numpy(np.asarray(vectors, dtype=np.float32)) @ self.rotation
-        return torch.nn.functional.normalize(rotated, dim=-1).to(self.device)
+    def _agreed_stop(self) -> int:
+        """The largest signal that came to any process, so that all stop at the same update."""
+        if self.processes.world == 1:
+            return self._stop_signal
+        found = torch.tensor([self._stop_signal], device=self.processes.device)
+        return int(self.processes.gather(found).max())
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
@@ -202,15 +271,9 @@ class Trainer:
                 signal.signal(number, handler)
 
 
-@contextmanager
-def _metrics_writer(path: Path, step: int) -> Iterator[MetricsWriter]:
-    """A CSV writer that appends after ``step``, or starts anew; later rows are cut off."""
-    kept: list[str] = []
-    if step and path.exists():
-        lines = path.read_text(encoding="utf-8").splitlines()
-        kept = [line for line in lines[1:] if line and int(line.split(",", 1)[0]) <= step]
-    with path.open("w", encoding="utf-8", newline="", buffering=1) as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        file.writelines(line + "\n" for line in kept)
-        yield writer
+def _clip(network: nn.Module, largest: float) -> Tensor:
+    """Scale the gradient to at most a norm; returns the norm it had, of all processes."""
+    norm = nn.utils.clip_grad_norm_(network.parameters(), largest)
+    full = getattr(norm, "full_tensor", None)  # of a sharded network
+    whole: Tensor = norm if full is None else full()
+    return whole

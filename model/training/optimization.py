@@ -1,22 +1,25 @@
-"""AdamW with decay groups, and the rate of each update."""
+"""AdamW with decay groups, the rate of each update, and averaged weights."""
 
 from __future__ import annotations
 
 import math
 
+import torch
 from torch import nn
 from torch.optim import AdamW
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from osa.model.training.config import OptimizerSection
 
 
-def build_optimizer(model: nn.Module, config: OptimizerSection) -> AdamW:
+def build_optimizer(network: nn.Module, config: OptimizerSection) -> AdamW:
     """Group parameters: matrices decay; embeddings, gains and angles do not."""
     groups: dict[str, list[nn.Parameter]] = {"matrix": [], "embedding": [], "gain": [], "alpha": []}
-    for name, parameter in model.named_parameters():
+    for name, parameter in network.named_parameters():
+        name = name.removeprefix("module.")  # of a replicated network
         if name.endswith(".alpha"):
             groups["alpha"].append(parameter)
-        elif name.startswith(("encoder.embed.", "encoder.positions.")):
+        elif name.startswith(("model.encoder.embed.", "model.encoder.positions.")):
             groups["embedding"].append(parameter)
         else:
             groups["gain" if parameter.dim() < 2 else "matrix"].append(parameter)
@@ -50,3 +53,25 @@ def set_rates(optimizer: AdamW, share: float) -> None:
     """Set every group to ``share`` of its peak."""
     for group in optimizer.param_groups:
         group["lr"] = group["peak"] * share
+
+
+class AveragedWeights:
+    """Exponential moving average of the weights; what is evaluated and saved."""
+
+    def __init__(self, network: nn.Module, decay: float) -> None:
+        """Start from the weights as they are."""
+        self.parameters = [parameter.detach().clone() for parameter in network.parameters()]
+        self._update = get_ema_multi_avg_fn(decay)
+
+    @torch.no_grad()
+    def update(self, network: nn.Module) -> None:
+        """Move towards the weights."""
+        self._update(self.parameters, list(network.parameters()), 1)
+
+    @torch.no_grad()
+    def swap(self, network: nn.Module) -> None:
+        """Exchange averaged and current weights; again, to undo it."""
+        for average, parameter in zip(self.parameters, network.parameters(), strict=True):
+            current = parameter.detach().clone()
+            parameter.copy_(average)
+            average.copy_(current)

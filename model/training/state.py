@@ -1,47 +1,97 @@
-"""What a run needs to go on: weights, moments and the number of updates done. Never pickle."""
+"""What a run needs to go on: weights, averages, moments and the number of updates. Never pickle.
+
+Everything random and the place in the data are functions of the number of updates, so that is
+the whole position. Weights of a sharded run are gathered, so it may go on with other processes.
+"""
 
 from __future__ import annotations
 
 import json
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_model_state_dict,
+    get_optimizer_state_dict,
+    set_model_state_dict,
+    set_optimizer_state_dict,
+)
 from torch.optim import Optimizer
 
 from osa.model.checkpoint import atomic_directory
 from osa.model.errors import CheckpointError
+from osa.model.training.optimization import AveragedWeights
 
 TENSORS, PROGRESS = "state.safetensors", "progress.json"
+FULL = StateDictOptions(full_state_dict=True)
+
+
+@dataclass
+class Position:
+    """Where a run is.
+
+    Attributes:
+        step: Updates done, skipped ones included.
+        tokens: Tokens seen.
+        skipped: Updates skipped because something was not finite.
+        skipped_in_a_row: Of these, the last ones without one that was not skipped.
+    """
+
+    step: int = 0
+    tokens: int = 0
+    skipped: int = 0
+    skipped_in_a_row: int = 0
+
+
+def collect_state(
+    network: nn.Module, optimizer: Optimizer, average: AveragedWeights | None
+) -> dict[str, Tensor]:
+    """All tensors of a run by name; every process must call it, all get the whole."""
+    tensors: dict[str, Any] = {}
+    for name, tensor in get_model_state_dict(network, options=FULL).items():
+        tensors[f"weight/{name}"] = tensor
+    if average is not None:
+        average.swap(network)
+        for name, tensor in get_model_state_dict(network, options=FULL).items():
+            tensors[f"average/{name}"] = tensor.clone()  # type: ignore[union-attr]
+        average.swap(network)
+    moments: dict[str, Any] = get_optimizer_state_dict(network, optimizer, options=FULL)
+    for name, fields in moments["state"].items():
+        tensors |= {f"moment/{name}.{field}": tensor for field, tensor in fields.items()}
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
 
 
 def save_state(
-    directory: Path, model: nn.Module, optimizer: Optimizer, step: int, digest: str
+    directory: Path, tensors: dict[str, Tensor], position: Position, identity: str
 ) -> None:
     """Write the state atomically, replacing the previous one.
 
     Args:
         directory: Where.
-        model: Its parameters, in float32.
-        optimizer: Its moments.
-        step: Updates done.
-        digest: Identity of the run: its settings, texts and teacher.
+        tensors: Of ``collect_state``.
+        position: Where the run is.
+        identity: Of the run: its settings, data and teacher.
     """
-    tensors: dict[str, Tensor] = {
-        f"model.{name}": tensor for name, tensor in model.state_dict().items()
-    }
-    for index, state in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{index}.{name}": tensor for name, tensor in state.items()}
     with atomic_directory(directory, PROGRESS) as staging:
-        contiguous = {name: tensor.contiguous().clone() for name, tensor in tensors.items()}
-        save_file(contiguous, staging / TENSORS)
-        progress = {"step": step, "config_sha256": digest}
+        save_file({name: tensor.clone() for name, tensor in tensors.items()}, staging / TENSORS)
+        progress = {**asdict(position), "identity": identity}
         (staging / PROGRESS).write_text(json.dumps(progress), encoding="utf-8")
 
 
-def load_state(directory: Path, model: nn.Module, optimizer: Optimizer, digest: str) -> int:
-    """Restore what ``save_state`` wrote; returns the number of updates done.
+def load_state(
+    directory: Path,
+    network: nn.Module,
+    optimizer: Optimizer,
+    average: AveragedWeights | None,
+    identity: str,
+) -> Position:
+    """Restore what ``save_state`` wrote.
 
     Raises:
         CheckpointError: The state is missing, damaged, or of another run.
@@ -49,27 +99,39 @@ def load_state(directory: Path, model: nn.Module, optimizer: Optimizer, digest: 
     try:
         progress = json.loads((directory / PROGRESS).read_text(encoding="utf-8"))
         tensors = load_file(directory / TENSORS)
-        step, saved = int(progress["step"]), str(progress["config_sha256"])
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        saved = str(progress.pop("identity"))
+        position = Position(**{name: int(value) for name, value in progress.items()})
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
         raise CheckpointError(f"{directory} holds no training state: {error}") from error
-    if saved != digest:
+    if saved != identity:
         raise CheckpointError(
-            f"{directory} belongs to other settings, texts or another teacher (identity "
-            f"{saved[:12]}, this run has {digest[:12]}): resume as it was, or choose another "
+            f"{directory} belongs to other settings, data or another teacher (identity "
+            f"{saved[:12]}, this run has {identity[:12]}): resume as it was, or choose another "
             "--output"
         )
-    parts: dict[str, dict[str, Tensor]] = {"model": {}, "optimizer": {}}
-    moments: dict[int, dict[str, Tensor]] = {}
+    parts: dict[str, dict[str, Any]] = {"weight": {}, "average": {}, "moment": {}}
     try:
         for name, tensor in tensors.items():
-            kind, _, rest = name.partition(".")
+            kind, _, rest = name.partition("/")
             parts[kind][rest] = tensor
-        for name, tensor in parts["optimizer"].items():
-            index, _, field = name.partition(".")
-            moments.setdefault(int(index), {})[field] = tensor
-        model.load_state_dict(parts["model"], strict=True)
+        if average is not None:
+            set_model_state_dict(network, parts["average"], options=FULL)
+            average.swap(network)
+        set_model_state_dict(network, parts["weight"], options=FULL)
+        moments: dict[str, Any] = get_optimizer_state_dict(network, optimizer, options=FULL)
+        moments["state"] = {}
+        for name, tensor in parts["moment"].items():
+            parameter, _, field = name.rpartition(".")
+            moments["state"].setdefault(parameter, {})[field] = tensor
+        set_optimizer_state_dict(network, optimizer, moments, options=FULL)
     except (RuntimeError, KeyError, ValueError) as error:
         raise CheckpointError(f"{directory / TENSORS} does not fit the model: {error}") from error
-    current = optimizer.state_dict()
-    optimizer.load_state_dict({"state": moments, "param_groups": current["param_groups"]})
-    return step
+    return position
+
+
+@torch.no_grad()
+def copy_weights(target: nn.Module, tensors: dict[str, Tensor]) -> None:
+    """Put the weights to evaluate of ``collect_state`` (averaged, if there are) into a network."""
+    kind = "average/" if any(name.startswith("average/") for name in tensors) else "weight/"
+    state = {k.removeprefix(kind): v for k, v in tensors.items() if k.startswith(kind)}
+    target.load_state_dict(state, strict=True)

@@ -1,15 +1,17 @@
 """Teachers: sentence encoders whose vectors a student learns to give.
 
-A teacher runs once over a corpus; its vectors are kept on disk (float16) under the digest of
-teacher and corpus, so that every later run, resumed or with another student, reads them.
+A teacher sees every text once: ``TeacherVectors`` keeps its vectors on disk (float16) by the
+digest of the text, whatever data, order or run asks for them. An interrupted pass goes on where
+it stopped.
 """
 
 from __future__ import annotations
 
 import hashlib
 import importlib.util
-import json
-from collections.abc import Sequence
+import os
+import zipfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,12 +20,12 @@ import torch
 from tqdm import tqdm
 
 from osa.model.errors import ConfigError
-from osa.model.training.corpus import Corpus
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 CHUNK = 4096
+DIGEST_BYTES = 16
 PACKAGE = "package:"
 
 
@@ -89,37 +91,72 @@ def embed(teacher: SentenceTransformer, texts: Sequence[str]) -> np.ndarray:
     return half
 
 
-def teacher_vectors(
-    directory: Path, corpus: Corpus, cache: Path, max_tokens: int, progress: bool = True
-) -> np.ndarray:
-    """The teacher's vectors of a corpus [n, E], from the cache as far as it goes.
+Embed = Callable[[Sequence[str]], np.ndarray]
 
-    An interrupted run goes on where it stopped, a chunk of texts at a time.
 
-    Raises:
-        ConfigError: The teacher cannot be loaded.
-    """
-    identity = f"{teacher_digest(directory)} {corpus.sha256} {max_tokens}"
-    key = hashlib.sha256(identity.encode()).hexdigest()[:16]
-    vectors_file, state_file = cache / f"{key}.npy", cache / f"{key}.json"
-    total, done = len(corpus.texts), 0
-    if vectors_file.exists() and state_file.exists():
-        done = int(json.loads(state_file.read_text())["done"])
-    if done == total:
-        finished: np.ndarray = np.load(vectors_file, mmap_mode="r")
-        return finished
-    teacher = load_teacher(directory, max_tokens)
-    cache.mkdir(parents=True, exist_ok=True)
-    width = len(embed(teacher, corpus.texts[:1])[0])
-    mode = "r+" if done else "w+"
-    vectors = np.lib.format.open_memmap(vectors_file, mode, np.float16, (total, width))
-    with tqdm(total=total, initial=done, desc="teacher", unit="text", disable=not progress) as bar:
-        for start in range(done, total, CHUNK):
-            chunk = corpus.texts[start : start + CHUNK]
-            vectors[start : start + len(chunk)] = embed(teacher, chunk)
-            vectors.flush()
-            partial = state_file.with_suffix(".partial")
-            partial.write_text(json.dumps({"done": start + len(chunk)}))
-            partial.replace(state_file)
-            bar.update(len(chunk))
-    return vectors
+class TeacherVectors:
+    """Vectors of one teacher by text, in shards of one file a chunk."""
+
+    def __init__(self, directory: Path) -> None:
+        """Open what is there; shards that are damaged count as missing."""
+        self.directory = directory
+        directory.mkdir(parents=True, exist_ok=True)
+        self._shards: list[np.ndarray] = []
+        digests = []
+        for file in sorted(directory.glob("*.npz")):
+            try:
+                with np.load(file) as shard:
+                    digests.append(shard["digests"])
+                    self._shards.append(shard["vectors"])
+            except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+                continue
+        self._index(digests)
+
+    def _index(self, digests: list[np.ndarray]) -> None:
+        empty = np.empty(0, dtype=f"S{DIGEST_BYTES}")
+        joined = np.concatenate([empty, *digests])
+        self._order = np.argsort(joined, kind="stable")
+        self._digests = joined[self._order]
+
+    def get(self, texts: Sequence[str], embed: Embed, progress: bool = True) -> np.ndarray:
+        """The vectors of ``texts`` [n, E], float16; what is not there is computed and kept.
+
+        Args:
+            texts: Any texts; repeats are computed once.
+            embed: Gives unit vectors of texts.
+            progress: Show a bar.
+        """
+        wanted = digests_of(texts)
+        _, first = np.unique(wanted, return_index=True)
+        missing = np.sort(first[~np.isin(wanted[first], self._digests)])
+        added = []
+        with tqdm(total=len(missing), desc="teacher", unit="text", disable=not progress) as bar:
+            for start in range(0, len(missing), CHUNK):
+                rows = missing[start : start + CHUNK]
+                vectors = embed([texts[row] for row in rows])
+                self._write(wanted[rows], vectors)
+                self._shards.append(vectors)
+                added.append(wanted[rows])
+                bar.update(len(rows))
+        if added:
+            known = np.empty_like(self._digests)
+            known[self._order] = self._digests
+            self._index([known, *added])
+        places = self._order[np.searchsorted(self._digests, wanted)]
+        return np.concatenate(self._shards)[places]
+
+    def _write(self, digests: np.ndarray, vectors: np.ndarray) -> None:
+        name = hashlib.sha256(digests.tobytes()).hexdigest()[:16]
+        partial = self.directory / f"{name}.{os.getpid()}.partial"
+        with partial.open("wb") as file:
+            np.savez(file, digests=digests, vectors=vectors)
+        partial.replace(self.directory / f"{name}.npz")
+
+
+def digests_of(texts: Sequence[str]) -> np.ndarray:
+    """A digest of every text, as bytes of one width."""
+    return np.array(
+        [hashlib.blake2b(text.encode(), digest_size=DIGEST_BYTES).hexdigest()[:DIGEST_BYTES]
+         for text in texts],
+        dtype=f"S{DIGEST_BYTES}",
+    )  # fmt: skip

@@ -40,7 +40,9 @@ def arguments(
     values = {
         "data.files": f"['{texts}/train.txt']",
         "data.held_out": f"['{texts}/held_out.txt']",
-        "teacher.cache": f"'{texts}/cache'",
+        "data.max_tokens": "64",
+        "data.cache": f"'{texts}/examples'",
+        "distill.cache": f"'{texts}/cache'",
         "model.num_layers": "1",
         "model.ffn_size": "64",
         "optimizer.steps": str(steps),
@@ -61,18 +63,38 @@ def metrics(output: Path) -> list[list[str]]:
     return [line.split(",") for line in lines[1:]]
 
 
+COMMAND = [sys.executable, "-m", "osa.service.cli"]
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
+
+
+def reached(output: Path, rows: int) -> bool:
+    file = output.parent / f"{output.name}.run" / "metrics.csv"
+    return file.exists() and len(metrics(output)) >= rows
+
+
+def assert_equal_weights(left: Path, right: Path) -> None:
+    one, other = (EmbeddingModel.from_pretrained(path).state_dict() for path in (left, right))
+    for name, tensor in one.items():
+        assert torch.equal(other[name], tensor), name
+
+
 def test_a_student_learns_and_its_checkpoint_serves(
     texts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "model"
     assert main(arguments(texts, output)) == 0
-    assert "held-out cosine" in capsys.readouterr().out
+    assert "held out: cosine 0." in capsys.readouterr().out
+    assert (tmp_path / "model.run" / "curves.svg").read_text().lstrip().startswith("<?xml")
     rows = metrics(output)
     assert [int(row[0]) for row in rows] == list(range(1, 13))
     assert float(rows[-1][1]) < 0.6 * float(rows[0][1])
-    assert [row[0] for row in rows if row[5]] == ["6", "12"]
+    assert [row[0] for row in rows if row[-1]] == ["6", "12"]
     record = json.loads((output / "training.json").read_text())
-    assert record["corpus"]["texts"] == 200
+    assert record["data"]["examples"] == 200
+    assert record["updates"] == 12
     assert 0 < record["held_out"]["cosine"] <= 1
     model = EmbeddingModel.from_pretrained(output)
     assert model.config.num_layers == 1
@@ -82,19 +104,10 @@ def test_a_student_learns_and_its_checkpoint_serves(
 def test_a_stopped_run_resumes_to_the_same_weights(texts: Path, tmp_path: Path) -> None:
     whole, halves = tmp_path / "whole", tmp_path / "halves"
     assert main(arguments(texts, whole, steps=60)) == 0
-    command = [sys.executable, "-m", "osa.service.cli", *arguments(texts, halves, steps=60)]
-    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
-    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE)
+    command = [*COMMAND, *arguments(texts, halves, steps=60)]
+    process = subprocess.Popen(command, env=environment(), stderr=subprocess.PIPE)
     try:
-        wait_until(
-            lambda: (
-                process.poll() is not None
-                or (
-                    (tmp_path / "halves.run" / "metrics.csv").exists() and len(metrics(halves)) >= 5
-                )
-            ),
-            timeout_s=90,
-        )
+        wait_until(lambda: process.poll() is not None or reached(halves, 5), timeout_s=90)
         process.send_signal(signal.SIGTERM)
         _, errors = process.communicate(timeout=60)
     finally:
@@ -106,9 +119,25 @@ def test_a_stopped_run_resumes_to_the_same_weights(texts: Path, tmp_path: Path) 
     assert 5 <= done < 60
     assert main([*arguments(texts, halves, steps=60), "--resume"]) == 0
     assert [int(row[0]) for row in metrics(halves)] == list(range(1, 61))
-    left, right = (EmbeddingModel.from_pretrained(path).state_dict() for path in (whole, halves))
-    for name, tensor in left.items():
-        assert torch.equal(right[name], tensor), name
+    assert_equal_weights(whole, halves)
+
+
+def test_a_killed_run_resumes_to_the_same_weights(texts: Path, tmp_path: Path) -> None:
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    averaged = {"optimizer.ema": "0.9", "report.save_every": "7"}
+    assert main(arguments(texts, whole, averaged, steps=40)) == 0
+    command = [*COMMAND, *arguments(texts, killed, averaged, steps=40)]
+    process = subprocess.Popen(command, env=environment(), stderr=subprocess.PIPE)
+    try:
+        wait_until(lambda: process.poll() is not None or reached(killed, 17), timeout_s=90)
+    finally:
+        process.kill()  # SIGKILL: nothing can be saved now
+        process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    assert main([*arguments(texts, killed, averaged, steps=40), "--resume"]) == 0
+    assert [int(row[0]) for row in metrics(killed)] == list(range(1, 41))
+    assert [row[1] for row in metrics(killed)] == [row[1] for row in metrics(whole)]
+    assert_equal_weights(whole, killed)
 
 
 def test_a_run_that_is_not_the_same_does_not_resume(
@@ -117,10 +146,10 @@ def test_a_run_that_is_not_the_same_does_not_resume(
     output = tmp_path / "model"
     diverging = {"optimizer.learning_rate": "1e30", "report.save_every": "1"}
     assert main(arguments(texts, output, diverging)) == 1
-    assert "of update" in capsys.readouterr().err
+    assert "10 updates in a row up to update 11 were not finite" in capsys.readouterr().err
     assert (tmp_path / "model.run" / "state").is_dir()
     assert main([*arguments(texts, output, {**diverging, "seed": "1"}), "--resume"]) == 1
-    assert "belongs to other settings, texts or another teacher" in capsys.readouterr().err
+    assert "belongs to other settings, data or another teacher" in capsys.readouterr().err
     assert main(arguments(texts, output)) == 2
     assert "pass --resume, or remove it" in capsys.readouterr().err
 
@@ -144,12 +173,12 @@ def test_an_output_that_holds_other_files_is_left_alone(
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        ({"teacher.directory": "'package:no_such_package/model'"}, "is not installed"),
-        ({"teacher.directory": "'/nowhere'"}, "no sentence-transformers directory"),
-        ({"data.files": "['/nowhere.txt']"}, "cannot read /nowhere.txt"),
+        ({"distill.teacher": "'package:no_such_package/model'"}, "is not installed"),
+        ({"distill.teacher": "'/nowhere'"}, "no sentence-transformers directory"),
+        ({"data.files": "['/nowhere.txt']"}, "/nowhere.txt"),
         ({"model.hidden_size": "96", "model.matryoshka_dims": "[]"}, "start_embeddings = false"),
         ({"model.depth": "3"}, "unknown field depth"),
-        ({"model.max_seq_len": "64"}, "must not exceed model.max_seq_len"),
+        ({"model.max_seq_len": "32"}, "must not exceed model.max_seq_len"),
     ],
 )
 def test_what_cannot_be_trained_is_refused(

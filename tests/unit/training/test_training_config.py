@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from osa.model.errors import ConfigError
-from osa.model.training.cli import RECIPES
-from osa.model.training.config import load_config
+from osa.model.training.config import RECIPES, load_config
 from osa.model.training.optimization import rate_share
 
 
@@ -25,7 +24,7 @@ def test_the_digest_covers_what_decides_the_weights_and_nothing_else() -> None:
     def digest(*overrides: str) -> str:
         return load_config(RECIPES / "default.toml", overrides).digest()
 
-    assert digest() == digest("report.save_every=9", "teacher.cache='elsewhere'")
+    assert digest() == digest("report.save_every=9", "distill.cache='elsewhere'")
     assert len({digest(), digest("seed=1"), digest("model.mixer=softmax")}) == 3
 
 
@@ -37,6 +36,10 @@ def test_the_digest_covers_what_decides_the_weights_and_nothing_else() -> None:
         ("optimizer.steps", "must be section.field=value"),
         ("seed.x=1", "seed is no section"),
         ("data.files=[]", "data.files: .*at least 1"),
+        ("objective='distil'", "objective: .*'distill', 'contrastive', 'mlm' or 'classify'"),
+        ("objective='mlm'", "section distill does not go with objective 'mlm'"),
+        ("start='runs/first'", "start brings its own model and tokenizer"),
+        ("optimizer.ema=1", "optimizer.ema: .*less than 1"),
     ],
 )
 def test_wrong_overrides_are_named(override: str, message: str) -> None:

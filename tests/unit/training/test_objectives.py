@@ -1,4 +1,4 @@
-"""The objective, the rotation and the batches of distillation."""
+"""The losses, the rotation of targets, and the scores that runs are judged by."""
 
 from __future__ import annotations
 
@@ -8,13 +8,11 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given
-from hypothesis import strategies as st
 
 from osa.model.errors import ConfigError
-from osa.model.training.corpus import batch_rows
-from osa.model.training.distillation import distillation_loss, principal_rotation
-from osa.model.training.evaluation import agreement, spearman
+from osa.model.training.evaluation import agreement, retrieval_scores, spearman
+from osa.model.training.objectives.contrastive import contrastive_loss
+from osa.model.training.objectives.distill import distillation_loss, principal_rotation
 
 
 def unit(*shape: int) -> torch.Tensor:
@@ -49,18 +47,36 @@ def test_rotation_puts_most_into_the_leading_dimensions() -> None:
     assert energy.tolist() == sorted(energy.tolist(), reverse=True)
 
 
-@given(size=st.integers(2, 40), batch=st.integers(1, 40), seed=st.integers(0, 9))
-def test_an_epoch_meets_every_row_at_most_once(size: int, batch: int, seed: int) -> None:
-    steps = size // min(batch, size)
-    rows = np.concatenate([batch_rows(step, batch, size, seed) for step in range(steps)])
-    assert len(set(rows.tolist())) == len(rows) == steps * min(batch, size)
-    assert set(rows.tolist()) <= set(range(size))
+def test_the_contrastive_loss_is_the_cross_entropy_of_similarities() -> None:
+    anchors, candidates = unit(3, 5), unit(5, 5)
+    none = torch.zeros(3, 5, dtype=torch.bool)
+    similarity = (anchors @ candidates.T / 0.1).double()
+    by_hand = -(similarity.diagonal() - similarity.exp().sum(1).log()).mean()
+    assert contrastive_loss(anchors, candidates, none, 0.1).item() == pytest.approx(
+        by_hand.item(), rel=1e-5
+    )
 
 
-def test_batches_are_a_function_of_step_and_seed() -> None:
-    assert np.array_equal(batch_rows(7, 4, 100, 1), batch_rows(7, 4, 100, 1))
-    assert not np.array_equal(batch_rows(7, 4, 100, 1), batch_rows(7, 4, 100, 2))
-    assert not np.array_equal(batch_rows(0, 4, 100, 1), batch_rows(25, 4, 100, 1))
+def test_an_excluded_candidate_is_no_negative() -> None:
+    anchors, candidates = unit(3, 5), unit(4, 5)
+    none = torch.zeros(3, 4, dtype=torch.bool)
+    excluded = none.clone()
+    excluded[:, 3] = True
+    without = contrastive_loss(anchors, candidates[:3], none[:, :3], 0.1)
+    torch.testing.assert_close(contrastive_loss(anchors, candidates, excluded, 0.1), without)
+    assert contrastive_loss(anchors, candidates, none, 0.1) > without
+
+
+def test_retrieval_scores_count_ranks() -> None:
+    passages = F.normalize(torch.eye(12) + 0.01, dim=-1)
+    assert set(retrieval_scores(passages, passages).values()) == {1.0}
+    queries = passages.clone()
+    queries[0] = F.normalize(passages[1] + 0.5 * passages[0], dim=-1)  # rank 2
+    queries[2] = -passages[2]  # last
+    scores = retrieval_scores(queries, passages)
+    assert scores["recall_at_1"] == pytest.approx(10 / 12)
+    assert scores["recall_at_10"] == pytest.approx(11 / 12)
+    assert scores["mrr_at_10"] == pytest.approx((10 + 0.5) / 12)
 
 
 def test_spearman_is_scipys() -> None:

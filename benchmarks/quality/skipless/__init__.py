@@ -1,0 +1,1 @@
+"""Depth without skips and norms: does orthogonal attention train where softmax does not?"""

@@ -1,0 +1,126 @@
+"""Stores on disk: their identity, and how they are written and found again.
+
+    CACHE/KEY/examples.arrow    the good examples, with the file and line of each
+    CACHE/KEY/problems.jsonl    the bad ones
+    CACHE/KEY/store.json        written last: what the other two hold
+
+KEY is a digest of the files' names and contents and of the settings. Whoever builds the same key
+writes the same bytes, and each file takes its place at once, so processes may build side by side.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from osa.model.errors import ConfigError
+from osa.model.training.data.build import Contents, write_examples
+from osa.model.training.data.errors import DataError
+from osa.model.training.data.fields import Field
+from osa.model.training.data.readers import check_format
+from osa.model.training.data.report import Report, Rules, Tally
+
+FORMAT_VERSION = 1
+EXAMPLES, PROBLEMS, SUMMARY = "examples.arrow", "problems.jsonl", "store.json"
+
+
+def cache_key(files: Sequence[Path], fields: tuple[Field, ...], rules: Rules) -> str:
+    """Digest of everything that decides what a store holds; reads the files.
+
+    Raises:
+        ConfigError: Files or fields that cannot be, or that cannot be read.
+    """
+    if not files:
+        raise ConfigError("no files to read examples from")
+    names = [field.name for field in fields]
+    if len(set(names)) != len(names):
+        raise ConfigError(f"two fields have the same name: {', '.join(names)}")
+    if all(field.optional for field in fields):
+        raise ConfigError("at least one field must not be optional")
+    for file in files:
+        check_format(file, fields)
+    identities = [_identity(file) for file in files]
+    settings = [asdict(rules), [asdict(field) for field in fields]]
+    content = json.dumps([FORMAT_VERSION, identities, settings])
+    return hashlib.sha256(content.encode("utf-8", "surrogateescape")).hexdigest()[:32]
+
+
+def load_contents(directory: Path) -> Contents | None:
+    """What the store in ``directory`` holds; None where it has no summary that can be read."""
+    try:
+        values = json.loads((directory / SUMMARY).read_bytes())
+        report = values.pop("report")
+        report["first"] = tuple(report["first"])
+        values["batches"] = tuple(values["batches"])
+        return Contents(report=Report(**report), **values)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def save_contents(
+    directory: Path,
+    files: Sequence[Path],
+    fields: tuple[Field, ...],
+    rules: Rules,
+    progress: bool = True,
+) -> Contents:
+    """Read ``files`` and write a store to ``directory``; the bad records are listed there anyway.
+
+    Raises:
+        ConfigError: A file that cannot be read, or a directory that cannot be written.
+        DataError: Too many bad records, no good one, a damaged file, or one that changed
+            meanwhile.
+    """
+    before = [_status(file) for file in files]
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".building.", dir=directory) as name:
+            staging = Path(name)
+            try:
+                with (staging / PROBLEMS).open("w", encoding="utf-8") as log:
+                    tally = Tally(rules, log, directory / PROBLEMS)
+                    contents = write_examples(files, fields, staging / EXAMPLES, tally, progress)
+            except DataError:
+                _publish(staging / PROBLEMS, directory)
+                raise
+            changed = [f for f, status in zip(files, before, strict=True) if _status(f) != status]
+            if changed:
+                raise DataError(f"{changed[0]} changed while it was read: start again")
+            summary = json.dumps(asdict(contents), indent=2)
+            (staging / SUMMARY).write_text(summary + "\n", encoding="utf-8")
+            for file in (EXAMPLES, PROBLEMS, SUMMARY):
+                _publish(staging / file, directory)
+    except OSError as error:
+        raise ConfigError(f"cannot write to {directory}: {error.strerror or error}") from error
+    return contents
+
+
+def _publish(file: Path, directory: Path) -> None:
+    with file.open("rb") as handle:
+        os.fsync(handle.fileno())
+    os.replace(file, directory / file.name)
+
+
+def _identity(file: Path) -> tuple[str, int, str]:
+    """Name, size and sha256 of the content."""
+    try:
+        if not file.is_file():
+            state = "is not a regular file" if file.exists() else "does not exist"
+            raise ConfigError(f"cannot read {file}: it {state}")
+        with file.open("rb") as handle:
+            return str(file), file.stat().st_size, hashlib.file_digest(handle, "sha256").hexdigest()
+    except OSError as error:
+        raise ConfigError(f"cannot read {file}: {error.strerror}") from error
+
+
+def _status(file: Path) -> tuple[int, int]:
+    try:
+        status = file.stat()
+    except OSError as error:
+        raise ConfigError(f"cannot read {file}: {error.strerror}") from error
+    return status.st_size, status.st_mtime_ns

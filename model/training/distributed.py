@@ -1,0 +1,125 @@
+"""Several processes as one trainer, by ``torch.distributed``: what ``torchrun`` has started."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from osa.model.errors import OsaError
+
+TIMEOUT = timedelta(hours=1)
+"""How long a process waits for the others: longer than the first one evaluates."""
+PATIENCE = timedelta(days=2)
+"""How long they wait for the first one's preparation."""
+
+
+class PeerError(OsaError):
+    """Another process of the run is gone, or cannot be reached."""
+
+    code = "peer"
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process among those of the run.
+
+    Attributes:
+        rank: Its number, from 0.
+        world: How many there are.
+        device: Where it computes.
+    """
+
+    rank: int
+    world: int
+    device: torch.device
+
+    @property
+    def first(self) -> bool:
+        """Whether this process evaluates, logs and saves."""
+        return self.rank == 0
+
+    def sum(self, values: Tensor) -> Tensor:
+        """The sum of a tensor over all processes."""
+        if self.world > 1:
+            dist.all_reduce(values)
+        return values
+
+    def most(self, count: int) -> int:
+        """The largest of a number over all processes."""
+        if self.world == 1:
+            return count
+        largest = torch.tensor([count], device=self.device)
+        dist.all_reduce(largest, dist.ReduceOp.MAX)
+        return int(largest)
+
+    def gather(self, values: Tensor) -> Tensor:
+        """Tensors of all processes [n, ...], one after the other; they may differ in length."""
+        if self.world == 1:
+            return values
+        lengths = torch.zeros(self.world, dtype=torch.int64, device=values.device)
+        lengths[self.rank] = len(values)
+        sizes: list[int] = self.sum(lengths).tolist()
+        padded = values.new_zeros(max(sizes), *values.shape[1:])
+        padded[: len(values)] = values
+        parts = [torch.empty_like(padded) for _ in sizes]
+        dist.all_gather(parts, padded)
+        return torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)])
+
+    @contextmanager
+    def first_alone(self) -> Iterator[None]:
+        """Process 0 runs the block before the others do; they wait for it, however long."""
+        if self.world == 1:
+            yield
+            return
+        patient = dist.new_group(timeout=PATIENCE, backend="gloo")
+        if not self.first:
+            dist.barrier(patient)
+        yield
+        if self.first:
+            dist.barrier(patient)
+        dist.barrier(patient)
+        dist.destroy_process_group(patient)
+
+    def wait(self) -> None:
+        """Until all processes are here."""
+        if self.world > 1:
+            dist.barrier()
+
+
+@contextmanager
+def join() -> Iterator[Processes]:
+    """Join the run that the environment describes; alone where it describes none.
+
+    Raises:
+        PeerError: The others cannot be reached, or one is gone during the run.
+    """
+    world, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
+    cuda = torch.cuda.is_available()
+    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if cuda else None
+    if device is not None:
+        torch.cuda.set_device(device)
+    processes = Processes(rank, world, device or torch.device("cpu"))
+    if world == 1:
+        yield processes
+        return
+    try:
+        dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=TIMEOUT)
+    except (RuntimeError, ValueError) as error:
+        raise PeerError(f"process {rank} of {world} cannot reach the others: {error}") from error
+    try:
+        yield processes
+    finally:
+        dist.destroy_process_group()
+
+
+def is_peer_loss(error: RuntimeError) -> bool:
+    """Whether a collective operation failed because another process is gone."""
+    lost = ("Connection closed by peer", "Connection reset", "Broken pipe", "Timed out", "NCCL")
+    return isinstance(error, dist.DistError) or any(sign in str(error) for sign in lost)

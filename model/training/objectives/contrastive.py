@@ -1,0 +1,119 @@
+"""Contrastive learning of pairs or triples with in-batch negatives.
+
+    loss = mean over i of -log( exp(a_i . p_i / t) / sum over c of exp(a_i . c / t) )
+
+with c every positive and negative of the batch (InfoNCE, arXiv:1807.03748), averaged over the
+allowed widths (Matryoshka, arXiv:2205.13147), and over both directions where ``symmetric``.
+A candidate that repeats the anchor's own positive, or the anchor itself, is no negative.
+
+Shapes: n rows of a batch, C candidates, R vectors, E embedding width.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from osa.model.embedder import EmbeddingModel
+from osa.model.training.config import ContrastiveSection
+from osa.model.training.data import ExampleStore, Field
+from osa.model.training.evaluation import retrieval_scores
+from osa.model.training.objectives.base import EmbeddingObjective, Example, Loss
+
+ROLES = ("anchor", "positive", "negative")
+ROLE_KEYS = 4
+
+
+def contrastive_loss(
+    anchors: Float[Tensor, "n E"],
+    candidates: Float[Tensor, "C E"],
+    excluded: Bool[Tensor, "n C"],
+    temperature: float,
+) -> Float[Tensor, ""]:
+    """InfoNCE of unit vectors; the positive of anchor i is candidate i.
+
+    Args:
+        anchors: Unit vectors.
+        candidates: Positives in the order of the anchors, then negatives.
+        excluded: Candidates that are no negatives of an anchor; never its own positive.
+        temperature: Divides the similarities.
+    """
+    logits = (anchors @ candidates.T / temperature).masked_fill(excluded, -torch.inf)
+    return F.cross_entropy(logits, torch.arange(len(anchors), device=logits.device))
+
+
+class Contrastive(EmbeddingObjective):
+    """Objective ``contrastive``."""
+
+    fields = (
+        Field("anchor", "anchor", "text"),
+        Field("positive", "positive", "text"),
+        Field("negative", "negative", "text", optional=True),
+    )
+    scores = ("recall_at_1", "recall_at_10", "mrr_at_10")
+
+    def __init__(
+        self,
+        config: ContrastiveSection,
+        model: EmbeddingModel,
+        store: ExampleStore,
+        held_out: ExampleStore | None,
+        max_tokens: int,
+    ) -> None:
+        """Take the data; see ``osa.model.training.objectives.create``."""
+        assert model.tokenizer is not None  # pairs are texts
+        self.config, self.tokenizer = config, model.tokenizer
+        self.store, self.held_out, self.max_tokens = store, held_out, max_tokens
+        self.widths = model.config.allowed_dimensions
+        self.head = nn.Identity()
+
+    def examples(self, rows: np.ndarray, places: np.ndarray, step: int) -> list[Example]:
+        """Two or three texts a row."""
+        taken = self.store.take(rows)
+        found = []
+        for role, name in enumerate(ROLES):
+            there = [(int(p), text) for p, text in zip(places, taken[name], strict=True) if text]
+            encoded = self.tokenizer.encode([text for _, text in there], self.max_tokens)
+            found += [
+                Example(item.ids, (place * ROLE_KEYS + role,))
+                for (place, _), item in zip(there, encoded, strict=True)
+            ]
+        return found
+
+    def loss(
+        self, vectors: Float[Tensor, "R E"], keys: np.ndarray, sizes: np.ndarray, rows: np.ndarray
+    ) -> Loss:
+        """InfoNCE over every positive and negative of the batch."""
+        roles = torch.from_numpy(keys % ROLE_KEYS).to(vectors.device)
+        anchors, positives, negatives = (vectors[roles == role] for role in range(len(ROLES)))
+        candidates = torch.cat([positives, negatives])
+        excluded = self._repeats(rows).to(vectors.device)
+        terms = []
+        for width in self.widths:
+            left = F.normalize(anchors[:, :width], dim=-1)
+            right = F.normalize(candidates[:, :width], dim=-1)
+            terms.append(contrastive_loss(left, right, excluded, self.config.temperature))
+            if self.config.symmetric:
+                back, square = right[: len(left)], excluded[:, : len(left)].T
+                terms.append(contrastive_loss(back, left, square, self.config.temperature))
+        return Loss(torch.stack(terms).mean())
+
+    def _repeats(self, rows: np.ndarray) -> Bool[Tensor, "n C"]:
+        """Candidates that say the same as an anchor or its positive."""
+        taken = self.store.take(rows)
+        anchors, positives = np.array(taken["anchor"]), np.array(taken["positive"])
+        candidates = np.array([*positives, *(text for text in taken["negative"] if text)])
+        same = (positives[:, None] == candidates) | (anchors[:, None] == candidates)
+        excluded = torch.from_numpy(same)
+        excluded.diagonal().fill_(False)
+        return excluded
+
+    def evaluate(self, model: EmbeddingModel, head: nn.Module) -> dict[str, float]:
+        """How well held-out anchors find their positives among all of them."""
+        if self.held_out is None:
+            return {}
+        anchors, positives = (list(self.held_out.column(name)) for name in ROLES[:2])
+        return retrieval_scores(model.encode(anchors), model.encode(positives))

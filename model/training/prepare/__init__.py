@@ -1,0 +1,1 @@
+"""Training text, documents and pairs from packages that anyone can install; see ``__main__``."""

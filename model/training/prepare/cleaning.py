@@ -1,0 +1,54 @@
+"""What counts as a text, when two texts are the same, and the order they are written in."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Iterator
+
+MIN_WORDS, MAX_WORDS = 3, 80
+_SPACE = re.compile(r"\s+")
+_WORD = re.compile(r"[A-Za-z]{2,}")
+_BOUNDARY = re.compile(r"(?<=[.!?])\s+(?=[A-Z\"'])")
+
+
+def squeeze(text: str) -> str:
+    """The text on one line, single spaces."""
+    return _SPACE.sub(" ", text).strip()
+
+
+def sentences(text: str) -> Iterator[str]:
+    """Split a paragraph where a sentence ends and a capital follows."""
+    yield from _BOUNDARY.split(squeeze(text))
+
+
+def is_text(candidate: str) -> bool:
+    """Whether a line reads as a phrase or sentence: enough words, mostly letters."""
+    words = candidate.split()
+    letters = sum(character.isalpha() or character == " " for character in candidate)
+    return (
+        MIN_WORDS <= len(words) <= MAX_WORDS
+        and letters >= 0.85 * len(candidate)
+        and len(_WORD.findall(candidate)) >= MIN_WORDS
+    )
+
+
+def normalized(text: str) -> str:
+    """Letters and digits in lower case: what makes two texts the same."""
+    return re.sub(r"[^a-z0-9]+", " ", text.lower()).strip()
+
+
+def digest(text: str) -> bytes:
+    """The key texts are ordered by: theirs alone, without regard to where they came from."""
+    return hashlib.sha256(text.encode()).digest()
+
+
+def clean(texts: Iterable[str], excluded: set[str]) -> list[str]:
+    """Distinct, readable texts that are not excluded, ordered by their digest."""
+    kept: dict[str, str] = {}
+    for text in texts:
+        line = _SPACE.sub(" ", text).strip(" ;:,")
+        identity = normalized(line)
+        if is_text(line) and identity not in excluded:
+            kept.setdefault(identity, line)
+    return sorted(kept.values(), key=digest)

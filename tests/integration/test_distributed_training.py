@@ -1,0 +1,183 @@
+"""``torchrun`` with two real processes: the same loss curve as one, and an end when one dies."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from osa.model import EmbeddingModel
+from osa.model.embedder import PRETRAINED
+from tests.conftest import wait_until
+
+TORCHRUN = [
+    sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
+    "-m", "osa.service.cli",
+]  # fmt: skip
+ALONE = [sys.executable, "-m", "osa.service.cli"]
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+@pytest.fixture(scope="module")
+def recipes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with data and one recipe for each kind of objective."""
+    directory = tmp_path_factory.mktemp("distributed")
+    words = ["cat", "dog", "horse", "sheep", "goose", "hen", "fox", "bear", "barn", "river"]
+    generator = np.random.default_rng(0)
+    phrases = [" ".join(generator.choice(words, 3 + i % 9)) for i in range(96)]
+    pairs = [
+        {
+            "text": text,
+            "anchor": text,
+            "positive": f"a {text}",
+            "negative": text[:9] if i % 3 else None,
+        }
+        for i, text in enumerate(phrases)
+    ]
+    (directory / "data.jsonl").write_text("\n".join(map(json.dumps, pairs)))
+    for objective in ("contrastive", "mlm"):
+        (directory / f"{objective}.toml").write_text(
+            f"""
+objective = "{objective}"
+bf16 = false
+tokenizer = "{PRETRAINED}/tokenizer.json"
+[model]
+hidden_size = 32
+num_layers = 2
+num_heads = 2
+ffn_size = 64
+[data]
+files = ["{directory}/data.jsonl"]
+held_out = ["{directory}/data.jsonl"]
+cache = "{directory}/cache"
+max_tokens = 32
+[optimizer]
+steps = 12
+batch_size = 18
+chunk_tokens = 60
+warmup = 2
+ema = 0.8
+[report]
+log_every = 1
+save_every = 5
+evaluate_every = 6
+"""
+        )
+    return directory
+
+
+def command(recipes: Path, objective: str, output: Path, *more: str) -> list[str]:
+    config = ["train", "--config", str(recipes / f"{objective}.toml"), "--output", str(output)]
+    return [*config, "--quiet", "--dtype", "float32", *more]
+
+
+@contextmanager
+def started(command: list[str]) -> Iterator[subprocess.Popen[str]]:
+    """A process that leaves no children behind."""
+    process = subprocess.Popen(
+        command, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    try:
+        yield process
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def run(launcher: list[str], arguments: list[str]) -> tuple[int, str]:
+    """Exit code and errors."""
+    with started([*launcher, *arguments]) as process:
+        _, errors = process.communicate(timeout=120)
+    return process.returncode, errors
+
+
+def columns(output: Path) -> dict[str, list[float]]:
+    file = output.parent / f"{output.name}.run" / "metrics.csv"
+    header, *rows = (line.split(",") for line in file.read_text().splitlines())
+    return {
+        name: [float(row[place]) for row in rows if row[place]] for place, name in enumerate(header)
+    }
+
+
+@pytest.mark.parametrize(
+    ("objective", "parallel"), [("contrastive", "ddp"), ("mlm", "ddp"), ("contrastive", "fsdp")]
+)
+def test_two_processes_follow_the_curve_of_one(
+    recipes: Path, tmp_path: Path, objective: str, parallel: str
+) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    code, errors = run(ALONE, command(recipes, objective, one))
+    assert code == 0, errors
+    both = command(recipes, objective, two, "--set", f"parallel={parallel}")
+    code, errors = run(TORCHRUN, both)
+    assert code == 0, errors
+    left, right = columns(one), columns(two)
+    assert left["step"] == right["step"] == list(range(1, 13))
+    assert left["tokens"] == right["tokens"]
+    for name in left:
+        assert right[name] == pytest.approx(left[name], rel=2e-3, abs=1e-4), name
+    weights = [EmbeddingModel.from_pretrained(path).state_dict() for path in (one, two)]
+    for name, tensor in weights[0].items():
+        torch.testing.assert_close(weights[1][name], tensor, atol=2e-3, rtol=2e-2, msg=name)
+
+
+def workers(output: Path) -> dict[int, int]:
+    """Processes of a run by rank."""
+    found = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                told = (entry / "environ").read_bytes()
+                line = (entry / "cmdline").read_bytes()
+            except OSError:
+                continue
+            if str(output).encode() in line and b"\0RANK=" in told:
+                rank = told.split(b"\0RANK=")[1].split(b"\0")[0]
+                found[int(rank)] = int(entry.name)
+    return found
+
+
+def test_a_dead_process_ends_the_run_with_an_error_and_a_state_to_resume_from(
+    recipes: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "model"
+    arguments = command(recipes, "contrastive", output, "--set", "optimizer.steps=2000")
+    state = tmp_path / "model.run" / "state" / "progress.json"
+    with started([*TORCHRUN, *arguments]) as process:
+        wait_until(lambda: process.poll() is not None or state.exists(), timeout_s=90)
+        os.kill(workers(output)[1], signal.SIGKILL)
+        _, errors = process.communicate(timeout=90)
+    assert process.returncode == 1
+    assert "process 0 lost another process at update" in errors
+    assert "run the same command with --resume to go on" in errors
+    done = json.loads(state.read_text())["step"]
+    assert done >= 5
+    with started([*ALONE, *arguments, "--resume"]) as process:  # alone, now
+        wait_until(
+            lambda: process.poll() is not None or json.loads(state.read_text())["step"] > done,
+            timeout_s=60,
+        )
+        process.terminate()
+        _, errors = process.communicate(timeout=60)
+    assert "stopped by signal 15 after update" in errors
+    steps = columns(output)["step"]
+    assert steps == list(range(1, len(steps) + 1)), "no update is lost or doubled"
+    assert len(steps) > done
+
+
+def test_a_batch_smaller_than_the_processes_is_refused(recipes: Path, tmp_path: Path) -> None:
+    arguments = command(recipes, "mlm", tmp_path / "model", "--set", "optimizer.batch_size=2")
+    launcher = [part if part != "2" else "3" for part in TORCHRUN]
+    code, errors = run(launcher, arguments)
+    assert code != 0
+    assert "optimizer.batch_size (2) must be at least the number of processes (3)" in errors

@@ -1,0 +1,174 @@
+"""The gradient of a batch is the same in one chunk, in many, and by plain autograd."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from osa.model import EmbeddingModel
+from osa.model.training.config import ClassifySection, ContrastiveSection, MlmSection
+from osa.model.training.distributed import Processes
+from osa.model.training.gradient_step import embedding_gradient, token_gradient
+from osa.model.training.network import Network
+from osa.model.training.objectives.base import IGNORED, pack
+from osa.model.training.objectives.classify import Classification, classify_fields
+from osa.model.training.objectives.contrastive import Contrastive
+from osa.model.training.objectives.mlm import MaskedTokens
+from tests.unit.training.conftest import Build
+
+ALONE = Processes(0, 1, torch.device("cpu"))
+ROWS = np.arange(6)
+WORDS = ["cat", "dog", "house", "river", "stone", "cloud"]
+
+
+def gradients(network: nn.Module) -> dict[str, torch.Tensor]:
+    found = {n: p.grad.clone() for n, p in network.named_parameters() if p.grad is not None}
+    network.zero_grad(set_to_none=True)
+    return found
+
+
+def assert_same(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> None:
+    assert left.keys() == right.keys()
+    for name, gradient in left.items():
+        torch.testing.assert_close(gradient, right[name], atol=2e-6, rtol=1e-4, msg=name)
+
+
+@pytest.fixture
+def contrastive(student: EmbeddingModel, store: Build) -> Contrastive:
+    records = [
+        {
+            "anchor": f"a {word}",
+            "positive": f"the {word} is here",
+            "negative": f"no {word}" if i % 2 else None,
+        }
+        for i, word in enumerate(WORDS)
+    ]
+    data = store(records, Contrastive.fields)
+    return Contrastive(ContrastiveSection(), student, data, None, 32)
+
+
+def test_contrastive_chunks_give_the_gradient_of_the_whole_batch(
+    contrastive: Contrastive, student: EmbeddingModel
+) -> None:
+    network = Network(student, contrastive.head, contrastive, bf16=False)
+    examples = contrastive.examples(ROWS, ROWS, 0)
+    assert len(examples) == 15
+    losses, found = [], []
+    for budget in (10_000, 12):
+        loss = embedding_gradient(network, contrastive, examples, ROWS, budget, ALONE)
+        losses.append(loss.total.item())
+        found.append(gradients(network))
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    assert_same(*found)
+    ordered = sorted(examples, key=lambda example: example.keys)
+    vectors = network(pack(ordered, ALONE.device))
+    keys = np.array([example.keys[0] for example in ordered])
+    contrastive.loss(vectors, keys, np.ones_like(keys), ROWS).total.backward()
+    assert_same(found[0], gradients(network))
+
+
+def test_the_contrastive_batch_pairs_each_anchor_with_its_own_positive(
+    contrastive: Contrastive,
+) -> None:
+    keys = np.array([place * 4 + role for place in range(6) for role in range(2 + place % 2)])
+    places, roles = keys // 4, keys % 4
+    vectors = F.one_hot(torch.from_numpy(places), 16).double()
+    vectors[torch.from_numpy(roles == 2)] = F.one_hot(torch.tensor(15), 16).double()
+    contrastive.widths = (16,)
+    perfect = contrastive.loss(vectors, keys, np.ones_like(keys), ROWS).total
+    assert perfect.item() < 1e-6
+    swapped = vectors.clone()
+    swapped[[1, 3]] = vectors[[3, 1]]
+    assert contrastive.loss(swapped, keys, np.ones_like(keys), ROWS).total > 1.0
+
+
+def test_a_repeated_positive_is_no_negative(student: EmbeddingModel, store: Build) -> None:
+    records = [{"anchor": "x", "positive": "same"}, {"anchor": "y", "positive": "same"},
+               {"anchor": "z", "positive": "x"}]  # fmt: skip
+    data = store(records, Contrastive.fields)
+    objective = Contrastive(ContrastiveSection(), student, data, None, 32)
+    excluded = objective._repeats(np.arange(3))
+    assert excluded.tolist() == [[False, True, True], [True, False, False], [False, False, False]]
+
+
+@pytest.fixture
+def masked(student: EmbeddingModel, store: Build) -> MaskedTokens:
+    texts = [{"text": " ".join(WORDS[:n] * 3)} for n in range(1, 7)]
+    data = store(texts, MaskedTokens.fields)
+    return MaskedTokens(MlmSection(mask_share=0.3), student, data, None, 32, seed=3)
+
+
+def test_masked_token_chunks_give_the_gradient_of_the_whole_batch(
+    masked: MaskedTokens, student: EmbeddingModel
+) -> None:
+    network = Network(student, masked.head.double(), masked, bf16=False)
+    examples = masked.examples(ROWS, ROWS, 5)
+    found = []
+    for budget in (10_000, 20):
+        loss = token_gradient(network, masked, examples, budget, ALONE)
+        found.append(gradients(network))
+    assert_same(*found)
+    assert loss.total.item() == pytest.approx(np.log(masked.vocab_size), rel=0.1)
+
+
+def test_masking_is_a_function_of_seed_update_and_row(masked: MaskedTokens) -> None:
+    first = masked.examples(ROWS, ROWS, 5)
+    assert masked.examples(ROWS[::-1], ROWS, 5)[::-1] == first
+    assert masked.examples(ROWS, ROWS, 6) != first
+
+
+def test_only_inner_tokens_are_masked_and_labels_tell_what_was_there(
+    masked: MaskedTokens, student: EmbeddingModel
+) -> None:
+    assert student.tokenizer is not None
+    kinds = {"mask": 0, "kept": 0, "other": 0}
+    for step in range(200):
+        for row, example in zip(ROWS, masked.examples(ROWS, ROWS, step), strict=True):
+            (whole,) = student.tokenizer.encode(masked.store.take([int(row)])["text"])
+            assert example.labels[0] == example.labels[-1] == IGNORED
+            for token, label, truth in zip(example.inputs, example.labels, whole.ids, strict=True):
+                assert label in (IGNORED, truth)
+                if label == IGNORED:
+                    assert token == truth
+                else:
+                    kinds[
+                        "mask" if token == masked.mask else "kept" if token == truth else "other"
+                    ] += 1
+    total = sum(kinds.values())
+    assert kinds["mask"] / total == pytest.approx(0.8, abs=0.03)
+    assert kinds["other"] / total == pytest.approx(0.1, abs=0.03)
+
+
+def test_classification_of_features_learns_and_chunks_agree(store: Build) -> None:
+    from osa.model.config import EncoderConfig
+
+    generator = np.random.default_rng(0)
+    records = [
+        {"features": (generator.normal(size=(3 + i % 4, 4)) + 2 * (i % 2)).tolist(),
+         "label": ["no", "yes"][i % 2]}
+        for i in range(40)
+    ]  # fmt: skip
+    section = ClassifySection(input="features")
+    data = store(records, classify_fields(section))
+    config = EncoderConfig(feature_size=4, hidden_size=16, num_layers=1, num_heads=2, ffn_size=32)
+    model = EmbeddingModel(config, None, torch.Generator().manual_seed(0))
+    objective = Classification(section, model, data, data, 32)
+    assert objective.classes == ["no", "yes"]
+    network = Network(model, objective.head, objective, bf16=False)
+    rows = np.arange(40)
+    examples = objective.examples(rows, rows, 0)
+    found = []
+    for budget in (10_000, 16):
+        loss = token_gradient(network, objective, examples, budget, ALONE)
+        found.append(gradients(network))
+    assert loss.total.item() == pytest.approx(np.log(2), rel=1e-5)
+    assert_same(*found)
+    optimizer = torch.optim.Adam(network.parameters(), 1e-2)
+    for _ in range(20):
+        token_gradient(network, objective, examples, 10_000, ALONE)
+        optimizer.step()
+        optimizer.zero_grad()
+    assert objective.evaluate(model, objective.head)["accuracy"] >= 0.9

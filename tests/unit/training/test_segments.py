@@ -1,0 +1,74 @@
+"""Segments: every token once, never over the budget, cut at sentence ends where there are any."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from osa.model import EmbeddingModel
+from osa.model.training.segments import segment, segment_texts
+
+
+def words(text: str) -> list[tuple[int, int]]:
+    """Characters of every word, as a tokenizer of whole words would give them."""
+    places, start = [], 0
+    for word in text.split(" "):
+        if word:
+            places.append((start, start + len(word)))
+        start += len(word) + 1
+    return places
+
+
+@given(
+    text=st.text(alphabet="ab. \n!", max_size=120),
+    budget=st.integers(1, 20),
+)
+def test_segments_hold_every_token_once_and_in_order(text: str, budget: int) -> None:
+    offsets = words(text.replace("\n", " "))
+    parts = segment(text, offsets, budget)
+    assert sum(part.tokens for part in parts) == len(offsets)
+    assert all(1 <= part.tokens <= budget for part in parts)
+    taken = iter(offsets)
+    for part in parts:
+        own = [next(taken) for _ in range(part.tokens)]
+        assert (part.start, part.stop) == (own[0][0], own[-1][1])
+
+
+def test_a_cut_is_at_the_last_sentence_end_that_fits() -> None:
+    text = "One two three. Four five. Six seven eight nine ten."
+    parts = segment(text, words(text), 6)
+    assert [text[p.start : p.stop] for p in parts] == [
+        "One two three. Four five.",
+        "Six seven eight nine ten.",
+    ]
+
+
+def test_a_long_sentence_is_cut_between_words() -> None:
+    text = "one two three four five"
+    assert [text[p.start : p.stop] for p in segment(text, words(text), 2)] == [
+        "one two",
+        "three four",
+        "five",
+    ]
+
+
+def test_a_line_break_ends_a_sentence_and_an_abbreviated_number_does_not() -> None:
+    text = "Title here\nversion 3.5 is out now"
+    parts = segment(text, [(0, 5), (6, 10), *[(a + 11, b + 11) for a, b in words(text[11:])]], 4)
+    assert [text[p.start : p.stop] for p in parts] == ["Title here", "version 3.5 is out", "now"]
+
+
+def test_no_tokens_no_segments() -> None:
+    assert segment("   ", [], 4) == []
+
+
+def test_segments_tokenized_alone_are_the_whole_text_tokenized() -> None:
+    tokenizer = EmbeddingModel.from_pretrained().tokenizer
+    assert tokenizer is not None
+    text = "Orthogonal matrices keep lengths. " * 20 + "Supercalifragilistic words are cut.\nEnd"
+    (parts,) = segment_texts(tokenizer, [text], 30)
+    assert len(parts) > 3
+    joined = [token for part in tokenizer.encode_parts(parts) for token in part]
+    whole = tokenizer.encode([text])[0].ids
+    assert [*tokenizer.prefix, *joined, *tokenizer.suffix] == whole
+    assert segment_texts(tokenizer, ["short", ""], 30) == [["short"], [""]]
