@@ -58,8 +58,8 @@ def collect_state(
         tensors[f"weight/{name}"] = tensor
     if average is not None:
         average.swap(network)
-        for name, tensor in get_model_state_dict(network, options=FULL).items():
-            tensors[f"average/{name}"] = tensor.clone()  # type: ignore[union-attr]
+        averaged: dict[str, Any] = get_model_state_dict(network, options=FULL)
+        tensors |= {f"average/{name}": tensor.clone() for name, tensor in averaged.items()}
         average.swap(network)
     moments: dict[str, Any] = get_optimizer_state_dict(network, optimizer, options=FULL)
     for name, fields in moments["state"].items():

@@ -6,6 +6,7 @@ Shapes: S sequences, E embedding width, K classes, F feature width.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -69,19 +70,17 @@ class Classification(TokenObjective):
         """One sequence a row."""
         return self._examples(self.store.take(rows))
 
-    def _examples(self, taken: dict[str, list[object]]) -> list[Example]:
-        numbers = [self._number[label] for label in taken["label"]]  # type: ignore[index]
-        values: Sequence[object] = taken[self.config.input]
+    def _examples(self, taken: dict[str, list[Any]]) -> list[Example]:
+        numbers = [self._number[label] for label in taken["label"]]
+        values = taken[self.config.input]
+        inputs: list[Any]
         if self.config.input == "text":
             assert self.tokenizer is not None  # a model of texts
-            texts = [str(value) for value in values]
-            inputs: list[object] = [
-                item.ids for item in self.tokenizer.encode(texts, self.max_tokens)
-            ]
+            inputs = [item.ids for item in self.tokenizer.encode(values, self.max_tokens)]
         else:
-            inputs = [np.asarray(value)[: self.max_tokens] for value in values]
+            inputs = [value[: self.max_tokens] for value in values]
         return [
-            Example(sequence, labels=[number])  # type: ignore[arg-type]
+            Example(sequence, labels=[number])
             for sequence, number in zip(inputs, numbers, strict=True)
         ]
 
