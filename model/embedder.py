@@ -30,6 +30,29 @@ from osa.model.varlen import check_cu_seqlens, cu_seqlens_of
 PRETRAINED = Path(__file__).parent / "pretrained" / "default"
 
 
+def check_ids(config: EncoderConfig, sequences: Sequence[Sequence[int]]) -> None:
+    """Refuse id sequences that a model of this configuration cannot take.
+
+    Raises:
+        InputError: An empty batch or sequence, one that is too long, or an id out of range.
+    """
+    if config.vocab_size is None:
+        raise InputError("this model takes feature vectors, not token ids")
+    if not sequences:
+        raise InputError("at least one sequence is needed, got none")
+    for row, ids in enumerate(sequences):
+        if not 1 <= len(ids) <= config.max_seq_len:
+            raise InputError(
+                f"sequence {row} has {len(ids)} tokens, allowed are 1 to {config.max_seq_len}"
+            )
+        low, high = min(ids), max(ids)
+        if low < 0 or high >= config.vocab_size:
+            raise InputError(
+                f"sequence {row} holds id {low if low < 0 else high}, allowed are 0 to "
+                f"{config.vocab_size - 1}"
+            )
+
+
 class EmbeddingModel(nn.Module):
     """Texts, ids or features to unit vectors."""
 
@@ -106,30 +129,12 @@ class EmbeddingModel(nn.Module):
         Raises:
             InputError: An empty batch or sequence, one that is too long, or an id out of range.
         """
-        if not sequences:
-            raise InputError("at least one sequence is needed, got none")
-        for row, ids in enumerate(sequences):
-            self._check_ids(row, ids)
+        check_ids(self.config, sequences)
         device = next(self.parameters()).device
         packed = torch.tensor([token for ids in sequences for token in ids], device=device)
         offsets = cu_seqlens_of([len(ids) for ids in sequences], device)
         output: EmbeddingOutput = self(packed[None], cu_seqlens=offsets)
         return output
-
-    def _check_ids(self, row: int, ids: Sequence[int]) -> None:
-        vocab_size = self.config.vocab_size
-        if vocab_size is None:
-            raise InputError("this model takes feature vectors, not token ids")
-        if not 1 <= len(ids) <= self.config.max_seq_len:
-            raise InputError(
-                f"sequence {row} has {len(ids)} tokens, allowed are 1 to {self.config.max_seq_len}"
-            )
-        low, high = min(ids), max(ids)
-        if low < 0 or high >= vocab_size:
-            raise InputError(
-                f"sequence {row} holds id {low if low < 0 else high}, allowed are 0 to "
-                f"{vocab_size - 1}"
-            )
 
     @torch.no_grad()
     def encode(

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from osa.model.config import EncoderConfig
 from osa.model.mixers import TokenContext, make_mixer
 from osa.model.tiling import by_tiles
+from osa.model.varlen import segment_ids
 
 NORM_EPS = 1e-6
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -70,15 +71,21 @@ def make_norm(config: EncoderConfig) -> nn.Module:
 
 
 def token_positions(
-    length: int, mask: Tensor | None, cu_seqlens: Tensor | None, device: torch.device
+    length: int | torch.SymInt,
+    mask: Tensor | None,
+    cu_seqlens: Tensor | None,
+    device: torch.device,
 ) -> Int[Tensor, "B N"]:
     """Place of each token in its own sequence, counted from 0 [tokens]."""
     if mask is not None:
         return (mask.to(torch.int64).cumsum(-1) - 1).clamp(min=0)
-    places = torch.arange(length, device=device)
+    places = torch.arange(length, device=device)  # type: ignore[arg-type]  # SymInt in traces
     if cu_seqlens is not None:
         starts = cu_seqlens[:-1].to(torch.int64)
-        places = places - starts.repeat_interleave(cu_seqlens.diff(), output_size=length)
+        if torch.compiler.is_compiling():
+            places = places - starts.index_select(0, segment_ids(cu_seqlens, length))
+        else:
+            places = places - starts.repeat_interleave(cu_seqlens.diff(), output_size=length)
     return places[None]
 
 

@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from osa.model.config import Pooling
+from osa.model.varlen import segment_ids
 
 
 class EmbeddingOutput(NamedTuple):
@@ -33,6 +34,8 @@ def pool(
     cu_seqlens: Int[Tensor, " S1"] | None,
 ) -> Float[Tensor, "S D"]:
     """Mean over each sequence's tokens, or its first token. Empty sequences give zeros."""
+    if cu_seqlens is not None and torch.compiler.is_compiling():
+        return _pool_traced(hidden[0], how, cu_seqlens)
     if cu_seqlens is not None:
         lengths: list[int] = cu_seqlens.diff().tolist()
         parts = hidden[0].split(lengths)
@@ -46,6 +49,20 @@ def pool(
         mask = mask & (mask.to(torch.int64).cumsum(-1) == 1)
     real = hidden.masked_fill(~mask[..., None], 0.0)
     return real.sum(1) / mask.sum(1, keepdim=True).clamp(min=1).to(hidden.dtype)
+
+
+def _pool_traced(
+    hidden: Float[Tensor, "T D"], how: Pooling, cu_seqlens: Int[Tensor, " S1"]
+) -> Float[Tensor, "S D"]:
+    """``pool`` of a packed batch without reading lengths on the host: for graphs."""
+    lengths = cu_seqlens.diff()
+    if how == "cls":
+        starts = cu_seqlens[:-1].to(torch.int64).clamp(max=hidden.shape[0] - 1)
+        return hidden.index_select(0, starts).masked_fill(lengths[:, None] == 0, 0.0)
+    # Not index_add: ONNX Runtime runs what it becomes on several threads that race (log.md).
+    rows = segment_ids(cu_seqlens, hidden.shape[0])[:, None].expand_as(hidden)
+    sums = hidden.new_zeros(cu_seqlens.shape[0] - 1, hidden.shape[1]).scatter_add(0, rows, hidden)
+    return sums / lengths.clamp(min=1)[:, None].to(hidden.dtype)
 
 
 def normalize(vectors: Float[Tensor, "S E"]) -> EmbeddingOutput:

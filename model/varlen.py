@@ -83,6 +83,13 @@ def cu_seqlens_of(lengths: Sequence[int], device: torch.device | None = None) ->
     return sizes.cumsum(0, dtype=torch.int32)
 
 
+def segment_ids(cu_seqlens: Int[Tensor, " S1"], total: int | torch.SymInt) -> Int[Tensor, " T"]:
+    """Which sequence each packed token belongs to; traceable: reads no value on the host."""
+    ends = cu_seqlens[1:].to(torch.int64)
+    marks = torch.zeros(total + 1, dtype=torch.int64, device=cu_seqlens.device)
+    return marks.scatter_add(0, ends, torch.ones_like(ends)).cumsum(0)[:-1]
+
+
 @functools.lru_cache(maxsize=16)
 def bucket_sequences(offsets: tuple[int, ...], device: torch.device) -> tuple[Bucket, ...]:
     """Group the non-empty sequences between ``offsets`` by width; remembered for the layers."""

@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 
 from osa.service.batching import BatchQueue
 from osa.service.embedder import Embedder
-from osa.service.engines import EagerEngine, Engine
+from osa.service.engines import Engine, select_engine
 from osa.service.errors import ErrorReply, ServiceError, reply_for, routing_error
 from osa.service.health import Health
 from osa.service.metrics import Metrics
@@ -51,8 +51,12 @@ def create_service(settings: Settings, engine: Engine | None = None) -> Service:
         OsaError: The model cannot be loaded, or the settings do not fit it.
     """
     if engine is None:
-        model = settings.model
-        engine = EagerEngine(model.path, model.device, model.kernel)
+        selection = select_engine(settings.model)
+        engine = selection.engine
+        logger.info(
+            "engine selected",
+            extra={"backend": engine.info.backend, "reason": selection.reason},
+        )
     if engine.info.mixer == "osa" and engine.info.kernel.startswith("torch ("):
         logger.warning("attention runs in plain torch", extra={"kernel": engine.info.kernel})
     engine.warm_up()

@@ -32,6 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
+    from osa.export import cli as export
     from osa.model.training import cli as training
     from osa.model.training import tokenizer_cli
 
@@ -47,6 +48,15 @@ def _parser() -> argparse.ArgumentParser:
     tokenizer = commands.add_parser("tokenizer", help="train a tokenizer, or take one over")
     tokenizer_cli.add_arguments(tokenizer)
     tokenizer.set_defaults(command=tokenizer_cli.run)
+    exporter = commands.add_parser("export", help="make an artifact: ONNX, AOTInductor, program")
+    export.add_export(exporter)
+    exporter.set_defaults(command=export.run_export)
+    verify = commands.add_parser("verify", help="check an artifact's hashes and vectors")
+    export.add_directory(verify)
+    verify.set_defaults(command=export.run_verify)
+    inspect = commands.add_parser("inspect", help="print what an artifact is and what runs it")
+    export.add_directory(inspect)
+    inspect.set_defaults(command=export.run_inspect)
     config = commands.add_parser("config", help="print the settings that 'serve' would use")
     _add_settings(config)
     config.set_defaults(command=_config)
@@ -56,7 +66,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_settings(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", type=Path, metavar="DIR", help="checkpoint directory")
+    parser.add_argument(
+        "--model", type=Path, metavar="DIR", help="checkpoint or artifact directory"
+    )
     parser.add_argument("--host", help="address to listen on")
     parser.add_argument("--port", help="port to listen on")
     parser.add_argument("--config", type=Path, metavar="FILE", help="TOML file of settings")

@@ -58,12 +58,18 @@ class ModelSettings(Section):
     """Which model, and what of it callers may use."""
 
     path: Path | None = Field(
-        None, description="Checkpoint directory; default is the packaged one."
+        None,
+        description="Checkpoint, artifact, or directory of them; default is the packaged model.",
+    )
+    engine: Literal["auto", "eager", "compile", "onnxruntime", "aoti", "torch-export"] = Field(
+        "auto", description="What runs the model; auto takes the fastest form that runs here."
     )
     name: str = Field("osa-default", min_length=1, description="Name that clients and metrics see.")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where the model runs.")
-    kernel: Literal["auto", "triton", "native", "torch"] = Field(
-        "auto", description="What computes the attention; auto takes the fastest that can."
+    kernel: Literal["auto", "triton", "native", "torch", "body"] = Field(
+        "auto",
+        description="What computes the attention; auto takes the fastest that can. ONNX artifacts: "
+        "native or body.",
     )
     max_input_length: int | None = Field(
         None, ge=3, description="Longest input [tokens]; default is the model's own limit."

@@ -135,3 +135,39 @@ def client() -> Iterator[httpx.Client]:
     settings = local_settings()
     with run_service(create_service(settings), settings) as bound:
         yield bound
+
+
+@pytest.fixture(scope="session")
+def ort_library() -> Path:
+    """The custom-op library for ONNX Runtime, built by its own command where it is missing."""
+    from osa.export.errors import ExportError
+    from osa.export.ort_ops import find_library
+    from osa.export.ort_ops.build import build
+    from osa.export.ort_ops.headers import include_dir
+
+    try:
+        include_dir()
+    except ExportError as error:
+        pytest.skip(f"ONNX Runtime's headers cannot be had: {error}")
+    return find_library() or build(cuda=False)
+
+
+ArtifactMaker = Callable[..., Path]
+
+
+@pytest.fixture(scope="session")
+def make_artifact(tmp_path_factory: pytest.TempPathFactory) -> ArtifactMaker:
+    """Exports of one saved tiny model, each made once: ``make_artifact(kind, layout, dtype)``."""
+    from osa.export.exporter import ExportOptions, export_model
+
+    root = tmp_path_factory.mktemp("artifacts")
+    make_tiny_model().save_pretrained(root / "checkpoint")
+
+    def make(kind: str, layout: str = "packed", dtype: str = "float32") -> Path:
+        directory = root / f"{kind}-{layout}-{dtype}"
+        if not directory.exists():
+            model = EmbeddingModel.from_pretrained(root / "checkpoint")
+            export_model(model, directory, ExportOptions(kind, layout, dtype))  # type: ignore[arg-type]
+        return directory
+
+    return make

@@ -72,3 +72,15 @@ class Engine(Protocol):
         Raises:
             OsaError: The batch cannot be computed.
         """
+
+
+WARM_UP_LENGTHS = (3, 24, 64, 65, 200, 512)
+
+
+def run_warm_up(engine: Engine) -> None:
+    """Embed sequences of lengths from both regimes of the operator, alone and in one batch."""
+    longest = engine.info.max_input_length
+    batch = [[1] * min(length, longest) for length in WARM_UP_LENGTHS]
+    for ids in batch:
+        engine.embed([ids])
+    engine.embed(batch)

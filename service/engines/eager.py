@@ -12,13 +12,13 @@ from osa.model import EmbeddingModel, kernels
 from osa.model.errors import ConfigError, InputError
 from osa.model.kernels import use_kernel
 from osa.model.tokenization import TextTokenizer
-from osa.service.engines.base import EngineInfo, EngineOutput
-
-WARM_UP_LENGTHS = (3, 24, 64, 65, 200, 512)
+from osa.service.engines.base import EngineInfo, EngineOutput, run_warm_up
 
 
 class EagerEngine:
     """Runs ``EmbeddingModel`` eagerly on CPU or CUDA."""
+
+    backend = "eager"
 
     def __init__(
         self, path: Path | None = None, device: str = "auto", kernel: str = "auto"
@@ -50,7 +50,7 @@ class EagerEngine:
         """What this engine runs."""
         config = self._model.config
         return EngineInfo(
-            backend="eager",
+            backend=self.backend,
             device=self._device,
             dtype="float32",
             kernel=self._kernel,
@@ -83,9 +83,7 @@ class EagerEngine:
 
     def warm_up(self) -> None:
         """Run both regimes of the operator once, alone and in a batch."""
-        for length in WARM_UP_LENGTHS:
-            self.embed([[1] * min(length, self.info.max_input_length)])
-        self.embed([[1] * min(length, self.info.max_input_length) for length in WARM_UP_LENGTHS])
+        run_warm_up(self)
 
     @torch.inference_mode()
     def embed(self, sequences: Sequence[Sequence[int]]) -> EngineOutput:

@@ -1,0 +1,29 @@
+"""Errors of export: subclasses of ``OsaError``, each with a stable code."""
+
+from __future__ import annotations
+
+from osa.model.errors import ConfigError, OsaError
+
+
+class ExportError(OsaError):
+    """A model that cannot be exported as asked, or an artifact that cannot be used here."""
+
+    code = "export"
+
+
+class OptionError(ExportError, ConfigError):
+    """Options of an export that cannot be met together."""
+
+    code = "export_option"
+
+
+class ArtifactError(ExportError):
+    """An artifact directory that is incomplete, changed, or of another version."""
+
+    code = "artifact"
+
+
+class ParityError(ExportError):
+    """An artifact whose vectors are not those of the model that it was made from."""
+
+    code = "parity"

@@ -1,0 +1,231 @@
+"""The grid that every artifact is held to: lengths 1 to 8192, batches and masks, against float64.
+
+``make_reference`` runs the source eagerly in float64; inputs and answers travel in the artifact,
+so that ``osa verify`` needs nothing else. ``compare`` runs the artifact over them.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from osa.export.errors import ArtifactError, ParityError
+from osa.export.manifest import REFERENCE, Artifact
+from osa.export.program import EmbeddingProgram, Layout
+from osa.export.runners import Runner
+from osa.model import EmbeddingModel
+from osa.model.config import EncoderConfig
+
+LENGTHS = (1, 2, 3, 7, 16, 31, 32, 63, 64, 65, 127, 128, 129, 200, 255, 256, 257, 511, 512, 513,
+           1024, 2048, 4096, 8192)  # fmt: skip
+BATCHES = ((1, 1), (2, 1, 3), (63, 64, 65), (128, 1, 129, 40), (513, 8, 300, 8, 1, 77), (24,) * 16)
+TOKEN_ROWS_UP_TO = 130
+"""Cases of at most so many tokens keep their token embeddings as well."""
+PARTS = ("inputs", "places", "embeddings", "norms", "token_embeddings")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One point of the grid.
+
+    Attributes:
+        name: What it is.
+        inputs: Ids or features, as the graph takes them.
+        places: ``cu_seqlens`` or ``attention_mask``.
+    """
+
+    name: str
+    inputs: np.ndarray
+    places: np.ndarray
+
+
+@dataclass(frozen=True)
+class Deviation:
+    """How far an artifact's answer to one case lies from float64.
+
+    Attributes:
+        case: Name of the case.
+        max_abs: Largest difference of an entry of a unit vector.
+        max_rel: Largest difference of a vector's length, relative to it.
+        min_cosine: Least cosine of a vector and the source's.
+        tokens_max_rel: Largest difference of a token's state, relative to the largest entry;
+            None where the case keeps none.
+    """
+
+    case: str
+    max_abs: float
+    max_rel: float
+    min_cosine: float
+    tokens_max_rel: float | None
+
+
+def grid(config: EncoderConfig, layout: Layout) -> Iterator[Case]:
+    """The cases that fit a model, the same in every run."""
+    generator = np.random.default_rng(20260205)
+
+    def draw(*shape: int) -> np.ndarray:
+        if config.vocab_size is not None:
+            return generator.integers(0, config.vocab_size, shape)
+        assert config.feature_size is not None  # EncoderConfig has made sure
+        features = generator.standard_normal((*shape, config.feature_size))
+        return features.astype(np.float32)
+
+    limit = config.max_seq_len
+    batches: list[tuple[int, ...]] = [(length,) for length in LENGTHS if length <= limit]
+    batches += [batch for batch in BATCHES if max(batch) <= limit]
+    for batch in batches:
+        name = "lengths " + ", ".join(map(str, batch[:6])) + (", ..." if len(batch) > 6 else "")
+        if layout == "packed":
+            yield Case(name, draw(sum(batch)), np.cumsum([0, *batch], dtype=np.int32))
+            continue
+        width = max(batch)
+        mask = (np.arange(width) < np.array(batch)[:, None]).astype(np.int64)
+        yield Case(f"{name}, padded right", draw(len(batch), width), mask)
+    if layout == "padded":
+        width = min(80, limit)
+        mask = (np.arange(width) >= np.array([[0], [width // 2], [width - 1]])).astype(np.int64)
+        yield Case("padded left", draw(3, width), mask)
+        holes = (generator.random((4, width)) < 0.7).astype(np.int64)
+        holes[:, 0] = 1
+        yield Case("masks with holes", draw(4, width), holes)
+        if config.mixer == "osa":
+            none = np.ones((3, width), dtype=np.int64)
+            none[1] = 0
+            yield Case("a row of padding alone", draw(3, width), none)
+
+
+def make_reference(model: EmbeddingModel, layout: Layout, directory: Path) -> None:
+    """Write the grid and the answers of ``model`` in float64 to ``directory``."""
+    precise = EmbeddingProgram(copy.deepcopy(model).cpu().double(), layout)
+    tensors: dict[str, np.ndarray] = {}
+    names = []
+    for place, case in enumerate(grid(model.config, layout)):
+        inputs = torch.from_numpy(case.inputs)
+        if inputs.is_floating_point():
+            inputs = inputs.double()
+        with torch.inference_mode():
+            embeddings, norms, tokens = precise(inputs, torch.from_numpy(case.places))
+        parts = [case.inputs, case.places, embeddings.numpy(), norms.numpy()]
+        if case.inputs.shape[0] <= TOKEN_ROWS_UP_TO and layout == "packed":
+            parts.append(tokens.numpy())
+        tensors |= {f"{place}.{part}": value for part, value in zip(PARTS, parts, strict=False)}
+        names.append(case.name)
+    save_file(tensors, directory / REFERENCE, {"cases": json.dumps(names)})
+    (directory / REFERENCE).chmod(0o644)  # safetensors writes for its owner alone
+
+
+def compare(runner: Runner, artifact: Artifact) -> list[Deviation]:
+    """Run the whole grid.
+
+    Raises:
+        ArtifactError: The reference cannot be read.
+        ExportError: The runtime failed.
+    """
+    tensors, names = _read_reference(artifact.path / REFERENCE)
+    return [_compare_case(runner, artifact, tensors, place, name) for place, name in names]
+
+
+def _read_reference(path: Path) -> tuple[dict[str, np.ndarray], list[tuple[int, str]]]:
+    from safetensors import safe_open
+
+    try:
+        tensors = load_file(path)
+        with safe_open(path, "numpy") as handle:
+            names = json.loads(handle.metadata()["cases"])
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        raise ArtifactError(f"{path} is not a parity reference: {error}") from error
+    return tensors, list(enumerate(names))
+
+
+def _compare_case(
+    runner: Runner, artifact: Artifact, tensors: dict[str, np.ndarray], place: int, name: str
+) -> Deviation:
+    inputs, places, embeddings, norms = (tensors[f"{place}.{part}"] for part in PARTS[:4])
+    expected_tokens = tensors.get(f"{place}.token_embeddings")
+    count = len(embeddings)
+    inputs, places = _widen(inputs, places, artifact)
+    outputs = runner.run(inputs, places)
+    found = outputs.embeddings[:count].astype(np.float64)
+    lengths = np.maximum(norms, 1e-12)
+    real = norms > 0
+    cosines = (found * embeddings).sum(1)[real]
+    tokens = None
+    if expected_tokens is not None:
+        states = outputs.token_embeddings[: len(expected_tokens)]
+        tokens = float(np.abs(states - expected_tokens).max() / np.abs(expected_tokens).max())
+    return Deviation(
+        name,
+        _largest(found - embeddings),
+        _largest((outputs.norms[:count] - norms) / lengths),
+        float(cosines.min()) if len(cosines) else 1.0,
+        tokens,
+    )
+
+
+def _largest(differences: np.ndarray) -> float:
+    """Largest magnitude; infinite where an entry is not finite."""
+    if not np.isfinite(differences).all():
+        return float("inf")
+    return float(np.abs(differences).max())
+
+
+def _widen(
+    inputs: np.ndarray, places: np.ndarray, artifact: Artifact
+) -> tuple[np.ndarray, np.ndarray]:
+    """Add the dummies that the graph's least sizes ask for, behind what is there."""
+    manifest = artifact.manifest
+    least = manifest.min_tokens
+    if manifest.layout == "packed":
+        while len(places) - 1 < manifest.min_sequences or len(inputs) < least:
+            inputs = np.concatenate(
+                [inputs, np.zeros_like(inputs, shape=(least, *inputs.shape[1:]))]
+            )
+            places = np.append(places, np.int32(len(inputs)))
+        return inputs, places
+    rows = max(0, manifest.min_sequences - len(inputs))
+    columns = max(0, least - inputs.shape[1])
+    extra = [(0, 0)] * (inputs.ndim - 2)
+    return (
+        np.pad(inputs, [(0, rows), (0, columns), *extra]),
+        np.pad(places, [(0, rows), (0, columns)]),
+    )
+
+
+def check_deviations(deviations: Sequence[Deviation], tolerance: float, what: str) -> None:
+    """Raise unless every case is within the tolerance.
+
+    Raises:
+        ParityError: Naming the worst case.
+    """
+    worst = max(deviations, key=lambda deviation: deviation.max_abs)
+    if not worst.max_abs <= tolerance:
+        raise ParityError(
+            f"{what} gives other vectors than its source: {worst.case}: off by "
+            f"{worst.max_abs:.3g}, allowed is {tolerance:.3g}"
+        )
+
+
+def report(results: dict[str, list[Deviation]], tolerance: float) -> str:
+    """``parity.json``: the grid by what ran it."""
+    values = {
+        "tolerance": tolerance,
+        "against": "the source in float64, eager",
+        "runs": {
+            what: {
+                "max_abs": max(deviation.max_abs for deviation in deviations),
+                "min_cosine": min(deviation.min_cosine for deviation in deviations),
+                "cases": [dataclasses.asdict(deviation) for deviation in deviations],
+            }
+            for what, deviations in results.items()
+        },
+    }
+    return json.dumps(values, indent=2) + "\n"

@@ -1,0 +1,143 @@
+"""The graph that is exported: token ids or features in, unit vectors and token states out.
+
+Two layouts, each one graph with dynamic sizes:
+
+    packed   input_ids [tokens] (features [tokens, F]), cu_seqlens int32 [sequences + 1]
+    padded   input_ids [batch, length] (features [batch, length, F]), attention_mask [batch, length]
+
+Outputs: ``embeddings`` [sequences, E], ``norms`` [sequences] (lengths before normalising), and
+``token_embeddings``, the last hidden state of every token, [tokens, D] or [batch, length, D].
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+
+from osa.export.errors import ExportError
+from osa.model import EmbeddingModel
+from osa.model.config import EncoderConfig
+from osa.model.pooling import normalize, pool
+
+Layout = Literal["packed", "padded"]
+LAYOUTS: tuple[Layout, ...] = ("packed", "padded")
+OUTPUTS = ("embeddings", "norms", "token_embeddings")
+MIN_TOKENS = 2
+MIN_SEQUENCES = 2
+"""torch.export keeps sizes 0 and 1 apart from all others: smaller batches get a dummy sequence."""
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """One input or output of a graph.
+
+    Attributes:
+        name: Its name.
+        dtype: Element type, as numpy calls it.
+        shape: Sizes; a name where a size is dynamic.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int | str, ...]
+
+
+def input_specs(config: EncoderConfig, layout: Layout) -> tuple[TensorSpec, TensorSpec]:
+    """Inputs of the graph of a model in a layout, in order."""
+    places: tuple[int | str, ...] = ("tokens",) if layout == "packed" else ("batch", "length")
+    if config.vocab_size is not None:
+        first = TensorSpec("input_ids", "int64", places)
+    else:
+        assert config.feature_size is not None  # EncoderConfig has made sure
+        first = TensorSpec("features", "float32", (*places, config.feature_size))
+    if layout == "packed":
+        return first, TensorSpec("cu_seqlens", "int32", ("sequences + 1",))
+    return first, TensorSpec("attention_mask", "int64", places)
+
+
+def output_specs(config: EncoderConfig, layout: Layout) -> tuple[TensorSpec, ...]:
+    """Outputs of the graph of a model in a layout, in order."""
+    rows = "sequences" if layout == "packed" else "batch"
+    places = ("tokens",) if layout == "packed" else ("batch", "length")
+    return (
+        TensorSpec("embeddings", "float32", (rows, config.output_size)),
+        TensorSpec("norms", "float32", (rows,)),
+        TensorSpec("token_embeddings", "float32", (*places, config.hidden_size)),
+    )
+
+
+class EmbeddingProgram(nn.Module):
+    """``EmbeddingModel`` with the inputs and outputs of one layout."""
+
+    def __init__(self, model: EmbeddingModel, layout: Layout) -> None:
+        """Wrap ``model``; its weights are shared, not copied."""
+        super().__init__()
+        self.model, self.layout = model, layout
+
+    def forward(self, inputs: Tensor, places: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return embeddings, norms and token embeddings.
+
+        Args:
+            inputs: Token ids or features.
+            places: ``cu_seqlens`` or ``attention_mask``.
+        """
+        if self.layout == "packed":
+            mask, cu_seqlens, batch = None, places, inputs[None]
+        else:
+            mask, cu_seqlens, batch = places != 0, None, inputs
+        hidden = self.model.encoder(batch, mask, cu_seqlens)
+        pooled = pool(hidden, self.model.config.pooling, mask, cu_seqlens)
+        if self.model.projection is not None:
+            pooled = self.model.projection(pooled)
+        output = normalize(pooled)
+        tokens = hidden[0] if self.layout == "packed" else hidden
+        return output.embeddings, output.norms, tokens.float()
+
+
+def example_inputs(config: EncoderConfig, layout: Layout) -> tuple[Tensor, Tensor]:
+    """Inputs of ordinary sizes to trace with."""
+    shape = (48,) if layout == "packed" else (2, 24)
+    if config.vocab_size is not None:
+        inputs = torch.arange(48).remainder(config.vocab_size).view(shape)
+    else:
+        assert config.feature_size is not None  # EncoderConfig has made sure
+        inputs = torch.linspace(-1, 1, 48 * config.feature_size).view(*shape, config.feature_size)
+    if layout == "packed":
+        return inputs, torch.tensor([0, 20, 48], dtype=torch.int32)
+    return inputs, torch.ones(shape, dtype=torch.int64)
+
+
+def trace(model: EmbeddingModel, layout: Layout) -> ExportedProgram:
+    """The program of ``model`` as a ``torch.export`` graph with dynamic sizes.
+
+    Raises:
+        ExportError: The layout is unknown, or cannot be traced for this model.
+    """
+    if layout not in LAYOUTS:
+        raise ExportError(f"layout must be one of {', '.join(LAYOUTS)}, got {layout!r}")
+    config = model.config
+    if layout == "packed" and config.mixer != "osa":
+        raise ExportError(
+            f"a {config.mixer} mixer has no packed graph: only the osa mixer takes cu_seqlens as "
+            "data; export it with layout padded"
+        )
+    if layout == "packed":
+        dims: tuple[dict[int, Dim], ...] = (
+            {0: Dim("tokens", min=MIN_TOKENS)},
+            {0: Dim("offsets", min=MIN_SEQUENCES + 1)},
+        )
+    else:
+        sizes = {
+            0: Dim("batch", min=MIN_SEQUENCES),
+            1: Dim("length", min=MIN_TOKENS, max=config.max_seq_len),
+        }
+        dims = (sizes, sizes)
+    program = EmbeddingProgram(model.eval(), layout)
+    device = next(model.parameters()).device
+    inputs = tuple(part.to(device) for part in example_inputs(config, layout))
+    with torch.no_grad():
+        return torch.export.export(program, inputs, dynamic_shapes=dims, strict=False)

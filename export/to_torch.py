@@ -1,0 +1,45 @@
+"""``EmbeddingModel`` to ``.pt2``: a plain exported program, or an AOTInductor package.
+
+Both call the operator ``osa::attention`` of ``osa.model``, so the native kernels run inside. An
+AOTInductor package is compiled for the type of device that the model lies on; it takes a C++
+compiler to make and none to run.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import warnings
+from pathlib import Path
+
+import torch
+
+from osa.export.errors import ExportError
+from osa.export.program import Layout, trace
+from osa.model import EmbeddingModel
+
+
+def save_program(model: EmbeddingModel, layout: Layout, path: Path) -> None:
+    """Write the ``torch.export`` program.
+
+    Raises:
+        ExportError: The layout is not possible.
+    """
+    torch.export.save(trace(model, layout), str(path))
+
+
+def compile_package(model: EmbeddingModel, layout: Layout, path: Path) -> None:
+    """Compile and write the AOTInductor package, for the model's device.
+
+    Raises:
+        ExportError: The layout is not possible, there is no compiler, or it fails.
+    """
+    if not (os.environ.get("CXX") or shutil.which("g++") or shutil.which("c++")):
+        raise ExportError("aoti needs a C++ compiler: install one, or use --format torch-export")
+    program = trace(model, layout)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            torch._inductor.aoti_compile_and_package(program, package_path=str(path))
+    except Exception as error:  # inductor raises what its parts raise
+        raise ExportError(f"AOTInductor cannot compile this model: {error}") from error

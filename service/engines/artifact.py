@@ -1,0 +1,92 @@
+"""Exported artifacts: ONNX Runtime, AOTInductor and plain ``torch.export`` programs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+
+from osa.export.manifest import Kind, load_artifact
+from osa.export.runners import Kernel, embed_sequences, open_runner
+from osa.model.embedder import check_ids
+from osa.model.errors import ConfigError
+from osa.model.tokenization import TextTokenizer
+from osa.service.engines.base import EngineInfo, EngineOutput, run_warm_up
+
+BACKENDS: dict[Kind, str] = {
+    "onnx": "onnxruntime",
+    "aoti": "aoti",
+    "torch-export": "torch-export",
+}
+KERNELS = ("auto", "native", "body")
+
+
+class ArtifactEngine:
+    """Runs an artifact directory, whose hashes are checked before anything of it is used."""
+
+    def __init__(self, path: Path, device: str = "auto", kernel: str = "auto") -> None:
+        """Verify and load an artifact.
+
+        Args:
+            path: Artifact directory.
+            device: ``auto``, ``cpu`` or ``cuda``.
+            kernel: Of ONNX models: ``native``, the function ``body``, or ``auto``.
+
+        Raises:
+            ExportError: The artifact is damaged, or this machine cannot run it.
+            ConfigError: The kernel is none of this format, or the model takes no text.
+        """
+        self._artifact = load_artifact(path)
+        manifest = self._artifact.manifest
+        allowed = KERNELS if manifest.kind == "onnx" else ("auto",)
+        if kernel not in allowed:
+            raise ConfigError(
+                f"model.kernel is {kernel}, but {manifest.kind} artifacts take {', '.join(allowed)}"
+            )
+        if self._artifact.tokenizer is None:
+            raise ConfigError("the server embeds text: this artifact has no tokenizer")
+        self._runner = open_runner(self._artifact, device, cast(Kernel, kernel))
+
+    @property
+    def info(self) -> EngineInfo:
+        """What this engine runs."""
+        manifest, config = self._artifact.manifest, self._artifact.config
+        return EngineInfo(
+            backend=BACKENDS[manifest.kind],
+            device=self._runner.device,
+            dtype=manifest.dtype,
+            kernel=self._runner.kernel,
+            mixer=config.mixer,
+            pooling=config.pooling,
+            vocab_size=config.vocab_size,
+            max_input_length=config.max_seq_len,
+            dimensions=config.allowed_dimensions,
+            model_sha256=self._artifact.sha256,
+        )
+
+    @property
+    def tokenizer(self) -> TextTokenizer | None:
+        """The model's tokenizer."""
+        return self._artifact.tokenizer
+
+    @property
+    def tolerance(self) -> float:
+        """Largest difference of an entry from the source in float64, as the manifest states."""
+        return self._artifact.manifest.tolerance
+
+    def warm_up(self) -> None:
+        """Run both regimes of the operator once, alone and in a batch."""
+        run_warm_up(self)
+
+    def embed(self, sequences: Sequence[Sequence[int]]) -> EngineOutput:
+        """Embed one batch.
+
+        Raises:
+            InputError: Ids that do not fit the model.
+            ExportError: The runtime failed.
+        """
+        check_ids(self._artifact.config, sequences)
+        rows = [np.asarray(ids, dtype=np.int64) for ids in sequences]
+        return EngineOutput(*embed_sequences(self._runner, self._artifact.manifest, rows))

@@ -1,0 +1,70 @@
+"""The model through ``torch.compile``: one graph with dynamic sizes, compiled when it warms up."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+
+from osa.export.program import MIN_SEQUENCES, MIN_TOKENS, trace
+from osa.model.embedder import check_ids
+from osa.model.errors import ConfigError
+from osa.model.varlen import cu_seqlens_of
+from osa.service.engines.base import EngineOutput
+from osa.service.engines.eager import EagerEngine
+
+
+class CompiledEngine(EagerEngine):
+    """Runs the packed graph of ``EmbeddingModel``, compiled by inductor."""
+
+    backend = "compile"
+
+    def __init__(
+        self, path: Path | None = None, device: str = "auto", kernel: str = "auto"
+    ) -> None:
+        """Load a checkpoint; ``warm_up`` compiles it.
+
+        Raises:
+            CheckpointError: The checkpoint is missing or damaged.
+            ConfigError: As ``EagerEngine``; or no compiler, or a mixer that has no packed graph.
+        """
+        super().__init__(path, device, kernel)
+        if self._model.config.mixer != "osa":
+            raise ConfigError("model.engine is compile, which takes models of the osa mixer only")
+        if shutil.which("g++") is None and shutil.which("c++") is None:
+            raise ConfigError(
+                "model.engine is compile, but there is no C++ compiler: install one, use eager, or "
+                "serve an aoti artifact, which was compiled elsewhere"
+            )
+        with _quiet():
+            self._program = torch.compile(trace(self._model, "packed").module(), dynamic=True)
+
+    @torch.inference_mode()
+    def embed(self, sequences: Sequence[Sequence[int]]) -> EngineOutput:
+        """Embed one packed batch; too small ones get a dummy sequence, as the graph asks for.
+
+        Raises:
+            InputError: Ids that do not fit the model.
+        """
+        check_ids(self._model.config, sequences)
+        rows = [list(ids) for ids in sequences]
+        while len(rows) < MIN_SEQUENCES:
+            rows.append([0] * MIN_TOKENS)
+        ids = torch.tensor([token for row in rows for token in row], device=self._device)
+        offsets = cu_seqlens_of([len(row) for row in rows], ids.device)
+        with self._chosen(), _quiet():
+            embeddings, norms, _ = self._program(ids, offsets)
+        count = len(sequences)
+        return EngineOutput(embeddings[:count].cpu().numpy(), norms[:count].cpu().numpy())
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what the compiler has to say of its own parts."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield

@@ -1,0 +1,161 @@
+"""Which engine runs a directory: what it holds, what the settings ask for, what this machine can.
+
+A directory is a checkpoint (``manifest.json``), an artifact (``artifact.json``), or a collection: a
+directory of such directories, all forms of one model. Of a collection ``auto`` loads every form
+that can run here, times them, and keeps the fastest; it does not trade exactness for speed, so of
+forms with weights of fewer bits the widest alone are compared.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from osa.export.manifest import DTYPES, is_artifact, load_artifact
+from osa.model.checkpoint import MANIFEST
+from osa.model.errors import ConfigError, OsaError
+from osa.service.engines.artifact import BACKENDS, ArtifactEngine
+from osa.service.engines.base import Engine
+from osa.service.engines.compiled import CompiledEngine
+from osa.service.engines.eager import EagerEngine
+from osa.service.settings import ModelSettings
+
+TRIAL = ((32,) * 8, (512,), (2048,))
+"""Batches that candidates are timed on [tokens a sequence]."""
+ROUNDS = 5
+
+
+@dataclass(frozen=True)
+class Selection:
+    """An engine, and why it is this one.
+
+    Attributes:
+        engine: Ready to warm up.
+        reason: In words, for the log.
+    """
+
+    engine: Engine
+    reason: str
+
+
+def select_engine(settings: ModelSettings) -> Selection:
+    """Open what ``settings.path`` holds, with the engine that ``settings.engine`` names.
+
+    Raises:
+        OsaError: The directory holds nothing that can be served here, saying what and why.
+    """
+    path = settings.path
+    if path is None or (path / MANIFEST).is_file():
+        return _open_checkpoint(path, settings)
+    if is_artifact(path):
+        return _open_artifact(path, settings)
+    if not path.is_dir():
+        raise ConfigError(f"model.path is {path}, which is not a directory")
+    members = [
+        member
+        for member in sorted(path.iterdir())
+        if member.is_dir() and ((member / MANIFEST).is_file() or is_artifact(member))
+    ]
+    if not members:
+        raise ConfigError(
+            f"model.path is {path}, which holds neither a checkpoint ({MANIFEST}) nor an artifact "
+            "(artifact.json), nor directories of them"
+        )
+    return _open_fastest(members, settings)
+
+
+def _open_checkpoint(path: Path | None, settings: ModelSettings) -> Selection:
+    engines: dict[str, Callable[[Path | None, str, str], Engine]] = {
+        "eager": EagerEngine,
+        "compile": CompiledEngine,
+    }
+    asked = "eager" if settings.engine == "auto" else settings.engine
+    if asked not in engines:
+        raise ConfigError(
+            f"model.engine is {asked}, but a checkpoint runs by {', '.join(engines)}: "
+            "export it first, 'osa export --help'"
+        )
+    if settings.engine == "auto":
+        reason = "a checkpoint runs eagerly; compile takes up to a minute before the first answer"
+    else:
+        reason = "asked for by model.engine"
+    return Selection(engines[asked](path, settings.device, settings.kernel), reason)
+
+
+def _open_artifact(path: Path, settings: ModelSettings) -> Selection:
+    engine = ArtifactEngine(path, settings.device, settings.kernel)
+    backend = engine.info.backend
+    if settings.engine not in ("auto", backend):
+        raise ConfigError(
+            f"model.engine is {settings.engine}, but {path} is an artifact that {backend} runs"
+        )
+    return Selection(engine, f"the artifact's format is run by {backend}")
+
+
+def _open_fastest(members: list[Path], settings: ModelSettings) -> Selection:
+    """The fastest member that runs here and is of the engine that is asked for."""
+    problems: list[str] = []
+    found: list[tuple[float, str, Engine]] = []
+    sources: dict[str, str] = {}
+    for member in members:
+        try:
+            if settings.engine not in ("auto", *_backends(member)):
+                continue
+            opener = _open_artifact if is_artifact(member) else _open_checkpoint
+            engine = opener(member, settings).engine
+            sources[member.name] = _source(member, engine)
+            engine.warm_up()
+            found.append((_time(engine), member.name, engine))
+        except OsaError as error:
+            problems.append(f"{member.name}: {error}")
+    if not found:
+        wanted = "" if settings.engine == "auto" else f" that {settings.engine} runs"
+        detail = "; ".join(problems) or "no member is of that kind"
+        raise ConfigError(f"nothing in {members[0].parent}{wanted} can be served here: {detail}")
+    if len(set(sources.values())) > 1:
+        different = ", ".join(f"{name} of {sha[:12]}" for name, sha in sources.items())
+        raise ConfigError(f"the members of {members[0].parent} are different models: {different}")
+    widest = min((entry[2].info.dtype for entry in found), key=DTYPES.index)
+    problems += [
+        f"{name}: {engine.info.dtype} is less exact than {widest}"
+        for _, name, engine in found
+        if engine.info.dtype != widest
+    ]
+    found = sorted(
+        (entry for entry in found if entry[2].info.dtype == widest), key=lambda entry: entry[0]
+    )
+    times = ", ".join(f"{name} {seconds * 1e3:.1f} ms" for seconds, name, _ in found)
+    reason = f"fastest of those that run here ({times})"
+    if problems:
+        reason += f"; left out: {'; '.join(problems)}"
+    return Selection(found[0][2], reason)
+
+
+def _backends(member: Path) -> tuple[str, ...]:
+    """Engines that could run a member."""
+    if is_artifact(member):
+        return (BACKENDS[load_artifact(member).manifest.kind],)
+    return ("eager", "compile")
+
+
+def _source(member: Path, engine: Engine) -> str:
+    """Identity of the checkpoint that a member is a form of."""
+    if is_artifact(member):
+        return load_artifact(member).manifest.source_sha256
+    return engine.info.model_sha256
+
+
+def _time(engine: Engine) -> float:
+    """Time for the trial batches [s], median of rounds."""
+    longest = engine.info.max_input_length
+    batches = [[[1] * min(length, longest) for length in batch] for batch in TRIAL]
+    rounds = []
+    for _ in range(ROUNDS):
+        start = time.perf_counter()
+        for batch in batches:
+            engine.embed(batch)
+        rounds.append(time.perf_counter() - start)
+    return statistics.median(rounds)

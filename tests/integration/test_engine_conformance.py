@@ -1,0 +1,214 @@
+"""Every engine behind one protocol: same inputs, same outputs, same refusals."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from osa.export.manifest import ARTIFACT
+from osa.model import EmbeddingModel
+from osa.model.errors import ConfigError, InputError, OsaError
+from osa.service.engines import (
+    ArtifactEngine,
+    CompiledEngine,
+    EagerEngine,
+    Engine,
+    select_engine,
+)
+from osa.service.settings import ModelSettings
+from tests.conftest import ArtifactMaker, make_tiny_model
+
+ENGINES = ("eager", "compile", "onnxruntime", "onnxruntime-padded", "onnxruntime-int8", "aoti",
+           "torch-export")  # fmt: skip
+TOLERANCE = {"onnxruntime-int8": 0.05}
+BATCHES = ([1], [1, 1], [16, 17], [5, 1, 200, 64], [256], [3] * 40)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("conformance") / "checkpoint"
+    make_tiny_model().save_pretrained(directory)
+    return directory
+
+
+@pytest.fixture(scope="module", params=ENGINES)
+def engine(
+    request: pytest.FixtureRequest, checkpoint: Path, make_artifact: ArtifactMaker
+) -> Engine:
+    makers: dict[str, Callable[[], Engine]] = {
+        "eager": lambda: EagerEngine(checkpoint, "cpu"),
+        "compile": lambda: CompiledEngine(checkpoint, "cpu"),
+        "onnxruntime": lambda: ArtifactEngine(make_artifact("onnx")),
+        "onnxruntime-padded": lambda: ArtifactEngine(make_artifact("onnx", "padded")),
+        "onnxruntime-int8": lambda: ArtifactEngine(make_artifact("onnx", "packed", "int8")),
+        "aoti": lambda: ArtifactEngine(make_artifact("aoti")),
+        "torch-export": lambda: ArtifactEngine(make_artifact("torch-export")),
+    }
+    made = makers[request.param]()
+    made.warm_up()
+    return made
+
+
+@pytest.mark.parametrize("lengths", BATCHES, ids=str)
+def test_vectors_are_those_of_the_model(
+    engine: Engine, lengths: list[int], request: pytest.FixtureRequest
+) -> None:
+    generator = np.random.default_rng(0)
+    batch = [generator.integers(0, 12, length).tolist() for length in lengths]
+    found = engine.embed(batch)
+    expected = make_tiny_model().embed_ids(batch)
+    name = request.node.callspec.params["engine"]
+    tolerance = TOLERANCE.get(name, 1e-5)
+    assert found.embeddings.dtype == found.norms.dtype == np.float32
+    np.testing.assert_allclose(found.embeddings, expected.embeddings.detach(), atol=tolerance)
+    np.testing.assert_allclose(found.norms, expected.norms.detach(), rtol=10 * tolerance)
+
+
+@pytest.mark.parametrize(
+    ("batch", "message"),
+    [
+        ([], "at least one sequence is needed"),
+        ([[1], []], "sequence 1 has 0 tokens, allowed are 1 to 256"),
+        ([[1] * 257], "sequence 0 has 257 tokens, allowed are 1 to 256"),
+        ([[1], [1, 12]], "sequence 1 holds id 12, allowed are 0 to 11"),
+        ([[-1]], "sequence 0 holds id -1, allowed are 0 to 11"),
+    ],
+)
+def test_what_does_not_fit_is_refused_before_it_runs(
+    engine: Engine, batch: list[list[int]], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        engine.embed(batch)
+
+
+def test_an_engine_tells_what_it_runs(engine: Engine, request: pytest.FixtureRequest) -> None:
+    info = engine.info
+    name: str = request.node.callspec.params["engine"]
+    assert info.backend == name.removesuffix("-padded").removesuffix("-int8")
+    assert info.device == "cpu"
+    assert info.dtype == ("int8" if name.endswith("int8") else "float32")
+    assert (info.vocab_size, info.max_input_length, info.dimensions) == (12, 256, (16, 8))
+    assert info.kernel
+    assert len(info.model_sha256) == 64
+    assert engine.tokenizer is not None
+
+
+def test_results_do_not_change_when_the_next_batch_runs(engine: Engine) -> None:
+    first = engine.embed([[4, 5, 6]])
+    kept = first.embeddings.copy()
+    engine.embed([[7, 8, 9]])
+    np.testing.assert_array_equal(first.embeddings, kept)
+
+
+def settings(path: Path, **values: str) -> ModelSettings:
+    return ModelSettings.model_validate({"path": path, **values})
+
+
+def test_the_directory_decides(checkpoint: Path, make_artifact: ArtifactMaker) -> None:
+    for path, backend in [
+        (checkpoint, "eager"),
+        (make_artifact("onnx"), "onnxruntime"),
+        (make_artifact("aoti"), "aoti"),
+        (make_artifact("torch-export"), "torch-export"),
+    ]:
+        selection = select_engine(settings(path))
+        assert selection.engine.info.backend == backend
+        assert selection.reason
+    asked = select_engine(settings(checkpoint, engine="compile"))
+    assert isinstance(asked.engine, CompiledEngine)
+
+
+def test_of_a_collection_the_fastest_exact_form_runs(
+    checkpoint: Path, make_artifact: ArtifactMaker, tmp_path: Path
+) -> None:
+    shutil.copytree(checkpoint, tmp_path / "checkpoint")
+    shutil.copytree(make_artifact("onnx"), tmp_path / "onnx")
+    shutil.copytree(make_artifact("onnx", "packed", "int8"), tmp_path / "small")
+    broken = shutil.copytree(make_artifact("torch-export"), tmp_path / "broken")
+    (broken / "model.pt2").write_bytes(b"")
+    selection = select_engine(settings(tmp_path))
+    assert selection.engine.info.dtype == "float32"
+    for part in ("checkpoint ", "onnx ", "small: int8 is less exact than float32", "broken: "):
+        assert part in selection.reason
+    asked = select_engine(settings(tmp_path, engine="eager"))
+    assert asked.engine.info.backend == "eager"
+    with pytest.raises(ConfigError, match=r"nothing in .* that aoti runs can be served here"):
+        select_engine(settings(tmp_path, engine="aoti"))
+
+
+def test_a_collection_of_different_models_is_refused(
+    checkpoint: Path, make_artifact: ArtifactMaker, tmp_path: Path
+) -> None:
+    shutil.copytree(make_artifact("onnx"), tmp_path / "onnx")
+    make_tiny_model(alpha_init=0.5).save_pretrained(tmp_path / "other")
+    with pytest.raises(ConfigError, match=r"are different models: onnx of .*, other of "):
+        select_engine(settings(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "message"),
+    [
+        ("checkpoint", {"engine": "aoti"}, "a checkpoint runs by eager, compile: export it first"),
+        ("onnx", {"engine": "eager"}, "is an artifact that onnxruntime runs"),
+        ("onnx", {"kernel": "triton"}, "onnx artifacts take auto, native, body"),
+        ("torch-export", {"kernel": "native"}, "torch-export artifacts take auto"),
+        ("checkpoint", {"kernel": "body"}, "model.kernel is body, but kernel must be one of"),
+    ],
+)
+def test_settings_that_do_not_fit_the_directory_are_refused(
+    checkpoint: Path,
+    make_artifact: ArtifactMaker,
+    kind: str,
+    values: dict[str, str],
+    message: str,
+) -> None:
+    path = checkpoint if kind == "checkpoint" else make_artifact(kind)
+    with pytest.raises(ConfigError, match=message):
+        select_engine(settings(path, **values))
+
+
+def test_a_directory_of_nothing_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"neither a checkpoint .* nor an artifact"):
+        select_engine(settings(tmp_path))
+    with pytest.raises(ConfigError, match="is not a directory"):
+        select_engine(settings(tmp_path / "nowhere"))
+
+
+def test_the_server_refuses_a_changed_artifact(
+    make_artifact: ArtifactMaker, tmp_path: Path
+) -> None:
+    artifact = shutil.copytree(make_artifact("onnx"), tmp_path / "artifact")
+    with (artifact / "model.onnx").open("r+b") as graph:
+        graph.seek(2000)
+        graph.write(b"\0\1\2\3")
+    with pytest.raises(OsaError, match="does not match its sha256"):
+        select_engine(settings(artifact))
+
+
+def test_a_model_of_features_is_not_served(tmp_path: Path) -> None:
+    from osa.export.exporter import ExportOptions, export_model
+
+    model = make_tiny_model(vocab_size=None, feature_size=4, max_seq_len=16)
+    export_model(model, tmp_path / "features", ExportOptions("torch-export"))
+    with pytest.raises(ConfigError, match="this artifact has no tokenizer"):
+        select_engine(settings(tmp_path / "features"))
+
+
+def test_an_artifact_is_served_like_its_checkpoint(
+    serve: Callable[..., object], make_artifact: ArtifactMaker, checkpoint: Path
+) -> None:
+    texts = ["the cat sat on the mat", "a dog ran"]
+    client = serve(model__path=make_artifact("onnx"))
+    answer = client.post("/embed", json={"inputs": texts})  # type: ignore[attr-defined]
+    assert answer.status_code == 200
+    expected = EmbeddingModel.from_pretrained(checkpoint).encode(texts)
+    np.testing.assert_allclose(answer.json(), expected, atol=1e-5)
+    info = client.get("/info").json()  # type: ignore[attr-defined]
+    assert info["backend"] == "onnxruntime"
+    manifest = json.loads((make_artifact("onnx") / ARTIFACT).read_text())
+    assert info["model_dtype"] == manifest["dtype"]
