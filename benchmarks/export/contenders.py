@@ -1,0 +1,59 @@
+"""What is compared: one encoder in every exported form, and the same encoder with softmax."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from osa.export.exporter import ExportOptions, export_model
+from osa.export.manifest import Artifact, load_artifact
+from osa.export.ort_ops import find_library
+from osa.export.runners import OnnxRunner, Runner, TorchRunner, lay_out
+from osa.model import EmbeddingModel
+
+Run = Callable[[list[np.ndarray]], object]
+
+
+def make_contenders(folder: Path, threads: int) -> Iterator[tuple[str, Run]]:
+    """Export the packaged model, and its softmax twin, and open every form.
+
+    Args:
+        folder: Where artifacts go; those that are there are used again.
+        threads: Of every runtime.
+    """
+    torch.set_num_threads(threads)
+    model = EmbeddingModel.from_pretrained()
+    onnx = _artifact(model, folder / "onnx", ExportOptions("onnx"))
+    if find_library() is not None:
+        yield "ORT, native node", _runner(OnnxRunner(onnx, "cpu", "native", threads), onnx)
+    yield "ORT, body", _runner(OnnxRunner(onnx, "cpu", "body", threads), onnx)
+    small = _artifact(model, folder / "int8", ExportOptions("onnx", dtype="int8"))
+    yield "ORT, native node, int8", _runner(OnnxRunner(small, "cpu", "auto", threads), small)
+    aoti = _artifact(model, folder / "aoti", ExportOptions("aoti"))
+    yield "AOTInductor", _runner(TorchRunner(aoti), aoti)
+    yield "torch, eager", _eager(model)
+    twin = EmbeddingModel(dataclasses.replace(model.config, mixer="softmax"), model.tokenizer)
+    softmax = _artifact(twin.eval(), folder / "softmax", ExportOptions("onnx", "padded"))
+    yield "ORT, softmax", _runner(OnnxRunner(softmax, "cpu", "auto", threads), softmax)
+
+
+def _artifact(model: EmbeddingModel, path: Path, options: ExportOptions) -> Artifact:
+    if not path.is_dir():
+        export_model(model, path, options)
+    return load_artifact(path)
+
+
+def _runner(runner: Runner, artifact: Artifact) -> Run:
+    return lambda rows: runner.run(*lay_out(rows, artifact.manifest))
+
+
+def _eager(model: EmbeddingModel) -> Run:
+    @torch.inference_mode()
+    def run(rows: list[np.ndarray]) -> object:
+        return model.embed_ids([row.tolist() for row in rows])
+
+    return run

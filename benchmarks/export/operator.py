@@ -1,0 +1,74 @@
+"""``osa::OrthogonalAttention`` alone in ONNX Runtime: the native kernel beside the body."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from onnx import TensorProto, helper
+
+from osa.export.onnx_body import OPSET, function_protos
+from osa.export.onnx_schema import DOMAIN, OPERATOR, VERSION
+from osa.export.ort_ops import find_library
+from osa.export.to_onnx import IR_VERSION
+
+HEADS, WIDTH = 12, 32
+BATCHES = ((32, 1), (32, 64), (128, 16), (512, 1), (512, 4), (4096, 1), (16384, 1))
+
+
+def measure_operator(rounds: int, threads: int) -> list[str]:
+    """A table of CPU times of the packed operator."""
+    library = find_library()
+    if library is None:
+        return ["The custom-op library is not built here."]
+    native, body = _session(str(library), threads), _session(None, threads)
+    generator = np.random.default_rng(0)
+    lines = ["| batch x tokens | native [us/token] | body / native |", "|---|---|---|"]
+    for length, count in BATCHES:
+        total = length * count
+        feeds: dict[str, Any] = {
+            name: generator.standard_normal((1, total, HEADS, WIDTH)).astype(np.float32)
+            for name in ("q", "k", "v")
+        }
+        feeds["alpha"] = np.full(HEADS, 0.3, dtype=np.float32)
+        feeds["cu_seqlens"] = np.arange(count + 1, dtype=np.int32) * length
+        times: tuple[list[float], list[float]] = ([], [])
+        for turn in range(rounds + 1):
+            for session, taken in zip((native, body), times, strict=True):
+                started = time.process_time()
+                session.run(None, feeds)
+                if turn:
+                    taken.append(time.process_time() - started)
+        own, other = map(statistics.median, times)
+        lines.append(f"| {count} x {length} | {own * 1e6 / total:.2f} | {other / own:.1f} |")
+    return lines
+
+
+def _session(library: str | None, threads: int) -> ort.InferenceSession:
+    states: list[str | int | None] = ["batch", "tokens", HEADS, WIDTH]
+    inputs = [helper.make_tensor_value_info(n, TensorProto.FLOAT, states) for n in ("q", "k", "v")]
+    inputs += [
+        helper.make_tensor_value_info("alpha", TensorProto.FLOAT, [HEADS]),
+        helper.make_tensor_value_info("cu_seqlens", TensorProto.INT32, ["offsets"]),
+    ]
+    names = [value.name for value in inputs]
+    node = helper.make_node(OPERATOR, names, ["y"], domain=DOMAIN, scale="length", center=0)
+    output = helper.make_tensor_value_info("y", TensorProto.FLOAT, states)
+    model: onnx.ModelProto = helper.make_model(
+        helper.make_graph([node], "operator", inputs, [output]),
+        functions=function_protos("packed"),
+        opset_imports=[helper.make_opsetid("", OPSET), helper.make_opsetid(DOMAIN, VERSION)],
+        ir_version=IR_VERSION,
+    )
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    if library is not None:
+        options.register_custom_ops_library(library)
+    return ort.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
