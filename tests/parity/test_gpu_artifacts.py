@@ -1,4 +1,4 @@
-"""Artifacts on a CUDA device: ONNX Runtime's CUDA provider with the native kernel, and AOTInductor."""
+"""Artifacts on a CUDA device: ONNX Runtime with the native kernel, and AOTInductor."""
 
 from __future__ import annotations
 
