@@ -36,7 +36,7 @@ from osa.export.program import (
     input_specs,
     output_specs,
 )
-from osa.export.runners import OnnxRunner, open_runner
+from osa.export.runners import PROCESSOR, OnnxRunner, open_runner, processor
 from osa.model import EmbeddingModel
 from osa.model.checkpoint import CONFIG, TOKENIZER, atomic_directory
 
@@ -137,7 +137,7 @@ def verify_artifact(
             deviations = compare(runner, artifact)
         else:
             deviations = compare(open_runner(artifact), artifact)
-        check_deviations(deviations, manifest.tolerance, f"{artifact.path.name} ({what})")
+        check_deviations(deviations, manifest.tolerance, f"the {manifest.kind} graph ({what})")
         results[what] = deviations
     return results
 
@@ -199,7 +199,7 @@ def _manifest(model: EmbeddingModel, options: ExportOptions) -> Manifest:
         max_seq_len=model.config.max_seq_len,
         tolerance=TOLERANCE[options.dtype],
         source_sha256=model.checkpoint_sha256,
-        versions={name: _version(name) for name in PACKAGES},
+        versions={name: _version(name) for name in PACKAGES} | {PROCESSOR: processor()},
         files={},
     )
 

@@ -7,6 +7,7 @@ any list of sequences into a graph's layout and sizes.
 from __future__ import annotations
 
 import os
+import platform
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,6 +19,9 @@ from osa.export.errors import ExportError
 from osa.export.manifest import Artifact, Manifest
 from osa.export.ort_ops import BUILD_COMMAND, find_library
 
+PROCESSOR = "processor"
+CAPABILITIES = ("DEFAULT", "AVX2", "AVX512")
+"""Vector extensions as torch names them, each holding the one before."""
 Kernel = Literal["auto", "native", "body"]
 """What computes the attention of an ONNX model: ``native`` the library, ``body`` the function."""
 
@@ -75,6 +79,8 @@ class OnnxRunner:
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
+        # Threads that wait by spinning take the cores that tokenising and HTTP need.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         library = None if kernel == "body" else find_library()
         if kernel == "native" and library is None:
             raise ExportError(f"the custom-op library is not built: run '{BUILD_COMMAND}'")
@@ -90,7 +96,6 @@ class OnnxRunner:
             self._session = ort.InferenceSession(str(artifact.graph), options, providers=providers)
         except Exception as error:
             raise ExportError(f"ONNX Runtime cannot load {artifact.graph}: {error}") from error
-        self._errors = (RuntimeError, ValueError)
         active = self._session.get_providers()
         self._device = "cuda" if "CUDAExecutionProvider" in active else "cpu"
         if device == "cuda" and self._device != "cuda":
@@ -161,6 +166,8 @@ class TorchRunner:
                 f"{artifact.path} was compiled for cuda, and torch finds no CUDA device here: "
                 "export it again on this machine, or with --device cpu"
             )
+        if manifest.kind == "aoti" and manifest.device == "cpu":
+            _check_processor(manifest.versions.get(PROCESSOR, processor()), artifact.path)
         own = manifest.device if manifest.device != "any" else "cpu"
         if device not in ("auto", own):
             raise ExportError(
@@ -213,6 +220,29 @@ class TorchRunner:
         except RuntimeError as error:
             raise ExportError(f"the compiled graph failed: {error}") from error
         return GraphOutputs(*(part.cpu().numpy() for part in found))  # type: ignore[attr-defined]
+
+
+def processor() -> str:
+    """What machine code for this processor may hold: architecture and vector extensions."""
+    import torch
+
+    return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
+
+
+def _check_processor(made_for: str, path: Path) -> None:
+    """Refuse machine code that would end the process with an illegal instruction."""
+    architecture, _, capability = made_for.partition(" ")
+    own_architecture, _, own = processor().partition(" ")
+    fits = capability == own or (
+        capability in CAPABILITIES
+        and own in CAPABILITIES
+        and CAPABILITIES.index(capability) < CAPABILITIES.index(own)
+    )
+    if architecture != own_architecture or not fits:
+        raise ExportError(
+            f"{path} was compiled for {made_for}, this processor is {processor()}: export it again "
+            "here, or use an onnx artifact"
+        )
 
 
 def open_runner(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 from pathlib import Path
@@ -199,8 +200,6 @@ def test_impossible_options_are_refused(options: dict[str, str], message: str) -
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
 def test_an_artifact_for_gpus_says_so_on_a_machine_without(make_artifact: ArtifactMaker) -> None:
-    import dataclasses
-
     artifact = load_artifact(make_artifact("aoti"))
     manifest = dataclasses.replace(artifact.manifest, device="cuda")
     with pytest.raises(ExportError, match=r"compiled for cuda, .* no CUDA device.*--device cpu"):
@@ -209,6 +208,17 @@ def test_an_artifact_for_gpus_says_so_on_a_machine_without(make_artifact: Artifa
         open_runner(artifact, "cuda")
     with pytest.raises(ExportError, match=r"could not start its CUDA provider|no CUDA provider"):
         open_runner(load_artifact(make_artifact("onnx")), "cuda")
+
+
+@pytest.mark.parametrize("made_for", ["aarch64 DEFAULT", "x86_64 AVX1024"])
+def test_machine_code_for_another_processor_is_refused(
+    make_artifact: ArtifactMaker, made_for: str
+) -> None:
+    artifact = load_artifact(make_artifact("aoti"))
+    versions = artifact.manifest.versions | {"processor": made_for}
+    manifest = dataclasses.replace(artifact.manifest, versions=versions)
+    with pytest.raises(ExportError, match=rf"compiled for {made_for}, this processor is .* onnx"):
+        open_runner(dataclasses.replace(artifact, manifest=manifest))
 
 
 def test_a_missing_or_broken_library_names_the_command_that_builds_it(
