@@ -13,9 +13,11 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+from osa.model.reproducibility import fix_product_order
 from osa.service.batching import BatchQueue
 from osa.service.embedder import Embedder
 from osa.service.engines import Engine, select_engine
+from osa.service.engines.invariance import is_batch_invariant
 from osa.service.errors import ErrorReply, ServiceError, reply_for, routing_error
 from osa.service.health import Health
 from osa.service.metrics import Metrics
@@ -50,16 +52,15 @@ def create_service(settings: Settings, engine: Engine | None = None) -> Service:
     Raises:
         OsaError: The model cannot be loaded, or the settings do not fit it.
     """
+    selected = engine is None
     if engine is None:
-        selection = select_engine(settings.model)
-        engine = selection.engine
-        logger.info(
-            "engine selected",
-            extra={"backend": engine.info.backend, "reason": selection.reason},
-        )
+        engine = _select(settings)
     if engine.info.mixer == "osa" and engine.info.kernel.startswith("torch ("):
         logger.warning("attention runs in plain torch", extra={"kernel": engine.info.kernel})
     engine.warm_up()
+    invariant = selected and is_batch_invariant(engine)
+    if selected and not invariant:
+        logger.warning("vectors depend on their batch in the last bits", extra=_about(engine))
     batching = settings.batching
     metrics = Metrics(settings.model.name)
     queue = BatchQueue(
@@ -89,12 +90,25 @@ def create_service(settings: Settings, engine: Engine | None = None) -> Service:
         docs_url=None,
         redoc_url=None,
     )
-    app.include_router(native_routes(pipeline, _info(settings, engine, embedder)))
+    app.include_router(native_routes(pipeline, _info(settings, engine, embedder, invariant)))
     app.include_router(openai_routes(pipeline, settings.model.name))
     app.include_router(operation_routes(health, metrics))
     _handle_errors(app, metrics)
     app.add_middleware(RequestGate, health=health, metrics=metrics, settings=settings.server)
     return Service(app, health)
+
+
+def _select(settings: Settings) -> Engine:
+    """The engine for what ``model.path`` holds, with products in one order where MKL makes them."""
+    order = fix_product_order()
+    selection = select_engine(settings.model)
+    facts = {**_about(selection.engine), "reason": selection.reason, "product_order": order}
+    logger.info("engine selected", extra=facts)
+    return selection.engine
+
+
+def _about(engine: Engine) -> dict[str, str]:
+    return {"backend": engine.info.backend, "kernel": engine.info.kernel}
 
 
 def _handle_errors(app: FastAPI, metrics: Metrics) -> None:
@@ -131,7 +145,7 @@ def _describe(metrics: Metrics, health: Health, engine: Engine) -> None:
     )
 
 
-def _info(settings: Settings, engine: Engine, embedder: Embedder) -> Info:
+def _info(settings: Settings, engine: Engine, embedder: Embedder, invariant: bool) -> Info:
     about = engine.info
     return Info(
         model_id=settings.model.name,
@@ -151,4 +165,5 @@ def _info(settings: Settings, engine: Engine, embedder: Embedder) -> Info:
         device=about.device,
         kernel=about.kernel,
         mixer=about.mixer,
+        batch_invariant=invariant,
     )

@@ -15,12 +15,14 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from osa.model import EmbeddingModel, EncoderConfig
+from osa.model.reproducibility import fix_product_order
 from osa.model.tokenization import TextTokenizer
 from osa.service.app import Service, create_service
 from osa.service.engines import Engine
 from osa.service.server import DrainingServer, uvicorn_config
 from osa.service.settings import Settings, load_settings
 
+fix_product_order()  # as the server does, before the first product of this process
 WORDS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "the", "cat", "dog", "sat", "ran", "on", "mat", "a")
 
 

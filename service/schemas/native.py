@@ -97,6 +97,7 @@ class Info(BaseModel):
     device: str
     kernel: str
     mixer: str
+    batch_invariant: bool
 
 
 class Status(BaseModel):
