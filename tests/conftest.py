@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import threading
 import time
@@ -23,6 +24,8 @@ from osa.service.server import DrainingServer, uvicorn_config
 from osa.service.settings import Settings, load_settings
 
 fix_product_order()  # as the server does, before the first product of this process
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"  # before anything imports triton
 WORDS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "the", "cat", "dog", "sat", "ran", "on", "mat", "a")
 
 
