@@ -30,6 +30,25 @@ class TokenizedText:
     truncated: int
 
 
+@dataclass(frozen=True)
+class Token:
+    """One token of a text.
+
+    Attributes:
+        id: Its number.
+        text: Its characters in the text; its name where it is special.
+        special: Whether it was added to the text.
+        start: First character in the text; None where special.
+        stop: One past its last character; None where special.
+    """
+
+    id: int
+    text: str
+    special: bool
+    start: int | None
+    stop: int | None
+
+
 class TextTokenizer:
     """A frozen ``tokenizers.Tokenizer`` with truncation per call.
 
@@ -105,13 +124,7 @@ class TextTokenizer:
                 f"max_length must leave room beside {self.num_special_tokens} special tokens, "
                 f"got {max_length}"
             )
-        for index, text in enumerate(texts):
-            try:
-                text.encode("utf-8")
-            except UnicodeEncodeError:
-                raise InputError(
-                    f"text {index} holds a lone surrogate, which is not valid Unicode"
-                ) from None
+        check_unicode(texts)
         encodings = self._tokenizer.encode_batch(list(texts), add_special_tokens=False)
         results = []
         for encoding in encodings:
@@ -122,6 +135,36 @@ class TextTokenizer:
             complete = self._tokenizer.post_process(encoding, None, True)
             results.append(TokenizedText(complete.ids, surplus))
         return results
+
+    def tokens(self, texts: Sequence[str], add_special_tokens: bool = True) -> list[list[Token]]:
+        """Tokens of texts with the characters that they stand for; nothing is cut.
+
+        Raises:
+            InputError: A lone surrogate.
+        """
+        check_unicode(texts)
+        encodings = self._tokenizer.encode_batch(list(texts), add_special_tokens=False)
+        found = []
+        for text, encoding in zip(texts, encodings, strict=True):
+            row = [
+                Token(number, text[start:stop], False, start, stop)
+                for number, (start, stop) in zip(encoding.ids, encoding.offsets, strict=True)
+            ]
+            if add_special_tokens:
+                before, after = map(self._specials, (self.prefix, self.suffix))
+                row = [*before, *row, *after]
+            found.append(row)
+        return found
+
+    def _specials(self, ids: Sequence[int]) -> list[Token]:
+        return [Token(id, self._tokenizer.id_to_token(id) or "", True, None, None) for id in ids]
+
+    def decode(self, rows: Sequence[Sequence[int]], skip_special_tokens: bool = True) -> list[str]:
+        """Texts of id sequences."""
+        texts: list[str] = self._tokenizer.decode_batch(
+            [list(row) for row in rows], skip_special_tokens=skip_special_tokens
+        )
+        return texts
 
     def encode_parts(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of texts without special tokens: what parts of a longer text are made of."""
@@ -137,3 +180,18 @@ class TextTokenizer:
         """Id of a token by its name, or None."""
         number: int | None = self._tokenizer.token_to_id(token)
         return number
+
+
+def check_unicode(texts: Sequence[str]) -> None:
+    """Refuse what is no valid Unicode text.
+
+    Raises:
+        InputError: Naming the text that holds a lone surrogate.
+    """
+    for index, text in enumerate(texts):
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError:
+            raise InputError(
+                f"text {index} holds a lone surrogate, which is not valid Unicode"
+            ) from None

@@ -26,6 +26,7 @@ from osa.service.routes.inference import InferencePipeline
 from osa.service.routes.native import native_routes
 from osa.service.routes.openai import openai_routes
 from osa.service.routes.operations import operation_routes
+from osa.service.routes.tokens import token_routes
 from osa.service.schemas.native import Info, ModelType, Pooling
 from osa.service.settings import Settings
 from osa.service.worker import EngineWorker
@@ -91,6 +92,9 @@ def create_service(settings: Settings, engine: Engine | None = None) -> Service:
         redoc_url=None,
     )
     app.include_router(native_routes(pipeline, _info(settings, engine, embedder, invariant)))
+    if engine.tokenizer is not None:
+        batch = batching.max_client_batch_size
+        app.include_router(token_routes(pipeline, engine.tokenizer, batch))
     app.include_router(openai_routes(pipeline, settings.model.name))
     app.include_router(operation_routes(health, metrics))
     _handle_errors(app, metrics)

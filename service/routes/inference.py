@@ -14,6 +14,7 @@ from fastapi import Request, Response
 
 from osa.service.batching import ItemResult
 from osa.service.embedder import Embedder, EmbedTimings, PreparedRequest
+from osa.service.encoding import Answer
 from osa.service.errors import ClientGoneError, DeadlineError, ValidationError
 from osa.service.metrics import Metrics
 
@@ -40,14 +41,14 @@ class InferencePipeline:
         self,
         request: Request,
         parse: Callable[[bytes, str | None, float], PreparedRequest],
-        render: Callable[[PreparedRequest, np.ndarray], bytes],
+        render: Callable[[PreparedRequest, np.ndarray], Answer],
     ) -> Response:
         """Answer one inference request.
 
         Args:
             request: The request; its body has been read by the gate.
             parse: From body, content type and start time to checked, tokenised inputs.
-            render: From vectors to the response body.
+            render: From vectors to the answer.
 
         Raises:
             ServiceError: Whatever the request met.
@@ -73,11 +74,11 @@ class InferencePipeline:
         except TimeoutError:
             raise DeadlineError(f"no answer within {timeout_s} s") from None
 
-        def finish() -> tuple[bytes, EmbedTimings]:
+        def finish() -> tuple[Answer, EmbedTimings]:
             vectors, timings = self.embedder.finish(prepared, results)
             return render(prepared, vectors), timings
 
-        content, timings = await loop.run_in_executor(self._renderer, finish)
+        answer, timings = await loop.run_in_executor(self._renderer, finish)
         total_s = time.monotonic() - started
         self._metrics.count_success(
             list(map(len, prepared.ids)), sum(1 for cut in prepared.truncated if cut)
@@ -88,8 +89,25 @@ class InferencePipeline:
             queue=timings.queue_s,
             inference=timings.inference_s,
         )
-        headers = _headers(prepared, timings, total_s)
-        return Response(content, media_type="application/json", headers=headers)
+        headers = answer.headers | _headers(prepared, timings, total_s)
+        return Response(answer.content, media_type=answer.media_type, headers=headers)
+
+    async def work_on_text(
+        self, request: Request, work: Callable[[bytes, str | None], bytes]
+    ) -> Response:
+        """Answer what needs the tokenizer alone, on the threads that parse.
+
+        Args:
+            request: The request; its body has been read by the gate.
+            work: From body and content type to the JSON answer.
+
+        Raises:
+            ServiceError: Whatever the request met.
+        """
+        body, content_type = await request.body(), request.headers.get("content-type")
+        loop = asyncio.get_running_loop()
+        content = await loop.run_in_executor(self._parsers, lambda: work(body, content_type))
+        return Response(content, media_type="application/json")
 
 
 async def _unless_disconnected(request: Request, work: asyncio.Future[Result]) -> Result:

@@ -1,8 +1,8 @@
-"""OpenAI-compatible route: ``POST /v1/embeddings``."""
+"""OpenAI-compatible routes: ``POST /v1/embeddings`` and ``GET /v1/models``."""
 
 from __future__ import annotations
 
-import base64
+import time
 from typing import Any
 
 import numpy as np
@@ -10,10 +10,17 @@ import orjson
 from fastapi import APIRouter, Request, Response
 
 from osa.service.embedder import EmbedOptions, PreparedRequest
+from osa.service.encoding import Answer, convert, encode_vector
 from osa.service.routes.inference import InferencePipeline
 from osa.service.routes.native import request_body
 from osa.service.schemas.body import parse_body, parse_inputs
-from osa.service.schemas.openai import EmbeddingsRequest, EmbeddingsResponse, ErrorBody
+from osa.service.schemas.openai import (
+    EmbeddingsRequest,
+    EmbeddingsResponse,
+    ErrorBody,
+    ModelEntry,
+    ModelList,
+)
 
 ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorBody} for status in (400, 413, 415, 429, 500, 503, 504)
@@ -24,11 +31,23 @@ def openai_routes(pipeline: InferencePipeline, model_name: str) -> APIRouter:
     """Routes bound to a pipeline."""
     router = APIRouter()
 
+    described = request_body(EmbeddingsRequest.model_json_schema())
+    started_at = int(time.time())
+
+    @router.get("/v1/models")
+    async def models() -> ModelList:
+        """The one model that is served."""
+        entry = ModelEntry(id=model_name, object="model", created=started_at, owned_by="osa")
+        return ModelList(object="list", data=[entry])
+
+    @router.post(
+        "/embeddings", response_model=EmbeddingsResponse, responses=ERRORS, openapi_extra=described
+    )
     @router.post(
         "/v1/embeddings",
         response_model=EmbeddingsResponse,
         responses=ERRORS,
-        openapi_extra=request_body(EmbeddingsRequest.model_json_schema()),
+        openapi_extra=described,
     )
     async def embeddings(request: Request) -> Response:
         """Embed texts or token ids, as OpenAI's endpoint of this name does."""
@@ -40,7 +59,7 @@ def openai_routes(pipeline: InferencePipeline, model_name: str) -> APIRouter:
             options = EmbedOptions(dimensions=body.dimensions)
             return pipeline.embedder.prepare(parse_inputs(body.input, "input"), options, started)
 
-        def render(prepared: PreparedRequest, vectors: np.ndarray) -> bytes:
+        def render(prepared: PreparedRequest, vectors: np.ndarray) -> Answer:
             return render_embeddings(prepared, vectors, chosen["format"], model_name)
 
         return await pipeline.handle(request, parse, render)
@@ -50,13 +69,13 @@ def openai_routes(pipeline: InferencePipeline, model_name: str) -> APIRouter:
 
 def render_embeddings(
     prepared: PreparedRequest, vectors: np.ndarray, encoding: str, model_name: str
-) -> bytes:
+) -> Answer:
     """OpenAI's list object; ``base64`` is little-endian float32."""
 
     def encode(vector: np.ndarray) -> np.ndarray | str:
         if encoding == "float":
             return vector
-        return base64.b64encode(vector.astype("<f4").tobytes()).decode("ascii")
+        return encode_vector(convert(vector[None], "float32")[0])
 
     answer = {
         "object": "list",
@@ -67,4 +86,4 @@ def render_embeddings(
         "model": model_name,
         "usage": {"prompt_tokens": prepared.tokens, "total_tokens": prepared.tokens},
     }
-    return orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)
+    return Answer(orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY))

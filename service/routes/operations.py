@@ -26,6 +26,7 @@ def operation_routes(health: Health, metrics: Metrics) -> APIRouter:
         return answer(health.live_problem())
 
     @router.get("/readyz", response_model=Status, responses=unhealthy)
+    @router.get("/ping", response_model=Status, responses=unhealthy)
     @router.get("/health", response_model=Status, responses=unhealthy)
     async def readyz() -> Response:
         """503 when the process should get no traffic."""

@@ -79,6 +79,19 @@ def parse_inputs(value: Any, field: str) -> Sequence[str] | Sequence[list[int]]:
     return value
 
 
+def check_texts(texts: Sequence[str], field: str) -> None:
+    """Refuse no texts, and an empty one.
+
+    Raises:
+        EmptyInputError: Naming the place.
+    """
+    if not texts:
+        raise EmptyInputError(f"{field} is empty", param=field)
+    for index, text in enumerate(texts):
+        if not text:
+            raise EmptyInputError(f"{field}[{index}] is empty", param=field)
+
+
 def _ids(value: Any, place: str, field: str) -> list[int]:
     if not isinstance(value, list):
         raise ValidationError(f"{place} must be a list of ids, got {_name(value)}", param=field)

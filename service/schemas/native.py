@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, field_validator
 
+from osa.service.encoding import EmbeddingType, EncodingFormat
+
 INPUTS_SCHEMA = {
     "anyOf": [
         {"type": "string", "minLength": 1},
@@ -40,8 +42,16 @@ class EmbedRequest(BaseModel):
         None, description="Leading dimensions to return; see /info for those allowed."
     )
     prompt_name: str | None = Field(None, description="Name of a prompt; this model has none.")
-    encoding_format: Literal["float"] | None = Field(None, description="float.")
-    embedding_type: Literal["float32"] | None = Field(None, description="float32.")
+    encoding_format: EncodingFormat | None = Field(
+        None,
+        description="float (default): lists of numbers; base64: one string a vector, of its "
+        "little-endian elements; bytes: the elements alone, shape and type in headers.",
+    )
+    embedding_type: EmbeddingType | None = Field(
+        None,
+        description="float32 (default), float16, or the signs of eight dimensions a byte: ubinary, "
+        "and binary, which is less 128.",
+    )
 
     @field_validator("truncation_direction", mode="before")
     @classmethod
@@ -54,6 +64,77 @@ class EmbedRequest(BaseModel):
         if value is not None:
             raise ValueError("unknown prompt: this model has none")
         return value
+
+
+class VertexRequest(BaseModel):
+    """Body of ``POST /vertex``: embed requests that share their options."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    instances: list[EmbedRequest] = Field(description="At least one.")
+
+
+class VertexResponse(BaseModel):
+    """Body of the answer of ``/vertex``: what ``/embed`` answers, an entry an instance."""
+
+    predictions: list[list[list[float]]]
+
+
+class SimilarityInputs(BaseModel):
+    """A sentence, and those that it is compared with."""
+
+    source_sentence: str = Field(description="At least one character.")
+    sentences: list[str] = Field(description="At least one; none of them empty.")
+
+
+class SimilarityParameters(BaseModel):
+    """How texts are cut."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    truncate: StrictBool | None = None
+    truncation_direction: Literal["left", "right"] | None = None
+
+    _any_case = field_validator("truncation_direction", mode="before")(
+        lambda value: value.lower() if isinstance(value, str) else value
+    )
+
+
+class SimilarityRequest(BaseModel):
+    """Body of ``POST /similarity``."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    inputs: SimilarityInputs
+    parameters: SimilarityParameters | None = None
+
+
+class TokenizeRequest(BaseModel):
+    """Body of ``POST /tokenize``."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    inputs: str | list[str] = Field(description="A text or texts; none of them empty.")
+    add_special_tokens: StrictBool | None = Field(None, description="Default true.")
+
+
+class TokenInfo(BaseModel):
+    """A token of ``/tokenize``: characters from ``start`` to ``stop``, none of special ones."""
+
+    id: int
+    text: str
+    special: bool
+    start: int | None
+    stop: int | None
+
+
+class DecodeRequest(BaseModel):
+    """Body of ``POST /decode``."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    ids: list[StrictInt] | list[list[StrictInt]] = Field(description="At least one.")
+    skip_special_tokens: StrictBool | None = Field(None, description="Default true.")
 
 
 class ErrorBody(BaseModel):

@@ -51,6 +51,22 @@ class EmbeddingsResponse(BaseModel):
     usage: Usage
 
 
+class ModelEntry(BaseModel):
+    """A model that is served."""
+
+    id: str
+    object: Literal["model"]
+    created: int
+    owned_by: str
+
+
+class ModelList(BaseModel):
+    """Body of ``GET /v1/models``."""
+
+    object: Literal["list"]
+    data: list[ModelEntry]
+
+
 class ErrorDetail(BaseModel):
     """What went wrong."""
 

@@ -1,0 +1,68 @@
+"""How vectors go on the wire: element types and encodings. Pure functions.
+
+Shapes: n vectors, E width.
+"""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import orjson
+
+EmbeddingType = Literal["float32", "float16", "binary", "ubinary"]
+EncodingFormat = Literal["float", "base64", "bytes"]
+SHAPE_HEADER, DTYPE_HEADER = "x-embedding-shape", "x-embedding-dtype"
+JSON, BYTES = "application/json", "application/octet-stream"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The body of an answer.
+
+    Attributes:
+        content: Its bytes.
+        media_type: What they are.
+        headers: More to say of them.
+    """
+
+    content: bytes
+    media_type: str = JSON
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+def convert(vectors: np.ndarray, kind: EmbeddingType) -> np.ndarray:
+    """Vectors [n, E] in little-endian elements of ``kind``.
+
+    ``ubinary`` packs the signs of eight dimensions into a byte, first dimension highest [n, E / 8];
+    ``binary`` is the same byte less 128, as sentence-transformers has it.
+    """
+    if kind == "float32":
+        return vectors.astype("<f4", copy=False)
+    if kind == "float16":
+        return vectors.astype("<f2")
+    packed = np.packbits(vectors > 0, axis=1)
+    return packed if kind == "ubinary" else (packed.astype(np.int16) - 128).astype(np.int8)
+
+
+def encode_vector(vector: np.ndarray) -> str:
+    """Base64 of the elements' bytes."""
+    return base64.b64encode(np.ascontiguousarray(vector).tobytes()).decode("ascii")
+
+
+def render_vectors(
+    vectors: np.ndarray, kind: EmbeddingType = "float32", encoding: EncodingFormat = "float"
+) -> Answer:
+    """The answer of ``/embed``: a list of lists, a list of base64 strings, or the bytes alone."""
+    elements = convert(vectors, kind)
+    if encoding == "bytes":
+        shape = ",".join(map(str, elements.shape))
+        headers = {SHAPE_HEADER: shape, DTYPE_HEADER: elements.dtype.name}
+        return Answer(np.ascontiguousarray(elements).tobytes(), BYTES, headers)
+    if encoding == "base64":
+        return Answer(orjson.dumps([encode_vector(row) for row in elements]))
+    if kind == "float16":
+        elements = elements.astype(np.float32)  # JSON has one kind of number
+    return Answer(orjson.dumps(elements, option=orjson.OPT_SERIALIZE_NUMPY))
