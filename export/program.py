@@ -6,7 +6,8 @@ Two layouts, each one graph with dynamic sizes:
     padded   input_ids [batch, length] (features [batch, length, F]), attention_mask [batch, length]
 
 Outputs: ``embeddings`` [sequences, E], ``norms`` [sequences] (lengths before normalising), and
-``token_embeddings``, the last hidden state of every token, [tokens, D] or [batch, length, D].
+``token_embeddings``, every token's own vector, projected and not normalised, [tokens, E] or
+[batch, length, E].
 """
 
 from __future__ import annotations
@@ -21,7 +22,6 @@ from torch.export import Dim, ExportedProgram
 from osa.export.errors import ExportError
 from osa.model import EmbeddingModel
 from osa.model.config import EncoderConfig
-from osa.model.pooling import normalize, pool
 
 Layout = Literal["packed", "padded"]
 LAYOUTS: tuple[Layout, ...] = ("packed", "padded")
@@ -66,7 +66,7 @@ def output_specs(config: EncoderConfig, layout: Layout) -> tuple[TensorSpec, ...
     return (
         TensorSpec("embeddings", "float32", (rows, config.output_size)),
         TensorSpec("norms", "float32", (rows,)),
-        TensorSpec("token_embeddings", "float32", (*places, config.hidden_size)),
+        TensorSpec("token_embeddings", "float32", (*places, config.output_size)),
     )
 
 
@@ -89,12 +89,9 @@ class EmbeddingProgram(nn.Module):
             mask, cu_seqlens, batch = None, places, inputs[None]
         else:
             mask, cu_seqlens, batch = places != 0, None, inputs
-        hidden = self.model.encoder(batch, mask, cu_seqlens)
-        pooled = pool(hidden, self.model.config.pooling, mask, cu_seqlens)
-        if self.model.projection is not None:
-            pooled = self.model.projection(pooled)
-        output = normalize(pooled)
-        tokens = hidden[0] if self.layout == "packed" else hidden
+        output, tokens = self.model.embed_tokens(batch, mask, cu_seqlens)
+        if self.layout == "packed":
+            tokens = tokens[0]
         return output.embeddings, output.norms, tokens.float()
 
 

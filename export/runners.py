@@ -283,11 +283,17 @@ def lay_out(sequences: Sequence[np.ndarray], manifest: Manifest) -> tuple[np.nda
 
 def embed_sequences(
     runner: Runner, manifest: Manifest, sequences: Sequence[np.ndarray]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Unit vectors [S, E] and their lengths [S] of sequences that fit the model.
+) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
+    """Unit vectors [S, E], their lengths [S], and every sequence's token vectors [n, E].
 
     Raises:
         ExportError: The runtime failed.
     """
     outputs = runner.run(*lay_out(sequences, manifest))
-    return outputs.embeddings[: len(sequences)], outputs.norms[: len(sequences)]
+    count, lengths = len(sequences), [len(row) for row in sequences]
+    if manifest.layout == "packed":
+        tokens = np.split(outputs.token_embeddings[: sum(lengths)], np.cumsum(lengths)[:-1])
+    else:
+        rows = outputs.token_embeddings[:count]
+        tokens = [row[:length] for row, length in zip(rows, lengths, strict=True)]
+    return outputs.embeddings[:count], outputs.norms[:count], tokens

@@ -99,6 +99,26 @@ class EmbeddingModel(nn.Module):
             pooled = self.projection(pooled)
         return normalize(pooled)
 
+    def embed_tokens(
+        self,
+        inputs: Int[Tensor, "B N"] | Float[Tensor, "B N F"],
+        mask: Tensor | None = None,
+        cu_seqlens: Tensor | None = None,
+    ) -> tuple[EmbeddingOutput, Float[Tensor, "B N E"]]:
+        """``forward``, and every token's own vector, projected and not normalised.
+
+        With mean pooling a sequence's vector has the direction of the mean of its tokens' vectors;
+        rows of padding are meaningless.
+
+        Raises:
+            InputError: As ``forward``.
+        """
+        hidden = self.encoder(inputs, mask, cu_seqlens)
+        pooled = pool(hidden, self.config.pooling, mask, cu_seqlens)
+        if self.projection is None:
+            return normalize(pooled), hidden
+        return normalize(self.projection(pooled)), self.projection(hidden)
+
     def embed_spans(
         self,
         inputs: Int[Tensor, "1 T"] | Float[Tensor, "1 T F"],
@@ -129,12 +149,22 @@ class EmbeddingModel(nn.Module):
         Raises:
             InputError: An empty batch or sequence, one that is too long, or an id out of range.
         """
+        packed, offsets = self.pack_ids(sequences)
+        output: EmbeddingOutput = self(packed, cu_seqlens=offsets)
+        return output
+
+    def pack_ids(
+        self, sequences: Sequence[Sequence[int]]
+    ) -> tuple[Int[Tensor, "1 T"], Int[Tensor, " S1"]]:
+        """Id sequences as one packed batch and its offsets, on the model's device.
+
+        Raises:
+            InputError: An empty batch or sequence, one that is too long, or an id out of range.
+        """
         check_ids(self.config, sequences)
         device = next(self.parameters()).device
         packed = torch.tensor([token for ids in sequences for token in ids], device=device)
-        offsets = cu_seqlens_of([len(ids) for ids in sequences], device)
-        output: EmbeddingOutput = self(packed[None], cu_seqlens=offsets)
-        return output
+        return packed[None], cu_seqlens_of([len(ids) for ids in sequences], device)
 
     @torch.no_grad()
     def encode(

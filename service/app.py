@@ -22,6 +22,7 @@ from osa.service.errors import ErrorReply, ServiceError, reply_for, routing_erro
 from osa.service.health import Health
 from osa.service.metrics import Metrics
 from osa.service.middleware import RequestGate
+from osa.service.routes.documents import document_routes
 from osa.service.routes.inference import InferencePipeline
 from osa.service.routes.native import native_routes
 from osa.service.routes.openai import openai_routes
@@ -95,6 +96,7 @@ def create_service(settings: Settings, engine: Engine | None = None) -> Service:
     if engine.tokenizer is not None:
         batch = batching.max_client_batch_size
         app.include_router(token_routes(pipeline, engine.tokenizer, batch))
+        app.include_router(document_routes(pipeline, engine.tokenizer, engine.info.pooling))
     app.include_router(openai_routes(pipeline, settings.model.name))
     app.include_router(operation_routes(health, metrics))
     _handle_errors(app, metrics)

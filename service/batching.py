@@ -35,6 +35,7 @@ class ItemResult:
     Attributes:
         embedding: Unit vector [E].
         norm: Length of the vector before normalising.
+        tokens: Every token's own vector [n, E], where they were asked for.
         error: Why there is no vector.
         queued_s: Time spent waiting for a batch [s].
         inference_s: Time of the batch that computed it [s].
@@ -42,6 +43,7 @@ class ItemResult:
 
     embedding: np.ndarray | None = None
     norm: float = 0.0
+    tokens: np.ndarray | None = None
     error: ServiceError | None = None
     queued_s: float = 0.0
     inference_s: float = 0.0
@@ -54,6 +56,7 @@ class WorkItem:
     Attributes:
         ids: Token ids.
         deliver: Called once, from the engine thread, with the result.
+        wants_tokens: Whether every token's own vector is wanted.
         deadline: When the answer is worth nothing any more (monotonic clock) [s].
         arrived: When it was queued (monotonic clock) [s].
         cancelled: Set when nobody waits for the result any more.
@@ -63,6 +66,7 @@ class WorkItem:
     ids: Sequence[int]
     deliver: Callable[[ItemResult], None]
     deadline: float = math.inf
+    wants_tokens: bool = False
     arrived: float = field(default_factory=time.monotonic)
     cancelled: bool = False
     waiting: bool = False

@@ -35,12 +35,14 @@ class EmbedOptions:
         truncate: Cut inputs that are too long; None for the server's default.
         direction: Which side is cut.
         dimensions: Leading dimensions to return; None for all.
+        tokens: Whether every token's own vector is wanted.
     """
 
     normalize: bool = True
     truncate: bool | None = None
     direction: Direction = "right"
     dimensions: int | None = None
+    tokens: bool = False
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,20 @@ class PreparedRequest:
     def tokens(self) -> int:
         """Tokens of all inputs."""
         return sum(map(len, self.ids))
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """Vectors of a request.
+
+    Attributes:
+        vectors: One an input [n, E], as asked for.
+        tokens: Every token's own [length, E], special tokens included, not normalised; where
+            they were asked for.
+    """
+
+    vectors: np.ndarray
+    tokens: list[np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -197,7 +213,7 @@ class Embedder:
         loop = asyncio.get_running_loop()
         futures: list[asyncio.Future[ItemResult]] = [loop.create_future() for _ in prepared.ids]
         items = [
-            WorkItem(ids, partial(_resolve, loop, future), deadline)
+            WorkItem(ids, partial(_resolve, loop, future), deadline, prepared.options.tokens)
             for ids, future in zip(prepared.ids, futures, strict=True)
         ]
         self._queue.put(items)
@@ -214,15 +230,14 @@ class Embedder:
 
     def finish(
         self, prepared: PreparedRequest, results: Sequence[ItemResult]
-    ) -> tuple[np.ndarray, EmbedTimings]:
-        """Stack vectors [n, E], shortened, normalised or not, as asked; and the mean timings."""
+    ) -> tuple[Embedded, EmbedTimings]:
+        """Stack vectors, shortened, normalised or not, as asked; and the mean timings."""
         vectors = np.stack([result.embedding for result in results if result.embedding is not None])
         width = prepared.options.dimensions
         if width is not None and width < vectors.shape[1]:
             vectors = np.ascontiguousarray(vectors[:, :width])
             if prepared.options.normalize:
-                norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-                vectors = vectors / np.maximum(norms, 1e-12)
+                vectors = unit(vectors)
         if not prepared.options.normalize:
             lengths = np.array([result.norm for result in results], dtype=np.float32)
             vectors = vectors * lengths[:, None]
@@ -231,7 +246,15 @@ class Embedder:
             sum(result.queued_s for result in results) / len(results),
             sum(result.inference_s for result in results) / len(results),
         )
-        return vectors, timings
+        tokens = [result.tokens[:, :width] for result in results if result.tokens is not None]
+        return Embedded(vectors, tokens), timings
+
+
+def unit(vectors: np.ndarray) -> np.ndarray:
+    """Vectors [n, E] of length one; zero stays zero."""
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    scaled: np.ndarray = vectors / np.maximum(norms, 1e-12)
+    return scaled
 
 
 def _resolve(

@@ -87,7 +87,8 @@ class EngineWorker:
 
     def _embed(self, items: Sequence[WorkItem]) -> list[ItemResult]:
         try:
-            output = self._engine.embed([item.ids for item in items])
+            wanted = any(item.wants_tokens for item in items)
+            output = self._engine.embed([item.ids for item in items], wanted)
         except Exception as error:  # the boundary: blame is found by halving
             if len(items) == 1:
                 logger.warning("engine failed on one input", extra={"kind": type(error).__name__})
@@ -98,7 +99,12 @@ class EngineWorker:
         results = []
         for row, item in enumerate(items):
             if finite[row]:
-                results.append(ItemResult(output.embeddings[row], float(output.norms[row])))
+                vectors = None
+                if item.wants_tokens and output.tokens is not None:
+                    vectors = output.tokens[row].copy()  # the batch's memory is freed
+                results.append(
+                    ItemResult(output.embeddings[row], float(output.norms[row]), vectors)
+                )
             elif len(items) > 1:
                 results += self._embed([item])
             else:

@@ -23,15 +23,15 @@ class FaultyEngine(EagerEngine):
         self._how = how
         self.batches: list[int] = []
 
-    def embed(self, sequences: Sequence[Sequence[int]]) -> EngineOutput:
+    def embed(self, sequences: Sequence[Sequence[int]], tokens: bool = False) -> EngineOutput:
         self.batches.append(len(sequences))
         poisoned = [row for row, ids in enumerate(sequences) if POISON in ids]
         if poisoned and self._how == "raise":
             raise RuntimeError("out of memory")
-        output = super().embed(sequences)
+        output = super().embed(sequences, tokens)
         embeddings = output.embeddings.copy()
         embeddings[poisoned] = np.nan
-        return EngineOutput(embeddings, output.norms)
+        return EngineOutput(embeddings, output.norms, output.tokens)
 
 
 class GatedEngine(EagerEngine):
@@ -46,8 +46,8 @@ class GatedEngine(EagerEngine):
     def warm_up(self) -> None:
         """Nothing: the gate is closed."""
 
-    def embed(self, sequences: Sequence[Sequence[int]]) -> EngineOutput:
+    def embed(self, sequences: Sequence[Sequence[int]], tokens: bool = False) -> EngineOutput:
         self.entered.set()
         assert self.gate.wait(60), "nobody opened the gate"
         self.computed.extend(sequences)
-        return super().embed(sequences)
+        return super().embed(sequences, tokens)

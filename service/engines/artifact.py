@@ -80,7 +80,7 @@ class ArtifactEngine:
         """Run both regimes of the operator once, alone and in a batch."""
         run_warm_up(self)
 
-    def embed(self, sequences: Sequence[Sequence[int]]) -> EngineOutput:
+    def embed(self, sequences: Sequence[Sequence[int]], tokens: bool = False) -> EngineOutput:
         """Embed one batch.
 
         Raises:
@@ -89,4 +89,5 @@ class ArtifactEngine:
         """
         check_ids(self._artifact.config, sequences)
         rows = [np.asarray(ids, dtype=np.int64) for ids in sequences]
-        return EngineOutput(*embed_sequences(self._runner, self._artifact.manifest, rows))
+        found = embed_sequences(self._runner, self._artifact.manifest, rows)
+        return EngineOutput(*found) if tokens else EngineOutput(*found[:2])

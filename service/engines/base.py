@@ -17,10 +17,12 @@ class EngineOutput(NamedTuple):
     Attributes:
         embeddings: Unit vectors, float32 [S, E].
         norms: Their lengths before normalising, float32 [S].
+        tokens: Each sequence's token vectors, float32 [n, E], where they were asked for.
     """
 
     embeddings: np.ndarray
     norms: np.ndarray
+    tokens: list[np.ndarray] | None = None
 
 
 @dataclass(frozen=True)
@@ -66,8 +68,12 @@ class Engine(Protocol):
     def warm_up(self) -> None:
         """Run once what the first request should not pay for."""
 
-    def embed(self, sequences: Sequence[Sequence[int]]) -> EngineOutput:
+    def embed(self, sequences: Sequence[Sequence[int]], tokens: bool = False) -> EngineOutput:
         """Embed one packed batch.
+
+        Args:
+            sequences: Ids of each input.
+            tokens: Whether every token's own vector is wanted too.
 
         Raises:
             OsaError: The batch cannot be computed.

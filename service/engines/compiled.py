@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from osa.export.program import MIN_SEQUENCES, MIN_TOKENS, trace
@@ -44,7 +45,7 @@ class CompiledEngine(EagerEngine):
             self._program = torch.compile(trace(self._model, "packed").module(), dynamic=True)
 
     @torch.inference_mode()
-    def embed(self, sequences: Sequence[Sequence[int]]) -> EngineOutput:
+    def embed(self, sequences: Sequence[Sequence[int]], tokens: bool = False) -> EngineOutput:
         """Embed one packed batch; too small ones get a dummy sequence, as the graph asks for.
 
         Raises:
@@ -57,9 +58,12 @@ class CompiledEngine(EagerEngine):
         ids = torch.tensor([token for row in rows for token in row], device=self._device)
         offsets = cu_seqlens_of([len(row) for row in rows], ids.device)
         with self._chosen(), _quiet():
-            embeddings, norms, _ = self._program(ids, offsets)
-        count = len(sequences)
-        return EngineOutput(embeddings[:count].cpu().numpy(), norms[:count].cpu().numpy())
+            embeddings, norms, states = self._program(ids, offsets)
+        count, stops = len(sequences), offsets[1:].tolist()
+        output = EngineOutput(embeddings[:count].cpu().numpy(), norms[:count].cpu().numpy())
+        if not tokens:
+            return output
+        return output._replace(tokens=np.split(states.cpu().numpy(), stops[:-1])[:count])
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from osa.model import EmbeddingModel, kernels
@@ -86,12 +87,17 @@ class EagerEngine:
         run_warm_up(self)
 
     @torch.inference_mode()
-    def embed(self, sequences: Sequence[Sequence[int]]) -> EngineOutput:
+    def embed(self, sequences: Sequence[Sequence[int]], tokens: bool = False) -> EngineOutput:
         """Embed one packed batch.
 
         Raises:
             InputError: Ids that do not fit the model.
         """
         with self._chosen():
-            output = self._model.embed_ids(sequences)
-        return EngineOutput(output.embeddings.cpu().numpy(), output.norms.cpu().numpy())
+            if not tokens:
+                output = self._model.embed_ids(sequences)
+                return EngineOutput(output.embeddings.cpu().numpy(), output.norms.cpu().numpy())
+            packed, offsets = self._model.pack_ids(sequences)
+            output, states = self._model.embed_tokens(packed, cu_seqlens=offsets)
+        rows = np.split(states[0].cpu().numpy(), offsets[1:-1].tolist())
+        return EngineOutput(output.embeddings.cpu().numpy(), output.norms.cpu().numpy(), rows)

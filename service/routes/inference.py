@@ -9,11 +9,10 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
-import numpy as np
 from fastapi import Request, Response
 
 from osa.service.batching import ItemResult
-from osa.service.embedder import Embedder, EmbedTimings, PreparedRequest
+from osa.service.embedder import Embedded, Embedder, EmbedTimings, PreparedRequest
 from osa.service.encoding import Answer
 from osa.service.errors import ClientGoneError, DeadlineError, ValidationError
 from osa.service.metrics import Metrics
@@ -41,7 +40,7 @@ class InferencePipeline:
         self,
         request: Request,
         parse: Callable[[bytes, str | None, float], PreparedRequest],
-        render: Callable[[PreparedRequest, np.ndarray], Answer],
+        render: Callable[[PreparedRequest, Embedded], Answer],
     ) -> Response:
         """Answer one inference request.
 
@@ -75,8 +74,8 @@ class InferencePipeline:
             raise DeadlineError(f"no answer within {timeout_s} s") from None
 
         def finish() -> tuple[Answer, EmbedTimings]:
-            vectors, timings = self.embedder.finish(prepared, results)
-            return render(prepared, vectors), timings
+            embedded, timings = self.embedder.finish(prepared, results)
+            return render(prepared, embedded), timings
 
         answer, timings = await loop.run_in_executor(self._renderer, finish)
         total_s = time.monotonic() - started

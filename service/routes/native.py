@@ -9,7 +9,7 @@ import numpy as np
 import orjson
 from fastapi import APIRouter, Request, Response
 
-from osa.service.embedder import EmbedOptions, Inputs, PreparedRequest
+from osa.service.embedder import Embedded, EmbedOptions, Inputs, PreparedRequest
 from osa.service.encoding import BYTES, Answer, render_vectors
 from osa.service.errors import EmptyInputError, ValidationError
 from osa.service.routes.inference import InferencePipeline
@@ -82,10 +82,10 @@ def native_routes(pipeline: InferencePipeline, info: Info) -> APIRouter:
             inputs = parse_inputs(body.inputs, "inputs")
             return pipeline.embedder.prepare(inputs, options_of(body), started)
 
-        def render(prepared: PreparedRequest, vectors: np.ndarray) -> Answer:
+        def render(prepared: PreparedRequest, embedded: Embedded) -> Answer:
             body = chosen["body"]
             kind, encoding = body.embedding_type or "float32", body.encoding_format or "float"
-            return render_vectors(vectors, kind, encoding)
+            return render_vectors(embedded.vectors, kind, encoding)
 
         return await pipeline.handle(request, parse, render)
 
@@ -106,8 +106,8 @@ def native_routes(pipeline: InferencePipeline, info: Info) -> APIRouter:
             inputs, options = join_instances(instances, counts)
             return pipeline.embedder.prepare(inputs, options, started)
 
-        def render(prepared: PreparedRequest, vectors: np.ndarray) -> Answer:
-            parts = np.split(vectors, np.cumsum(counts)[:-1])
+        def render(prepared: PreparedRequest, embedded: Embedded) -> Answer:
+            parts = np.split(embedded.vectors, np.cumsum(counts)[:-1])
             body = {"predictions": parts}
             return Answer(orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY))
 
@@ -134,7 +134,8 @@ def native_routes(pipeline: InferencePipeline, info: Info) -> APIRouter:
             texts = [body.inputs.source_sentence, *body.inputs.sentences]
             return pipeline.embedder.prepare(texts, options, started)
 
-        def render(prepared: PreparedRequest, vectors: np.ndarray) -> Answer:
+        def render(prepared: PreparedRequest, embedded: Embedded) -> Answer:
+            vectors = embedded.vectors
             cosines = (vectors[1:] * vectors[0]).sum(axis=1)
             return Answer(orjson.dumps(cosines, option=orjson.OPT_SERIALIZE_NUMPY))
 

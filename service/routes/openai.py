@@ -9,7 +9,7 @@ import numpy as np
 import orjson
 from fastapi import APIRouter, Request, Response
 
-from osa.service.embedder import EmbedOptions, PreparedRequest
+from osa.service.embedder import Embedded, EmbedOptions, PreparedRequest
 from osa.service.encoding import Answer, convert, encode_vector
 from osa.service.routes.inference import InferencePipeline
 from osa.service.routes.native import request_body
@@ -59,8 +59,8 @@ def openai_routes(pipeline: InferencePipeline, model_name: str) -> APIRouter:
             options = EmbedOptions(dimensions=body.dimensions)
             return pipeline.embedder.prepare(parse_inputs(body.input, "input"), options, started)
 
-        def render(prepared: PreparedRequest, vectors: np.ndarray) -> Answer:
-            return render_embeddings(prepared, vectors, chosen["format"], model_name)
+        def render(prepared: PreparedRequest, embedded: Embedded) -> Answer:
+            return render_embeddings(prepared, embedded.vectors, chosen["format"], model_name)
 
         return await pipeline.handle(request, parse, render)
 

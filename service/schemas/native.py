@@ -22,6 +22,11 @@ INPUTS_SCHEMA = {
 }
 
 
+def lower_case(value: Any) -> Any:
+    """Names are taken in any case."""
+    return value.lower() if isinstance(value, str) else value
+
+
 class EmbedRequest(BaseModel):
     """Body of ``POST /embed``. Unknown fields are ignored; null means the default."""
 
@@ -53,10 +58,7 @@ class EmbedRequest(BaseModel):
         "and binary, which is less 128.",
     )
 
-    @field_validator("truncation_direction", mode="before")
-    @classmethod
-    def _any_case(cls, value: Any) -> Any:
-        return value.lower() if isinstance(value, str) else value
+    _direction = field_validator("truncation_direction", mode="before")(lower_case)
 
     @field_validator("prompt_name")
     @classmethod
@@ -95,9 +97,7 @@ class SimilarityParameters(BaseModel):
     truncate: StrictBool | None = None
     truncation_direction: Literal["left", "right"] | None = None
 
-    _any_case = field_validator("truncation_direction", mode="before")(
-        lambda value: value.lower() if isinstance(value, str) else value
-    )
+    _direction = field_validator("truncation_direction", mode="before")(lower_case)
 
 
 class SimilarityRequest(BaseModel):

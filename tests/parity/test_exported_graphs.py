@@ -127,10 +127,12 @@ def test_single_tokens_and_single_sequences_run(
     artifact = load_artifact(make_artifact(kind))
     generator = np.random.default_rng(0)
     rows = [generator.integers(0, 12, length) for length in lengths]
-    vectors, norms = embed_sequences(open_runner(artifact), artifact.manifest, rows)
+    vectors, norms, tokens = embed_sequences(open_runner(artifact), artifact.manifest, rows)
     expected = make_tiny_model().embed_ids([row.tolist() for row in rows])
     np.testing.assert_allclose(vectors, expected.embeddings.detach(), atol=1e-5)
     np.testing.assert_allclose(norms, expected.norms.detach(), rtol=1e-5)
+    means = np.stack([row.mean(axis=0) for row in tokens])
+    np.testing.assert_allclose(means, vectors * norms[:, None], rtol=1e-4, atol=1e-5)
 
 
 def test_a_graph_of_other_weights_fails_parity_and_leaves_nothing(

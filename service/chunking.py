@@ -1,0 +1,166 @@
+"""Where a document is cut into chunks: by tokens, by sentences, or where the caller says.
+
+Pure functions over a text and the characters of its tokens. A chunk is a range of tokens and the
+range of characters that they stand for.
+"""
+
+from __future__ import annotations
+
+import bisect
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from osa.service.errors import ValidationError
+
+Strategy = Literal["tokens", "sentences", "spans"]
+Offsets = Sequence[tuple[int, int]]
+SENTENCE_END = re.compile(
+    "(?<=[.!?\u2026])[\"'\u201d\u2019)\\]]*\\s+"  # Western full stops, closing quotes, space
+    "|(?<=[\u3002\uff01\uff1f])"  # East Asian ones, which no space follows
+    r"|\n+"
+)
+MAX_CHUNKS = 4096
+"""Chunks of one document."""
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A part of a text.
+
+    Attributes:
+        start: Its first character.
+        end: One past its last character.
+        first: Its first token, special tokens not counted.
+        stop: One past its last token.
+    """
+
+    start: int
+    end: int
+    first: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class Chunking:
+    """How texts are cut.
+
+    Attributes:
+        strategy: By what.
+        size: Most tokens of a chunk.
+        overlap: Tokens that a window shares with the one before.
+        spans: Characters [start, end) of every chunk, a list for each text; for ``spans``.
+    """
+
+    strategy: Strategy = "tokens"
+    size: int = 256
+    overlap: int = 0
+    spans: Sequence[Sequence[tuple[int, int]]] | None = None
+
+
+def cut(text: str, offsets: Offsets, chunking: Chunking, row: int) -> list[Chunk]:
+    """The chunks of a text whose tokens stand for the characters ``offsets``.
+
+    Args:
+        text: The document.
+        offsets: Characters (start, stop) of every token, special tokens left out.
+        chunking: How.
+        row: Which of the request's texts it is.
+
+    Raises:
+        ValidationError: A span that is none, or too many chunks.
+    """
+    if chunking.strategy == "spans":
+        assert chunking.spans is not None  # the request was checked
+        ranges = [
+            _tokens_of(span, offsets, len(text), f"spans[{row}][{place}]")
+            for place, span in enumerate(chunking.spans[row])
+        ]
+        chunks = [
+            Chunk(start, end, first, stop)
+            for (start, end), (first, stop) in zip(chunking.spans[row], ranges, strict=True)
+        ]
+    else:
+        pieces = (
+            windows(len(offsets), chunking.size, chunking.overlap)
+            if chunking.strategy == "tokens"
+            else sentences(text, offsets, chunking.size)
+        )
+        chunks = [
+            Chunk(offsets[first][0], offsets[stop - 1][1], first, stop) for first, stop in pieces
+        ]
+    if len(chunks) > MAX_CHUNKS:
+        raise ValidationError(
+            f"input {row} falls into {len(chunks)} chunks, at most {MAX_CHUNKS} are allowed: "
+            "take larger ones",
+            param="chunking",
+        )
+    return chunks
+
+
+def windows(count: int, size: int, overlap: int = 0) -> Iterator[tuple[int, int]]:
+    """Token ranges of at most ``size``, each beginning ``overlap`` before the last one's end."""
+    first = 0
+    while first < count:
+        stop = min(first + size, count)
+        yield first, stop
+        if stop == count:
+            return
+        first = stop - overlap
+
+
+def sentences(text: str, offsets: Offsets, size: int) -> Iterator[tuple[int, int]]:
+    """Token ranges of whole sentences, as many as fit ``size``; longer ones in windows."""
+    starts = [start for start, _ in offsets]
+    ends = [match.end() for match in SENTENCE_END.finditer(text)]
+    bounds = sorted({bisect.bisect_left(starts, end) for end in ends} | {len(offsets)})
+    first = previous = 0
+    for bound in bounds:
+        if bound - first > size and previous > first:
+            yield first, previous
+            first = previous
+        if bound - first > size:
+            yield from ((first + a, first + b) for a, b in windows(bound - first, size))
+            first = bound
+        previous = bound
+    if previous > first:
+        yield first, previous
+
+
+def _tokens_of(span: tuple[int, int], offsets: Offsets, length: int, place: str) -> tuple[int, int]:
+    """Tokens that overlap characters [start, end).
+
+    Raises:
+        ValidationError: No range of the text, or one without a token.
+    """
+    start, end = span
+    if not 0 <= start < end <= length:
+        raise ValidationError(
+            f"{place} must be [start, end) within the text's {length} characters, got "
+            f"[{start}, {end}]",
+            param="chunking",
+        )
+    first = bisect.bisect_right([stop for _, stop in offsets], start)
+    stop = bisect.bisect_left([begin for begin, _ in offsets], end)
+    if first >= stop:
+        raise ValidationError(
+            f"{place} holds no token of the part that is embedded", param="chunking"
+        )
+    return first, stop
+
+
+def pool_chunk(tokens: np.ndarray, chunk: Chunk, prefix: int, pooling: str) -> np.ndarray:
+    """The vector [E] of a chunk: the mean of its tokens' vectors, or its first one's (``cls``).
+
+    Args:
+        tokens: Vectors of the whole document's tokens, special ones included [n, E].
+        chunk: Which.
+        prefix: Special tokens before the text.
+        pooling: The model's.
+    """
+    part = tokens[prefix + chunk.first : prefix + chunk.stop]
+    pooled: np.ndarray = part[0] if pooling == "cls" else part.mean(axis=0, dtype=np.float32)
+    return pooled

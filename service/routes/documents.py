@@ -1,0 +1,163 @@
+"""Routes below single vectors: ``POST /embed_all`` and ``POST /embed_chunks`` (late chunking).
+
+A document is encoded once, whole; each chunk's vector is pooled from its tokens' vectors, which
+have seen all of it. Source: Guenther et al., "Late Chunking", arXiv:2409.04701.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import orjson
+from fastapi import APIRouter, Request, Response
+
+from osa.model.tokenization import TextTokenizer
+from osa.service.chunking import Chunk, Chunking, cut, pool_chunk
+from osa.service.embedder import Embedded, EmbedOptions, PreparedRequest, unit
+from osa.service.encoding import Answer
+from osa.service.errors import ValidationError
+from osa.service.routes.inference import InferencePipeline
+from osa.service.routes.native import ERRORS, request_body
+from osa.service.schemas.body import check_texts, parse_body, parse_inputs
+from osa.service.schemas.documents import (
+    ChunkEmbedding,
+    ChunkingOptions,
+    EmbedAllRequest,
+    EmbedChunksRequest,
+)
+
+
+def document_routes(
+    pipeline: InferencePipeline, tokenizer: TextTokenizer, pooling: str
+) -> APIRouter:
+    """Routes bound to a pipeline and the model's tokenizer and pooling."""
+    router = APIRouter()
+
+    @router.post(
+        "/embed_all",
+        response_model=list[list[list[float]]],
+        responses=ERRORS,
+        openapi_extra=request_body(EmbedAllRequest.model_json_schema()),
+    )
+    async def embed_all(request: Request) -> Response:
+        """One vector a token, special tokens included."""
+        chosen: dict[str, bool] = {}
+
+        def parse(raw: bytes, content_type: str | None, started: float) -> PreparedRequest:
+            body = parse_body(raw, content_type, EmbedAllRequest)
+            chosen["normalize"] = bool(body.normalize)
+            options = EmbedOptions(
+                truncate=body.truncate,
+                direction=body.truncation_direction or "right",
+                dimensions=body.dimensions,
+                tokens=True,
+            )
+            inputs = parse_inputs(body.inputs, "inputs")
+            return pipeline.embedder.prepare(inputs, options, started)
+
+        def render(prepared: PreparedRequest, embedded: Embedded) -> Answer:
+            rows = (
+                [unit(row) for row in embedded.tokens] if chosen["normalize"] else embedded.tokens
+            )
+            return _json([np.ascontiguousarray(row) for row in rows])
+
+        return await pipeline.handle(request, parse, render)
+
+    @router.post(
+        "/embed_chunks",
+        response_model=list[list[ChunkEmbedding]],
+        responses=ERRORS,
+        openapi_extra=request_body(EmbedChunksRequest.model_json_schema()),
+    )
+    async def embed_chunks(request: Request) -> Response:
+        """A vector a chunk of each document, each seen in its whole document."""
+        plan: list[tuple[str, list[Chunk]]] = []
+        chosen: dict[str, EmbedChunksRequest] = {}
+
+        def parse(raw: bytes, content_type: str | None, started: float) -> PreparedRequest:
+            body = chosen["body"] = parse_body(raw, content_type, EmbedChunksRequest)
+            texts = [body.inputs] if isinstance(body.inputs, str) else body.inputs
+            check_texts(texts, "inputs")
+            chunking = read_chunking(body.chunking, len(texts), isinstance(body.inputs, str))
+            options = EmbedOptions(truncate=body.truncate, dimensions=body.dimensions, tokens=True)
+            prepared = pipeline.embedder.prepare(texts, options, started)
+            special = tokenizer.num_special_tokens
+            for row, offsets in enumerate(tokenizer.offsets(texts)):
+                kept = offsets[: len(prepared.ids[row]) - special]
+                plan.append((texts[row], cut(texts[row], kept, chunking, row)))
+            return prepared
+
+        def render(prepared: PreparedRequest, embedded: Embedded) -> Answer:
+            body = chosen["body"]
+            answer = [
+                _render_chunks(text, chunks, tokens, body)
+                for (text, chunks), tokens in zip(plan, embedded.tokens, strict=True)
+            ]
+            return _json(answer)
+
+        return await pipeline.handle(request, parse, render)
+
+    def _render_chunks(
+        text: str, chunks: list[Chunk], tokens: np.ndarray, body: EmbedChunksRequest
+    ) -> list[dict[str, Any]]:
+        if not chunks:
+            return []
+        prefix = len(tokenizer.prefix)
+        vectors = np.stack([pool_chunk(tokens, chunk, prefix, pooling) for chunk in chunks])
+        if body.normalize is not False:
+            vectors = unit(vectors)
+        entries = []
+        for chunk, vector in zip(chunks, vectors, strict=True):
+            entry: dict[str, Any] = {"start": chunk.start, "end": chunk.end}
+            if body.return_text:
+                entry["text"] = text[chunk.start : chunk.end]
+            entries.append({**entry, "embedding": vector})
+        return entries
+
+    return router
+
+
+def read_chunking(options: ChunkingOptions, texts: int, single: bool) -> Chunking:
+    """Check what cannot be said in a schema.
+
+    Raises:
+        ValidationError: Overlapping windows that do not advance, or spans that do not fit.
+    """
+    if options.overlap >= options.size:
+        raise ValidationError(
+            f"chunking.overlap must be below chunking.size, got {options.overlap} and "
+            f"{options.size}",
+            param="chunking",
+        )
+    if (options.spans is None) == (options.strategy == "spans"):
+        raise ValidationError(
+            "chunking.spans must be given with the strategy spans, and with no other",
+            param="chunking",
+        )
+    spans = None
+    if options.spans is not None:
+        rows = [options.spans] if single else options.spans
+        if len(rows) != texts:
+            raise ValidationError(
+                f"chunking.spans must be a list for each of {texts} inputs, got {len(rows)}",
+                param="chunking",
+            )
+        spans = [_read_spans(row, place) for place, row in enumerate(rows)]
+    return Chunking(options.strategy, options.size, options.overlap, spans)
+
+
+def _read_spans(row: Any, place: int) -> list[tuple[int, int]]:
+    fits = isinstance(row, list) and all(
+        isinstance(span, list) and len(span) == 2 and all(type(part) is int for part in span)
+        for span in row
+    )
+    if not fits:
+        raise ValidationError(
+            f"chunking.spans[{place}] must be a list of [start, end] integers", param="chunking"
+        )
+    return [(start, end) for start, end in row]
+
+
+def _json(value: Any) -> Answer:
+    return Answer(orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY))

@@ -1,0 +1,109 @@
+"""Cutting documents: every token once, sentences whole where they fit, spans as asked."""
+
+from __future__ import annotations
+
+import itertools
+import re
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from osa.service.chunking import Chunk, Chunking, cut, pool_chunk, sentences, windows
+from osa.service.errors import ValidationError
+
+TEXT = "One two three. Four five! (Six seven?) Eight\nnine ten eleven twelve"
+
+
+def words(text: str) -> list[tuple[int, int]]:
+    return [match.span() for match in re.finditer(r"\w+|[^\w\s]", text)]
+
+
+def texts_of(chunks: list[Chunk], text: str) -> list[str]:
+    return [text[chunk.start : chunk.end] for chunk in chunks]
+
+
+@given(st.integers(0, 300), st.integers(1, 50), st.data())
+def test_windows_cover_every_token_and_share_the_overlap(
+    count: int, size: int, data: st.DataObject
+) -> None:
+    overlap = data.draw(st.integers(0, size - 1))
+    found = list(windows(count, size, overlap))
+    assert {place for first, stop in found for place in range(first, stop)} == set(range(count))
+    assert all(0 < stop - first <= size for first, stop in found)
+    for (_, stop), (first, _) in itertools.pairwise(found):
+        assert stop - first == overlap
+
+
+@given(
+    st.lists(st.sampled_from(["word", "two words", ".", "!\n", "?) ", "。", " "]), max_size=60),
+    st.integers(1, 12),
+)
+def test_sentences_cover_every_token_once_in_order(parts: list[str], size: int) -> None:
+    text = "".join(parts)
+    offsets = words(text)
+    found = list(sentences(text, offsets, size))
+    assert [place for first, stop in found for place in range(first, stop)] == list(
+        range(len(offsets))
+    )
+    assert all(stop - first <= size for first, stop in found)
+
+
+def test_sentences_stay_whole_while_they_fit() -> None:
+    offsets = words(TEXT)
+    eight = cut(TEXT, offsets, Chunking("sentences", 8), 0)
+    assert texts_of(eight, TEXT) == [
+        "One two three. Four five!",
+        "(Six seven?) Eight",
+        "nine ten eleven twelve",
+    ]
+    three = cut(TEXT, offsets, Chunking("sentences", 3), 0)
+    assert texts_of(three, TEXT) == [
+        "One two three",
+        ".",
+        "Four five!",
+        "(Six seven",
+        "?)",
+        "Eight",
+        "nine ten eleven",
+        "twelve",
+    ]
+
+
+def test_spans_take_the_tokens_that_they_touch() -> None:
+    offsets = words(TEXT)
+    start = TEXT.index("Four")
+    spans = [[(start, start + 9), (0, len(TEXT)), (start + 2, start + 3)]]
+    found = cut(TEXT, offsets, Chunking("spans", spans=spans), 0)
+    assert [(chunk.first, chunk.stop) for chunk in found] == [(4, 6), (0, len(offsets)), (4, 5)]
+    assert [(chunk.start, chunk.end) for chunk in found] == spans[0]
+
+
+@pytest.mark.parametrize("span", [(-1, 3), (3, 3), (5, 2), (0, 1000)])
+def test_spans_that_are_none_are_refused(span: tuple[int, int]) -> None:
+    with pytest.raises(ValidationError, match=r"spans\[2\]\[0\] must be \[start, end\) within"):
+        cut(TEXT, words(TEXT), Chunking("spans", spans=[[], [], [span]]), 2)
+
+
+def test_a_span_without_a_token_is_refused() -> None:
+    with pytest.raises(ValidationError, match="holds no token"):
+        cut("a   b", words("a   b"), Chunking("spans", spans=[[(1, 3)]]), 0)
+
+
+def test_too_many_chunks_are_refused() -> None:
+    text = "a " * 5000
+    with pytest.raises(ValidationError, match="falls into 5000 chunks, at most 4096"):
+        cut(text, words(text), Chunking("tokens", 1), 0)
+
+
+def test_a_chunk_is_the_mean_of_its_tokens_or_its_first() -> None:
+    tokens = np.arange(12, dtype=np.float32).reshape(6, 2)
+    chunk = Chunk(0, 1, 1, 3)
+    np.testing.assert_array_equal(pool_chunk(tokens, chunk, 1, "mean"), tokens[2:4].mean(0))
+    np.testing.assert_array_equal(pool_chunk(tokens, chunk, 1, "cls"), tokens[2])
+
+
+def test_a_text_without_tokens_has_no_chunks() -> None:
+    assert cut("", [], Chunking("sentences"), 0) == []
+    assert cut("", [], Chunking("tokens"), 0) == []
