@@ -79,7 +79,9 @@ def document_routes(
             body = chosen["body"] = parse_body(raw, content_type, EmbedChunksRequest)
             texts = [body.inputs] if isinstance(body.inputs, str) else body.inputs
             check_texts(texts, "inputs")
-            chunking = read_chunking(body.chunking, len(texts), isinstance(body.inputs, str))
+            chunking = read_chunking(
+                body.chunking or ChunkingOptions(), len(texts), isinstance(body.inputs, str)
+            )
             options = EmbedOptions(truncate=body.truncate, dimensions=body.dimensions, tokens=True)
             prepared = pipeline.embedder.prepare(texts, options, started)
             special = tokenizer.num_special_tokens

@@ -46,7 +46,7 @@ class EmbedChunksRequest(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
     inputs: str | list[str]
-    chunking: ChunkingOptions = ChunkingOptions()
+    chunking: ChunkingOptions | None = Field(None, description="Default: 256 tokens each.")
     return_text: StrictBool | None = Field(None, description="Repeat each chunk's text.")
     normalize: StrictBool | None = Field(None, description="Unit vectors (default true).")
     truncate: StrictBool | None = None

@@ -69,6 +69,13 @@ def test_chunks_are_pooled_from_the_whole_document(
     assert chunks[-1]["end"] == len(DOCUMENT.rstrip())
 
 
+def test_null_means_the_default(client: httpx.Client) -> None:
+    body = {"inputs": DOCUMENT, "chunking": None, "normalize": None, "dimensions": None}
+    assert post(client, "/embed_chunks", body) == post(
+        client, "/embed_chunks", {"inputs": DOCUMENT}
+    )
+
+
 def test_sentences_find_the_part_that_answers(client: httpx.Client) -> None:
     text = "A man is playing a guitar on the stage. Stocks fell sharply on Tuesday."
     body = {"inputs": [text, "One."], "chunking": {"strategy": "sentences", "size": 12}}
