@@ -275,13 +275,12 @@ def test_weights_beyond_the_limit_lie_in_a_file_of_their_own(
     monkeypatch.setattr("osa.export.to_onnx.EXTERNAL_BYTES", 0)
     export_model(make_tiny_model(max_seq_len=64), tmp_path / "artifact")
     artifact: Artifact = load_artifact(tmp_path / "artifact")
-    assert {"model.onnx", "model.onnx.data"} <= set(artifact.manifest.files)
+    assert "model.onnx.data" in artifact.manifest.files
     verify_artifact(artifact)
 
 
 @pytest.mark.parametrize("layout", ["packed", "padded"])
 def test_the_program_is_the_model(layout: str) -> None:
-    """Untraced, before any format is involved."""
     model = make_tiny_model()
     ids = torch.tensor([4, 5, 6, 7, 8])
     program = EmbeddingProgram(model, layout)  # type: ignore[arg-type]
@@ -294,8 +293,8 @@ def test_the_program_is_the_model(layout: str) -> None:
 
 
 def test_onnx_checks_run_on_what_is_written(make_artifact: ArtifactMaker) -> None:
-    check(onnx.load(str(make_artifact("onnx") / "model.onnx")))
     broken = onnx.load(str(make_artifact("onnx") / "model.onnx"))
+    check(broken)
     broken.graph.node[0].input[0] = "nobody"
     with pytest.raises(ExportError, match="does not pass onnx's own checks"):
         check(broken)
