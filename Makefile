@@ -44,7 +44,7 @@ chart-docs: $(BIN)/pytest     ## the chart's schema of settings and its README, 
 	$(BIN)/python helm/generate.py
 
 image-check: $(TOOLS)/checkov  ## build the image and run it: needs root, buildah, podman, Debian
-	bash docker/check.sh $(TOOLS)/hadolint
+	python3 docker/check.py $(TOOLS)/hadolint
 
 format: $(BIN)/pytest         ## format and fix what can be fixed
 	$(BIN)/ruff check --fix .
