@@ -7,6 +7,10 @@
     ├── MediaTypeError        415 Validation    not application/json
     ├── SlowBodyError         408 Timeout       the body did not arrive in time
     ├── PayloadTooLargeError  413 Validation    body over the limit
+    ├── UnauthorizedError     401 Unauthorized  no API key, or one that is not known
+    ├── ForbiddenError        403 Unauthorized  a key that may not do this
+    ├── ModelNotFoundError    404 Validation    no model of this name is served
+    ├── QuotaError            429 Overloaded    the key has used its tokens; Retry-After
     ├── OverloadedError       429 Overloaded    queue full by tokens or requests; Retry-After
     ├── UnavailableError      503 Unhealthy     draining or not ready; Retry-After
     ├── DeadlineError         504 Timeout       the request's own deadline passed
@@ -19,6 +23,7 @@ Native routes answer ``{"error", "error_type"}`` as text-embeddings-inference do
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, ClassVar
@@ -86,6 +91,40 @@ class SlowBodyError(ServiceError):
     """The body did not arrive in time."""
 
     code, status, error_type = "slow_body", 408, "Timeout"
+
+
+class UnauthorizedError(ServiceError):
+    """There is no API key, or one that is not known."""
+
+    code, status, error_type = "invalid_api_key", 401, "Unauthorized"
+    openai_type = "authentication_error"
+
+
+class ForbiddenError(ServiceError):
+    """The API key may not do this."""
+
+    code, status, error_type, openai_type = "forbidden", 403, "Unauthorized", "permission_error"
+
+
+class ModelNotFoundError(ServiceError):
+    """No model of this name is served."""
+
+    code, status, error_type = "model_not_found", 404, "Validation"
+
+    def __init__(self, served: Sequence[str]) -> None:
+        """Name those that there are; what was asked for is not echoed."""
+        super().__init__(f"no such model; served: {', '.join(served)}", param="model")
+
+
+class QuotaError(ServiceError):
+    """An API key has used the tokens that it may."""
+
+    code, status, error_type, openai_type = "quota", 429, "Overloaded", "rate_limit_error"
+
+    def __init__(self, message: str, retry_after_s: int) -> None:
+        """Keep when there will be enough again."""
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class OverloadedError(ServiceError):
@@ -174,12 +213,16 @@ __all__ = [
     "DeadlineError",
     "EmptyInputError",
     "ErrorReply",
+    "ForbiddenError",
     "MalformedBodyError",
     "MediaTypeError",
+    "ModelNotFoundError",
     "OverloadedError",
     "PayloadTooLargeError",
+    "QuotaError",
     "ServiceError",
     "SlowBodyError",
+    "UnauthorizedError",
     "UnavailableError",
     "ValidationError",
     "is_openai_path",

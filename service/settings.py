@@ -94,6 +94,24 @@ class BatchingSettings(Section):
     tokenization_workers: int = Field(2, ge=1, description="Threads that read bodies.")
 
 
+class EngineSettings(Section):
+    """The life of the engine."""
+
+    hang_timeout_s: float = Field(
+        4.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="A batch that takes so much longer than its tokens should is given up, and "
+        "the engine opened again [s].",
+    )
+
+
+class CacheSettings(Section):
+    """Vectors of inputs seen before."""
+
+    max_bytes: int = Field(0, ge=0, description="Memory of the exact cache [bytes]; 0 is off.")
+
+
 class LogSettings(Section):
     """What is logged, on standard error."""
 
@@ -107,6 +125,8 @@ class Settings(Section):
     server: ServerSettings = ServerSettings()
     model: ModelSettings = ModelSettings()
     batching: BatchingSettings = BatchingSettings()
+    engine: EngineSettings = EngineSettings()
+    cache: CacheSettings = CacheSettings()
     log: LogSettings = LogSettings()
 
     @model_validator(mode="after")
