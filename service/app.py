@@ -23,6 +23,7 @@ from osa.service.health import Health
 from osa.service.metrics import Metrics
 from osa.service.middleware import RequestGate
 from osa.service.open_inference import describe_model
+from osa.service.openapi import DescribedAPI
 from osa.service.routes.documents import document_routes
 from osa.service.routes.inference import InferencePipeline
 from osa.service.routes.kserve import ServedModel, kserve_routes
@@ -85,9 +86,10 @@ def create_service(settings: Settings, engine: Engine | None = None) -> Service:
             logger.error("the engine did not finish", extra={"queued_tokens": queue.tokens})
         pipeline.close()
 
-    app = FastAPI(
+    app = DescribedAPI(
         title="OSA embeddings",
-        description="Text embeddings from linear-time Orthogonal Self-Attention encoders.",
+        description="Text embeddings from linear-time Orthogonal Self-Attention encoders. Every "
+        "failure is answered in JSON, unknown paths (404) and methods (405) too.",
         version=version("osa-encoder"),
         lifespan=lifespan,
         redirect_slashes=False,

@@ -18,13 +18,14 @@ from osa.service.encoding import BYTES, JSON, Answer
 from osa.service.errors import MediaTypeError, UnavailableError, UnknownModelError, reply_for
 from osa.service.health import Health
 from osa.service.open_inference import check_outputs, options_of, read_inputs, render_tensors
+from osa.service.openapi import failures, inference, reads
 from osa.service.routes.inference import InferencePipeline
 from osa.service.schemas.body import parse_body
 from osa.service.schemas.kserve import (
-    ErrorBody,
     InferParameters,
     InferRequest,
     InferResponse,
+    KServeErrorBody,
     Live,
     ModelMetadata,
     ModelReady,
@@ -34,46 +35,23 @@ from osa.service.schemas.kserve import (
 from osa.service.tensors import LENGTH_HEADER, split_body
 
 MODEL, VERSIONED = "/v2/models/{model:path}", "/v2/models/{model:path}/versions/{version}"
-FAILURES = {
-    400: "A body, tensor or parameter that cannot be",
-    404: "No model or version of this name",
-    405: "Another method",
-    408: "The body did not arrive in time",
-    413: "Body over the limit",
-    415: "Neither JSON nor JSON with binary tensors",
-    429: "No room; come back after Retry-After seconds",
-    500: "The engine failed on this input",
-    503: "Draining or not ready",
-    504: "The request's deadline passed",
+LENGTH = {
+    "name": LENGTH_HEADER,
+    "in": "header",
+    "required": False,
+    "description": "Bytes of the JSON; behind it come those of binary tensors.",
+    "schema": {"type": "integer", "minimum": 1},
 }
-ERRORS: dict[int | str, dict[str, Any]] = {
-    status: {"model": ErrorBody, "description": text} for status, text in FAILURES.items()
-}
-INFER_BODY = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            JSON: {"schema": InferRequest.model_json_schema()},
-            BYTES: {"schema": {"type": "string", "format": "binary"}},
-        },
-    },
-    "parameters": [
-        {
-            "name": LENGTH_HEADER,
-            "in": "header",
-            "description": "Bytes of the JSON; behind it come those of binary tensors.",
-            "schema": {"type": "integer", "minimum": 1},
-        }
-    ],
-}
-INFER_ANSWER: dict[int | str, dict[str, Any]] = {
-    200: {
-        "model": InferResponse,
-        "description": f"Tensors; binary ones behind the JSON, whose length is in {LENGTH_HEADER}",
-        "content": {BYTES: {"schema": {"type": "string", "format": "binary"}}},
-    },
-    **ERRORS,
-}
+BINARY = {"schema": {"type": "string", "format": "binary"}}
+INFER_BODY = reads(InferRequest)
+INFER_BODY["parameters"].append(LENGTH)
+INFER_BODY["requestBody"]["content"][BYTES] = BINARY
+INFER_ANSWER = inference(
+    KServeErrorBody,
+    404,
+    description=f"Tensors; binary ones behind the JSON, whose length is in {LENGTH_HEADER}",
+    content={BYTES: BINARY},
+)
 
 
 @dataclass(frozen=True)
@@ -92,8 +70,8 @@ class ServedModel:
 def kserve_routes(models: Mapping[str, ServedModel], health: Health, version: str) -> APIRouter:
     """Routes bound to the models by name, the state of the process and the server's version."""
     router = APIRouter()
-    bare: dict[int | str, dict[str, Any]] = {status: ERRORS[status] for status in (405, 503)}
-    named: dict[int | str, dict[str, Any]] = {404: ERRORS[404], **bare}
+    probed = failures(KServeErrorBody, 503)
+    named = failures(KServeErrorBody, 404)
 
     def find(name: str, version: str | None) -> ServedModel:
         served = models.get(name)
@@ -111,17 +89,17 @@ def kserve_routes(models: Mapping[str, ServedModel], health: Health, version: st
         reply = reply_for(UnavailableError(problem), "/v2")
         return JSONResponse(reply.body, reply.status, reply.headers)
 
-    @router.get("/v2", responses={405: ERRORS[405]})
+    @router.get("/v2")
     async def server() -> ServerMetadata:
         """Name, version and extensions of the server."""
         return ServerMetadata(name="osa", version=version, extensions=["binary_tensor_data"])
 
-    @router.get("/v2/health/live", response_model=Live, responses=bare)
+    @router.get("/v2/health/live", response_model=Live, responses=probed)
     async def live() -> Response:
         """503 when the process should be restarted."""
         return probe(health.live_problem(), {"live": True})
 
-    @router.get("/v2/health/ready", response_model=Ready, responses=bare)
+    @router.get("/v2/health/ready", response_model=Ready, responses=probed)
     async def ready() -> Response:
         """503 when the process should get no traffic."""
         return probe(health.ready_problem(), {"ready": True})
@@ -130,12 +108,12 @@ def kserve_routes(models: Mapping[str, ServedModel], health: Health, version: st
         name = find(model, version).metadata.name
         return probe(health.ready_problem(), {"name": name, "ready": True})
 
-    @router.get(f"{VERSIONED}/ready", response_model=ModelReady, responses=named)
+    @router.get(f"{VERSIONED}/ready", response_model=ModelReady, responses={**named, **probed})
     async def version_ready(model: str, version: str) -> Response:
         """503 when the model should get no traffic."""
         return model_probe(model, version)
 
-    @router.get(f"{MODEL}/ready", response_model=ModelReady, responses=named)
+    @router.get(f"{MODEL}/ready", response_model=ModelReady, responses={**named, **probed})
     async def model_ready(model: str) -> Response:
         """503 when the model should get no traffic."""
         return model_probe(model, None)

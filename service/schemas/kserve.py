@@ -160,7 +160,7 @@ class ModelReady(BaseModel):
     ready: bool
 
 
-class ErrorBody(BaseModel):
+class KServeErrorBody(BaseModel):
     """Every failure below ``/v2``."""
 
     error: str
