@@ -22,8 +22,11 @@ from osa.service.errors import ErrorReply, ServiceError, reply_for, routing_erro
 from osa.service.health import Health
 from osa.service.metrics import Metrics
 from osa.service.middleware import RequestGate
+from osa.service.open_inference import describe_model
+from osa.service.openapi import DescribedAPI
 from osa.service.routes.documents import document_routes
 from osa.service.routes.inference import InferencePipeline
+from osa.service.routes.kserve import ServedModel, kserve_routes
 from osa.service.routes.native import native_routes
 from osa.service.routes.openai import openai_routes
 from osa.service.routes.operations import operation_routes
@@ -83,9 +86,10 @@ def create_service(settings: Settings, engine: Engine | None = None) -> Service:
             logger.error("the engine did not finish", extra={"queued_tokens": queue.tokens})
         pipeline.close()
 
-    app = FastAPI(
+    app = DescribedAPI(
         title="OSA embeddings",
-        description="Text embeddings from linear-time Orthogonal Self-Attention encoders.",
+        description="Text embeddings from linear-time Orthogonal Self-Attention encoders. Every "
+        "failure is answered in JSON, unknown paths (404) and methods (405) too.",
         version=version("osa-encoder"),
         lifespan=lifespan,
         redirect_slashes=False,
@@ -98,6 +102,10 @@ def create_service(settings: Settings, engine: Engine | None = None) -> Service:
         app.include_router(token_routes(pipeline, engine.tokenizer, batch))
         app.include_router(document_routes(pipeline, engine.tokenizer, engine.info.pooling))
     app.include_router(openai_routes(pipeline, settings.model.name))
+    models = {
+        settings.model.name: ServedModel(describe_model(settings.model.name, engine), pipeline)
+    }
+    app.include_router(kserve_routes(models, health, version("osa-encoder")))
     app.include_router(operation_routes(health, metrics))
     _handle_errors(app, metrics)
     app.add_middleware(RequestGate, health=health, metrics=metrics, settings=settings.server)

@@ -17,8 +17,9 @@ from osa.service.chunking import Chunk, Chunking, cut, pool_chunk
 from osa.service.embedder import Embedded, EmbedOptions, PreparedRequest, unit
 from osa.service.encoding import Answer
 from osa.service.errors import ValidationError
+from osa.service.openapi import reads
 from osa.service.routes.inference import InferencePipeline
-from osa.service.routes.native import ERRORS, request_body
+from osa.service.routes.native import INFERENCE
 from osa.service.schemas.body import check_texts, parse_body, parse_inputs
 from osa.service.schemas.documents import (
     ChunkEmbedding,
@@ -37,8 +38,8 @@ def document_routes(
     @router.post(
         "/embed_all",
         response_model=list[list[list[float]]],
-        responses=ERRORS,
-        openapi_extra=request_body(EmbedAllRequest.model_json_schema()),
+        responses=INFERENCE,
+        openapi_extra=reads(EmbedAllRequest),
     )
     async def embed_all(request: Request) -> Response:
         """One vector a token, special tokens included."""
@@ -67,8 +68,8 @@ def document_routes(
     @router.post(
         "/embed_chunks",
         response_model=list[list[ChunkEmbedding]],
-        responses=ERRORS,
-        openapi_extra=request_body(EmbedChunksRequest.model_json_schema()),
+        responses=INFERENCE,
+        openapi_extra=reads(EmbedChunksRequest),
     )
     async def embed_chunks(request: Request) -> Response:
         """A vector a chunk of each document, each seen in its whole document."""

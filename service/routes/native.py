@@ -10,8 +10,9 @@ import orjson
 from fastapi import APIRouter, Request, Response
 
 from osa.service.embedder import Embedded, EmbedOptions, Inputs, PreparedRequest
-from osa.service.encoding import BYTES, Answer, render_vectors
+from osa.service.encoding import BYTES, JSON, Answer, render_vectors
 from osa.service.errors import EmptyInputError, ValidationError
+from osa.service.openapi import inference, reads
 from osa.service.routes.inference import InferencePipeline
 from osa.service.schemas.body import check_texts, parse_body, parse_inputs
 from osa.service.schemas.native import (
@@ -24,51 +25,32 @@ from osa.service.schemas.native import (
     VertexResponse,
 )
 
-ERRORS: dict[int | str, dict[str, Any]] = {
-    400: {"model": ErrorBody, "description": "Nothing to embed, or a body that is not JSON"},
-    413: {"model": ErrorBody, "description": "Body over the limit"},
-    415: {"model": ErrorBody, "description": "Content type is not JSON"},
-    422: {"model": ErrorBody, "description": "A field that cannot be"},
-    429: {"model": ErrorBody, "description": "No room; come back after Retry-After seconds"},
-    500: {"model": ErrorBody, "description": "The engine failed on this input"},
-    503: {"model": ErrorBody, "description": "Draining or not ready"},
-    504: {"model": ErrorBody, "description": "The request's deadline passed"},
-}
-
-
-def request_body(schema: dict[str, Any]) -> dict[str, Any]:
-    """OpenAPI's description of a JSON body that the route reads itself."""
-    content = {"application/json": {"schema": schema}}
-    return {"requestBody": {"required": True, "content": content}}
-
-
-EMBED_ANSWER: dict[int | str, dict[str, Any]] = {
-    200: {
-        "description": "Vectors: a list each, or base64 strings, or bytes with shape and type in "
-        "headers",
-        "content": {
-            "application/json": {
-                "schema": {
-                    "type": "array",
-                    "items": {
-                        "anyOf": [
-                            {"type": "array", "items": {"type": "number"}},
-                            {"type": "string", "format": "byte"},
-                        ]
-                    },
-                }
-            },
-            BYTES: {"schema": {"type": "string", "format": "binary"}},
+INFERENCE = inference(ErrorBody, 422)
+EMBED_ANSWER = inference(
+    ErrorBody,
+    422,
+    description="Vectors: a list each, or base64 strings, or bytes with shape and type in headers",
+    content={
+        JSON: {
+            "schema": {
+                "type": "array",
+                "items": {
+                    "anyOf": [
+                        {"type": "array", "items": {"type": "number"}},
+                        {"type": "string", "format": "byte"},
+                    ]
+                },
+            }
         },
+        BYTES: {"schema": {"type": "string", "format": "binary"}},
     },
-    **ERRORS,
-}
+)
 
 
 def native_routes(pipeline: InferencePipeline, info: Info) -> APIRouter:
     """Routes bound to a pipeline."""
     router = APIRouter()
-    described = request_body(EmbedRequest.model_json_schema())
+    described = reads(EmbedRequest)
 
     @router.post("/embed", responses=EMBED_ANSWER, openapi_extra=described)
     @router.post("/invocations", responses=EMBED_ANSWER, openapi_extra=described)
@@ -92,8 +74,8 @@ def native_routes(pipeline: InferencePipeline, info: Info) -> APIRouter:
     @router.post(
         "/vertex",
         response_model=VertexResponse,
-        responses=ERRORS,
-        openapi_extra=request_body(VertexRequest.model_json_schema()),
+        responses=INFERENCE,
+        openapi_extra=reads(VertexRequest),
     )
     async def vertex(request: Request) -> Response:
         """Embed requests in the envelope of Vertex AI."""
@@ -116,8 +98,8 @@ def native_routes(pipeline: InferencePipeline, info: Info) -> APIRouter:
     @router.post(
         "/similarity",
         response_model=list[float],
-        responses=ERRORS,
-        openapi_extra=request_body(SimilarityRequest.model_json_schema()),
+        responses=INFERENCE,
+        openapi_extra=reads(SimilarityRequest),
     )
     async def similarity(request: Request) -> Response:
         """Cosine of a sentence with each of others."""

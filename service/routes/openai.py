@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
 import numpy as np
 import orjson
@@ -11,27 +10,25 @@ from fastapi import APIRouter, Request, Response
 
 from osa.service.embedder import Embedded, EmbedOptions, PreparedRequest
 from osa.service.encoding import Answer, convert, encode_vector
+from osa.service.openapi import inference, reads
 from osa.service.routes.inference import InferencePipeline
-from osa.service.routes.native import request_body
 from osa.service.schemas.body import parse_body, parse_inputs
 from osa.service.schemas.openai import (
     EmbeddingsRequest,
     EmbeddingsResponse,
-    ErrorBody,
     ModelEntry,
     ModelList,
+    OpenAIErrorBody,
 )
 
-ERRORS: dict[int | str, dict[str, Any]] = {
-    status: {"model": ErrorBody} for status in (400, 413, 415, 429, 500, 503, 504)
-}
+INFERENCE = inference(OpenAIErrorBody)
 
 
 def openai_routes(pipeline: InferencePipeline, model_name: str) -> APIRouter:
     """Routes bound to a pipeline."""
     router = APIRouter()
 
-    described = request_body(EmbeddingsRequest.model_json_schema())
+    described = reads(EmbeddingsRequest)
     started_at = int(time.time())
 
     @router.get("/v1/models")
@@ -41,12 +38,15 @@ def openai_routes(pipeline: InferencePipeline, model_name: str) -> APIRouter:
         return ModelList(object="list", data=[entry])
 
     @router.post(
-        "/embeddings", response_model=EmbeddingsResponse, responses=ERRORS, openapi_extra=described
+        "/embeddings",
+        response_model=EmbeddingsResponse,
+        responses=INFERENCE,
+        openapi_extra=described,
     )
     @router.post(
         "/v1/embeddings",
         response_model=EmbeddingsResponse,
-        responses=ERRORS,
+        responses=INFERENCE,
         openapi_extra=described,
     )
     async def embeddings(request: Request) -> Response:

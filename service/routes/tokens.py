@@ -10,10 +10,10 @@ from fastapi import APIRouter, Request, Response
 from osa.model.errors import InputError
 from osa.model.tokenization import TextTokenizer
 from osa.service.errors import EmptyInputError, ValidationError
+from osa.service.openapi import POST_FAILURES, failures, reads
 from osa.service.routes.inference import InferencePipeline
-from osa.service.routes.native import ERRORS, request_body
 from osa.service.schemas.body import check_texts, parse_body
-from osa.service.schemas.native import DecodeRequest, TokenInfo, TokenizeRequest
+from osa.service.schemas.native import DecodeRequest, ErrorBody, TokenInfo, TokenizeRequest
 
 
 def token_routes(
@@ -21,9 +21,7 @@ def token_routes(
 ) -> APIRouter:
     """Routes bound to a tokenizer."""
     router = APIRouter()
-    errors: dict[int | str, dict[str, Any]] = {
-        status: ERRORS[status] for status in (400, 413, 415, 422, 429, 503)
-    }
+    errors = failures(ErrorBody, *POST_FAILURES, 422)
 
     def check_count(count: int, field: str) -> None:
         if count > max_client_batch_size:
@@ -71,7 +69,7 @@ def token_routes(
         "/tokenize",
         response_model=list[list[TokenInfo]],
         responses=errors,
-        openapi_extra=request_body(TokenizeRequest.model_json_schema()),
+        openapi_extra=reads(TokenizeRequest, deadline=False),
     )
     async def tokenize_route(request: Request) -> Response:
         """Tokens of texts with their characters; nothing is cut."""
@@ -81,7 +79,7 @@ def token_routes(
         "/decode",
         response_model=list[str],
         responses=errors,
-        openapi_extra=request_body(DecodeRequest.model_json_schema()),
+        openapi_extra=reads(DecodeRequest, deadline=False),
     )
     async def decode_route(request: Request) -> Response:
         """Texts of token ids."""

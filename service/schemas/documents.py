@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, field_validator
 
-from osa.service.schemas.native import lower_case
+from osa.service.schemas.native import INPUTS_SCHEMA, TEXT_OR_TEXTS_SCHEMA, lower_case
 
 
 class EmbedAllRequest(BaseModel):
@@ -14,7 +14,7 @@ class EmbedAllRequest(BaseModel):
 
     model_config = ConfigDict(extra="ignore")
 
-    inputs: Any = Field(description="As for /embed.")
+    inputs: Any = Field(description="As for /embed.", json_schema_extra=INPUTS_SCHEMA)
     normalize: StrictBool | None = Field(
         None, description="Unit vectors (default false: their mean is the text's own vector)."
     )
@@ -45,7 +45,10 @@ class EmbedChunksRequest(BaseModel):
 
     model_config = ConfigDict(extra="ignore")
 
-    inputs: str | list[str]
+    inputs: str | list[str] = Field(
+        description="A document or documents; none of them empty.",
+        json_schema_extra=TEXT_OR_TEXTS_SCHEMA,
+    )
     chunking: ChunkingOptions | None = Field(None, description="Default: 256 tokens each.")
     return_text: StrictBool | None = Field(None, description="Repeat each chunk's text.")
     normalize: StrictBool | None = Field(None, description="Unit vectors (default true).")

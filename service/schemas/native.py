@@ -8,18 +8,20 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, field_
 
 from osa.service.encoding import EmbeddingType, EncodingFormat
 
-INPUTS_SCHEMA = {
+TEXT_SCHEMA: dict[str, Any] = {"type": "string", "minLength": 1}
+TEXTS_SCHEMA: dict[str, Any] = {"type": "array", "minItems": 1, "items": TEXT_SCHEMA}
+ID_SCHEMA = {"type": "integer", "minimum": 0}
+IDS_SCHEMA: dict[str, Any] = {"type": "array", "minItems": 1, "items": ID_SCHEMA}
+ROWS_SCHEMA = {"type": "array", "minItems": 1, "items": IDS_SCHEMA}
+INPUTS_SCHEMA: dict[str, Any] = {"anyOf": [TEXT_SCHEMA, TEXTS_SCHEMA, IDS_SCHEMA, ROWS_SCHEMA]}
+TEXT_OR_TEXTS_SCHEMA: dict[str, Any] = {"anyOf": [TEXT_SCHEMA, TEXTS_SCHEMA]}
+DECODED_SCHEMA: dict[str, Any] = {
     "anyOf": [
-        {"type": "string", "minLength": 1},
-        {"type": "array", "minItems": 1, "items": {"type": "string", "minLength": 1}},
-        {"type": "array", "minItems": 1, "items": {"type": "integer", "minimum": 0}},
-        {
-            "type": "array",
-            "minItems": 1,
-            "items": {"type": "array", "minItems": 1, "items": {"type": "integer", "minimum": 0}},
-        },
+        IDS_SCHEMA,
+        {"type": "array", "minItems": 1, "items": {"type": "array", "items": ID_SCHEMA}},
     ]
 }
+"""What may be given, in JSON Schema; routes check it themselves, to say which item is wrong."""
 
 
 def lower_case(value: Any) -> Any:
@@ -73,7 +75,9 @@ class VertexRequest(BaseModel):
 
     model_config = ConfigDict(extra="ignore")
 
-    instances: list[EmbedRequest] = Field(description="At least one.")
+    instances: list[EmbedRequest] = Field(
+        description="At least one.", json_schema_extra={"minItems": 1}
+    )
 
 
 class VertexResponse(BaseModel):
@@ -85,8 +89,12 @@ class VertexResponse(BaseModel):
 class SimilarityInputs(BaseModel):
     """A sentence, and those that it is compared with."""
 
-    source_sentence: str = Field(description="At least one character.")
-    sentences: list[str] = Field(description="At least one; none of them empty.")
+    source_sentence: str = Field(
+        description="At least one character.", json_schema_extra=TEXT_SCHEMA
+    )
+    sentences: list[str] = Field(
+        description="At least one; none of them empty.", json_schema_extra=TEXTS_SCHEMA
+    )
 
 
 class SimilarityParameters(BaseModel):
@@ -114,7 +122,9 @@ class TokenizeRequest(BaseModel):
 
     model_config = ConfigDict(extra="ignore")
 
-    inputs: str | list[str] = Field(description="A text or texts; none of them empty.")
+    inputs: str | list[str] = Field(
+        description="A text or texts; none of them empty.", json_schema_extra=TEXT_OR_TEXTS_SCHEMA
+    )
     add_special_tokens: StrictBool | None = Field(None, description="Default true.")
 
 
@@ -133,7 +143,9 @@ class DecodeRequest(BaseModel):
 
     model_config = ConfigDict(extra="ignore")
 
-    ids: list[StrictInt] | list[list[StrictInt]] = Field(description="At least one.")
+    ids: list[StrictInt] | list[list[StrictInt]] = Field(
+        description="At least one.", json_schema_extra=DECODED_SCHEMA
+    )
     skip_special_tokens: StrictBool | None = Field(None, description="Default true.")
 
 

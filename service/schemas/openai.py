@@ -76,7 +76,7 @@ class ErrorDetail(BaseModel):
     code: str
 
 
-class ErrorBody(BaseModel):
+class OpenAIErrorBody(BaseModel):
     """Every failure below ``/v1``."""
 
     error: ErrorDetail

@@ -1,0 +1,188 @@
+"""Open Inference Protocol (KServe v2) over HTTP, with its binary tensor extension.
+
+Names of models may have slashes. What tensors mean is in ``osa.service.open_inference``, how they
+are written in ``osa.service.tensors``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import APIRouter, HTTPException, Request, Response
+from fastapi.responses import JSONResponse
+
+from osa.service.embedder import Embedded, PreparedRequest
+from osa.service.encoding import BYTES, JSON, Answer
+from osa.service.errors import MediaTypeError, UnavailableError, UnknownModelError, reply_for
+from osa.service.health import Health
+from osa.service.open_inference import check_outputs, options_of, read_inputs, render_tensors
+from osa.service.openapi import failures, inference, reads
+from osa.service.routes.inference import InferencePipeline
+from osa.service.schemas.body import parse_body
+from osa.service.schemas.kserve import (
+    InferParameters,
+    InferRequest,
+    InferResponse,
+    KServeErrorBody,
+    Live,
+    ModelMetadata,
+    ModelReady,
+    Ready,
+    ServerMetadata,
+)
+from osa.service.tensors import LENGTH_HEADER, split_body
+
+MODEL, VERSIONED = "/v2/models/{model:path}", "/v2/models/{model:path}/versions/{version}"
+LENGTH = {
+    "name": LENGTH_HEADER,
+    "in": "header",
+    "required": False,
+    "description": "Bytes of the JSON; behind it come those of binary tensors.",
+    "schema": {"type": "integer", "minimum": 1},
+}
+BINARY = {"schema": {"type": "string", "format": "binary"}}
+INFER_BODY = reads(InferRequest)
+INFER_BODY["parameters"].append(LENGTH)
+INFER_BODY["requestBody"]["content"][BYTES] = BINARY
+INFER_ANSWER = inference(
+    KServeErrorBody,
+    404,
+    description=f"Tensors; binary ones behind the JSON, whose length is in {LENGTH_HEADER}",
+    content={BYTES: BINARY},
+)
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """A model that the protocol names.
+
+    Attributes:
+        metadata: Its name, versions and tensors.
+        pipeline: What answers for it.
+    """
+
+    metadata: ModelMetadata
+    pipeline: InferencePipeline
+
+
+def kserve_routes(models: Mapping[str, ServedModel], health: Health, version: str) -> APIRouter:
+    """Routes bound to the models by name, the state of the process and the server's version."""
+    router = APIRouter()
+    probed = failures(KServeErrorBody, 503)
+    named = failures(KServeErrorBody, 404)
+
+    def find(name: str, version: str | None) -> ServedModel:
+        served = models.get(name)
+        if served is None or version not in (None, *served.metadata.versions):
+            known = "; ".join(
+                f"{model.metadata.name}, version {' or '.join(model.metadata.versions)}"
+                for model in models.values()
+            )
+            raise UnknownModelError(f"no model and version of this name; served: {known}")
+        return served
+
+    def probe(problem: str | None, body: dict[str, Any]) -> Response:
+        if problem is None:
+            return JSONResponse(body)
+        reply = reply_for(UnavailableError(problem), "/v2")
+        return JSONResponse(reply.body, reply.status, reply.headers)
+
+    @router.get("/v2")
+    async def server() -> ServerMetadata:
+        """Name, version and extensions of the server."""
+        return ServerMetadata(name="osa", version=version, extensions=["binary_tensor_data"])
+
+    @router.get("/v2/health/live", response_model=Live, responses=probed)
+    async def live() -> Response:
+        """503 when the process should be restarted."""
+        return probe(health.live_problem(), {"live": True})
+
+    @router.get("/v2/health/ready", response_model=Ready, responses=probed)
+    async def ready() -> Response:
+        """503 when the process should get no traffic."""
+        return probe(health.ready_problem(), {"ready": True})
+
+    def model_probe(model: str, version: str | None) -> Response:
+        name = find(model, version).metadata.name
+        return probe(health.ready_problem(), {"name": name, "ready": True})
+
+    @router.get(f"{VERSIONED}/ready", response_model=ModelReady, responses={**named, **probed})
+    async def version_ready(model: str, version: str) -> Response:
+        """503 when the model should get no traffic."""
+        return model_probe(model, version)
+
+    @router.get(f"{MODEL}/ready", response_model=ModelReady, responses={**named, **probed})
+    async def model_ready(model: str) -> Response:
+        """503 when the model should get no traffic."""
+        return model_probe(model, None)
+
+    @router.post(
+        f"{VERSIONED}/infer",
+        response_model=InferResponse,
+        responses=INFER_ANSWER,
+        openapi_extra=INFER_BODY,
+    )
+    async def infer_version(request: Request, model: str, version: str) -> Response:
+        """Embed texts or token ids."""
+        return await infer_with(request, find(model, version))
+
+    @router.post(
+        f"{MODEL}/infer",
+        response_model=InferResponse,
+        responses=INFER_ANSWER,
+        openapi_extra=INFER_BODY,
+    )
+    async def infer_model(request: Request, model: str) -> Response:
+        """Embed texts or token ids."""
+        return await infer_with(request, find(model, None))
+
+    @router.get(VERSIONED, responses=named)
+    async def version_metadata(model: str, version: str) -> ModelMetadata:
+        """Versions and tensors of a model."""
+        return find(model, version).metadata
+
+    @router.get(MODEL, responses=named)
+    async def model_metadata(model: str) -> ModelMetadata:
+        """Versions and tensors of a model."""
+        if model not in models and model.endswith("/infer"):  # names may have slashes too
+            raise HTTPException(405, headers={"Allow": "POST"})
+        return find(model, None).metadata
+
+    return router
+
+
+async def infer_with(request: Request, served: ServedModel) -> Response:
+    """Answer an inference request with one model."""
+    chosen: dict[str, InferRequest] = {}
+
+    def parse(raw: bytes, content_type: str | None, started: float) -> PreparedRequest:
+        length = request.headers.get(LENGTH_HEADER)
+        check_media_type(content_type, length, request.headers.get("content-encoding"))
+        text, tail = split_body(raw, length)
+        body = chosen["body"] = parse_body(text, JSON, InferRequest)
+        check_outputs(body)
+        inputs = read_inputs(body.inputs, tail)
+        options = options_of(body.parameters or InferParameters())
+        return served.pipeline.embedder.prepare(inputs, options, started)
+
+    def render(prepared: PreparedRequest, embedded: Embedded) -> Answer:
+        return render_tensors(embedded.vectors, chosen["body"], served.metadata.name)
+
+    return await served.pipeline.handle(request, parse, render)
+
+
+def check_media_type(content_type: str | None, json_length: str | None, coding: str | None) -> None:
+    """Refuse bodies of another form.
+
+    Raises:
+        MediaTypeError: Saying what came.
+    """
+    if coding not in (None, "", "identity"):
+        raise MediaTypeError(f"compressed bodies are not read, got {coding[:64]!r}")
+    media_type = (content_type or JSON).partition(";")[0].strip().lower()
+    if media_type == BYTES and json_length is None:
+        raise MediaTypeError(f"{BYTES} needs the header {LENGTH_HEADER}")
+    if media_type not in (JSON, BYTES) and not media_type.endswith("+json"):
+        raise MediaTypeError(f"content type must be {JSON} or {BYTES}, got {media_type[:64]!r}")
