@@ -26,6 +26,8 @@ LOOK_AHEAD = 64
 """How many items that do not fit a batch are passed over in search of ones that do."""
 RATE_MEMORY = 0.8
 """Share of the past that the measured rate keeps with every batch."""
+LEAST_BUDGET = 512
+"""However slow the engine, a batch may hold so much: smaller ones waste it [tokens]."""
 RECOVERY_BATCHES, RECOVERY = 64, 1.1
 """After so many batches that fitted in memory, the learned limit grows by this factor."""
 
@@ -111,11 +113,25 @@ def plan_batch(lengths: Iterable[int], max_tokens: int, max_items: int) -> list[
 class BatchQueue:
     """Waiting items, bounded in tokens; any thread may put, one engine thread takes."""
 
-    def __init__(self, max_tokens: int, max_batch_tokens: int, max_batch_items: int) -> None:
-        """Create an empty queue with these bounds [tokens], [tokens], [items]."""
+    def __init__(
+        self,
+        max_tokens: int,
+        max_batch_tokens: int,
+        max_batch_items: int,
+        target_batch_s: float = math.inf,
+    ) -> None:
+        """Create an empty queue.
+
+        Args:
+            max_tokens: Most that may wait [tokens].
+            max_batch_tokens: Largest batch [tokens]; a longer item is a batch of its own.
+            max_batch_items: Most items of a batch.
+            target_batch_s: Time that a batch should take at the measured rate, at most [s].
+        """
         self.max_tokens = max_tokens
         self.max_batch_tokens, self.max_batch_items = max_batch_tokens, max_batch_items
         self.batch_token_limit = max_batch_tokens
+        self.target_batch_s = target_batch_s
         self._fitted = 0
         self._heap: list[tuple[float, int, WorkItem]] = []
         self._order = itertools.count()
@@ -154,6 +170,13 @@ class BatchQueue:
     def tokens_per_second(self) -> float:
         """The measured rate [tokens/s]; 0 before the first batch."""
         return self._done_tokens / self._done_s if self._done_s else 0.0
+
+    def batch_budget(self) -> int:
+        """Largest batch now [tokens]: what memory allows and the target time asks for."""
+        if not self._done_tokens or self.target_batch_s == math.inf:
+            return self.batch_token_limit
+        timely = int(self.tokens_per_second() * self.target_batch_s)
+        return min(self.batch_token_limit, max(LEAST_BUDGET, timely))
 
     def backlog_s(self) -> float:
         """Time that the waiting tokens will take at the measured rate [s]; 0 before the first."""
@@ -217,7 +240,7 @@ class BatchQueue:
                         popped.append(entry)
                         yield entry[2].tokens
 
-            chosen = plan_batch(lengths(), self.batch_token_limit, self.max_batch_items)
+            chosen = plan_batch(lengths(), self.batch_budget(), self.max_batch_items)
             batch = [popped[place][2] for place in chosen]
             for place in set(range(len(popped))) - set(chosen):
                 heapq.heappush(self._heap, popped[place])

@@ -1,7 +1,7 @@
 """The use case: texts or ids in, vectors out. Knows queue and engine, nothing of HTTP.
 
-``prepare`` and ``finish`` are synchronous, and run on worker threads where they are long; ``submit``
-runs on the event loop.
+``prepare`` and ``finish`` are synchronous, and run on worker threads where they are long;
+``submit`` runs on the event loop.
 """
 
 from __future__ import annotations
@@ -74,15 +74,30 @@ class Embedder:
                 f"{len(inputs)} inputs in one request, at most {limit} are allowed", param="input"
             )
         self._check_dimensions(options.dimensions)
-        texts = [item for item in inputs if isinstance(item, str)]
+        prompt = self._prompt(options.prompt_name)
+        texts = [prompt + item for item in inputs if isinstance(item, str)]
         sequences = [item for item in inputs if not isinstance(item, str)]
         if texts:
             ids, truncated = self._tokenize(texts, options)
         else:
+            if options.prompt_name is not None:
+                raise ValidationError("prompts go before texts, not ids", param="prompt_name")
             ids, truncated = self._check_ids(sequences, options)
         return PreparedRequest(
             ids, options, sum(map(len, texts)), truncated, time.monotonic() - started
         )
+
+    def _prompt(self, name: str | None) -> str:
+        prompts = self._settings.model.prompts
+        name = self._settings.model.default_prompt_name if name is None else name
+        if name is None:
+            return ""
+        if name not in prompts:
+            there_are = ", ".join(sorted(prompts)) or "none"
+            raise ValidationError(
+                f"unknown prompt_name; prompts of this model: {there_are}", param="prompt_name"
+            )
+        return prompts[name]
 
     def _check_dimensions(self, dimensions: int | None) -> None:
         allowed = self.about.dimensions

@@ -10,7 +10,6 @@
     ├── PayloadTooLargeError  413 Validation    body over the limit
     ├── UnauthorizedError     401 Unauthorized  no API key, or one that is not known
     ├── ForbiddenError        403 Unauthorized  a key that may not do this
-    ├── ModelNotFoundError    404 Validation    no model of this name is served
     ├── QuotaError            429 Overloaded    the key has used its tokens; Retry-After
     ├── OverloadedError       429 Overloaded    queue full by tokens or requests; Retry-After
     ├── UnavailableError      503 Unhealthy     draining or not ready; Retry-After
@@ -25,7 +24,6 @@ answer KServe's ``{"error"}``, a string.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, ClassVar, Literal
@@ -74,7 +72,7 @@ class ValidationError(ServiceError):
 class UnknownModelError(ServiceError):
     """No model, or no version of it, has the name that was asked for."""
 
-    code, status, error_type = "unknown_model", 404, "Validation"
+    code, status, error_type = "model_not_found", 404, "Validation"
 
 
 class MalformedBodyError(ServiceError):
@@ -112,16 +110,6 @@ class ForbiddenError(ServiceError):
     """The API key may not do this."""
 
     code, status, error_type, openai_type = "forbidden", 403, "Unauthorized", "permission_error"
-
-
-class ModelNotFoundError(ServiceError):
-    """No model of this name is served."""
-
-    code, status, error_type = "model_not_found", 404, "Validation"
-
-    def __init__(self, served: Sequence[str]) -> None:
-        """Name those that there are; what was asked for is not echoed."""
-        super().__init__(f"no such model; served: {', '.join(served)}", param="model")
 
 
 class QuotaError(ServiceError):
@@ -236,7 +224,6 @@ __all__ = [
     "ForbiddenError",
     "MalformedBodyError",
     "MediaTypeError",
-    "ModelNotFoundError",
     "OverloadedError",
     "PayloadTooLargeError",
     "QuotaError",

@@ -29,21 +29,21 @@ class Pending:
     Attributes:
         done: Resolved when every input has a result.
         results: By input; complete once ``done`` is.
+        arrivals: Places of inputs, as their results come.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, count: int) -> None:
         """Wait for ``count`` results."""
         self.done: asyncio.Future[None] = loop.create_future()
         self.results: list[ItemResult | None] = [None] * count
-        self.arrivals: asyncio.Queue[int] | None = None
+        self.arrivals: asyncio.Queue[int] = asyncio.Queue()
         self._left = count
 
     def settle(self, index: int, result: ItemResult) -> None:
         """Take the result of one input."""
         self.results[index] = result
         self._left -= 1
-        if self.arrivals is not None:
-            self.arrivals.put_nowait(index)
+        self.arrivals.put_nowait(index)
         if not self._left and not self.done.done():
             self.done.set_result(None)
 

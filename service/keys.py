@@ -26,6 +26,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from starlette.datastructures import Headers
+
 from osa.model.errors import ConfigError
 from osa.service.errors import QuotaError
 
@@ -33,6 +35,11 @@ logger = logging.getLogger(__name__)
 LOOK_S = 2.0
 """How often the file's stamp is looked at, at most."""
 PREFIX = "osa-"
+OPEN = frozenset(
+    ("/", "/health", "/ping", "/livez", "/readyz", "/metrics", "/openapi.json", "/docs",
+     "/v2/health/live", "/v2/health/ready")
+)  # fmt: skip
+OPEN_BELOW = ("/assets/",)
 
 
 @dataclass(eq=False)
@@ -112,8 +119,7 @@ class KeyFile:
         self._look()
         if secret is None:
             return None
-        digest = hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
-        return self._keys.get(digest)
+        return self._keys.get(_hash(secret))
 
     def _look(self) -> None:
         """Read the file again where it has changed."""
@@ -128,9 +134,23 @@ class KeyFile:
         try:
             self._keys = _read(self._path, self._keys)
         except ConfigError as error:
-            logger.error("keys file is wrong: the keys stay as they were", extra={"why": str(error)})
+            why = {"why": str(error)}
+            logger.error("keys file is wrong: the keys stay as they were", extra=why)
             return
         logger.info("keys file was read", extra={"keys": len(self._keys)})
+
+
+def secret_of(headers: Headers) -> str | None:
+    """The key that a request shows: a bearer token, or ``x-api-key`` or ``api-key``."""
+    scheme, _, token = headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and token.strip():
+        return token.strip()
+    return headers.get("x-api-key") or headers.get("api-key")
+
+
+def is_open(path: str) -> bool:
+    """Whether a path needs no key: probes, metrics, and pages that tell nothing of a model."""
+    return path in OPEN or path.startswith(OPEN_BELOW)
 
 
 def make_key(name: str, tokens_per_minute: int | None, admin: bool) -> tuple[str, str]:
@@ -145,7 +165,7 @@ def make_key(name: str, tokens_per_minute: int | None, admin: bool) -> tuple[str
 
 
 def _hash(secret: str) -> str:
-    return hashlib.sha256(secret.encode()).hexdigest()
+    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _stamp(path: Path) -> tuple[int, int, int] | None:
@@ -176,9 +196,9 @@ def _read(path: Path, known: dict[str, ApiKey]) -> dict[str, ApiKey]:
         if digest in found:
             raise ConfigError(f"{path}: keys[{place}] has the sha256 of an earlier one")
         before = known.get(digest)
-        if before and before.bucket and key.bucket:
-            if before.bucket.per_minute == key.bucket.per_minute:
-                key = ApiKey(key.name, key.admin, before.bucket)
+        kept = before.bucket if before else None
+        if kept and key.bucket and kept.per_minute == key.bucket.per_minute:
+            key = ApiKey(key.name, key.admin, kept)
         found[digest] = key
     return found
 
@@ -186,7 +206,9 @@ def _read(path: Path, known: dict[str, ApiKey]) -> dict[str, ApiKey]:
 def _entry(entry: Any, place: str) -> tuple[str, ApiKey]:
     allowed = {"name", "sha256", "tokens_per_minute", "admin"}
     if not isinstance(entry, dict) or not {"name", "sha256"} <= set(entry) <= allowed:
-        raise ConfigError(f"{place} must have name and sha256, and may have tokens_per_minute, admin")
+        raise ConfigError(
+            f"{place} must have name and sha256, and may have tokens_per_minute, admin"
+        )
     name, digest, admin = entry["name"], entry["sha256"], entry.get("admin", False)
     quota = entry.get("tokens_per_minute")
     if not isinstance(name, str) or not name:

@@ -6,9 +6,11 @@ import json
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+
+import torch
 
 from osa.export.manifest import ARTIFACT
 from osa.model.reproducibility import fix_product_order
@@ -17,6 +19,7 @@ from osa.service.embedder import Embedder
 from osa.service.engines import Engine, select_engine
 from osa.service.engines.base import WARM_UP_LENGTHS
 from osa.service.engines.invariance import is_batch_invariant
+from osa.service.health import Health
 from osa.service.metrics import Families, Metrics
 from osa.service.models import ServedModel
 from osa.service.settings import ModelSettings, Settings
@@ -61,7 +64,10 @@ class ModelLoader:
             logger.warning("vectors depend on their batch in the last bits", extra=facts)
         batching = self._settings.batching
         queue = BatchQueue(
-            batching.max_queue_tokens, batching.max_batch_tokens, batching.max_batch_requests
+            batching.max_queue_tokens,
+            batching.max_batch_tokens,
+            batching.max_batch_requests,
+            batching.target_batch_s,
         )
         if given is None:
             queue.observe(*rate)
@@ -115,6 +121,28 @@ def _manifest(path: Path | None) -> Mapping[str, object] | None:
     return found
 
 
+def export_process_gauges(health: Health, families: Families, metrics: Metrics) -> None:
+    """Export what is read of the process at every scrape; requests under the default model."""
+    metrics.gauge("osa_in_flight_requests", "Requests accepted", lambda: health.in_flight)
+    metrics.gauge("osa_ready", "Whether traffic is wanted", lambda: health.ready_problem() is None)
+    devices = range(torch.cuda.device_count())
+    for name, text, place in (
+        ("osa_gpu_memory_used_bytes", "Device memory in use, by anyone", 0),
+        ("osa_gpu_memory_total_bytes", "Device memory", 1),
+    ):
+        gauge = families.gauge(name, text, ("device",))
+        if not devices:
+            gauge.labels("none").set(0)
+        for device in devices:
+            gauge.labels(str(device)).set_function(partial(_gpu_memory, device, place))
+
+
+def _gpu_memory(device: int, place: int) -> float:
+    """Used (0) or total (1) memory of a CUDA device [bytes]."""
+    free, total = torch.cuda.mem_get_info(device)
+    return float((total - free, total)[place])
+
+
 def export_gauges(model: ServedModel) -> None:
     """Export what is read of a model at every scrape; of the same name, the newest is read."""
     queue, supervisor, embedder = model.queue, model.supervisor, model.embedder
@@ -123,7 +151,7 @@ def export_gauges(model: ServedModel) -> None:
     gauge("osa_queued_tokens", "Tokens waiting", lambda: queue.tokens)
     gauge("osa_backlog_seconds", "Time the waiting tokens will take", queue.backlog_s)
     gauge("osa_tokens_per_second", "Measured rate of the engine", queue.tokens_per_second)
-    gauge("osa_batch_token_limit", "Largest batch now", lambda: queue.batch_token_limit)
+    gauge("osa_batch_token_limit", "Largest batch now", queue.batch_budget)
     gauge("osa_engine_up", "Whether the engine takes batches", lambda: supervisor.up)
     gauge("osa_cache_bytes", "Memory of the exact cache", lambda: embedder.cache.bytes)
     model.metrics.describe(

@@ -21,10 +21,12 @@ from osa.service.errors import (
     PayloadTooLargeError,
     ServiceError,
     SlowBodyError,
+    UnauthorizedError,
     UnavailableError,
     reply_for,
 )
 from osa.service.health import Health
+from osa.service.keys import KeyFile, is_open, secret_of
 from osa.service.metrics import Metrics
 from osa.service.settings import ServerSettings
 
@@ -39,10 +41,16 @@ class RequestGate:
     """Names, measures, limits and counts requests; refuses them while draining or overloaded."""
 
     def __init__(
-        self, app: ASGIApp, health: Health, metrics: Metrics, settings: ServerSettings
+        self,
+        app: ASGIApp,
+        health: Health,
+        metrics: Metrics,
+        settings: ServerSettings,
+        keys: KeyFile | None = None,
     ) -> None:
-        """Wrap ``app``."""
+        """Wrap ``app``; without ``keys`` everybody may come in."""
         self.app, self.health, self.metrics, self.settings = app, health, metrics, settings
+        self.keys = keys
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one ASGI scope."""
@@ -90,9 +98,13 @@ class RequestGate:
         limit = self.settings.payload_limit
         if length.isdigit() and int(length) > limit:
             raise PayloadTooLargeError(f"the body is over the limit of {limit} bytes")
+        if self.keys is not None and not is_open(scope["path"]):
+            scope["osa.key"] = key = self.keys.find(secret_of(headers))
+            if key is None:
+                raise UnauthorizedError("send an API key: Authorization: Bearer KEY")
         if scope["method"] == "HEAD":  # answered as GET; the server leaves the body out
             scope = {**scope, "method": "GET"}
-        if scope["method"] != "POST":
+        if scope["method"] != "POST" or scope["path"].startswith("/admin/"):
             await self.app(scope, exchange.replay(b""), exchange.send)
             return
         self._admit()
@@ -119,7 +131,7 @@ class RequestGate:
             raise OverloadedError(
                 f"{self.health.in_flight} requests are open, at most "
                 f"{self.settings.max_concurrent_requests} are served at once",
-                max(1, round(self.health.queue.backlog_s())),
+                max(1, round(self.health.backlog_s())),
             )
 
 

@@ -13,10 +13,11 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from osa.model.tokenization import TextTokenizer
 from osa.service.batching import BatchQueue
 from osa.service.embedder import Embedder
 from osa.service.engines import EngineInfo
-from osa.service.errors import ModelNotFoundError
+from osa.service.errors import UnknownModelError, ValidationError
 from osa.service.metrics import Metrics
 from osa.service.supervisor import EngineSupervisor
 
@@ -50,6 +51,18 @@ class ServedModel:
     manifest: Mapping[str, object] | None = None
     loaded_at: float = field(default_factory=time.time)
     leases: int = 0
+
+    @property
+    def tokenizer(self) -> TextTokenizer:
+        """Its tokenizer.
+
+        Raises:
+            ValidationError: It has none.
+        """
+        found = self.embedder.tokenizer
+        if found is None:
+            raise ValidationError("this model takes ids, not text", param="input")
+        return found
 
     def ready_problem(self, full_share: float) -> str | None:
         """Why it should get no traffic, or None."""
@@ -93,14 +106,14 @@ class ModelRegistry:
             strict: Refuse unknown names; otherwise they mean the default.
 
         Raises:
-            ModelNotFoundError: Naming those that there are.
+            UnknownModelError: Naming those that there are.
         """
         with self._lock:
             found = self._models.get(name or self.default_name)
             if found is None and not strict:
                 found = self._models[self.default_name]
         if found is None:
-            raise ModelNotFoundError(self.names())
+            raise self._unknown()
         return found
 
     @contextmanager
@@ -137,7 +150,7 @@ class ModelRegistry:
         """Serve a model no longer.
 
         Raises:
-            ModelNotFoundError: There is none of this name.
+            UnknownModelError: There is none of this name.
             ValueError: It is the default, which requests without a name get.
         """
         if name == self.default_name:
@@ -145,8 +158,11 @@ class ModelRegistry:
         with self._lock:
             removed = self._models.pop(name, None)
         if removed is None:
-            raise ModelNotFoundError(self.names())
+            raise self._unknown()
         self._retire(removed)
+
+    def _unknown(self) -> UnknownModelError:
+        return UnknownModelError(f"no such model; served: {', '.join(self.names())}", param="model")
 
     def close(self, timeout_s: float) -> bool:
         """Finish what every model has queued; returns whether all of it was done."""
@@ -165,7 +181,9 @@ class ModelRegistry:
             while model.leases:
                 time.sleep(0.02)
             model.supervisor.stop(60.0)
-            logger.info("model closed", extra={"model": model.name, "sha": model.about.model_sha256})
+            logger.info(
+                "model closed", extra={"model": model.name, "sha": model.about.model_sha256}
+            )
 
         thread = threading.Thread(target=wait, name="osa-retire", daemon=True)
         thread.start()

@@ -1,9 +1,9 @@
 """Keeps one model's engine alive: finds a thread that died, hung or gave up, and replaces it.
 
 The batch in hand is answered with an error, the engine is opened again after a pause that doubles
-with every failure in a row, and meanwhile the queue keeps what it has accepted. A hung thread cannot
-be ended from Python: it is left behind, and after ``MAX_LEFT_BEHIND`` of them the process asks, by
-its liveness, to be restarted.
+with every failure in a row, and meanwhile the queue keeps what it has accepted. A hung thread
+cannot be ended from Python: it is left behind, and after ``MAX_LEFT_BEHIND`` of them the process
+asks, by its liveness, to be restarted.
 """
 
 from __future__ import annotations

@@ -24,6 +24,7 @@ class EmbedOptions:
         direction: Which side is cut.
         dimensions: Leading dimensions to return; None for all.
         tokens: Whether every token's own vector is wanted.
+        prompt_name: Name of the prompt that goes before every text; None for the default one.
     """
 
     normalize: bool = True
@@ -31,6 +32,7 @@ class EmbedOptions:
     direction: Direction = "right"
     dimensions: int | None = None
     tokens: bool = False
+    prompt_name: str | None = None
 
 
 @dataclass(frozen=True)

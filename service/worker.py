@@ -2,8 +2,8 @@
 
 A batch that fails is halved until the failing inputs stand alone, so their batch mates succeed, and
 one that did not fit in memory makes later batches smaller. A row that is not finite is tried once
-more alone, in float32. A watchdog (``osa.service.supervisor``) replaces a thread that dies, hangs or
-gives up; what such a thread still brings is thrown away, for its items have been answered.
+more alone, in float32. A watchdog (``osa.service.supervisor``) replaces a thread that dies, hangs
+or gives up; what such a thread still brings is thrown away, for its items have been answered.
 """
 
 from __future__ import annotations

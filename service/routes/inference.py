@@ -91,7 +91,7 @@ class InferencePipeline:
             request_timeout_s: Deadline of requests that set none [s].
         """
         self.models = models
-        self._request_timeout_s = request_timeout_s
+        self.request_timeout_s = request_timeout_s
         self._parsers = ThreadPoolExecutor(workers, thread_name_prefix="osa-parse")
         self._renderer = ThreadPoolExecutor(1, thread_name_prefix="osa-render")
 
@@ -149,8 +149,7 @@ class InferencePipeline:
         Raises:
             ServiceError: Whatever the request met.
         """
-        timeout_s = _timeout(request.headers.get(TIMEOUT_HEADER), self._request_timeout_s)
-        deadline = math.inf if timeout_s is None else started + timeout_s
+        deadline = deadline_of(request, started, self.request_timeout_s)
         with self.models.lease() as find:
             call = Call(
                 await request.body(), request.headers.get("content-type"), time.monotonic(), find
@@ -165,7 +164,7 @@ class InferencePipeline:
                 submission = model.embedder.submit(prepared, deadline)
             try:
                 if wait:
-                    await _arrived(request, submission, timeout_s, deadline)
+                    await _arrived(request, submission, deadline)
                 yield call, prepared, submission
             finally:
                 if not submission.pending.done.done():
@@ -192,9 +191,7 @@ class InferencePipeline:
         return await asyncio.get_running_loop().run_in_executor(pool, work)
 
 
-async def _arrived(
-    request: Request, submission: Submission, timeout_s: float | None, deadline: float
-) -> None:
+async def _arrived(request: Request, submission: Submission, deadline: float) -> None:
     """Wait for all results, but no longer than the client does.
 
     Raises:
@@ -205,14 +202,14 @@ async def _arrived(
     if done.done():
         return
     gone = asyncio.ensure_future(disconnected(request))
-    left_s = None if timeout_s is None else max(0.0, deadline - time.monotonic())
+    left_s = None if deadline == math.inf else max(0.0, deadline - time.monotonic())
     try:
         await asyncio.wait((done, gone), timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
         if done.done():
             return
         if gone.done():
             raise ClientGoneError("the client went away")
-        raise DeadlineError(f"no answer within {timeout_s} s")
+        raise DeadlineError("no answer before the deadline")
     finally:
         gone.cancel()
 
@@ -242,14 +239,15 @@ def _charged(request: Request, prepared: PreparedRequest) -> Iterator[None]:
         raise
 
 
-def _timeout(header: str | None, default_s: float | None) -> float | None:
-    """Seconds that the client will wait, or None.
+def deadline_of(request: Request, started: float, default_s: float | None) -> float:
+    """When the client waits no longer (monotonic clock) [s].
 
     Raises:
         ValidationError: The header is no number of milliseconds within the limits.
     """
+    header = request.headers.get(TIMEOUT_HEADER)
     if header is None:
-        return default_s
+        return math.inf if default_s is None else started + default_s
     try:
         milliseconds = float(header)
     except ValueError:
@@ -258,7 +256,7 @@ def _timeout(header: str | None, default_s: float | None) -> float | None:
         raise ValidationError(
             f"{TIMEOUT_HEADER} must be above 0 and at most {MAX_TIMEOUT_MS}", param=TIMEOUT_HEADER
         )
-    return milliseconds / 1000
+    return started + milliseconds / 1000
 
 
 def _headers(prepared: PreparedRequest, timings: EmbedTimings, total_s: float) -> dict[str, str]:

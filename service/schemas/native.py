@@ -24,6 +24,9 @@ DECODED_SCHEMA: dict[str, Any] = {
 """What may be given, in JSON Schema; routes check it themselves, to say which item is wrong."""
 
 
+MODEL_FIELD = "Name of a served model; anything else means the default one."
+
+
 def lower_case(value: Any) -> Any:
     """Names are taken in any case."""
     return value.lower() if isinstance(value, str) else value
@@ -33,6 +36,8 @@ class EmbedRequest(BaseModel):
     """Body of ``POST /embed``. Unknown fields are ignored; null means the default."""
 
     model_config = ConfigDict(extra="ignore")
+
+    model: Any = Field(None, description=MODEL_FIELD)
 
     inputs: Annotated[Any, Field(json_schema_extra=INPUTS_SCHEMA)] = Field(
         description="One text, texts, one sequence of ids, or sequences of ids. Ids are taken as "
@@ -48,7 +53,9 @@ class EmbedRequest(BaseModel):
     dimensions: StrictInt | None = Field(
         None, description="Leading dimensions to return; see /info for those allowed."
     )
-    prompt_name: str | None = Field(None, description="Name of a prompt; this model has none.")
+    prompt_name: str | None = Field(
+        None, description="Name of a prompt that is put before every text; /info lists them."
+    )
     encoding_format: EncodingFormat | None = Field(
         None,
         description="float (default): lists of numbers; base64: one string a vector, of its "
@@ -61,13 +68,6 @@ class EmbedRequest(BaseModel):
     )
 
     _direction = field_validator("truncation_direction", mode="before")(lower_case)
-
-    @field_validator("prompt_name")
-    @classmethod
-    def _no_prompts(cls, value: str | None) -> str | None:
-        if value is not None:
-            raise ValueError("unknown prompt: this model has none")
-        return value
 
 
 class VertexRequest(BaseModel):
@@ -113,6 +113,8 @@ class SimilarityRequest(BaseModel):
 
     model_config = ConfigDict(extra="ignore")
 
+    model: Any = Field(None, description=MODEL_FIELD)
+
     inputs: SimilarityInputs
     parameters: SimilarityParameters | None = None
 
@@ -121,6 +123,8 @@ class TokenizeRequest(BaseModel):
     """Body of ``POST /tokenize``."""
 
     model_config = ConfigDict(extra="ignore")
+
+    model: Any = Field(None, description=MODEL_FIELD)
 
     inputs: str | list[str] = Field(
         description="A text or texts; none of them empty.", json_schema_extra=TEXT_OR_TEXTS_SCHEMA
@@ -143,6 +147,8 @@ class DecodeRequest(BaseModel):
 
     model_config = ConfigDict(extra="ignore")
 
+    model: Any = Field(None, description=MODEL_FIELD)
+
     ids: list[StrictInt] | list[list[StrictInt]] = Field(
         description="At least one.", json_schema_extra=DECODED_SCHEMA
     )
@@ -154,7 +160,14 @@ class ErrorBody(BaseModel):
 
     error: str
     error_type: Literal[
-        "Empty", "Validation", "Overloaded", "Unhealthy", "Timeout", "Cancelled", "Backend"
+        "Empty",
+        "Validation",
+        "Unauthorized",
+        "Overloaded",
+        "Unhealthy",
+        "Timeout",
+        "Cancelled",
+        "Backend",
     ]
 
 
@@ -186,11 +199,13 @@ class Info(BaseModel):
     tokenization_workers: int
     version: str
     dimensions: list[int]
+    prompts: list[str]
     backend: str
     device: str
     kernel: str
     mixer: str
     batch_invariant: bool
+    artifact: dict[str, Any] | None = Field(None, description="Manifest of an artifact.")
 
 
 class Status(BaseModel):
