@@ -15,6 +15,7 @@ were, so a half-written file locks nobody out and lets nobody in.
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import math
 import re
@@ -156,7 +157,7 @@ def is_open(path: str) -> bool:
 def make_key(name: str, tokens_per_minute: int | None, admin: bool) -> tuple[str, str]:
     """A new key, and its table for the keys file."""
     secret = PREFIX + secrets.token_urlsafe(32)
-    lines = ["[[keys]]", f'name = "{name}"', f'sha256 = "{_hash(secret)}"']
+    lines = ["[[keys]]", f"name = {json.dumps(name)}", f'sha256 = "{_hash(secret)}"']
     if tokens_per_minute is not None:
         lines.append(f"tokens_per_minute = {tokens_per_minute}")
     if admin:

@@ -7,6 +7,7 @@ nobody foresaw, and requests that the end of the drain cuts off, included.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import time
 import uuid
@@ -31,6 +32,8 @@ from osa.service.metrics import Metrics
 from osa.service.settings import ServerSettings
 
 logger = logging.getLogger("osa.service.access")
+_PROCESS, _COUNTER = uuid.uuid4().hex[:20], itertools.count()
+"""A made id is of this process and a number: random bits for each would be a system call."""
 MAX_REQUEST_ID, MAX_LOGGED_PATH = 128, 256
 LINGER_S = 2.0
 """How long the rest of a refused body is read and thrown away, so that the client, which sends
@@ -104,10 +107,12 @@ class RequestGate:
                 raise UnauthorizedError("send an API key: Authorization: Bearer KEY")
         if scope["method"] == "HEAD":  # answered as GET; the server leaves the body out
             scope = {**scope, "method": "GET"}
-        if scope["method"] != "POST" or scope["path"].startswith("/admin/"):
+        if scope["method"] != "POST":
             await self.app(scope, exchange.replay(b""), exchange.send)
             return
-        self._admit()
+        admin = scope["path"].startswith("/admin/")  # must be heard when it is most needed
+        if not admin:
+            self._admit()
         try:
             async with asyncio.timeout(self.settings.body_timeout_s):
                 body = await exchange.read_body(limit)
@@ -115,6 +120,9 @@ class RequestGate:
             wait_s = self.settings.body_timeout_s
             raise SlowBodyError(f"the body did not arrive within {wait_s} s") from None
         if body is None:
+            return
+        if admin:
+            await self.app(scope, exchange.replay(body), exchange.send)
             return
         self._admit()
         self.health.in_flight += 1
@@ -205,4 +213,4 @@ def _request_id(given: str | None) -> str:
     """The client's id where it is short and printable, else a new one."""
     if given and len(given) <= MAX_REQUEST_ID and given.isascii() and given.isprintable():
         return given
-    return uuid.uuid4().hex
+    return f"{_PROCESS}{next(_COUNTER):012x}"
