@@ -27,6 +27,7 @@ from osa.service.routes.inference import InferencePipeline
 from osa.service.routes.native import native_routes
 from osa.service.routes.openai import openai_routes
 from osa.service.routes.operations import operation_routes
+from osa.service.routes.pages import page_routes
 from osa.service.routes.tokens import token_routes
 from osa.service.schemas.native import Info, ModelType, Pooling
 from osa.service.settings import Settings
@@ -99,6 +100,7 @@ def create_service(settings: Settings, engine: Engine | None = None) -> Service:
         app.include_router(document_routes(pipeline, engine.tokenizer, engine.info.pooling))
     app.include_router(openai_routes(pipeline, settings.model.name))
     app.include_router(operation_routes(health, metrics))
+    app.include_router(page_routes())
     _handle_errors(app, metrics)
     app.add_middleware(RequestGate, health=health, metrics=metrics, settings=settings.server)
     return Service(app, health)

@@ -32,7 +32,7 @@ def document_routes(
     pipeline: InferencePipeline, tokenizer: TextTokenizer, pooling: str
 ) -> APIRouter:
     """Routes bound to a pipeline and the model's tokenizer and pooling."""
-    router = APIRouter()
+    router = APIRouter(tags=["Documents"])
 
     @router.post(
         "/embed_all",

@@ -38,8 +38,19 @@ ERRORS: dict[int | str, dict[str, Any]] = {
 
 def request_body(schema: dict[str, Any]) -> dict[str, Any]:
     """OpenAPI's description of a JSON body that the route reads itself."""
-    content = {"application/json": {"schema": schema}}
+    content = {"application/json": {"schema": _inline(schema, schema.get("$defs", {}))}}
     return {"requestBody": {"required": True, "content": content}}
+
+
+def _inline(part: Any, definitions: dict[str, Any]) -> Any:
+    """A schema that stands alone: in OpenAPI its references would be looked up in the document."""
+    if isinstance(part, list):
+        return [_inline(item, definitions) for item in part]
+    if not isinstance(part, dict):
+        return part
+    if "$ref" in part:
+        return _inline(definitions[part["$ref"].rpartition("/")[2]], definitions)
+    return {name: _inline(value, definitions) for name, value in part.items() if name != "$defs"}
 
 
 EMBED_ANSWER: dict[int | str, dict[str, Any]] = {
@@ -67,7 +78,7 @@ EMBED_ANSWER: dict[int | str, dict[str, Any]] = {
 
 def native_routes(pipeline: InferencePipeline, info: Info) -> APIRouter:
     """Routes bound to a pipeline."""
-    router = APIRouter()
+    router = APIRouter(tags=["Embeddings"])
     described = request_body(EmbedRequest.model_json_schema())
 
     @router.post("/embed", responses=EMBED_ANSWER, openapi_extra=described)

@@ -29,7 +29,7 @@ ERRORS: dict[int | str, dict[str, Any]] = {
 
 def openai_routes(pipeline: InferencePipeline, model_name: str) -> APIRouter:
     """Routes bound to a pipeline."""
-    router = APIRouter()
+    router = APIRouter(tags=["OpenAI"])
 
     described = request_body(EmbeddingsRequest.model_json_schema())
     started_at = int(time.time())

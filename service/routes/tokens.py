@@ -20,7 +20,7 @@ def token_routes(
     pipeline: InferencePipeline, tokenizer: TextTokenizer, max_client_batch_size: int
 ) -> APIRouter:
     """Routes bound to a tokenizer."""
-    router = APIRouter()
+    router = APIRouter(tags=["Tokens"])
     errors: dict[int | str, dict[str, Any]] = {
         status: ERRORS[status] for status in (400, 413, 415, 422, 429, 503)
     }

@@ -12,7 +12,9 @@ from osa.service.schemas.native import lower_case
 class EmbedAllRequest(BaseModel):
     """Body of ``POST /embed_all``. Unknown fields are ignored; null means the default."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(
+        extra="ignore", json_schema_extra={"examples": [{"inputs": ["A man is playing a guitar."]}]}
+    )
 
     inputs: Any = Field(description="As for /embed.")
     normalize: StrictBool | None = Field(
@@ -43,7 +45,18 @@ class ChunkingOptions(BaseModel):
 class EmbedChunksRequest(BaseModel):
     """Body of ``POST /embed_chunks``."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(
+        extra="ignore",
+        json_schema_extra={
+            "examples": [
+                {
+                    "inputs": "The cat sat. The dog ran.",
+                    "chunking": {"strategy": "sentences"},
+                    "return_text": True,
+                }
+            ]
+        },
+    )
 
     inputs: str | list[str]
     chunking: ChunkingOptions | None = Field(None, description="Default: 256 tokens each.")

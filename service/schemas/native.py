@@ -30,7 +30,12 @@ def lower_case(value: Any) -> Any:
 class EmbedRequest(BaseModel):
     """Body of ``POST /embed``. Unknown fields are ignored; null means the default."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(
+        extra="ignore",
+        json_schema_extra={
+            "examples": [{"inputs": ["A man is playing a guitar.", "Stocks fell on Tuesday."]}]
+        },
+    )
 
     inputs: Annotated[Any, Field(json_schema_extra=INPUTS_SCHEMA)] = Field(
         description="One text, texts, one sequence of ids, or sequences of ids. Ids are taken as "
@@ -71,7 +76,10 @@ class EmbedRequest(BaseModel):
 class VertexRequest(BaseModel):
     """Body of ``POST /vertex``: embed requests that share their options."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(
+        extra="ignore",
+        json_schema_extra={"examples": [{"instances": [{"inputs": "A man is playing a guitar."}]}]},
+    )
 
     instances: list[EmbedRequest] = Field(description="At least one.")
 
@@ -103,7 +111,19 @@ class SimilarityParameters(BaseModel):
 class SimilarityRequest(BaseModel):
     """Body of ``POST /similarity``."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(
+        extra="ignore",
+        json_schema_extra={
+            "examples": [
+                {
+                    "inputs": {
+                        "source_sentence": "A man is playing a guitar.",
+                        "sentences": ["Someone plays music."],
+                    }
+                }
+            ]
+        },
+    )
 
     inputs: SimilarityInputs
     parameters: SimilarityParameters | None = None
@@ -112,7 +132,9 @@ class SimilarityRequest(BaseModel):
 class TokenizeRequest(BaseModel):
     """Body of ``POST /tokenize``."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(
+        extra="ignore", json_schema_extra={"examples": [{"inputs": ["A man is playing a guitar."]}]}
+    )
 
     inputs: str | list[str] = Field(description="A text or texts; none of them empty.")
     add_special_tokens: StrictBool | None = Field(None, description="Default true.")
@@ -131,7 +153,9 @@ class TokenInfo(BaseModel):
 class DecodeRequest(BaseModel):
     """Body of ``POST /decode``."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(
+        extra="ignore", json_schema_extra={"examples": [{"ids": [[101, 7592, 102]]}]}
+    )
 
     ids: list[StrictInt] | list[list[StrictInt]] = Field(description="At least one.")
     skip_special_tokens: StrictBool | None = Field(None, description="Default true.")

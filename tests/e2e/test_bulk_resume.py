@@ -79,6 +79,7 @@ def test_standard_input_is_read_and_resumed_too(tmp_path: Path) -> None:
     output = tmp_path / "out.parquet"
     lines = "".join(json.dumps({"text": text}) + "\n" for text in ("a cat", "a dog", "rain"))
     arguments = ["-", "--format", "jsonl", "--output", output, "--rows-per-group", 1]
+    arguments += ["--set", "model.dtype=float32"]
     bad = run(*arguments, stdin=(lines + "{\n").encode())
     assert bad.returncode == 1
     assert b"/dev/stdin:4: is not JSON" in bad.stderr
