@@ -30,6 +30,7 @@ from osa.service.routes.kserve import kserve_routes
 from osa.service.routes.native import native_routes
 from osa.service.routes.openai import openai_routes
 from osa.service.routes.operations import operation_routes
+from osa.service.routes.pages import page_routes
 from osa.service.routes.tokens import token_routes
 from osa.service.settings import Settings
 
@@ -96,6 +97,7 @@ def create_service(settings: Settings, engine: Engine | None = None) -> Service:
     app.include_router(kserve_routes(pipeline, health, version("osa-encoder")))
     app.include_router(operation_routes(health, metrics))
     app.include_router(admin_routes(models, loader, lambda model: describe(settings, model)))
+    app.include_router(page_routes())
     _handle_errors(app, metrics)
     app.add_middleware(
         RequestGate, health=health, metrics=metrics, settings=settings.server, keys=keys

@@ -30,7 +30,7 @@ def admin_routes(
     models: ModelRegistry, loader: ModelLoader, describe: Callable[[ServedModel], Info]
 ) -> APIRouter:
     """Routes bound to what is served and to what loads models."""
-    router = APIRouter(prefix="/admin")
+    router = APIRouter(prefix="/admin", tags=["Admin"])
     loading = asyncio.Lock()
 
     def check_key(request: Request) -> str:

@@ -32,7 +32,7 @@ from osa.service.work import Embedded, EmbedOptions, PreparedRequest
 
 def document_routes(pipeline: InferencePipeline) -> APIRouter:
     """Routes bound to a pipeline."""
-    router = APIRouter()
+    router = APIRouter(tags=["Documents"])
 
     @router.post(
         "/embed_all",

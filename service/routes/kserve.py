@@ -63,7 +63,7 @@ INFER_ANSWER = inference(
 def kserve_routes(pipeline: InferencePipeline, health: Health, version: str) -> APIRouter:
     """Routes bound to a pipeline, the state of the process and the server's version."""
     models = pipeline.models
-    router = APIRouter()
+    router = APIRouter(tags=["Open Inference Protocol"])
     probed = failures(KServeErrorBody, 503)
     named = failures(KServeErrorBody, 401, 404)
 

@@ -51,7 +51,7 @@ EMBED_ANSWER = inference(
 
 def native_routes(pipeline: InferencePipeline, describe: Callable[[], Info]) -> APIRouter:
     """Routes bound to a pipeline; ``describe`` tells what is served."""
-    router = APIRouter()
+    router = APIRouter(tags=["Embeddings"])
     described = reads(EmbedRequest)
 
     @router.post("/embed", responses=EMBED_ANSWER, openapi_extra=described)

@@ -24,7 +24,7 @@ INFERENCE = inference(OpenAIErrorBody, 404)
 
 def openai_routes(pipeline: InferencePipeline) -> APIRouter:
     """Routes bound to a pipeline."""
-    router = APIRouter()
+    router = APIRouter(tags=["OpenAI"])
 
     described = reads(EmbeddingsRequest)
 

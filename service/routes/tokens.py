@@ -17,7 +17,7 @@ from osa.service.schemas.native import DecodeRequest, ErrorBody, TokenInfo, Toke
 
 def token_routes(pipeline: InferencePipeline, max_client_batch_size: int) -> APIRouter:
     """Routes bound to the served models' tokenizers."""
-    router = APIRouter()
+    router = APIRouter(tags=["Tokens"])
     errors = failures(ErrorBody, *POST_FAILURES, 422)
 
     def check_count(count: int, field: str) -> None:

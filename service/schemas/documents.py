@@ -12,7 +12,9 @@ from osa.service.schemas.native import INPUTS_SCHEMA, MODEL_FIELD, TEXT_OR_TEXTS
 class EmbedAllRequest(BaseModel):
     """Body of ``POST /embed_all``. Unknown fields are ignored; null means the default."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(
+        extra="ignore", json_schema_extra={"examples": [{"inputs": ["A man is playing a guitar."]}]}
+    )
 
     model: Any = Field(None, description=MODEL_FIELD)
 
@@ -45,7 +47,18 @@ class ChunkingOptions(BaseModel):
 class EmbedChunksRequest(BaseModel):
     """Body of ``POST /embed_chunks``."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(
+        extra="ignore",
+        json_schema_extra={
+            "examples": [
+                {
+                    "inputs": "The cat sat. The dog ran.",
+                    "chunking": {"strategy": "sentences"},
+                    "return_text": True,
+                }
+            ]
+        },
+    )
 
     model: Any = Field(None, description=MODEL_FIELD)
 

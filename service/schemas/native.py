@@ -35,7 +35,12 @@ def lower_case(value: Any) -> Any:
 class EmbedRequest(BaseModel):
     """Body of ``POST /embed``. Unknown fields are ignored; null means the default."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(
+        extra="ignore",
+        json_schema_extra={
+            "examples": [{"inputs": ["A man is playing a guitar.", "Stocks fell on Tuesday."]}]
+        },
+    )
 
     model: Any = Field(None, description=MODEL_FIELD)
 
@@ -73,7 +78,10 @@ class EmbedRequest(BaseModel):
 class VertexRequest(BaseModel):
     """Body of ``POST /vertex``: embed requests that share their options."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(
+        extra="ignore",
+        json_schema_extra={"examples": [{"instances": [{"inputs": "A man is playing a guitar."}]}]},
+    )
 
     instances: list[EmbedRequest] = Field(
         description="At least one.", json_schema_extra={"minItems": 1}
@@ -111,7 +119,19 @@ class SimilarityParameters(BaseModel):
 class SimilarityRequest(BaseModel):
     """Body of ``POST /similarity``."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(
+        extra="ignore",
+        json_schema_extra={
+            "examples": [
+                {
+                    "inputs": {
+                        "source_sentence": "A man is playing a guitar.",
+                        "sentences": ["Someone plays music."],
+                    }
+                }
+            ]
+        },
+    )
 
     model: Any = Field(None, description=MODEL_FIELD)
 
@@ -122,7 +142,9 @@ class SimilarityRequest(BaseModel):
 class TokenizeRequest(BaseModel):
     """Body of ``POST /tokenize``."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(
+        extra="ignore", json_schema_extra={"examples": [{"inputs": ["A man is playing a guitar."]}]}
+    )
 
     model: Any = Field(None, description=MODEL_FIELD)
 
@@ -145,7 +167,9 @@ class TokenInfo(BaseModel):
 class DecodeRequest(BaseModel):
     """Body of ``POST /decode``."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(
+        extra="ignore", json_schema_extra={"examples": [{"ids": [[101, 7592, 102]]}]}
+    )
 
     model: Any = Field(None, description=MODEL_FIELD)
 

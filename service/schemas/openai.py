@@ -12,7 +12,12 @@ from osa.service.schemas.native import INPUTS_SCHEMA
 class EmbeddingsRequest(BaseModel):
     """Body of ``POST /v1/embeddings``. Unknown fields are ignored; null means the default."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(
+        extra="ignore",
+        json_schema_extra={
+            "examples": [{"input": ["A man is playing a guitar."], "model": "osa-default"}]
+        },
+    )
 
     input: Annotated[Any, Field(json_schema_extra=INPUTS_SCHEMA)] = Field(
         description="One text, texts, one sequence of ids, or sequences of ids."
