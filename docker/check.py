@@ -2,10 +2,11 @@
 
 Non-root, read-only root file system, no network, no capabilities; embeds the packaged model; its
 health check answers; SIGTERM under load loses nothing; SIGTERM while loading ends it. Needs Debian
-or a relative of it, root, buildah, podman and runc; where BASE cannot be pulled, mmdebstrap makes it.
+or a relative of it, root, buildah, podman and runc; where BASE cannot be pulled, mmdebstrap makes
+it.
 
-Environment: ``BUILD_FLAGS`` for what a build needs here, such as ``--volume`` of a certificate or of
-pip's configuration; ``TORCH_INDEX`` as in the Dockerfile.
+Environment: ``BUILD_FLAGS`` for what a build needs here, such as ``--volume`` of a certificate or
+of pip's configuration; ``TORCH_INDEX`` as in the Dockerfile.
 """
 
 from __future__ import annotations

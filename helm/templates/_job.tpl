@@ -1,4 +1,4 @@
-{{- /* Pod of a job. Of a dict {root, component, job, gpus, command, env, volumes, mounts}. */ -}}
+{{- /* Pod of a job. Of a dict {root, component, job, gpus, command, env, subdomain, initContainers, volumes, mounts}. */ -}}
 {{- define "osa.jobPod" -}}
 {{- $root := .root -}}
 metadata:
@@ -32,6 +32,9 @@ spec:
       # relative paths, such as the caches of a training, are kept with its output
       workingDir: /output
       env:
+        {{- with .env | trim }}
+        {{- . | nindent 8 }}
+        {{- end }}
         {{- with include "osa.threadsEnv" .job.resources | trim }}
         {{- . | nindent 8 }}
         {{- end }}

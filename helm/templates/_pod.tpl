@@ -75,8 +75,4 @@ tolerations:
 - name: OSA_MODEL__PATH
   value: {{ . | quote }}
 {{- end }}
-{{- if .Values.auth.existingSecret }}
-- name: OSA_AUTH__KEYS_FILE
-  value: /etc/osa/auth/{{ .Values.auth.key }}
-{{- end }}
 {{- end }}

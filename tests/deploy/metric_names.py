@@ -13,22 +13,6 @@ from tests.deploy.chart import CHART, of_kind, rendered_case
 
 PROMETHEUS_OWN = {"up"}
 """Series that Prometheus makes for every target."""
-AHEAD = {
-    "osa_ready",
-    "osa_engine_up",
-    "osa_engine_restarts_total",
-    "osa_engine_busy_seconds_total",
-    "osa_computed_tokens_total",
-    "osa_tokens_per_second",
-    "osa_batch_token_limit",
-    "osa_cache_hits_total",
-    "osa_cache_misses_total",
-    "osa_cache_bytes",
-    "osa_shared_inputs_total",
-    "osa_gpu_memory_used_bytes",
-    "osa_gpu_memory_total_bytes",
-}
-"""Metrics that are asked for and that the server does not have yet."""
 WORDS = {
     "by", "without", "on", "ignoring", "group_left", "group_right", "and", "or", "unless", "bool",
     "offset", "inf", "nan",

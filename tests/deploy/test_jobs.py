@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 
 from osa.model.training import cli
@@ -75,7 +79,7 @@ def test_the_mounted_configuration_is_the_one_that_was_written(tmp_path: Path) -
 
 @pytest.mark.parametrize("saved", [False, True])
 def test_a_pod_that_starts_again_resumes(tmp_path: Path, saved: bool) -> None:
-    shell, flag, script, *rest = command(job("jobs", "train"))
+    _, _, shell, flag, script, *rest = command(job("jobs", "train"))
     output = rest[rest.index("--output") + 1]
     if saved:
         (tmp_path / "model.run" / STATE).mkdir(parents=True)
@@ -94,14 +98,39 @@ def test_other_values_make_another_job() -> None:
     assert one["metadata"]["name"] == same["metadata"]["name"] != other["metadata"]["name"]
 
 
-def test_bulk_embedding_reads_and_writes_the_claims() -> None:
+def test_bulk_embedding_runs_and_runs_again(tmp_path: Path) -> None:
+    """The rendered command, on this machine's directories in place of the claims."""
     item = job("jobs", "embed")
-    words = command(item)
-    assert words[:4] == ["osa", "embed", "/data/a.jsonl", "/data/b.parquet"]
-    assert words[words.index("--output") + 1] == "/output/vectors.parquet"
+    for place in ("data", "output"):
+        (tmp_path / place).mkdir()
+    (tmp_path / "data" / "a.jsonl").write_text('{"text": "one"}\n{"text": "two"}\n')
+    rows = pyarrow.table({"text": ["three"]})
+    pyarrow.parquet.write_table(rows, tmp_path / "data" / "b.parquet")
+    words = [
+        f"{tmp_path}{word}" if word.startswith(("/data/", "/output/")) else word
+        for word in command(item)
+    ]
+    assert words[:3] == ["tini", "--", "osa"]
+    (box,) = item["spec"]["template"]["spec"]["containers"]
+    variables = {e["name"]: e["value"] for e in box["env"] if "value" in e}
+    for _ in range(2):  # a job that is started again has nothing to do, and says so
+        done = subprocess.run(
+            [sys.executable, "-m", "osa.service.cli", *words[3:]],
+            capture_output=True,
+            text=True,
+            env={**os.environ, **variables, "OMP_NUM_THREADS": "1"},
+            timeout=120,
+        )
+        assert done.returncode == 0, done.stderr
+    found = pyarrow.parquet.read_table(tmp_path / "output" / "vectors.parquet")
+    assert found.column("text").to_pylist() == ["one", "two", "three"]
+    assert len(found.column("embedding")[0]) == 384
+
+
+def test_bulk_embedding_reads_and_writes_the_claims() -> None:
     claims = {
         volume["name"]: volume["persistentVolumeClaim"]["claimName"]
-        for volume in item["spec"]["template"]["spec"]["volumes"]
+        for volume in job("jobs", "embed")["spec"]["template"]["spec"]["volumes"]
         if "persistentVolumeClaim" in volume
     }
     assert claims == {"data": "texts", "output": "vectors"}

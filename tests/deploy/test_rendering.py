@@ -13,7 +13,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from osa.service.settings import ServerSettings, Settings, load_settings
+from osa.service.settings import Settings, load_settings
 from tests.deploy.chart import (
     CASES,
     CHART,
@@ -30,8 +30,6 @@ from tests.deploy.chart import (
 OLDEST, NEWEST = "1.30", kubernetes_validate.latest_version()
 SINCE = {"oci-model": "1.31"}
 """Cases that need a newer Kubernetes than the chart."""
-AHEAD = {"OSA_AUTH__KEYS_FILE"}
-"""Settings that the chart renders and the server does not have yet."""
 
 
 @functools.cache
@@ -45,6 +43,11 @@ def check_custom(item: Object) -> None:
     assert item["apiVersion"] == known["apiVersion"]
     assert set(item) == {"apiVersion", "kind", "metadata", "spec"}
     jsonschema.validate(item["spec"], known["spec"])
+
+
+def plain_environment(box: Object) -> dict[str, str]:
+    """Variables of a container that have a value of their own."""
+    return {entry["name"]: entry["value"] for entry in box["env"] if "value" in entry}
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -116,12 +119,7 @@ def test_every_selector_finds_its_pods_and_no_others(case: str) -> None:
 def test_the_server_takes_the_rendered_environment(case: str) -> None:
     for deployment in of_kind(rendered_case(case), "Deployment"):
         (server,) = deployment["spec"]["template"]["spec"]["containers"]
-        environment = {
-            entry["name"]: entry["value"]
-            for entry in server["env"]
-            if "value" in entry and entry["name"] not in AHEAD
-        }
-        settings = load_settings(environment=environment)
+        settings = load_settings(environment=plain_environment(server))
         for section, fields in case_values(case).get("settings", {}).items():
             for field, value in fields.items():
                 assert getattr(getattr(settings, section), field) == value
@@ -133,13 +131,15 @@ def test_the_server_takes_the_rendered_environment(case: str) -> None:
 
 def test_every_setting_reaches_the_server_as_it_was_written() -> None:
     """Large numbers above all: Helm prints them as 1e+06."""
-    section = {"payload_limit": 2_000_000_000, "drain_timeout_s": 0.25, "host": "::"}
-    values = {"gpu": {"enabled": False}, "settings": {"server": section}}
+    server = {"payload_limit": 2_000_000_000, "drain_timeout_s": 0.25, "host": "::"}
+    model = {"others": {"a": "/models/a"}, "prompts": {"query": 'find: "x", '}}
+    values: Object = {"gpu": {"enabled": False}, "settings": {"server": server, "model": model}}
     (deployment,) = of_kind(render(values), "Deployment")
-    env = deployment["spec"]["template"]["spec"]["containers"][0]["env"]
-    settings = load_settings(environment={e["name"]: e["value"] for e in env if "value" in e})
-    assert settings.server.model_dump() == {**ServerSettings().model_dump(), **section}
-    assert settings == Settings(server=settings.server)
+    settings = load_settings(
+        environment=plain_environment(deployment["spec"]["template"]["spec"]["containers"][0])
+    )
+    assert settings == Settings.model_validate(values["settings"])
+    assert settings.server.payload_limit == 2_000_000_000
 
 
 def test_the_gpu_is_asked_for_and_insisted_on() -> None:
