@@ -22,7 +22,7 @@ from osa.service.loading import ModelLoader, export_gauges, export_process_gauge
 from osa.service.metrics import Families, Metrics
 from osa.service.middleware import RequestGate
 from osa.service.models import ModelRegistry
-from osa.service.openapi import DescribedAPI
+from osa.service.openapi import DescribedAPI, described_methods
 from osa.service.routes.admin import admin_routes
 from osa.service.routes.documents import document_routes
 from osa.service.routes.inference import InferencePipeline
@@ -105,7 +105,7 @@ def create_service(settings: Settings, engine: Engine | None = None) -> Service:
     return Service(app, health)
 
 
-def _handle_errors(app: FastAPI, metrics: Metrics) -> None:
+def _handle_errors(app: DescribedAPI, metrics: Metrics) -> None:
     def respond(reply: ErrorReply) -> Response:
         return JSONResponse(reply.body, reply.status, reply.headers)
 
@@ -117,6 +117,8 @@ def _handle_errors(app: FastAPI, metrics: Metrics) -> None:
     async def http_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)  # registered for nothing else
         allowed = (error.headers or {}).get("Allow")
+        if error.status_code == 405:  # starlette names the methods of a path's first route alone
+            allowed = ", ".join(sorted(described_methods(app, request.url.path))) or allowed
         return respond(routing_error(error.status_code, request.url.path, allowed))
 
     app.add_exception_handler(ServiceError, service_error)

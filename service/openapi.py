@@ -10,6 +10,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from pydantic import BaseModel
+from starlette.routing import compile_path
 
 from osa.service.encoding import JSON
 from osa.service.routes.inference import MAX_TIMEOUT_MS, TIMEOUT_HEADER
@@ -105,6 +106,15 @@ class DescribedAPI(FastAPI):
                 components.pop(name, None)
             self.openapi_schema = description
         return self.openapi_schema
+
+
+def described_methods(app: FastAPI, path: str) -> set[str]:
+    """Every method that the description names for a path."""
+    found: set[str] = set()
+    for template, operations in app.openapi()["paths"].items():
+        if compile_path(template)[0].match(path):
+            found |= {method.upper() for method in operations}
+    return found
 
 
 def _name_bodies(operation: dict[str, Any], components: dict[str, Any]) -> None:

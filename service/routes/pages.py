@@ -14,6 +14,7 @@ import hashlib
 from importlib.metadata import version
 from importlib.resources import files
 from importlib.resources.abc import Traversable
+from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
@@ -36,10 +37,13 @@ MARK = "{assets}"
 
 
 def page_routes() -> APIRouter:
-    """Routes of pages and their assets; none of them is part of the API."""
-    router = APIRouter(include_in_schema=False)
+    """Routes of pages and their assets; but for ``/`` none of them is part of the API."""
+    router = APIRouter(tags=["Operations"])
+    either: dict[int | str, dict[str, Any]] = {
+        200: {"content": {"text/html": {"schema": {"type": "string"}}}}
+    }
 
-    @router.get("/")
+    @router.get("/", response_model=dict[str, str], responses=either)
     def root(request: Request) -> Response:
         """The playground for browsers; for others, where to look."""
         if "text/html" in request.headers.get("accept", ""):
@@ -48,12 +52,12 @@ def page_routes() -> APIRouter:
         content = {"name": "osa-encoder", "version": version("osa-encoder"), **links}
         return JSONResponse(content, headers={"vary": "accept"})
 
-    @router.get("/docs")
+    @router.get("/docs", include_in_schema=False)
     def docs(request: Request) -> Response:
         """Every route, with a form to try it."""
         return _page("docs.html", request)
 
-    @router.get("/assets/{digest}/{name}")
+    @router.get("/assets/{digest}/{name}", include_in_schema=False)
     def asset(digest: str, name: str, request: Request) -> Response:
         """A file that a page needs."""
         if digest != _digest() or name not in _assets():
