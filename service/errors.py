@@ -8,6 +8,9 @@
     ├── MediaTypeError        415 Validation    not application/json
     ├── SlowBodyError         408 Timeout       the body did not arrive in time
     ├── PayloadTooLargeError  413 Validation    body over the limit
+    ├── UnauthorizedError     401 Unauthorized  no API key, or one that is not known
+    ├── ForbiddenError        403 Unauthorized  a key that may not do this
+    ├── QuotaError            429 Overloaded    the key has used its tokens; Retry-After
     ├── OverloadedError       429 Overloaded    queue full by tokens or requests; Retry-After
     ├── UnavailableError      503 Unhealthy     draining or not ready; Retry-After
     ├── DeadlineError         504 Timeout       the request's own deadline passed
@@ -69,7 +72,7 @@ class ValidationError(ServiceError):
 class UnknownModelError(ServiceError):
     """No model, or no version of it, has the name that was asked for."""
 
-    code, status, error_type = "unknown_model", 404, "Validation"
+    code, status, error_type = "model_not_found", 404, "Validation"
 
 
 class MalformedBodyError(ServiceError):
@@ -94,6 +97,30 @@ class SlowBodyError(ServiceError):
     """The body did not arrive in time."""
 
     code, status, error_type = "slow_body", 408, "Timeout"
+
+
+class UnauthorizedError(ServiceError):
+    """There is no API key, or one that is not known."""
+
+    code, status, error_type = "invalid_api_key", 401, "Unauthorized"
+    openai_type = "authentication_error"
+
+
+class ForbiddenError(ServiceError):
+    """The API key may not do this."""
+
+    code, status, error_type, openai_type = "forbidden", 403, "Unauthorized", "permission_error"
+
+
+class QuotaError(ServiceError):
+    """An API key has used the tokens that it may."""
+
+    code, status, error_type, openai_type = "quota", 429, "Overloaded", "rate_limit_error"
+
+    def __init__(self, message: str, retry_after_s: int) -> None:
+        """Keep when there will be enough again."""
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class OverloadedError(ServiceError):
@@ -194,12 +221,15 @@ __all__ = [
     "Dialect",
     "EmptyInputError",
     "ErrorReply",
+    "ForbiddenError",
     "MalformedBodyError",
     "MediaTypeError",
     "OverloadedError",
     "PayloadTooLargeError",
+    "QuotaError",
     "ServiceError",
     "SlowBodyError",
+    "UnauthorizedError",
     "UnavailableError",
     "UnknownModelError",
     "ValidationError",

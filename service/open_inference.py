@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 import orjson
 
-from osa.service.embedder import EmbedOptions
 from osa.service.encoding import BYTES, Answer
-from osa.service.engines.base import Engine
 from osa.service.errors import EmptyInputError, ValidationError
+from osa.service.models import ServedModel
 from osa.service.schemas.body import check_texts
 from osa.service.schemas.kserve import (
     InferParameters,
@@ -24,24 +23,25 @@ from osa.service.schemas.kserve import (
     TensorMetadata,
 )
 from osa.service.tensors import LENGTH_HEADER, divide, read_integers, read_strings
+from osa.service.work import EmbedOptions
 
 VERSION = "1"
 TEXT, IDS, MASK, EMBEDDING = "text", "input_ids", "attention_mask", "embedding"
 
 
-def describe_model(name: str, engine: Engine) -> ModelMetadata:
-    """Tensors of an engine's model."""
+def describe_model(model: ServedModel) -> ModelMetadata:
+    """Tensors of a model."""
     inputs: list[TensorMetadata] = []
-    if engine.tokenizer is not None:
+    if model.embedder.tokenizer is not None:
         inputs.append(TensorMetadata(name=TEXT, datatype="BYTES", shape=[-1]))
-    if engine.info.vocab_size is not None:
+    if model.about.vocab_size is not None:
         for tensor in (IDS, MASK):
             inputs.append(TensorMetadata(name=tensor, datatype="INT64", shape=[-1, -1]))
-    width = engine.info.dimensions[0]
+    width = model.about.dimensions[0]
     return ModelMetadata(
-        name=name,
+        name=model.name,
         versions=[VERSION],
-        platform=f"osa_{engine.info.backend}",
+        platform=f"osa_{model.about.backend}",
         inputs=inputs,
         outputs=[TensorMetadata(name=EMBEDDING, datatype="FP32", shape=[-1, width])],
     )

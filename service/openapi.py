@@ -19,6 +19,8 @@ Responses = dict[int | str, dict[str, Any]]
 FAILURES = {
     400: "Nothing to embed; a body that cannot be read or, where no 422 is named, a field that "
     "cannot be",
+    401: "No API key, or one that is not known, where keys are asked for",
+    403: "The API key may not do this",
     404: "No model or version of this name",
     408: "The body did not arrive in time",
     413: "Body over the limit",
@@ -29,7 +31,7 @@ FAILURES = {
     503: "Draining or not ready",
     504: "The request's deadline passed",
 }
-POST_FAILURES = (400, 408, 413, 415, 429, 500, 503)
+POST_FAILURES = (400, 401, 408, 413, 415, 429, 500, 503)
 INFERENCE_FAILURES = (*POST_FAILURES, 504)
 WAIT = {"description": "Seconds to wait before another try", "schema": {"type": "integer"}}
 TIMEOUT = {

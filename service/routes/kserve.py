@@ -6,20 +6,25 @@ are written in ``osa.service.tensors``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from fastapi import APIRouter, HTTPException, Request, Response
 from fastapi.responses import JSONResponse
 
-from osa.service.embedder import Embedded, PreparedRequest
 from osa.service.encoding import BYTES, JSON, Answer
 from osa.service.errors import MediaTypeError, UnavailableError, UnknownModelError, reply_for
 from osa.service.health import Health
-from osa.service.open_inference import check_outputs, options_of, read_inputs, render_tensors
+from osa.service.models import ServedModel
+from osa.service.open_inference import (
+    VERSION,
+    check_outputs,
+    describe_model,
+    options_of,
+    read_inputs,
+    render_tensors,
+)
 from osa.service.openapi import failures, inference, reads
-from osa.service.routes.inference import InferencePipeline
+from osa.service.routes.inference import Call, InferencePipeline
 from osa.service.schemas.body import parse_body
 from osa.service.schemas.kserve import (
     InferParameters,
@@ -33,6 +38,7 @@ from osa.service.schemas.kserve import (
     ServerMetadata,
 )
 from osa.service.tensors import LENGTH_HEADER, split_body
+from osa.service.work import Embedded, PreparedRequest
 
 MODEL, VERSIONED = "/v2/models/{model:path}", "/v2/models/{model:path}/versions/{version}"
 LENGTH = {
@@ -54,34 +60,18 @@ INFER_ANSWER = inference(
 )
 
 
-@dataclass(frozen=True)
-class ServedModel:
-    """A model that the protocol names.
-
-    Attributes:
-        metadata: Its name, versions and tensors.
-        pipeline: What answers for it.
-    """
-
-    metadata: ModelMetadata
-    pipeline: InferencePipeline
-
-
-def kserve_routes(models: Mapping[str, ServedModel], health: Health, version: str) -> APIRouter:
-    """Routes bound to the models by name, the state of the process and the server's version."""
-    router = APIRouter()
+def kserve_routes(pipeline: InferencePipeline, health: Health, version: str) -> APIRouter:
+    """Routes bound to a pipeline, the state of the process and the server's version."""
+    models = pipeline.models
+    router = APIRouter(tags=["Open Inference Protocol"])
     probed = failures(KServeErrorBody, 503)
-    named = failures(KServeErrorBody, 404)
+    named = failures(KServeErrorBody, 401, 404)
 
     def find(name: str, version: str | None) -> ServedModel:
-        served = models.get(name)
-        if served is None or version not in (None, *served.metadata.versions):
-            known = "; ".join(
-                f"{model.metadata.name}, version {' or '.join(model.metadata.versions)}"
-                for model in models.values()
-            )
+        if name not in models.names() or version not in (None, VERSION):
+            known = "; ".join(f"{served}, version {VERSION}" for served in models.names())
             raise UnknownModelError(f"no model and version of this name; served: {known}")
-        return served
+        return models.find(name, strict=True)
 
     def probe(problem: str | None, body: dict[str, Any]) -> Response:
         if problem is None:
@@ -89,7 +79,7 @@ def kserve_routes(models: Mapping[str, ServedModel], health: Health, version: st
         reply = reply_for(UnavailableError(problem), "/v2")
         return JSONResponse(reply.body, reply.status, reply.headers)
 
-    @router.get("/v2")
+    @router.get("/v2", responses=failures(KServeErrorBody, 401))
     async def server() -> ServerMetadata:
         """Name, version and extensions of the server."""
         return ServerMetadata(name="osa", version=version, extensions=["binary_tensor_data"])
@@ -105,7 +95,7 @@ def kserve_routes(models: Mapping[str, ServedModel], health: Health, version: st
         return probe(health.ready_problem(), {"ready": True})
 
     def model_probe(model: str, version: str | None) -> Response:
-        name = find(model, version).metadata.name
+        name = find(model, version).name
         return probe(health.ready_problem(), {"name": name, "ready": True})
 
     @router.get(f"{VERSIONED}/ready", response_model=ModelReady, responses={**named, **probed})
@@ -126,7 +116,7 @@ def kserve_routes(models: Mapping[str, ServedModel], health: Health, version: st
     )
     async def infer_version(request: Request, model: str, version: str) -> Response:
         """Embed texts or token ids."""
-        return await infer_with(request, find(model, version))
+        return await infer_with(request, pipeline, find(model, version).name)
 
     @router.post(
         f"{MODEL}/infer",
@@ -136,41 +126,42 @@ def kserve_routes(models: Mapping[str, ServedModel], health: Health, version: st
     )
     async def infer_model(request: Request, model: str) -> Response:
         """Embed texts or token ids."""
-        return await infer_with(request, find(model, None))
+        return await infer_with(request, pipeline, find(model, None).name)
 
     @router.get(VERSIONED, responses=named)
     async def version_metadata(model: str, version: str) -> ModelMetadata:
         """Versions and tensors of a model."""
-        return find(model, version).metadata
+        return describe_model(find(model, version))
 
     @router.get(MODEL, responses=named)
     async def model_metadata(model: str) -> ModelMetadata:
         """Versions and tensors of a model."""
-        if model not in models and model.endswith("/infer"):  # names may have slashes too
+        if model not in models.names() and model.endswith("/infer"):  # names may have slashes too
             raise HTTPException(405, headers={"Allow": "POST"})
-        return find(model, None).metadata
+        return describe_model(find(model, None))
 
     return router
 
 
-async def infer_with(request: Request, served: ServedModel) -> Response:
+async def infer_with(request: Request, pipeline: InferencePipeline, name: str) -> Response:
     """Answer an inference request with one model."""
     chosen: dict[str, InferRequest] = {}
 
-    def parse(raw: bytes, content_type: str | None, started: float) -> PreparedRequest:
+    def parse(call: Call) -> PreparedRequest:
+        call.choose(name, strict=True)
         length = request.headers.get(LENGTH_HEADER)
-        check_media_type(content_type, length, request.headers.get("content-encoding"))
-        text, tail = split_body(raw, length)
+        check_media_type(call.content_type, length, request.headers.get("content-encoding"))
+        text, tail = split_body(call.raw, length)
         body = chosen["body"] = parse_body(text, JSON, InferRequest)
         check_outputs(body)
         inputs = read_inputs(body.inputs, tail)
         options = options_of(body.parameters or InferParameters())
-        return served.pipeline.embedder.prepare(inputs, options, started)
+        return call.prepare(inputs, options)
 
     def render(prepared: PreparedRequest, embedded: Embedded) -> Answer:
-        return render_tensors(embedded.vectors, chosen["body"], served.metadata.name)
+        return render_tensors(embedded.vectors, chosen["body"], name)
 
-    return await served.pipeline.handle(request, parse, render)
+    return await pipeline.handle(request, parse, render)
 
 
 def check_media_type(content_type: str | None, json_length: str | None, coding: str | None) -> None:

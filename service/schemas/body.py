@@ -79,6 +79,11 @@ def parse_inputs(value: Any, field: str) -> Sequence[str] | Sequence[list[int]]:
     return value
 
 
+def name_of(model: Any) -> str | None:
+    """A model's name in a body that may hold anything there; None where it holds no name."""
+    return model if isinstance(model, str) else None
+
+
 def check_texts(texts: Sequence[str], field: str) -> None:
     """Refuse no texts, and an empty one.
 

@@ -6,13 +6,17 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, field_validator
 
-from osa.service.schemas.native import INPUTS_SCHEMA, TEXT_OR_TEXTS_SCHEMA, lower_case
+from osa.service.schemas.native import INPUTS_SCHEMA, MODEL_FIELD, TEXT_OR_TEXTS_SCHEMA, lower_case
 
 
 class EmbedAllRequest(BaseModel):
     """Body of ``POST /embed_all``. Unknown fields are ignored; null means the default."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(
+        extra="ignore", json_schema_extra={"examples": [{"inputs": ["A man is playing a guitar."]}]}
+    )
+
+    model: Any = Field(None, description=MODEL_FIELD)
 
     inputs: Any = Field(description="As for /embed.", json_schema_extra=INPUTS_SCHEMA)
     normalize: StrictBool | None = Field(
@@ -43,7 +47,20 @@ class ChunkingOptions(BaseModel):
 class EmbedChunksRequest(BaseModel):
     """Body of ``POST /embed_chunks``."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(
+        extra="ignore",
+        json_schema_extra={
+            "examples": [
+                {
+                    "inputs": "The cat sat. The dog ran.",
+                    "chunking": {"strategy": "sentences"},
+                    "return_text": True,
+                }
+            ]
+        },
+    )
+
+    model: Any = Field(None, description=MODEL_FIELD)
 
     inputs: str | list[str] = Field(
         description="A document or documents; none of them empty.",

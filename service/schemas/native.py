@@ -24,6 +24,9 @@ DECODED_SCHEMA: dict[str, Any] = {
 """What may be given, in JSON Schema; routes check it themselves, to say which item is wrong."""
 
 
+MODEL_FIELD = "Name of a served model; anything else means the default one."
+
+
 def lower_case(value: Any) -> Any:
     """Names are taken in any case."""
     return value.lower() if isinstance(value, str) else value
@@ -32,7 +35,14 @@ def lower_case(value: Any) -> Any:
 class EmbedRequest(BaseModel):
     """Body of ``POST /embed``. Unknown fields are ignored; null means the default."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(
+        extra="ignore",
+        json_schema_extra={
+            "examples": [{"inputs": ["A man is playing a guitar.", "Stocks fell on Tuesday."]}]
+        },
+    )
+
+    model: Any = Field(None, description=MODEL_FIELD)
 
     inputs: Annotated[Any, Field(json_schema_extra=INPUTS_SCHEMA)] = Field(
         description="One text, texts, one sequence of ids, or sequences of ids. Ids are taken as "
@@ -48,7 +58,9 @@ class EmbedRequest(BaseModel):
     dimensions: StrictInt | None = Field(
         None, description="Leading dimensions to return; see /info for those allowed."
     )
-    prompt_name: str | None = Field(None, description="Name of a prompt; this model has none.")
+    prompt_name: str | None = Field(
+        None, description="Name of a prompt that is put before every text; /info lists them."
+    )
     encoding_format: EncodingFormat | None = Field(
         None,
         description="float (default): lists of numbers; base64: one string a vector, of its "
@@ -62,18 +74,14 @@ class EmbedRequest(BaseModel):
 
     _direction = field_validator("truncation_direction", mode="before")(lower_case)
 
-    @field_validator("prompt_name")
-    @classmethod
-    def _no_prompts(cls, value: str | None) -> str | None:
-        if value is not None:
-            raise ValueError("unknown prompt: this model has none")
-        return value
-
 
 class VertexRequest(BaseModel):
     """Body of ``POST /vertex``: embed requests that share their options."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(
+        extra="ignore",
+        json_schema_extra={"examples": [{"instances": [{"inputs": "A man is playing a guitar."}]}]},
+    )
 
     instances: list[EmbedRequest] = Field(
         description="At least one.", json_schema_extra={"minItems": 1}
@@ -111,7 +119,21 @@ class SimilarityParameters(BaseModel):
 class SimilarityRequest(BaseModel):
     """Body of ``POST /similarity``."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(
+        extra="ignore",
+        json_schema_extra={
+            "examples": [
+                {
+                    "inputs": {
+                        "source_sentence": "A man is playing a guitar.",
+                        "sentences": ["Someone plays music."],
+                    }
+                }
+            ]
+        },
+    )
+
+    model: Any = Field(None, description=MODEL_FIELD)
 
     inputs: SimilarityInputs
     parameters: SimilarityParameters | None = None
@@ -120,7 +142,11 @@ class SimilarityRequest(BaseModel):
 class TokenizeRequest(BaseModel):
     """Body of ``POST /tokenize``."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(
+        extra="ignore", json_schema_extra={"examples": [{"inputs": ["A man is playing a guitar."]}]}
+    )
+
+    model: Any = Field(None, description=MODEL_FIELD)
 
     inputs: str | list[str] = Field(
         description="A text or texts; none of them empty.", json_schema_extra=TEXT_OR_TEXTS_SCHEMA
@@ -141,7 +167,11 @@ class TokenInfo(BaseModel):
 class DecodeRequest(BaseModel):
     """Body of ``POST /decode``."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(
+        extra="ignore", json_schema_extra={"examples": [{"ids": [[101, 7592, 102]]}]}
+    )
+
+    model: Any = Field(None, description=MODEL_FIELD)
 
     ids: list[StrictInt] | list[list[StrictInt]] = Field(
         description="At least one.", json_schema_extra=DECODED_SCHEMA
@@ -154,7 +184,14 @@ class ErrorBody(BaseModel):
 
     error: str
     error_type: Literal[
-        "Empty", "Validation", "Overloaded", "Unhealthy", "Timeout", "Cancelled", "Backend"
+        "Empty",
+        "Validation",
+        "Unauthorized",
+        "Overloaded",
+        "Unhealthy",
+        "Timeout",
+        "Cancelled",
+        "Backend",
     ]
 
 
@@ -186,11 +223,13 @@ class Info(BaseModel):
     tokenization_workers: int
     version: str
     dimensions: list[int]
+    prompts: list[str]
     backend: str
     device: str
     kernel: str
     mixer: str
     batch_invariant: bool
+    artifact: dict[str, Any] | None = Field(None, description="Manifest of an artifact.")
 
 
 class Status(BaseModel):
