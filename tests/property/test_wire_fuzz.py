@@ -1,4 +1,7 @@
-"""Any body on any POST route: an answer or a refusal in JSON, never a 5xx, HTML, or an echo."""
+"""Any body on any POST route: an answer or a refusal in JSON, never a 5xx, HTML, or an echo.
+
+Routes below ``/admin`` look at no body before they have seen a key.
+"""
 
 from __future__ import annotations
 
@@ -130,6 +133,6 @@ def test_every_post_route_is_tried(client: httpx.Client) -> None:
     described = {
         path.format(model="osa-default", version="1")
         for path, operations in client.get("/openapi.json").json()["paths"].items()
-        if "post" in operations
+        if "post" in operations and not path.startswith("/admin/")
     }
     assert described == set(ROUTES)
