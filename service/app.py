@@ -11,6 +11,7 @@ from importlib.metadata import version
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
 from osa.service.description import describe
@@ -22,7 +23,7 @@ from osa.service.loading import ModelLoader, export_gauges, export_process_gauge
 from osa.service.metrics import Families, Metrics
 from osa.service.middleware import RequestGate
 from osa.service.models import ModelRegistry
-from osa.service.openapi import DescribedAPI, described_methods
+from osa.service.openapi import DescribedAPI
 from osa.service.routes.admin import admin_routes
 from osa.service.routes.documents import document_routes
 from osa.service.routes.inference import InferencePipeline
@@ -90,6 +91,7 @@ def create_service(settings: Settings, engine: Engine | None = None) -> Service:
         docs_url=None,
         redoc_url=None,
     )
+    app.asks_for_keys = keys is not None
     app.include_router(native_routes(pipeline, lambda: describe(settings, models.default)))
     app.include_router(token_routes(pipeline, settings.batching.max_client_batch_size))
     app.include_router(document_routes(pipeline))
@@ -117,8 +119,11 @@ def _handle_errors(app: DescribedAPI, metrics: Metrics) -> None:
     async def http_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)  # registered for nothing else
         allowed = (error.headers or {}).get("Allow")
-        if error.status_code == 405:  # starlette names the methods of a path's first route alone
-            allowed = ", ".join(sorted(described_methods(app, request.url.path))) or allowed
+        route = request.scope.get("route")
+        if error.status_code == 405 and isinstance(route, APIRoute):  # it knows its own method only
+            methods = app.methods(route.path_format)
+            if methods and request.method not in methods:
+                allowed = ", ".join(methods)
         return respond(routing_error(error.status_code, request.url.path, allowed))
 
     app.add_exception_handler(ServiceError, service_error)

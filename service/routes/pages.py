@@ -18,6 +18,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 POLICY = (
@@ -35,15 +36,28 @@ FOREVER, ASK_AGAIN = "public, max-age=31536000, immutable", "no-cache"
 MARK = "{assets}"
 """Where a page names the path of its assets."""
 
+ROOT_ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"text/html": {"schema": {"type": "string"}}}, "description": "Links; a page"},
+    304: {"description": "The browser has the page"},
+}
+
+
+class Links(BaseModel):
+    """Where to look, for those that take no page."""
+
+    name: str
+    version: str
+    docs: str
+    openapi: str
+    info: str
+    metrics: str
+
 
 def page_routes() -> APIRouter:
-    """Routes of pages and their assets; but for ``/`` none of them is part of the API."""
-    router = APIRouter(tags=["Operations"])
-    either: dict[int | str, dict[str, Any]] = {
-        200: {"content": {"text/html": {"schema": {"type": "string"}}}}
-    }
+    """Routes of pages and their assets, and the links at the root."""
+    router = APIRouter()
 
-    @router.get("/", response_model=dict[str, str], responses=either)
+    @router.get("/", response_model=Links, responses=ROOT_ANSWERS)
     def root(request: Request) -> Response:
         """The playground for browsers; for others, where to look."""
         if "text/html" in request.headers.get("accept", ""):
