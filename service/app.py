@@ -11,6 +11,7 @@ from importlib.metadata import version
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
 from osa.service.description import describe
@@ -90,6 +91,7 @@ def create_service(settings: Settings, engine: Engine | None = None) -> Service:
         docs_url=None,
         redoc_url=None,
     )
+    app.asks_for_keys = keys is not None
     app.include_router(native_routes(pipeline, lambda: describe(settings, models.default)))
     app.include_router(token_routes(pipeline, settings.batching.max_client_batch_size))
     app.include_router(document_routes(pipeline))
@@ -105,7 +107,7 @@ def create_service(settings: Settings, engine: Engine | None = None) -> Service:
     return Service(app, health)
 
 
-def _handle_errors(app: FastAPI, metrics: Metrics) -> None:
+def _handle_errors(app: DescribedAPI, metrics: Metrics) -> None:
     def respond(reply: ErrorReply) -> Response:
         return JSONResponse(reply.body, reply.status, reply.headers)
 
@@ -117,6 +119,11 @@ def _handle_errors(app: FastAPI, metrics: Metrics) -> None:
     async def http_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)  # registered for nothing else
         allowed = (error.headers or {}).get("Allow")
+        route = request.scope.get("route")
+        if error.status_code == 405 and isinstance(route, APIRoute):  # it knows its own method only
+            methods = app.methods(route.path_format)
+            if methods and request.method not in methods:
+                allowed = ", ".join(methods)
         return respond(routing_error(error.status_code, request.url.path, allowed))
 
     app.add_exception_handler(ServiceError, service_error)

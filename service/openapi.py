@@ -12,8 +12,10 @@ from fastapi import FastAPI
 from pydantic import BaseModel
 
 from osa.service.encoding import JSON
+from osa.service.keys import is_open
 from osa.service.routes.inference import MAX_TIMEOUT_MS, TIMEOUT_HEADER
 
+KEY = "api_key"
 COMPONENTS = "#/components/schemas/"
 Responses = dict[int | str, dict[str, Any]]
 FAILURES = {
@@ -90,21 +92,36 @@ def reads(model: type[BaseModel], deadline: bool = True) -> dict[str, Any]:
 
 
 class DescribedAPI(FastAPI):
-    """An application whose description names every body, and only failures that can come."""
+    """An application whose description names every body, and only failures that can come.
+
+    Attributes:
+        asks_for_keys: Whether paths that are not open to all need an API key.
+    """
+
+    asks_for_keys = False
 
     def openapi(self) -> dict[str, Any]:
         """The description; made once."""
         if self.openapi_schema is None:
             description = super().openapi()
             components = description["components"]["schemas"]
-            for path in description["paths"].values():
-                for operation in path.values():
+            for path, operations in description["paths"].items():
+                for operation in operations.values():
                     _name_bodies(operation, components)
                     _drop_generic_422(operation)
+                    if self.asks_for_keys and not is_open(path):
+                        operation["security"] = [{KEY: []}]
+            if self.asks_for_keys:
+                scheme = {"type": "http", "scheme": "bearer", "description": "API key"}
+                description["components"]["securitySchemes"] = {KEY: scheme}
             for name in ("HTTPValidationError", "ValidationError"):
                 components.pop(name, None)
             self.openapi_schema = description
         return self.openapi_schema
+
+    def methods(self, path: str) -> list[str]:
+        """Methods that the description has for a path of it, such as ``/v2/models/{model}``."""
+        return sorted(method.upper() for method in self.openapi()["paths"].get(path, {}))
 
 
 def _name_bodies(operation: dict[str, Any], components: dict[str, Any]) -> None:

@@ -86,7 +86,24 @@ class InferParameters(BaseModel):
 class InferRequest(BaseModel):
     """Body of ``POST /v2/models/{model}/infer``."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(
+        extra="ignore",
+        json_schema_extra={
+            "examples": [
+                {
+                    "id": "1",
+                    "inputs": [
+                        {
+                            "name": "text",
+                            "datatype": "BYTES",
+                            "shape": [1],
+                            "data": ["A man is playing a guitar."],
+                        }
+                    ],
+                }
+            ]
+        },
+    )
 
     id: str | None = Field(None, description="Repeated in the answer.")
     parameters: InferParameters | None = None

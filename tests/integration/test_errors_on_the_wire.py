@@ -110,6 +110,21 @@ def test_routing_errors_below_v1_are_openais(
     assert (response.status_code, is_openai_error(response)) == (status, True)
 
 
+@pytest.mark.parametrize(
+    ("path", "methods"),
+    [
+        ("/embed", "POST"),
+        ("/", "GET, POST"),
+        ("/admin/models/x", "DELETE, POST"),
+        ("/v2/models/x/infer", "POST"),
+    ],
+)
+def test_another_method_is_told_every_one_that_is_allowed(
+    client: httpx.Client, path: str, methods: str
+) -> None:
+    assert client.put(path).headers["allow"] == methods
+
+
 def test_too_many_inputs_are_refused(client: httpx.Client) -> None:
     response = client.post("/embed", json={"inputs": ["a"] * 2049})
     assert response.status_code == 422

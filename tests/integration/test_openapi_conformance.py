@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import httpx
-import pytest
 
 from osa.model import EmbeddingModel
+from osa.service.keys import make_key
 
 SCHEMATHESIS = str(Path(sys.executable).with_name("st"))
 DEADLINE = "x-request-timeout-ms"
@@ -41,12 +42,10 @@ def narrow(schema: Any, dimensions: list[int], vocab_size: int) -> None:
         narrow(item, dimensions, vocab_size)
 
 
-@pytest.fixture(scope="module")
-def description(client: httpx.Client, default_model: EmbeddingModel) -> dict[str, Any]:
+def describe(client: httpx.Client, vocab_size: int) -> dict[str, Any]:
+    """What the server says, with the limits of its model."""
     raw: dict[str, Any] = client.get("/openapi.json").json()
     dimensions = client.get("/info").json()["dimensions"]
-    vocab_size = default_model.config.vocab_size
-    assert vocab_size is not None
     for name, schema in raw["components"]["schemas"].items():
         if name.endswith("Request"):
             narrow(schema, dimensions, vocab_size)
@@ -58,14 +57,22 @@ def description(client: httpx.Client, default_model: EmbeddingModel) -> dict[str
 
 
 def test_schemathesis_finds_nothing(
-    client: httpx.Client, description: dict[str, Any], tmp_path: Path
+    serve: Callable[..., httpx.Client], default_model: EmbeddingModel, tmp_path: Path
 ) -> None:
+    secret, entry = make_key("tester", None, admin=True)
+    keys = tmp_path / "keys.toml"
+    keys.write_text(entry)
+    client = serve(auth__keys_file=keys)
+    bearer = f"Bearer {secret}"
+    client.headers["authorization"] = bearer
+    description = describe(client, default_model.config.vocab_size or 0)
     file = tmp_path / "openapi.json"
     file.write_text(json.dumps(description))
-    command = [SCHEMATHESIS, "--config-file", str(CONFIG), "--no-color"]
-    command += ["run", str(file), "--url", str(client.base_url)]
+    command = [SCHEMATHESIS, "--config-file", str(CONFIG), "--no-color", "run", str(file)]
+    command += ["--url", str(client.base_url), "--header", f"Authorization: {bearer}"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-1000:]
-    assert f"Tested: {len(description['paths'])}" in done.stdout
-    for warning in ("Missing test data", "Unresolvable references"):
+    operations = sum(map(len, description["paths"].values()))
+    assert f"Tested: {operations}" in done.stdout
+    for warning in ("Missing test data", "Unresolvable references", "Authentication failed"):
         assert warning not in done.stdout
