@@ -14,6 +14,7 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from osa.service.settings import ServerSettings
 from tests.deploy.chart import CHART, ROOT
 
 DOCKER = ROOT / "docker"
@@ -93,8 +94,6 @@ def test_compose_names_targets_files_and_volumes_that_exist(name: str) -> None:
 
 
 def test_compose_stops_a_server_later_than_its_drain_ends() -> None:
-    from osa.service.settings import ServerSettings
-
     grace = compose("compose.yaml")["services"]["server"]["stop_grace_period"]
     assert int(grace.removesuffix("s")) > ServerSettings().drain_timeout_s + 5
 
