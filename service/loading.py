@@ -13,6 +13,8 @@ from pathlib import Path
 import torch
 
 from osa.export.manifest import ARTIFACT
+from osa.model.calibration import Calibration
+from osa.model.embedder import PRETRAINED
 from osa.model.reproducibility import fix_product_order
 from osa.service.batching import BatchQueue
 from osa.service.embedder import Embedder
@@ -76,7 +78,18 @@ class ModelLoader:
         supervisor = EngineSupervisor(
             engine, _reopener(settings, given), queue, metrics, self._settings.engine, self._turns
         )
-        return ServedModel(name, about, embedder, queue, supervisor, metrics, invariant, manifest)
+        calibration = None if given else Calibration.find(path or PRETRAINED)
+        return ServedModel(
+            name,
+            about,
+            embedder,
+            queue,
+            supervisor,
+            metrics,
+            invariant,
+            calibration,
+            manifest,
+        )
 
 
 def _select(settings: ModelSettings) -> Engine:
