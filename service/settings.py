@@ -79,7 +79,7 @@ class ModelSettings(Section):
         "native or body.",
     )
     others: dict[str, Path] = Field(
-        {}, description="More models by name, name=path,name=path or a table."
+        {}, description="More models by name: a table, name=path,name=path, or JSON."
     )
     prompts: dict[str, str] = Field(
         {}, description="Prompts by name, put before texts; a table, or JSON."
@@ -100,9 +100,11 @@ class ModelSettings(Section):
     @field_validator("others", mode="before")
     @classmethod
     def _pairs(cls, value: Any) -> Any:
-        """Read ``name=path,name=path``."""
+        """Read ``name=path,name=path``, or JSON."""
         if not isinstance(value, str):
             return value
+        if value.lstrip().startswith("{"):
+            return json.loads(value)
         pairs = [part.partition("=") for part in value.split(",") if part.strip()]
         if any(not (name.strip() and path.strip()) for name, _, path in pairs):
             raise ValueError("must be name=path,name=path")

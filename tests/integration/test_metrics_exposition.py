@@ -23,7 +23,7 @@ def test_promtool_finds_nothing_after_traffic(client: httpx.Client) -> None:
     assert client.post("/v2/models/none/infer", json={}).status_code == 404
     answer = client.get("/metrics")
     assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
-    assert b'err="model_not_found"' in answer.content
+    assert b'te_request_failure{err="model_not_found"' in answer.content
     done = check_metrics(answer.content)
     assert (done.returncode, done.stdout + done.stderr) == (0, b"")
 
