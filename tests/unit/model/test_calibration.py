@@ -15,7 +15,8 @@ from osa.service.cli import main
 
 def unit_rows(count: int, width: int) -> np.ndarray:
     rows = np.random.default_rng(0).standard_normal((count, width)).astype(np.float32)
-    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    unit: np.ndarray = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    return unit
 
 
 def test_cosines_of_bytes_are_those_of_vectors() -> None:
