@@ -145,7 +145,11 @@ async def abandon(target: Target, texts: Sequence[int], after_s: float) -> int:
     """Send all of ``texts`` at once and leave after ``after_s``; how many had been answered."""
 
     async def one(text: int) -> None:
-        await Connection(target.port).send(target.request(text))
+        connection = Connection(target.port)
+        try:
+            await connection.send(target.request(text))
+        finally:
+            connection.close()
 
     tasks = [asyncio.create_task(one(text)) for text in texts]
     done, pending = await asyncio.wait(tasks, timeout=after_s)

@@ -49,7 +49,9 @@ class ProcessTree:
             proportional += memory.pss
         return resident, proportional
 
-    def wait_until_quiet(self, share: float = 0.05, window_s: float = 0.5, limit_s: float = 120.0) -> float:
+    def wait_until_quiet(
+        self, share: float = 0.05, window_s: float = 0.5, limit_s: float = 120.0
+    ) -> float:
         """Wait until the tree uses less than ``share`` of a core; returns when that began [s]."""
         return wait_until_quiet(self.cpu_s, share, window_s, limit_s)
 
