@@ -29,7 +29,10 @@ def add_export(parser: argparse.ArgumentParser) -> None:
         "padded: a rectangle with attention_mask",
     )
     parser.add_argument(
-        "--dtype", default="float32", choices=DTYPES, help="storage type of the weights (onnx)"
+        "--dtype",
+        default="float32",
+        choices=DTYPES,
+        help="storage type of the weights (onnx), or what is computed in (aoti, torch-export)",
     )
     parser.add_argument(
         "--device", default="cpu", choices=("cpu", "cuda"), help="what aoti compiles for"

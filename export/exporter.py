@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import importlib.util
 from collections.abc import Callable
@@ -39,6 +40,7 @@ from osa.export.program import (
 from osa.export.runners import PROCESSOR, OnnxRunner, open_runner, processor
 from osa.model import EmbeddingModel
 from osa.model.checkpoint import CONFIG, TOKENIZER, atomic_directory
+from osa.model.precision import use_bfloat16
 
 PACKAGES = ("osa-encoder", "torch", "onnx", "onnxscript", "onnxruntime-gpu")
 
@@ -50,7 +52,8 @@ class ExportOptions:
     Attributes:
         kind: Format.
         layout: Inputs of the graph.
-        dtype: Storage type of the weights; only ``onnx`` has others than float32.
+        dtype: Of ``onnx``, what weights are stored in. Of the others float32, or bfloat16: what
+            products and attention compute in.
         device: ``cpu`` or ``cuda``, for ``aoti``.
 
     Raises:
@@ -74,8 +77,10 @@ class ExportOptions:
             value = getattr(self, name)
             if value not in values:
                 raise OptionError(f"{name} must be one of {', '.join(values)}, got {value!r}")
-        if self.kind != "onnx" and self.dtype != "float32":
-            raise OptionError(f"{self.kind} artifacts are float32, got dtype {self.dtype}")
+        if self.kind != "onnx" and self.dtype not in ("float32", "bfloat16"):
+            raise OptionError(
+                f"{self.kind} artifacts are float32 or bfloat16, got dtype {self.dtype}"
+            )
         if self.device == "cuda" and self.kind == "onnx":
             raise OptionError("an onnx artifact runs on every device: leave device out")
         if self.device == "cuda" and not torch.cuda.is_available():
@@ -181,6 +186,8 @@ def _build(model: EmbeddingModel, path: Path, options: ExportOptions) -> None:
         return
     from osa.export.to_torch import compile_package, save_program
 
+    if options.dtype == "bfloat16":
+        model = use_bfloat16(copy.deepcopy(model), keep_float32=False)
     save = save_program if options.kind == "torch-export" else compile_package
     save(model, options.layout, path)
 

@@ -46,7 +46,8 @@ class Manifest:
     Attributes:
         kind: Format of the graph.
         layout: Which inputs it takes.
-        dtype: What its weights are stored in; it computes in float32, int8 in integers.
+        dtype: What its weights are stored in. ONNX computes in float32, int8 in integers; aoti and
+            torch-export compute in this type.
         device: Type of device that it runs on; ``any`` where the runtime decides.
         inputs: Inputs in order.
         outputs: Outputs in order.

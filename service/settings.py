@@ -71,6 +71,11 @@ class ModelSettings(Section):
         description="What computes the attention; auto takes the fastest that can. ONNX artifacts: "
         "native or body.",
     )
+    dtype: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto",
+        description="What a checkpoint computes in; auto takes bfloat16 where it is fast (AMX, "
+        "GPUs). Artifacts compute in what they were exported for.",
+    )
     max_input_length: int | None = Field(
         None, ge=3, description="Longest input [tokens]; default is the model's own limit."
     )

@@ -23,7 +23,9 @@ class FaultyEngine(EagerEngine):
         self._how = how
         self.batches: list[int] = []
 
-    def embed(self, sequences: Sequence[Sequence[int]], tokens: bool = False) -> EngineOutput:
+    def embed(
+        self, sequences: Sequence[Sequence[int]], tokens: bool = False, exact: bool = False
+    ) -> EngineOutput:
         self.batches.append(len(sequences))
         poisoned = [row for row, ids in enumerate(sequences) if POISON in ids]
         if poisoned and self._how == "raise":
@@ -46,7 +48,9 @@ class GatedEngine(EagerEngine):
     def warm_up(self) -> None:
         """Nothing: the gate is closed."""
 
-    def embed(self, sequences: Sequence[Sequence[int]], tokens: bool = False) -> EngineOutput:
+    def embed(
+        self, sequences: Sequence[Sequence[int]], tokens: bool = False, exact: bool = False
+    ) -> EngineOutput:
         self.entered.set()
         assert self.gate.wait(60), "nobody opened the gate"
         self.computed.extend(sequences)

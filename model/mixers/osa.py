@@ -18,9 +18,12 @@ class OsaMixer(Mixer):
         super().__init__(config)
         self.scale, self.center = config.scale, config.center
         self.alpha = nn.Parameter(torch.full((config.num_heads,), config.alpha_init))
+        self.operand_dtype: torch.dtype | None = None  # inference only: osa.model.precision
 
     def mix_heads(self, query: Tensor, key: Tensor, value: Tensor, context: TokenContext) -> Tensor:
         """Call the operator ``osa::attention``."""
+        if self.operand_dtype is not None:
+            query, key, value = (part.to(self.operand_dtype) for part in (query, key, value))
         mixed: Tensor = ops.attention(
             query,
             key,

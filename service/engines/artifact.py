@@ -80,8 +80,10 @@ class ArtifactEngine:
         """Run both regimes of the operator once, alone and in a batch."""
         run_warm_up(self)
 
-    def embed(self, sequences: Sequence[Sequence[int]], tokens: bool = False) -> EngineOutput:
-        """Embed one batch.
+    def embed(
+        self, sequences: Sequence[Sequence[int]], tokens: bool = False, exact: bool = False
+    ) -> EngineOutput:
+        """Embed one batch, always in what the graph was exported for.
 
         Raises:
             InputError: Ids that do not fit the model.

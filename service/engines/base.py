@@ -68,12 +68,16 @@ class Engine(Protocol):
     def warm_up(self) -> None:
         """Run once what the first request should not pay for."""
 
-    def embed(self, sequences: Sequence[Sequence[int]], tokens: bool = False) -> EngineOutput:
+    def embed(
+        self, sequences: Sequence[Sequence[int]], tokens: bool = False, exact: bool = False
+    ) -> EngineOutput:
         """Embed one packed batch.
 
         Args:
             sequences: Ids of each input.
             tokens: Whether every token's own vector is wanted too.
+            exact: Compute in float32 where the engine can; asked for after a result that was not
+                finite.
 
         Raises:
             OsaError: The batch cannot be computed.

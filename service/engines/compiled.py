@@ -25,7 +25,11 @@ class CompiledEngine(EagerEngine):
     backend = "compile"
 
     def __init__(
-        self, path: Path | None = None, device: str = "auto", kernel: str = "auto"
+        self,
+        path: Path | None = None,
+        device: str = "auto",
+        kernel: str = "auto",
+        dtype: str = "float32",
     ) -> None:
         """Load a checkpoint; ``warm_up`` compiles it.
 
@@ -33,7 +37,7 @@ class CompiledEngine(EagerEngine):
             CheckpointError: The checkpoint is missing or damaged.
             ConfigError: As ``EagerEngine``; or no compiler, or a mixer that has no packed graph.
         """
-        super().__init__(path, device, kernel)
+        super().__init__(path, device, kernel, dtype)
         if self._model.config.mixer != "osa":
             raise ConfigError("model.engine is compile, which takes models of the osa mixer only")
         if shutil.which("g++") is None and shutil.which("c++") is None:
@@ -45,12 +49,16 @@ class CompiledEngine(EagerEngine):
             self._program = torch.compile(trace(self._model, "packed").module(), dynamic=True)
 
     @torch.inference_mode()
-    def embed(self, sequences: Sequence[Sequence[int]], tokens: bool = False) -> EngineOutput:
+    def embed(
+        self, sequences: Sequence[Sequence[int]], tokens: bool = False, exact: bool = False
+    ) -> EngineOutput:
         """Embed one packed batch; too small ones get a dummy sequence, as the graph asks for.
 
         Raises:
             InputError: Ids that do not fit the model.
         """
+        if exact:
+            return super().embed(sequences, tokens, exact)
         check_ids(self._model.config, sequences)
         rows = [list(ids) for ids in sequences]
         while len(rows) < MIN_SEQUENCES:

@@ -12,6 +12,7 @@ import torch
 from osa.model import EmbeddingModel, kernels
 from osa.model.errors import ConfigError, InputError
 from osa.model.kernels import use_kernel
+from osa.model.precision import has_fast_bfloat16, in_float32, use_bfloat16
 from osa.model.tokenization import TextTokenizer
 from osa.service.engines.base import EngineInfo, EngineOutput, run_warm_up
 
@@ -22,7 +23,11 @@ class EagerEngine:
     backend = "eager"
 
     def __init__(
-        self, path: Path | None = None, device: str = "auto", kernel: str = "auto"
+        self,
+        path: Path | None = None,
+        device: str = "auto",
+        kernel: str = "auto",
+        dtype: str = "float32",
     ) -> None:
         """Load a checkpoint, by default the packaged one.
 
@@ -30,6 +35,7 @@ class EagerEngine:
             path: Checkpoint directory.
             device: ``auto``, ``cpu`` or ``cuda``.
             kernel: Name of an implementation of the attention, or ``auto``.
+            dtype: ``float32``, ``bfloat16``, or ``auto``: bfloat16 where it is fast (tiles, GPUs).
 
         Raises:
             CheckpointError: The checkpoint is missing or damaged.
@@ -43,7 +49,11 @@ class EagerEngine:
         self._model = EmbeddingModel.from_pretrained(path).to(device)
         if self._model.tokenizer is None:
             raise ConfigError("the server embeds text: this checkpoint has no tokenizer")
-        self._device, self._asked = device, kernel
+        if dtype == "auto":
+            dtype = "bfloat16" if has_fast_bfloat16(device) else "float32"
+        if dtype == "bfloat16":
+            use_bfloat16(self._model)
+        self._device, self._asked, self._dtype = device, kernel, dtype
         self._kernel = self._name_kernel()
 
     @property
@@ -53,7 +63,7 @@ class EagerEngine:
         return EngineInfo(
             backend=self.backend,
             device=self._device,
-            dtype="float32",
+            dtype=self._dtype,
             kernel=self._kernel,
             mixer=config.mixer,
             pooling=config.pooling,
@@ -69,7 +79,7 @@ class EagerEngine:
             return "torch"
         try:
             with self._chosen():
-                return kernels.describe(self._device, torch.float32, config.head_dim)
+                return kernels.describe(self._device, getattr(torch, self._dtype), config.head_dim)
         except InputError as error:
             raise ConfigError(f"model.kernel is {self._asked}, but {error}") from error
 
@@ -87,13 +97,15 @@ class EagerEngine:
         run_warm_up(self)
 
     @torch.inference_mode()
-    def embed(self, sequences: Sequence[Sequence[int]], tokens: bool = False) -> EngineOutput:
+    def embed(
+        self, sequences: Sequence[Sequence[int]], tokens: bool = False, exact: bool = False
+    ) -> EngineOutput:
         """Embed one packed batch.
 
         Raises:
             InputError: Ids that do not fit the model.
         """
-        with self._chosen():
+        with self._chosen(), in_float32(self._model) if exact else contextlib.nullcontext():
             if not tokens:
                 output = self._model.embed_ids(sequences)
                 return EngineOutput(output.embeddings.cpu().numpy(), output.norms.cpu().numpy())

@@ -3,7 +3,8 @@
 A directory is a checkpoint (``manifest.json``), an artifact (``artifact.json``), or a collection: a
 directory of such directories, all forms of one model. Of a collection ``auto`` loads every form
 that can run here, times them, and keeps the fastest; it does not trade exactness for speed, so of
-forms with weights of fewer bits the widest alone are compared.
+forms with weights of fewer bits the widest alone are compared, bfloat16 beside float32 where
+``model.dtype`` would take it for a checkpoint.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 from osa.export.manifest import DTYPES, is_artifact, load_artifact
 from osa.model.checkpoint import MANIFEST
 from osa.model.errors import ConfigError, OsaError
+from osa.model.precision import has_fast_bfloat16
 from osa.service.engines.artifact import BACKENDS, ArtifactEngine
 from osa.service.engines.base import Engine
 from osa.service.engines.compiled import CompiledEngine
@@ -68,7 +70,7 @@ def select_engine(settings: ModelSettings) -> Selection:
 
 
 def _open_checkpoint(path: Path | None, settings: ModelSettings) -> Selection:
-    engines: dict[str, Callable[[Path | None, str, str], Engine]] = {
+    engines: dict[str, Callable[[Path | None, str, str, str], Engine]] = {
         "eager": EagerEngine,
         "compile": CompiledEngine,
     }
@@ -82,7 +84,7 @@ def _open_checkpoint(path: Path | None, settings: ModelSettings) -> Selection:
         reason = "a checkpoint runs eagerly; compile takes up to a minute before the first answer"
     else:
         reason = "asked for by model.engine"
-    return Selection(engines[asked](path, settings.device, settings.kernel), reason)
+    return Selection(engines[asked](path, settings.device, settings.kernel, settings.dtype), reason)
 
 
 def _open_artifact(path: Path, settings: ModelSettings) -> Selection:
@@ -119,19 +121,26 @@ def _open_fastest(members: list[Path], settings: ModelSettings) -> Selection:
         different = ", ".join(f"{name} of {sha[:12]}" for name, sha in sources.items())
         raise ConfigError(f"the members of {members[0].parent} are different models: {different}")
     widest = min((entry[2].info.dtype for entry in found), key=DTYPES.index)
+    allowed = {widest} | ({"bfloat16"} if _takes_bfloat16(settings, found[0][2]) else set())
     problems += [
         f"{name}: {engine.info.dtype} is less exact than {widest}"
         for _, name, engine in found
-        if engine.info.dtype != widest
+        if engine.info.dtype not in allowed
     ]
     found = sorted(
-        (entry for entry in found if entry[2].info.dtype == widest), key=lambda entry: entry[0]
+        (entry for entry in found if entry[2].info.dtype in allowed), key=lambda entry: entry[0]
     )
     times = ", ".join(f"{name} {seconds * 1e3:.1f} ms" for seconds, name, _ in found)
     reason = f"fastest of those that run here ({times})"
     if problems:
         reason += f"; left out: {'; '.join(problems)}"
     return Selection(found[0][2], reason)
+
+
+def _takes_bfloat16(settings: ModelSettings, engine: Engine) -> bool:
+    """Whether bfloat16 counts as exact enough."""
+    fast = has_fast_bfloat16(engine.info.device)
+    return settings.dtype == "bfloat16" or (settings.dtype == "auto" and fast)
 
 
 def _backends(member: Path) -> tuple[str, ...]:

@@ -63,7 +63,7 @@ def test_chunks_are_pooled_from_the_whole_document(
     for chunk in chunks:
         stop = min(first + 50, len(ids) - 2)
         expected = states[0, 1 + first : 1 + stop].mean(0).detach().numpy()
-        np.testing.assert_allclose(chunk["embedding"], unit(expected), atol=1e-5)
+        np.testing.assert_allclose(chunk["embedding"], unit(expected), atol=2e-3)  # served in bfloat16
         assert chunk["text"] == DOCUMENT[chunk["start"] : chunk["end"]]
         first = stop - 10
     assert chunks[-1]["end"] == len(DOCUMENT.rstrip())
@@ -140,7 +140,8 @@ def test_what_cannot_be_cut_is_refused(
 def test_artifacts_give_the_same_token_vectors(
     serve: Callable[..., httpx.Client], make_artifact: ArtifactMaker, kind: str
 ) -> None:
-    source = serve(model__path=make_artifact("onnx").parent / "checkpoint")
+    checkpoint = make_artifact("onnx").parent / "checkpoint"
+    source = serve(model__path=checkpoint, model__dtype="float32")
     other = serve(model__path=make_artifact(kind))
     body = {"inputs": ["the cat sat on the mat", "a dog"]}
     for expected, found in zip(

@@ -131,7 +131,7 @@ def test_of_a_collection_the_fastest_exact_form_runs(
     shutil.copytree(make_artifact("onnx", "packed", "int8"), tmp_path / "small")
     broken = shutil.copytree(make_artifact("torch-export"), tmp_path / "broken")
     (broken / "model.pt2").write_bytes(b"")
-    selection = select_engine(settings(tmp_path))
+    selection = select_engine(settings(tmp_path, dtype="float32"))
     assert selection.engine.info.dtype == "float32"
     for part in ("checkpoint ", "onnx ", "small: int8 is less exact than float32", "broken: "):
         assert part in selection.reason

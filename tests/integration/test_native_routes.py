@@ -44,16 +44,19 @@ def test_ids_are_taken_as_they_are(client: httpx.Client, default_model: Embeddin
 
 
 def test_vectors_are_those_of_the_python_interface(
-    client: httpx.Client, default_model: EmbeddingModel
+    client: httpx.Client, serve: Callable[..., httpx.Client], default_model: EmbeddingModel
 ) -> None:
-    served = embed(client, inputs=[*RELATED, STRANGER])
-    np.testing.assert_allclose(served, default_model.encode([*RELATED, STRANGER]), atol=1e-6)
+    texts = [*RELATED, STRANGER]
+    expected = default_model.encode(texts).numpy()
+    exact = embed(serve(model__dtype="float32"), inputs=texts)
+    np.testing.assert_allclose(exact, expected, atol=1e-6)
+    assert ((embed(client, inputs=texts) * expected).sum(axis=1) > 0.9998).all()
 
 
 def test_raw_vectors_have_their_own_length(
-    client: httpx.Client, default_model: EmbeddingModel
+    serve: Callable[..., httpx.Client], default_model: EmbeddingModel
 ) -> None:
-    raw = embed(client, inputs=RELATED, normalize=False)
+    raw = embed(serve(model__dtype="float32"), inputs=RELATED, normalize=False)
     expected = default_model.encode(RELATED, normalize=False)
     np.testing.assert_allclose(raw, expected, rtol=1e-5, atol=1e-5)
 

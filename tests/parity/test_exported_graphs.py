@@ -191,7 +191,7 @@ def test_verify_finds_a_runner_that_errs(make_artifact: ArtifactMaker) -> None:
     ("options", "message"),
     [
         ({"kind": "tflite"}, "kind must be one of onnx, aoti, torch-export, got 'tflite'"),
-        ({"kind": "aoti", "dtype": "int8"}, "aoti artifacts are float32, got dtype int8"),
+        ({"kind": "aoti", "dtype": "int8"}, "aoti artifacts are float32 or bfloat16, got"),
         ({"device": "cuda"}, "an onnx artifact runs on every device"),
     ],
 )

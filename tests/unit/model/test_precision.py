@@ -1,0 +1,60 @@
+"""bfloat16: near float32, the same bits in any batch, and float32 again on request."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from osa.model import EmbeddingModel
+from osa.model.precision import SUM_WIDTH, NarrowLinear, has_fast_bfloat16, in_float32, use_bfloat16
+
+TEXTS = ["The cat sat.", "A longer sentence about linear attention, and what it costs.", "x" * 400]
+
+
+def narrow_copy(model: EmbeddingModel, keep_float32: bool = True) -> EmbeddingModel:
+    return use_bfloat16(copy.deepcopy(model), keep_float32)
+
+
+@pytest.mark.parametrize("width", [16, SUM_WIDTH, SUM_WIDTH + 1, 1536])
+def test_a_narrow_layer_rounds_its_operands_and_sums_in_float32(width: int) -> None:
+    linear = nn.Linear(width, 8, bias=False)
+    inputs = torch.randn(5, width)
+    found = NarrowLinear(linear, keep_float32=True)(inputs)
+    operands = inputs.bfloat16().double(), linear.weight.detach().bfloat16().double()
+    expected = operands[0] @ operands[1].T
+    assert found.dtype == torch.float32
+    scale = (operands[0].abs() @ operands[1].abs().T).max().item()
+    np.testing.assert_allclose(found.detach().numpy(), expected.numpy(), atol=scale * 2**-9)
+
+
+def test_vectors_are_near_those_of_float32(default_model: EmbeddingModel) -> None:
+    exact = default_model.encode(TEXTS)
+    found = narrow_copy(default_model).encode(TEXTS)
+    assert found.dtype == torch.float32
+    assert ((exact * found).sum(-1) > 0.9998).all()
+    assert not torch.equal(exact, found), "nothing was narrowed"
+
+
+def test_float32_is_still_there_bit_by_bit(default_model: EmbeddingModel) -> None:
+    model = narrow_copy(default_model)
+    narrow = model.encode(TEXTS)
+    with in_float32(model):
+        assert torch.equal(model.encode(TEXTS), default_model.encode(TEXTS))
+    assert torch.equal(model.encode(TEXTS), narrow)
+
+
+@pytest.mark.skipif(
+    not has_fast_bfloat16("cpu"), reason="the order of sums is known for AMX products"
+)
+def test_the_bits_do_not_depend_on_the_batch(default_model: EmbeddingModel) -> None:
+    model = narrow_copy(default_model, keep_float32=False)
+    generator = np.random.default_rng(0)
+    lengths = [1, 2, 31, 32, 33, 64, 100, 129, 257, 300, 600, 1100]
+    rows = [generator.integers(0, 30_000, length).tolist() for length in lengths]
+    together = model.embed_ids(rows).embeddings
+    for row, ids in enumerate(rows):
+        assert torch.equal(model.embed_ids([ids]).embeddings[0], together[row]), len(ids)
