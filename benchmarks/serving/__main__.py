@@ -10,6 +10,7 @@ A peer that cannot be installed or started is told in the report with its error.
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -49,6 +50,11 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def end_on_sigterm() -> None:
+    """Make SIGTERM end this process as an exception, so that its servers are ended too."""
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+
+
 def say(message: str) -> None:
     """Tell how far it is, beside the report."""
     print(message, file=sys.stderr, flush=True)
@@ -78,6 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     names = options.peers.split(",")
     if unknown := [name for name in names if name not in PEERS]:
         parser.error(f"peers are {', '.join(PEERS)}; got {', '.join(unknown)}")
+    end_on_sigterm()
     effort = QUICK if options.quick else Effort()
     command = " ".join(["python -m benchmarks.serving", *arguments])
     results = Results(read_machine("cpu"), command, options.rounds)

@@ -94,7 +94,7 @@ def measure_goodput(
         deadline_s: When a caller gives up and closes its connection [s].
     """
     times = arrivals(capacity * fraction, duration_s, seed=round(100 * fraction))
-    target, texts = subject.target(MIXED), cycle(subject.texts(MIXED))
+    target, texts = subject.target(MIXED, deadline_s), cycle(subject.texts(MIXED))
     load = asyncio.run(open_loop(target, texts, times, deadline_s))
     statuses = Counter(str(one.status) for one in load.outcomes if one.status)
     silent = sum(one.status == 429 and not one.retry_after for one in load.outcomes)

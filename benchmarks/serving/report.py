@@ -16,7 +16,7 @@ the server's processes; the client's is not in it. Every answer is compared with
 vector in float32 while the load runs; a wrong one never counts. Texts are random words of the
 vocabulary, each a different text of a known number of tokens.
 
-Read the ratios: they are medians of ratios within a round. Absolute times are a shared machine's."""
+Read the ratios: medians of ratios within a round. Absolute times are a shared machine's."""
 NAN = "-"
 
 
@@ -52,8 +52,8 @@ def render(results: Results, effort: Effort, ours: str) -> str:
             f"{ABANDONED_AFTER_S} s: CPU time spent after that over the CPU time of answering as "
             f"many. Bits: texts whose vector ever changed in the last bits with its batch mates. "
             f"Idle: share of one core over {effort.idle_s:g} s. Cold start: from spawn to the "
-            f"first answer, files in the page cache. Memory after load, of all processes: resident, "
-            f"and with shared pages counted once. Error: largest difference of an entry of a unit "
+            f"first answer, files in the page cache. Memory after load, of all processes: "
+            f"resident, and with shared pages counted once. Error: largest difference of an entry of a unit "
             f"vector from float32.\n\n" + operations_table(results),
         ),
     ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -33,13 +33,13 @@ class Checker:
         worst: Largest difference of an entry of a right answer from the truth.
     """
 
-    def __init__(self, peer: Peer, corpus: Corpus, tolerance: float) -> None:
-        """Compare answers of ``peer`` with the vectors of ``corpus``.
+    def __init__(self, peer: Peer, corpus: Corpus, tolerance: float | None) -> None:
+        """Compare answers of ``peer`` with the vectors of ``corpus``; None: their shape alone.
 
         Raises:
             UntellableTexts: Another text's vector could pass.
         """
-        if corpus.separation < 2 * tolerance:
+        if tolerance is not None and corpus.separation < 2 * tolerance:
             raise UntellableTexts(
                 f"two texts are {corpus.separation:.1e} apart, which a tolerance of "
                 f"{tolerance:.1e} cannot tell"
@@ -56,6 +56,8 @@ class Checker:
         truth = self._vectors[text]
         if vector.shape != truth.shape or not np.isfinite(vector).all():
             return False
+        if self._tolerance is None:
+            return True
         off = float(np.abs(vector - truth).max())
         if off > self._tolerance:
             return False
@@ -70,22 +72,29 @@ class Subject:
     Attributes:
         server: The running server.
         corpora: Texts by length; ``MIXED`` for the mixture.
+        checked: Whether vectors are compared with the truth; otherwise their shape alone.
     """
 
     server: RunningServer
     corpora: dict[int, Corpus]
-    _targets: dict[int, Target] = field(default_factory=dict)
+    checked: bool = True
     _checkers: dict[int, Checker] = field(default_factory=dict)
+    _targets: dict[tuple[int, float | None], Target] = field(default_factory=dict)
 
-    def target(self, key: int) -> Target:
-        """Where the load of one corpus goes."""
-        if key not in self._targets:
+    def target(self, key: int, deadline_s: float | None = None) -> Target:
+        """Where the load of one corpus goes; servers that can are told the clients' deadline."""
+        if (key, deadline_s) not in self._targets:
             peer, corpus = self.server.peer, self.corpora[key]
-            checker = Checker(peer, corpus, TOLERANCES[peer.dtype])
+            tolerance = TOLERANCES[peer.dtype] if self.checked else None
+            checker = Checker(peer, corpus, tolerance)
             requests: Sequence[Request] = [peer.request(text) for text in corpus.texts]
-            self._checkers[key] = checker
-            self._targets[key] = Target(self.server.port, requests.__getitem__, checker)
-        return self._targets[key]
+            if deadline_s is not None and peer.deadline_header:
+                header = (peer.deadline_header, str(round(1000 * deadline_s)))
+                requests = [replace(one, headers=(*one.headers, header)) for one in requests]
+            checker = self._checkers.setdefault(key, checker)
+            target = Target(self.server.port, requests.__getitem__, checker)
+            self._targets[key, deadline_s] = target
+        return self._targets[key, deadline_s]
 
     def texts(self, key: int) -> range:
         """Places of a corpus's texts."""

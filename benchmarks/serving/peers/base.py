@@ -49,6 +49,7 @@ class Peer:
         read: From an answer's body to the vector.
         words: Its settings, for the report.
         venv: Name of its environment, which contenders may share.
+        deadline_header: Header by which a client tells how long it will wait [ms]; empty: none.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Peer:
     read: Callable[[bytes], np.ndarray]
     words: str
     venv: str = ""
+    deadline_header: str = ""
     requirements: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
     packages: tuple[str, ...] = ()

@@ -23,8 +23,8 @@ def _make(
     read: Callable[[bytes], np.ndarray],
     words: str,
     dtype: str = "float32",
-    workers: int = 1,
-    threads: int = 2,
+    workers: int = 2,
+    threads: int = 1,
 ) -> Peer:
     def command(launch: Launch) -> list[str]:
         return [
@@ -104,5 +104,6 @@ FRAMEWORKS = (
         post("/embed", lambda text: {"text": text}),
         read_at("embedding"),
         "FastAPI and uvicorn, a thread a request, no batches",
+        workers=1,
     ),
 )

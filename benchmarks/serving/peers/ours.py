@@ -23,11 +23,19 @@ def _make(name: str, folder: str, dtype: str, words: str, *settings: str) -> Pee
         request=post("/embed", lambda text: {"inputs": text}),
         read=read_at(0),
         words=words,
+        deadline_header="x-request-timeout-ms",
         packages=PACKAGES,
     )
 
 
 OURS = (
     _make("osa", "checkpoint", "auto", "osa serve on the checkpoint, default settings"),
+    _make(
+        "osa-float32",
+        "checkpoint",
+        "float32",
+        "osa serve on the checkpoint, model.dtype=float32",
+        "model.dtype=float32",
+    ),
     _make("osa-onnx", "onnx", "float32", "osa serve on the ONNX export, native kernel"),
 )

@@ -8,13 +8,14 @@ import sys
 from typing import Any
 
 import numpy as np
-from mosec import Server, Worker, get_logger
+from mosec import Server, Worker
 
 from benchmarks.serving.programs.minilm import MiniLM, read_options
 
 MODEL, DTYPE = "SERVING_MODEL", "SERVING_DTYPE"
 """Variables by which the workers, processes of their own, learn what to load."""
-logger = get_logger()
+LIMIT_MS = 60_000
+"""Longest time a request may take; mosec's 3 s would fail what waits behind full batches."""
 
 
 class Embed(Worker):  # type: ignore[misc]
@@ -38,10 +39,14 @@ def main() -> None:
     """Serve; mosec reads its own address from the command line."""
     options = read_options()
     os.environ[MODEL], os.environ[DTYPE] = options.model, options.dtype
-    sys.argv = [sys.argv[0], "--address", "127.0.0.1", "--port", str(options.port)]
+    address = ["--address", "127.0.0.1", "--port", str(options.port)]
+    sys.argv = [sys.argv[0], *address, "--timeout", str(LIMIT_MS)]
     server = Server()
     server.append_worker(
-        Embed, num=options.workers, max_batch_size=options.batch, max_wait_time=options.wait_ms
+        Embed,
+        num=options.workers,
+        max_batch_size=options.batch,
+        max_wait_time=options.wait_ms,
     )
     server.run()
 

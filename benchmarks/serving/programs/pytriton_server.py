@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 from pytriton.decorators import batch
 from pytriton.model_config import DynamicBatcher, ModelConfig, Tensor
@@ -16,9 +19,13 @@ def main() -> None:
     model = MiniLM(options.model, options.dtype)
     model.encode(["warm up"])
 
-    @batch  # type: ignore[untyped-decorator]
-    def embed(text: np.ndarray) -> dict[str, np.ndarray]:
-        return {"embedding": model.encode([row.decode() for row in text[:, 0]])}
+    def make_instance() -> Callable[..., Any]:
+        @batch  # type: ignore[untyped-decorator]
+        def embed(text: np.ndarray) -> dict[str, np.ndarray]:
+            return {"embedding": model.encode([row.decode() for row in text[:, 0]])}
+
+        found: Callable[..., Any] = embed
+        return found
 
     port = options.port
     config = TritonConfig(
@@ -27,7 +34,7 @@ def main() -> None:
     with Triton(config=config) as triton:
         triton.bind(
             model_name="minilm",
-            infer_func=embed,
+            infer_func=[make_instance() for _ in range(options.workers)],
             inputs=[Tensor(name="text", dtype=bytes, shape=(1,))],
             outputs=[Tensor(name="embedding", dtype=np.float32, shape=(384,))],
             config=ModelConfig(
