@@ -64,6 +64,11 @@ def _parser() -> argparse.ArgumentParser:
     config = commands.add_parser("config", help="print the settings that 'serve' would use")
     add_settings(config, "model", "host", "port")
     config.set_defaults(command=_config)
+    key = commands.add_parser("key", help="make an API key, and its entry for the keys file")
+    key.add_argument("name", help="whose it is, for logs")
+    key.add_argument("--tokens-per-minute", type=_positive, metavar="N", help="quota")
+    key.add_argument("--admin", action="store_true", help="may exchange models")
+    key.set_defaults(command=_key)
     info = commands.add_parser("info", help="print versions, machine and kernel")
     info.set_defaults(command=_info)
     return parser
@@ -83,6 +88,22 @@ def _serve(options: argparse.Namespace) -> int:
 
 def _config(options: argparse.Namespace) -> int:
     print(read_settings(options).model_dump_json(indent=2))
+    return 0
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {number}")
+    return number
+
+
+def _key(options: argparse.Namespace) -> int:
+    from osa.service.keys import make_key
+
+    secret, entry = make_key(options.name, options.tokens_per_minute, options.admin)
+    print(f"# give this to {options.name}; it is not shown again: {secret}", file=sys.stderr)
+    print(entry, end="")
     return 0
 
 

@@ -14,9 +14,11 @@ import hashlib
 from importlib.metadata import version
 from importlib.resources import files
 from importlib.resources.abc import Traversable
+from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 POLICY = (
@@ -34,12 +36,28 @@ FOREVER, ASK_AGAIN = "public, max-age=31536000, immutable", "no-cache"
 MARK = "{assets}"
 """Where a page names the path of its assets."""
 
+ROOT_ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"text/html": {"schema": {"type": "string"}}}, "description": "Links; a page"},
+    304: {"description": "The browser has the page"},
+}
+
+
+class Links(BaseModel):
+    """Where to look, for those that take no page."""
+
+    name: str
+    version: str
+    docs: str
+    openapi: str
+    info: str
+    metrics: str
+
 
 def page_routes() -> APIRouter:
-    """Routes of pages and their assets; none of them is part of the API."""
-    router = APIRouter(include_in_schema=False)
+    """Routes of pages and their assets, and the links at the root."""
+    router = APIRouter()
 
-    @router.get("/")
+    @router.get("/", response_model=Links, responses=ROOT_ANSWERS)
     def root(request: Request) -> Response:
         """The playground for browsers; for others, where to look."""
         if "text/html" in request.headers.get("accept", ""):
@@ -48,12 +66,12 @@ def page_routes() -> APIRouter:
         content = {"name": "osa-encoder", "version": version("osa-encoder"), **links}
         return JSONResponse(content, headers={"vary": "accept"})
 
-    @router.get("/docs")
+    @router.get("/docs", include_in_schema=False)
     def docs(request: Request) -> Response:
         """Every route, with a form to try it."""
         return _page("docs.html", request)
 
-    @router.get("/assets/{digest}/{name}")
+    @router.get("/assets/{digest}/{name}", include_in_schema=False)
     def asset(digest: str, name: str, request: Request) -> Response:
         """A file that a page needs."""
         if digest != _digest() or name not in _assets():

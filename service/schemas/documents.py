@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, field_validator
 
-from osa.service.schemas.native import lower_case
+from osa.service.schemas.native import INPUTS_SCHEMA, MODEL_FIELD, TEXT_OR_TEXTS_SCHEMA, lower_case
 
 
 class EmbedAllRequest(BaseModel):
@@ -16,7 +16,9 @@ class EmbedAllRequest(BaseModel):
         extra="ignore", json_schema_extra={"examples": [{"inputs": ["A man is playing a guitar."]}]}
     )
 
-    inputs: Any = Field(description="As for /embed.")
+    model: Any = Field(None, description=MODEL_FIELD)
+
+    inputs: Any = Field(description="As for /embed.", json_schema_extra=INPUTS_SCHEMA)
     normalize: StrictBool | None = Field(
         None, description="Unit vectors (default false: their mean is the text's own vector)."
     )
@@ -58,7 +60,12 @@ class EmbedChunksRequest(BaseModel):
         },
     )
 
-    inputs: str | list[str]
+    model: Any = Field(None, description=MODEL_FIELD)
+
+    inputs: str | list[str] = Field(
+        description="A document or documents; none of them empty.",
+        json_schema_extra=TEXT_OR_TEXTS_SCHEMA,
+    )
     chunking: ChunkingOptions | None = Field(None, description="Default: 256 tokens each.")
     return_text: StrictBool | None = Field(None, description="Repeat each chunk's text.")
     normalize: StrictBool | None = Field(None, description="Unit vectors (default true).")

@@ -109,12 +109,14 @@ def test_every_reference_of_the_description_leads_somewhere(client: httpx.Client
 
 def test_every_example_of_the_description_is_answered(client: httpx.Client) -> None:
     tried = 0
-    for path, methods in client.get("/openapi.json").json()["paths"].items():
-        if "requestBody" not in methods.get("post", {}):
+    document = client.get("/openapi.json").json()
+    for path, methods in document["paths"].items():
+        if "requestBody" not in methods.get("post", {}) or path.startswith("/admin/"):
             continue
         schema = methods["post"]["requestBody"]["content"]["application/json"]["schema"]
-        for example in schema["examples"]:
+        path = path.format(model="osa-default", version="1")
+        for example in document["components"]["schemas"][schema["$ref"].split("/")[-1]]["examples"]:
             answer = client.post(path, json=example)
             assert answer.status_code == 200, f"{path}: {json.dumps(example)}: {answer.text}"
             tried += 1
-    assert tried >= 11
+    assert tried >= 13
