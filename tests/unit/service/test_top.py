@@ -74,6 +74,7 @@ def test_a_snapshot_says_what_happened_in_between() -> None:
     metrics.count_request(3)
     metrics.observe_batch(3, 30, 100)
     metrics.observe_batch(1, 10, 100)
+    metrics.count_computed(40, 0.5)
     metrics.count_success([10, 10, 10], truncated=1)
     metrics.count_failure("overloaded")
     metrics.count_failure("overloaded")
