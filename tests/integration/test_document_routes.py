@@ -63,7 +63,9 @@ def test_chunks_are_pooled_from_the_whole_document(
     for chunk in chunks:
         stop = min(first + 50, len(ids) - 2)
         expected = states[0, 1 + first : 1 + stop].mean(0).detach().numpy()
-        np.testing.assert_allclose(chunk["embedding"], unit(expected), atol=2e-3)  # served in bfloat16
+        np.testing.assert_allclose(
+            chunk["embedding"], unit(expected), atol=2e-3
+        )  # served in bfloat16
         assert chunk["text"] == DOCUMENT[chunk["start"] : chunk["end"]]
         first = stop - 10
     assert chunks[-1]["end"] == len(DOCUMENT.rstrip())
