@@ -26,6 +26,10 @@ LOOK_AHEAD = 64
 """How many items that do not fit a batch are passed over in search of ones that do."""
 RATE_MEMORY = 0.8
 """Share of the past that the measured rate keeps with every batch."""
+LEAST_BUDGET = 512
+"""However slow the engine, a batch may hold so much: smaller ones waste it [tokens]."""
+RECOVERY_BATCHES, RECOVERY = 64, 1.1
+"""After so many batches that fitted in memory, the learned limit grows by this factor."""
 
 
 @dataclass(frozen=True)
@@ -61,15 +65,17 @@ class WorkItem:
         arrived: When it was queued (monotonic clock) [s].
         cancelled: Set when nobody waits for the result any more.
         waiting: Whether the queue holds it.
+        span: Of the request that it was queued for, where requests are traced.
     """
 
     ids: Sequence[int]
-    deliver: Callable[[ItemResult], None]
+    deliver: Callable[[ItemResult], None] = lambda result: None
     deadline: float = math.inf
     wants_tokens: bool = False
     arrived: float = field(default_factory=time.monotonic)
     cancelled: bool = False
     waiting: bool = False
+    span: object = None
 
     @property
     def urgency(self) -> float:
@@ -109,10 +115,26 @@ def plan_batch(lengths: Iterable[int], max_tokens: int, max_items: int) -> list[
 class BatchQueue:
     """Waiting items, bounded in tokens; any thread may put, one engine thread takes."""
 
-    def __init__(self, max_tokens: int, max_batch_tokens: int, max_batch_items: int) -> None:
-        """Create an empty queue with these bounds [tokens], [tokens], [items]."""
+    def __init__(
+        self,
+        max_tokens: int,
+        max_batch_tokens: int,
+        max_batch_items: int,
+        target_batch_s: float = math.inf,
+    ) -> None:
+        """Create an empty queue.
+
+        Args:
+            max_tokens: Most that may wait [tokens].
+            max_batch_tokens: Largest batch [tokens]; a longer item is a batch of its own.
+            max_batch_items: Most items of a batch.
+            target_batch_s: Time that a batch should take at the measured rate, at most [s].
+        """
         self.max_tokens = max_tokens
         self.max_batch_tokens, self.max_batch_items = max_batch_tokens, max_batch_items
+        self.batch_token_limit = max_batch_tokens
+        self.target_batch_s = target_batch_s
+        self._fitted = 0
         self._heap: list[tuple[float, int, WorkItem]] = []
         self._order = itertools.count()
         self._tokens = self._count = 0
@@ -133,10 +155,34 @@ class BatchQueue:
         """Note that a batch of ``tokens`` took ``seconds`` [s]."""
         self._done_tokens = RATE_MEMORY * self._done_tokens + tokens
         self._done_s = RATE_MEMORY * self._done_s + seconds
+        self._fitted += 1
+        if self._fitted % RECOVERY_BATCHES == 0 and self.batch_token_limit < self.max_batch_tokens:
+            grown = math.ceil(self.batch_token_limit * RECOVERY)
+            self.batch_token_limit = min(grown, self.max_batch_tokens)
+
+    def learn_limit(self, tokens: int) -> None:
+        """A batch of ``tokens`` did not fit in memory: plan half of it from now on."""
+        self._fitted = 0
+        self.batch_token_limit = max(1, min(self.batch_token_limit, tokens // 2))
+
+    def expected_s(self, tokens: int) -> float:
+        """Time that so many tokens should take at the measured rate [s]; 0 before the first."""
+        return tokens * self._done_s / self._done_tokens if self._done_tokens else 0.0
+
+    def tokens_per_second(self) -> float:
+        """The measured rate [tokens/s]; 0 before the first batch."""
+        return self._done_tokens / self._done_s if self._done_s else 0.0
+
+    def batch_budget(self) -> int:
+        """Largest batch now [tokens]: what memory allows and the target time asks for."""
+        if not self._done_tokens or self.target_batch_s == math.inf:
+            return self.batch_token_limit
+        timely = int(self.tokens_per_second() * self.target_batch_s)
+        return min(self.batch_token_limit, max(LEAST_BUDGET, timely))
 
     def backlog_s(self) -> float:
         """Time that the waiting tokens will take at the measured rate [s]; 0 before the first."""
-        return self._tokens * self._done_s / self._done_tokens if self._done_tokens else 0.0
+        return self.expected_s(self._tokens)
 
     def put(self, items: Sequence[WorkItem]) -> None:
         """Queue all items, or none. An empty queue takes a request of any size.
@@ -178,12 +224,15 @@ class BatchQueue:
                 heapq.heapify(self._heap)
         return saved
 
-    def take(self, timeout_s: float | None = None) -> list[WorkItem] | None:
-        """Wait for work and take the next batch; None when closed and empty, [] on timeout."""
+    def wait(self) -> bool:
+        """Wait for work; False when closed and empty."""
         with self._changed:
-            self._changed.wait_for(lambda: self._count or self._closed, timeout_s)
-            if not self._count:
-                return None if self._closed else []
+            self._changed.wait_for(lambda: self._count or self._closed)
+            return bool(self._count)
+
+    def take(self) -> list[WorkItem]:
+        """Take the next batch; empty where nothing waits."""
+        with self._changed:
             popped: list[tuple[float, int, WorkItem]] = []
 
             def lengths() -> Iterator[int]:
@@ -193,7 +242,7 @@ class BatchQueue:
                         popped.append(entry)
                         yield entry[2].tokens
 
-            chosen = plan_batch(lengths(), self.max_batch_tokens, self.max_batch_items)
+            chosen = plan_batch(lengths(), self.batch_budget(), self.max_batch_items)
             batch = [popped[place][2] for place in chosen]
             for place in set(range(len(popped))) - set(chosen):
                 heapq.heappush(self._heap, popped[place])
@@ -202,6 +251,11 @@ class BatchQueue:
             self._count -= len(batch)
             self._tokens -= sum(item.tokens for item in batch)
             return batch
+
+    @property
+    def finished(self) -> bool:
+        """Whether the queue is closed and empty."""
+        return self._closed and not self._count
 
     def close(self) -> None:
         """Refuse further work, and let ``take`` return None once the queue is empty."""

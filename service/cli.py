@@ -7,13 +7,9 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
-from pathlib import Path
-from typing import Any
 
 from osa.model.errors import ConfigError, OsaError
-from osa.service.settings import Settings, load_settings
-
-SHORTCUTS = {"model": "model.path", "host": "server.host", "port": "server.port"}
+from osa.service.settings_arguments import add_settings, read_settings
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -35,12 +31,15 @@ def _parser() -> argparse.ArgumentParser:
     from osa.export import cli as export
     from osa.model.training import cli as training
     from osa.model.training import tokenizer_cli
+    from osa.service import calibrate
+    from osa.service.bulk import cli as bulk
+    from osa.service.top import cli as top
 
     parser = argparse.ArgumentParser(prog="osa", description="Orthogonal Self-Attention encoders.")
     parser.add_argument("--version", action="version", version=version("osa-encoder"))
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     serve = commands.add_parser("serve", help="serve a model over HTTP")
-    _add_settings(serve)
+    add_settings(serve, "model", "host", "port")
     serve.set_defaults(command=_serve)
     train = commands.add_parser("train", help="train an encoder from a TOML file")
     training.add_arguments(train)
@@ -57,45 +56,30 @@ def _parser() -> argparse.ArgumentParser:
     inspect = commands.add_parser("inspect", help="print what an artifact is and what runs it")
     export.add_directory(inspect)
     inspect.set_defaults(command=export.run_inspect)
+    embed = commands.add_parser("embed", help="embed files into a Parquet file")
+    bulk.add_arguments(embed)
+    embed.set_defaults(command=bulk.run)
+    watch = commands.add_parser("top", help="watch a running server")
+    top.add_arguments(watch)
+    watch.set_defaults(command=top.run)
     config = commands.add_parser("config", help="print the settings that 'serve' would use")
-    _add_settings(config)
+    add_settings(config, "model", "host", "port")
     config.set_defaults(command=_config)
+    calibrator = commands.add_parser("calibrate", help="measure the ranges of int8 vectors")
+    calibrate.add_arguments(calibrator)
+    calibrator.set_defaults(command=calibrate.run)
+    key = commands.add_parser("key", help="make an API key, and its entry for the keys file")
+    key.add_argument("name", help="whose it is, for logs")
+    key.add_argument("--tokens-per-minute", type=_positive, metavar="N", help="quota")
+    key.add_argument("--admin", action="store_true", help="may exchange models")
+    key.set_defaults(command=_key)
     info = commands.add_parser("info", help="print versions, machine and kernel")
     info.set_defaults(command=_info)
     return parser
 
 
-def _add_settings(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--model", type=Path, metavar="DIR", help="checkpoint or artifact directory"
-    )
-    parser.add_argument("--host", help="address to listen on")
-    parser.add_argument("--port", help="port to listen on")
-    parser.add_argument("--config", type=Path, metavar="FILE", help="TOML file of settings")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="SECTION.FIELD=VALUE",
-        help="override any setting (may be repeated); 'osa config' lists them",
-    )
-
-
-def _settings(options: argparse.Namespace) -> Settings:
-    overrides: dict[str, Any] = {}
-    for setting in options.set:
-        name, separator, value = setting.partition("=")
-        if not separator or "." not in name:
-            raise ConfigError(f"--set takes SECTION.FIELD=VALUE, got {setting!r}")
-        overrides[name] = value
-    for option, name in SHORTCUTS.items():
-        if getattr(options, option) is not None:
-            overrides[name] = getattr(options, option)
-    return load_settings(overrides, file=options.config)
-
-
 def _serve(options: argparse.Namespace) -> int:
-    settings = _settings(options)
+    settings = read_settings(options)
     from osa.service.app import create_service
     from osa.service.logs import configure_logging
     from osa.service.server import bind, serve
@@ -107,7 +91,23 @@ def _serve(options: argparse.Namespace) -> int:
 
 
 def _config(options: argparse.Namespace) -> int:
-    print(_settings(options).model_dump_json(indent=2))
+    print(read_settings(options).model_dump_json(indent=2))
+    return 0
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {number}")
+    return number
+
+
+def _key(options: argparse.Namespace) -> int:
+    from osa.service.keys import make_key
+
+    secret, entry = make_key(options.name, options.tokens_per_minute, options.admin)
+    print(f"# give this to {options.name}; it is not shown again: {secret}", file=sys.stderr)
+    print(entry, end="")
     return 0
 
 

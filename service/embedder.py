@@ -1,7 +1,7 @@
 """The use case: texts or ids in, vectors out. Knows queue and engine, nothing of HTTP.
 
-``prepare`` and ``finish`` are synchronous and run on worker threads; ``submit`` runs on the event
-loop and waits for the engine thread.
+``prepare`` and ``finish`` are synchronous, and run on worker threads where they are long;
+``submit`` runs on the event loop.
 """
 
 from __future__ import annotations
@@ -10,102 +10,49 @@ import asyncio
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 
 from osa.model.errors import ConfigError, InputError
-from osa.model.tokenization import Direction
+from osa.model.tokenization import TextTokenizer
 from osa.service.batching import BatchQueue, ItemResult, WorkItem
-from osa.service.engines.base import Engine
-from osa.service.errors import EmptyInputError, ValidationError
+from osa.service.cache import VectorCache
+from osa.service.engines.base import EngineInfo
+from osa.service.errors import EmptyInputError, ServiceError, ValidationError
+from osa.service.flights import Flights, Pending, key_of
 from osa.service.metrics import Metrics
 from osa.service.settings import Settings
-
-Inputs = Sequence[str] | Sequence[list[int]]
-
-
-@dataclass(frozen=True)
-class EmbedOptions:
-    """What a caller may ask for.
-
-    Attributes:
-        normalize: Unit vectors; otherwise pooled vectors with their own length.
-        truncate: Cut inputs that are too long; None for the server's default.
-        direction: Which side is cut.
-        dimensions: Leading dimensions to return; None for all.
-        tokens: Whether every token's own vector is wanted.
-    """
-
-    normalize: bool = True
-    truncate: bool | None = None
-    direction: Direction = "right"
-    dimensions: int | None = None
-    tokens: bool = False
-
-
-@dataclass(frozen=True)
-class PreparedRequest:
-    """Checked, tokenised inputs.
-
-    Attributes:
-        ids: Token ids of each input.
-        options: What was asked for.
-        characters: Characters of all texts.
-        truncated: Tokens cut from each input.
-        tokenization_s: Time that parsing and tokenising took [s].
-    """
-
-    ids: list[list[int]]
-    options: EmbedOptions
-    characters: int
-    truncated: list[int]
-    tokenization_s: float
-
-    @property
-    def tokens(self) -> int:
-        """Tokens of all inputs."""
-        return sum(map(len, self.ids))
-
-
-@dataclass(frozen=True)
-class Embedded:
-    """Vectors of a request.
-
-    Attributes:
-        vectors: One an input [n, E], as asked for.
-        tokens: Every token's own [length, E], special tokens included, not normalised; where
-            they were asked for.
-    """
-
-    vectors: np.ndarray
-    tokens: list[np.ndarray]
-
-
-@dataclass(frozen=True)
-class EmbedTimings:
-    """Where the time of a request went, mean over its inputs [s]."""
-
-    tokenization_s: float
-    queue_s: float
-    inference_s: float
+from osa.service.work import (
+    Embedded,
+    EmbedOptions,
+    EmbedTimings,
+    Inputs,
+    PreparedRequest,
+    Submission,
+)
 
 
 class Embedder:
-    """Checks, tokenises, queues, waits, and shapes the vectors."""
+    """Checks, tokenises, queues, waits, and shapes the vectors of one model."""
 
     def __init__(
-        self, engine: Engine, queue: BatchQueue, metrics: Metrics, settings: Settings
+        self,
+        about: EngineInfo,
+        tokenizer: TextTokenizer | None,
+        queue: BatchQueue,
+        metrics: Metrics,
+        settings: Settings,
     ) -> None:
         """Bind the parts; the longest input is the least of the model's and the setting's.
 
         Raises:
             ConfigError: No batch could hold the longest input.
         """
-        self._engine, self._queue, self._metrics = engine, queue, metrics
-        self._settings = settings
-        own_limit = engine.info.max_input_length
+        self.about, self.tokenizer = about, tokenizer
+        self._queue, self.metrics, self._settings = queue, metrics, settings
+        self.cache = VectorCache(settings.cache.max_bytes)
+        self._flights = Flights(self.cache.put)
+        own_limit = about.max_input_length
         self.max_input_length = min(settings.model.max_input_length or own_limit, own_limit)
         if self.max_input_length > settings.batching.max_batch_tokens:
             raise ConfigError(
@@ -127,18 +74,33 @@ class Embedder:
                 f"{len(inputs)} inputs in one request, at most {limit} are allowed", param="input"
             )
         self._check_dimensions(options.dimensions)
-        texts = [item for item in inputs if isinstance(item, str)]
+        prompt = self._prompt(options.prompt_name)
+        texts = [prompt + item for item in inputs if isinstance(item, str)]
         sequences = [item for item in inputs if not isinstance(item, str)]
         if texts:
             ids, truncated = self._tokenize(texts, options)
         else:
+            if options.prompt_name is not None:
+                raise ValidationError("prompts go before texts, not ids", param="prompt_name")
             ids, truncated = self._check_ids(sequences, options)
         return PreparedRequest(
             ids, options, sum(map(len, texts)), truncated, time.monotonic() - started
         )
 
+    def _prompt(self, name: str | None) -> str:
+        prompts = self._settings.model.prompts
+        name = self._settings.model.default_prompt_name if name is None else name
+        if name is None:
+            return ""
+        if name not in prompts:
+            there_are = ", ".join(sorted(prompts)) or "none"
+            raise ValidationError(
+                f"unknown prompt_name; prompts of this model: {there_are}", param="prompt_name"
+            )
+        return prompts[name]
+
     def _check_dimensions(self, dimensions: int | None) -> None:
-        allowed = self._engine.info.dimensions
+        allowed = self.about.dimensions
         if dimensions is not None and dimensions not in allowed:
             raise ValidationError(
                 f"dimensions must be one of {', '.join(map(str, allowed))}, got {dimensions}",
@@ -152,7 +114,7 @@ class Embedder:
     def _tokenize(
         self, texts: list[str], options: EmbedOptions
     ) -> tuple[list[list[int]], list[int]]:
-        tokenizer = self._engine.tokenizer
+        tokenizer = self.tokenizer
         if tokenizer is None:
             raise ValidationError("this model takes ids, not text", param="input")
         cut = self._truncates(options)
@@ -168,7 +130,7 @@ class Embedder:
     def _check_ids(
         self, sequences: Sequence[list[int]], options: EmbedOptions
     ) -> tuple[list[list[int]], list[int]]:
-        vocab_size = self._engine.info.vocab_size or 0
+        vocab_size = self.about.vocab_size or 0
         limit, kept, truncated = self.max_input_length, [], []
         for index, ids in enumerate(sequences):
             low, high = min(ids), max(ids)
@@ -195,38 +157,57 @@ class Embedder:
                 param="input",
             )
 
-    async def submit(
-        self, prepared: PreparedRequest, deadline: float = math.inf
-    ) -> list[ItemResult]:
-        """Queue every input and wait for all results, in order.
-
-        A caller that is cancelled takes its inputs out of the queue at once.
+    def submit(
+        self, prepared: PreparedRequest, deadline: float = math.inf, span: object = None
+    ) -> Submission:
+        """Queue every input, but for those that are cached or in flight; event loop only.
 
         Args:
             prepared: What ``prepare`` returned.
             deadline: When the answer is worth nothing any more (monotonic clock) [s].
+            span: Of the request, where requests are traced.
 
         Raises:
             OverloadedError: The queue has no room.
-            ServiceError: The first input's own failure.
+            UnavailableError: The queue is closed.
         """
         loop = asyncio.get_running_loop()
-        futures: list[asyncio.Future[ItemResult]] = [loop.create_future() for _ in prepared.ids]
-        items = [
-            WorkItem(ids, partial(_resolve, loop, future), deadline, prepared.options.tokens)
-            for ids, future in zip(prepared.ids, futures, strict=True)
-        ]
-        self._queue.put(items)
-        try:
-            results = await asyncio.gather(*futures)
-        except BaseException:
-            self._metrics.count_cancelled(self._queue.cancel(items))
-            raise
-        for index, result in enumerate(results):
-            if result.error is not None:
-                kind = type(result.error)
-                raise kind(f"input {index}: {result.error}", param="input") from result.error
-        return results
+        pending = Pending(loop, len(prepared.ids))
+        flights, items, hits, shared = [], [], 0, 0
+        wants_tokens = prepared.options.tokens
+        for index, ids in enumerate(prepared.ids):
+            key = key_of(ids, wants_tokens)
+            held = self.cache.get(key)
+            if held is not None:
+                hits += 1
+                pending.settle(index, held)
+                continue
+            joined = self._flights.join(key, deadline, pending, index)
+            if joined is not None:
+                shared += 1
+                flights.append(joined)
+                continue
+            item = WorkItem(ids, deadline=deadline, wants_tokens=wants_tokens, span=span)
+            items.append(item)
+            flights.append(self._flights.begin(key, item, pending, index, loop))
+        submission = Submission(pending, flights)
+        if items:
+            try:
+                self._queue.put(items)
+            except ServiceError:
+                self._flights.leave(flights, pending)
+                raise
+        if self.cache.max_bytes:
+            self.metrics.count_cache(hits, len(prepared.ids) - hits)
+        if shared:
+            self.metrics.count_shared(shared)
+        return submission
+
+    def withdraw(self, submission: Submission) -> None:
+        """Take what nobody else waits for out of the queue at once."""
+        orphans = self._flights.leave(submission.flights, submission.pending)
+        if orphans:
+            self.metrics.count_cancelled(self._queue.cancel(orphans))
 
     def finish(
         self, prepared: PreparedRequest, results: Sequence[ItemResult]
@@ -255,15 +236,3 @@ def unit(vectors: np.ndarray) -> np.ndarray:
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
     scaled: np.ndarray = vectors / np.maximum(norms, 1e-12)
     return scaled
-
-
-def _resolve(
-    loop: asyncio.AbstractEventLoop, future: asyncio.Future[ItemResult], result: ItemResult
-) -> None:
-    """Hand a result from the engine thread to the event loop."""
-
-    def settle() -> None:
-        if not future.done():
-            future.set_result(result)
-
-    loop.call_soon_threadsafe(settle)

@@ -2,11 +2,15 @@
 
     OsaError
     ├── EmptyInputError       400 Empty         nothing to embed
-    ├── ValidationError       422 Validation    a field that cannot be (400 on /v1)
+    ├── ValidationError       422 Validation    a field that cannot be (400 on /v1 and /v2)
+    ├── UnknownModelError     404 Validation    no model or version of this name
     ├── MalformedBodyError    400 Validation    no JSON, bad UTF-8, nesting too deep
     ├── MediaTypeError        415 Validation    not application/json
     ├── SlowBodyError         408 Timeout       the body did not arrive in time
     ├── PayloadTooLargeError  413 Validation    body over the limit
+    ├── UnauthorizedError     401 Unauthorized  no API key, or one that is not known
+    ├── ForbiddenError        403 Unauthorized  a key that may not do this
+    ├── QuotaError            429 Overloaded    the key has used its tokens; Retry-After
     ├── OverloadedError       429 Overloaded    queue full by tokens or requests; Retry-After
     ├── UnavailableError      503 Unhealthy     draining or not ready; Retry-After
     ├── DeadlineError         504 Timeout       the request's own deadline passed
@@ -14,14 +18,15 @@
     └── BackendError          500 Backend       the engine failed on this input, even alone
 
 Native routes answer ``{"error", "error_type"}`` as text-embeddings-inference does; routes below
-``/v1`` answer OpenAI's ``{"error": {"message", "type", "param", "code"}}``.
+``/v1`` answer OpenAI's ``{"error": {"message", "type", "param", "code"}}``; routes below ``/v2``
+answer KServe's ``{"error"}``, a string.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from osa.model.errors import OsaError
 
@@ -32,7 +37,7 @@ class ServiceError(OsaError):
     Attributes:
         status: HTTP status on native routes.
         error_type: text-embeddings-inference's name of the kind.
-        openai_status: HTTP status below ``/v1``.
+        protocol_status: HTTP status below ``/v1`` and ``/v2``, where it is another one.
         openai_type: OpenAI's name of the kind.
         retry_after_s: Seconds to wait before another try, where that helps.
         param: Field at fault, where there is one.
@@ -41,7 +46,7 @@ class ServiceError(OsaError):
     code = "service"
     status: ClassVar[int] = 500
     error_type: ClassVar[str] = "Backend"
-    openai_status: ClassVar[int | None] = None
+    protocol_status: ClassVar[int | None] = None
     openai_type: ClassVar[str] = "invalid_request_error"
     retry_after_s: int | None = None
     param: str | None = None
@@ -61,7 +66,13 @@ class EmptyInputError(ServiceError):
 class ValidationError(ServiceError):
     """A field holds what it cannot hold."""
 
-    code, status, error_type, openai_status = "validation", 422, "Validation", 400
+    code, status, error_type, protocol_status = "validation", 422, "Validation", 400
+
+
+class UnknownModelError(ServiceError):
+    """No model, or no version of it, has the name that was asked for."""
+
+    code, status, error_type = "model_not_found", 404, "Validation"
 
 
 class MalformedBodyError(ServiceError):
@@ -86,6 +97,30 @@ class SlowBodyError(ServiceError):
     """The body did not arrive in time."""
 
     code, status, error_type = "slow_body", 408, "Timeout"
+
+
+class UnauthorizedError(ServiceError):
+    """There is no API key, or one that is not known."""
+
+    code, status, error_type = "invalid_api_key", 401, "Unauthorized"
+    openai_type = "authentication_error"
+
+
+class ForbiddenError(ServiceError):
+    """The API key may not do this."""
+
+    code, status, error_type, openai_type = "forbidden", 403, "Unauthorized", "permission_error"
+
+
+class QuotaError(ServiceError):
+    """An API key has used the tokens that it may."""
+
+    code, status, error_type, openai_type = "quota", 429, "Overloaded", "rate_limit_error"
+
+    def __init__(self, message: str, retry_after_s: int) -> None:
+        """Keep when there will be enough again."""
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class OverloadedError(ServiceError):
@@ -133,27 +168,34 @@ class ErrorReply:
     headers: dict[str, str]
 
 
-def is_openai_path(path: str) -> bool:
-    """Whether a path speaks OpenAI's dialect."""
-    return path.startswith("/v1/") or path in ("/v1", "/embeddings")
+Dialect = Literal["native", "openai", "kserve"]
+
+
+def dialect_of(path: str) -> Dialect:
+    """Which protocol's errors a path speaks."""
+    if path.startswith("/v1/") or path in ("/v1", "/embeddings"):
+        return "openai"
+    return "kserve" if path.startswith("/v2/") or path == "/v2" else "native"
 
 
 def reply_for(error: Exception, path: str) -> ErrorReply:
     """Status, body and headers for any error; unknown ones become a bare 500."""
     if not isinstance(error, ServiceError):
         error = BackendError("internal error")
-    openai = is_openai_path(path)
-    status = error.openai_status if openai and error.openai_status else error.status
+    dialect = dialect_of(path)
+    status = error.status if dialect == "native" else error.protocol_status or error.status
     headers = {} if error.retry_after_s is None else {"retry-after": str(error.retry_after_s)}
-    if not openai:
-        return ErrorReply(status, {"error": str(error), "error_type": error.error_type}, headers)
-    body = {
-        "message": str(error),
-        "type": error.openai_type,
-        "param": error.param,
-        "code": error.code,
-    }
-    return ErrorReply(status, {"error": body}, headers)
+    body: dict[str, Any] = {"error": str(error)}
+    if dialect == "native":
+        body["error_type"] = error.error_type
+    elif dialect == "openai":
+        body["error"] = {
+            "message": str(error),
+            "type": error.openai_type,
+            "param": error.param,
+            "code": error.code,
+        }
+    return ErrorReply(status, body, headers)
 
 
 def routing_error(status: int, path: str, allowed: str | None) -> ErrorReply:
@@ -161,28 +203,37 @@ def routing_error(status: int, path: str, allowed: str | None) -> ErrorReply:
     phrase = HTTPStatus(status).phrase
     message = f"{phrase}; allowed: {allowed}" if allowed else phrase
     headers = {"allow": allowed} if allowed else {}
-    if is_openai_path(path):
+    dialect = dialect_of(path)
+    body: dict[str, Any] = {"error": message}
+    if dialect == "native":
+        body["error_type"] = "Validation"
+    elif dialect == "openai":
         code = phrase.lower().replace(" ", "_")
         detail = {"message": message, "type": "invalid_request_error", "param": None, "code": code}
-        return ErrorReply(status, {"error": detail}, headers)
-    return ErrorReply(status, {"error": message, "error_type": "Validation"}, headers)
+        body["error"] = detail
+    return ErrorReply(status, body, headers)
 
 
 __all__ = [
     "BackendError",
     "ClientGoneError",
     "DeadlineError",
+    "Dialect",
     "EmptyInputError",
     "ErrorReply",
+    "ForbiddenError",
     "MalformedBodyError",
     "MediaTypeError",
     "OverloadedError",
     "PayloadTooLargeError",
+    "QuotaError",
     "ServiceError",
     "SlowBodyError",
+    "UnauthorizedError",
     "UnavailableError",
+    "UnknownModelError",
     "ValidationError",
-    "is_openai_path",
+    "dialect_of",
     "reply_for",
     "routing_error",
 ]

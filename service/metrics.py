@@ -2,6 +2,7 @@
 
 TEI's counters have no ``_total`` suffix, which prometheus_client would add: they are exported as
 untyped samples of exactly those names, so that existing dashboards and alerts keep working.
+``Families`` holds every family once; ``Metrics`` is one model's view of them.
 """
 
 from __future__ import annotations
@@ -20,134 +21,213 @@ from osa.service.errors import ServiceError
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 DURATION_BUCKETS = tuple(1.5e-5 * 1.5**n for n in range(45))
 LENGTH_BUCKETS = tuple(float(2**n) for n in range(16))
+FILL_BUCKETS = tuple(n / 10 for n in range(1, 11))
 METHODS = ("single", "batch")
+MODEL = ["model"]
 
 
 class PlainCounter(Collector):
     """A counter that is exported under exactly its own name."""
 
     def __init__(self, name: str, text: str, label: str | None, values: Sequence[str]) -> None:
-        """Create the counter at 0 for every value of its one label, if it has one."""
+        """Create the family; it has ``label`` with these values, or none, beside ``model``."""
         self._name, self._text, self._label = name, text, label
-        self._counts = dict.fromkeys(values if label else [""], 0)
+        self._values = values if label else [""]
+        self._counts: dict[tuple[str, str], int] = {}
         self._lock = threading.Lock()
-        self.model = ""
 
-    def add(self, value: str = "", amount: int = 1) -> None:
+    def begin(self, model: str) -> None:
+        """Show every value of the label at 0 for a model."""
+        with self._lock:
+            for value in self._values:
+                self._counts.setdefault((model, value), 0)
+
+    def add(self, model: str, value: str = "", amount: int = 1) -> None:
         """Count ``amount`` more for a label value."""
         with self._lock:
-            self._counts[value] = self._counts.get(value, 0) + amount
+            self._counts[model, value] = self._counts.get((model, value), 0) + amount
 
     def collect(self) -> Iterable[Metric]:
-        """One family with a sample a label value."""
+        """One family with a sample a model and label value."""
         family = Metric(self._name, self._text, "unknown")
         with self._lock:
-            for value, count in self._counts.items():
-                labels = {"model": self.model}
+            for (model, value), count in self._counts.items():
+                labels = {"model": model}
                 if self._label:
                     labels[self._label] = value
                 family.add_sample(self._name, labels, count)
         yield family
 
 
-class Metrics:
-    """Every family of a server, on a registry of its own."""
+class Families:
+    """Every family of a process, on a registry of its own."""
 
-    def __init__(self, model: str) -> None:
-        """Register every family, present at 0 from the start.
-
-        Args:
-            model: Value of the ``model`` label.
-        """
+    def __init__(self) -> None:
+        """Register them."""
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
-        self._model = model
         kinds = sorted({kind.code for kind in _subclasses(ServiceError)})
-        plain = self._plain
-        self._requests = plain("te_request_count", "Requests understood", "method", METHODS)
-        self._successes = plain("te_request_success", "Requests answered", "method", METHODS)
-        self._failures = plain("te_request_failure", "Requests refused or failed", "err", kinds)
-        self._inputs = plain("te_embed_count", "Inputs of requests that were understood", None, ())
-        self._embedded = plain("te_embed_success", "Inputs embedded", None, ())
-        seconds, buckets = self._histogram, DURATION_BUCKETS
-        self._durations = {
-            "total": seconds("te_request_duration", "Whole request [s]", buckets),
-            "tokenization": seconds(
-                "te_request_tokenization_duration", "Parsing and tokenising [s]", buckets
-            ),
-            "queue": seconds("te_request_queue_duration", "Waiting for a batch [s]", buckets),
-            "inference": seconds("te_request_inference_duration", "In the engine [s]", buckets),
+        self.requests = self._plain("te_request_count", "Requests understood", "method", METHODS)
+        self.successes = self._plain("te_request_success", "Requests answered", "method", METHODS)
+        self.failures = self._plain(
+            "te_request_failure", "Requests refused or failed", "err", kinds
+        )
+        self.inputs = self._plain("te_embed_count", "Inputs of requests that were understood")
+        self.embedded = self._plain("te_embed_success", "Inputs embedded")
+        stages = {
+            "total": ("te_request_duration", "Whole request [s]"),
+            "tokenization": ("te_request_tokenization_duration", "Parsing and tokenising [s]"),
+            "queue": ("te_request_queue_duration", "Waiting for a batch [s]"),
+            "inference": ("te_request_inference_duration", "In the engine [s]"),
         }
-        self._lengths = self._histogram(
+        self.durations = {
+            stage: self._histogram(name, text, DURATION_BUCKETS)
+            for stage, (name, text) in stages.items()
+        }
+        self.lengths = self._histogram(
             "te_request_input_length", "Length of an input [tokens]", LENGTH_BUCKETS
         )
-        self._batch_size = self._histogram(
+        self.batch_size = self._histogram(
             "te_batch_next_size", "Inputs in a batch", LENGTH_BUCKETS[:12]
         )
-        self._batch_tokens = self._histogram(
+        self.batch_tokens = self._histogram(
             "te_batch_next_tokens", "Tokens in a batch", LENGTH_BUCKETS
         )
-        self._cancelled = self._counter("osa_cancelled_tokens", "Queued tokens never computed")
-        self._truncated = self._counter("osa_truncated_inputs", "Inputs that were cut")
-        self._nonfinite = self._counter("osa_nonfinite_rows", "Vectors that were not finite")
+        self.batch_fill = self._histogram(
+            "osa_batch_fill_ratio", "Tokens in a batch over the largest batch", FILL_BUCKETS
+        )
+        counter = self._counter
+        self.cancelled = counter("osa_cancelled_tokens", "Queued tokens never computed")
+        self.truncated = counter("osa_truncated_inputs", "Inputs that were cut")
+        self.nonfinite = counter("osa_nonfinite_rows", "Vectors that were not finite")
+        self.restarts = counter("osa_engine_restarts", "Engines replaced after they died or hung")
+        self.busy = counter("osa_engine_busy_seconds", "Time that the engine computed [s]")
+        self.computed = counter("osa_computed_tokens", "Tokens computed")
+        self.cache_hits = counter("osa_cache_hits", "Inputs answered from the cache")
+        self.cache_misses = counter("osa_cache_misses", "Inputs that the cache did not hold")
+        self.shared = counter("osa_shared_inputs", "Inputs that joined an equal one in flight")
+        self._gauges: dict[str, Gauge] = {}
 
     def _plain(
-        self, name: str, text: str, label: str | None, values: Sequence[str]
+        self, name: str, text: str, label: str | None = None, values: Sequence[str] = ()
     ) -> PlainCounter:
-        counter = PlainCounter(name, text, label, values)
-        counter.model = self._model
-        self.registry.register(counter)
-        return counter
+        family = PlainCounter(name, text, label, values)
+        self.registry.register(family)
+        return family
 
     def _histogram(self, name: str, text: str, buckets: Sequence[float]) -> Histogram:
-        return Histogram(name, text, ["model"], buckets=buckets, registry=self.registry).labels(
-            self._model
-        )
+        return Histogram(name, text, MODEL, buckets=buckets, registry=self.registry)
 
     def _counter(self, name: str, text: str) -> Counter:
-        return Counter(name, text, ["model"], registry=self.registry).labels(self._model)
+        return Counter(name, text, MODEL, registry=self.registry)
+
+    def gauge(self, name: str, text: str, labels: Sequence[str] = ("model",)) -> Gauge:
+        """A gauge of this name, made where it is missing."""
+        if name not in self._gauges:
+            self._gauges[name] = Gauge(name, text, labels, registry=self.registry)
+        return self._gauges[name]
+
+    def render(self) -> bytes:
+        """The exposition text, ``CONTENT_TYPE``."""
+        return generate_latest(self.registry)
+
+
+class Metrics:
+    """One model's samples, all present at 0 from the start."""
+
+    def __init__(self, model: str, families: Families | None = None) -> None:
+        """Begin the samples of a model.
+
+        Args:
+            model: Value of the ``model`` label.
+            families: Of the process; default is a registry of its own.
+        """
+        self.families = families or Families()
+        self._model = model
+        every = self.families
+        for plain in (
+            every.requests,
+            every.successes,
+            every.failures,
+            every.inputs,
+            every.embedded,
+        ):
+            plain.begin(model)
+        self._durations = {stage: family.labels(model) for stage, family in every.durations.items()}
+        self._lengths = every.lengths.labels(model)
+        self._batch_size = every.batch_size.labels(model)
+        self._batch_tokens = every.batch_tokens.labels(model)
+        self._batch_fill = every.batch_fill.labels(model)
+        self._cancelled = every.cancelled.labels(model)
+        self._truncated = every.truncated.labels(model)
+        self._nonfinite = every.nonfinite.labels(model)
+        self._restarts = every.restarts.labels(model)
+        self._busy, self._computed = every.busy.labels(model), every.computed.labels(model)
+        self._hits, self._misses = every.cache_hits.labels(model), every.cache_misses.labels(model)
+        self._shared = every.shared.labels(model)
 
     def gauge(self, name: str, text: str, read: Callable[[], float]) -> None:
-        """Export a value that is read at every scrape."""
-        gauge = Gauge(name, text, ["model"], registry=self.registry).labels(self._model)
-        gauge.set_function(read)
+        """Export a value that is read at every scrape; a later reader takes over."""
+        self.families.gauge(name, text).labels(self._model).set_function(read)
 
     def describe(self, **labels: str) -> None:
-        """Export ``osa_build_info`` with these labels, value 1."""
-        Gauge(
-            "osa_build_info", "What runs here", ["model", *labels], registry=self.registry
-        ).labels(self._model, *labels.values()).set(1)
+        """Export ``osa_build_info`` with these labels, value 1, in place of an earlier one."""
+        info = self.families.gauge("osa_build_info", "What runs here", ("model", *labels))
+        for values in list(info._metrics):
+            if values[0] == self._model:
+                info.remove(*values)
+        info.labels(self._model, *labels.values()).set(1)
 
     def count_request(self, inputs: int) -> None:
         """A request with so many inputs was understood."""
-        self._requests.add("single" if inputs == 1 else "batch")
-        self._inputs.add(amount=inputs)
+        self.families.requests.add(self._model, "single" if inputs == 1 else "batch")
+        self.families.inputs.add(self._model, amount=inputs)
 
     def count_success(self, lengths: Sequence[int], truncated: int) -> None:
         """A request was answered; its inputs had these lengths [tokens]."""
-        self._successes.add("single" if len(lengths) == 1 else "batch")
-        self._embedded.add(amount=len(lengths))
-        self._truncated.inc(truncated)
+        self.families.successes.add(self._model, "single" if len(lengths) == 1 else "batch")
+        self.families.embedded.add(self._model, amount=len(lengths))
+        if truncated:
+            self._truncated.inc(truncated)
         for length in lengths:
             self._lengths.observe(length)
 
     def count_failure(self, kind: str) -> None:
         """A request was refused or failed with an error of this code."""
-        self._failures.add(kind)
+        self.families.failures.add(self._model, kind)
 
     def count_cancelled(self, tokens: int) -> None:
         """So many queued tokens were dropped before they were computed."""
         self._cancelled.inc(tokens)
 
     def count_nonfinite(self) -> None:
-        """One input gave a vector that is not finite, even alone."""
+        """One input gave a vector that is not finite, even alone and in float32."""
         self._nonfinite.inc()
 
-    def observe_batch(self, inputs: int, tokens: int) -> None:
-        """A batch goes to the engine."""
+    def count_restart(self) -> None:
+        """An engine is replaced."""
+        self._restarts.inc()
+
+    def count_cache(self, hits: int, misses: int) -> None:
+        """So many inputs were, and were not, in the cache."""
+        self._hits.inc(hits)
+        self._misses.inc(misses)
+
+    def count_shared(self, inputs: int) -> None:
+        """So many inputs joined equal ones in flight."""
+        self._shared.inc(inputs)
+
+    def count_computed(self, tokens: int, seconds: float) -> None:
+        """The engine computed a batch of ``tokens`` in ``seconds`` [s]."""
+        self._computed.inc(tokens)
+        self._busy.inc(seconds)
+
+    def observe_batch(self, inputs: int, tokens: int, largest: int) -> None:
+        """A batch goes to the engine; ``largest`` is the most that one may hold [tokens]."""
         self._batch_size.observe(inputs)
         self._batch_tokens.observe(tokens)
+        self._batch_fill.observe(tokens / largest)
 
     def observe_durations(self, **seconds: float) -> None:
         """Stages of one answered request: total, tokenization, queue, inference [s]."""
@@ -155,8 +235,8 @@ class Metrics:
             self._durations[stage].observe(duration)
 
     def render(self) -> bytes:
-        """The exposition text, ``CONTENT_TYPE``."""
-        return generate_latest(self.registry)
+        """The exposition text of the process, ``CONTENT_TYPE``."""
+        return self.families.render()
 
 
 def _subclasses(kind: type[ServiceError]) -> list[type[ServiceError]]:

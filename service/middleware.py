@@ -7,6 +7,7 @@ nobody foresaw, and requests that the end of the drain cuts off, included.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import time
 import uuid
@@ -21,14 +22,19 @@ from osa.service.errors import (
     PayloadTooLargeError,
     ServiceError,
     SlowBodyError,
+    UnauthorizedError,
     UnavailableError,
     reply_for,
 )
 from osa.service.health import Health
+from osa.service.keys import KeyFile, is_open, secret_of
 from osa.service.metrics import Metrics
 from osa.service.settings import ServerSettings
+from osa.service.tracing import SCOPE_KEY, Tracing
 
 logger = logging.getLogger("osa.service.access")
+_PROCESS, _COUNTER = uuid.uuid4().hex[:20], itertools.count()
+"""A made id is of this process and a number: random bits for each would be a system call."""
 MAX_REQUEST_ID, MAX_LOGGED_PATH = 128, 256
 LINGER_S = 2.0
 """How long the rest of a refused body is read and thrown away, so that the client, which sends
@@ -39,10 +45,18 @@ class RequestGate:
     """Names, measures, limits and counts requests; refuses them while draining or overloaded."""
 
     def __init__(
-        self, app: ASGIApp, health: Health, metrics: Metrics, settings: ServerSettings
+        self,
+        app: ASGIApp,
+        health: Health,
+        metrics: Metrics,
+        settings: ServerSettings,
+        keys: KeyFile | None = None,
+        tracing: Tracing | None = None,
     ) -> None:
-        """Wrap ``app``."""
+        """Wrap ``app``; without ``keys`` everybody may come in."""
+        self.tracing = tracing
         self.app, self.health, self.metrics, self.settings = app, health, metrics, settings
+        self.keys = keys
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one ASGI scope."""
@@ -52,6 +66,11 @@ class RequestGate:
         started = time.monotonic()
         exchange = _Exchange(scope, receive, send, self.health)
         self.health.open_requests += 1
+        if self.tracing is not None:
+            path = scope["path"][:MAX_LOGGED_PATH]
+            scope[SCOPE_KEY] = self.tracing.begin(
+                scope["method"], path, exchange.request_id, Headers(scope=scope)
+            )
         try:
             await self._handle(exchange)
         except ServiceError as error:
@@ -70,6 +89,8 @@ class RequestGate:
             await exchange.refuse(error)
         finally:
             self.health.open_requests -= 1
+            if self.tracing is not None:
+                self.tracing.end(scope[SCOPE_KEY], exchange.status)
             logger.info(
                 "request",
                 extra={
@@ -90,12 +111,18 @@ class RequestGate:
         limit = self.settings.payload_limit
         if length.isdigit() and int(length) > limit:
             raise PayloadTooLargeError(f"the body is over the limit of {limit} bytes")
+        if self.keys is not None and not is_open(scope["path"]):
+            scope["osa.key"] = key = self.keys.find(secret_of(headers))
+            if key is None:
+                raise UnauthorizedError("send an API key: Authorization: Bearer KEY")
         if scope["method"] == "HEAD":  # answered as GET; the server leaves the body out
             scope = {**scope, "method": "GET"}
         if scope["method"] != "POST":
             await self.app(scope, exchange.replay(b""), exchange.send)
             return
-        self._admit()
+        admin = scope["path"].startswith("/admin/")  # must be heard when it is most needed
+        if not admin:
+            self._admit()
         try:
             async with asyncio.timeout(self.settings.body_timeout_s):
                 body = await exchange.read_body(limit)
@@ -103,6 +130,9 @@ class RequestGate:
             wait_s = self.settings.body_timeout_s
             raise SlowBodyError(f"the body did not arrive within {wait_s} s") from None
         if body is None:
+            return
+        if admin:
+            await self.app(scope, exchange.replay(body), exchange.send)
             return
         self._admit()
         self.health.in_flight += 1
@@ -119,7 +149,7 @@ class RequestGate:
             raise OverloadedError(
                 f"{self.health.in_flight} requests are open, at most "
                 f"{self.settings.max_concurrent_requests} are served at once",
-                max(1, round(self.health.queue.backlog_s())),
+                max(1, round(self.health.backlog_s())),
             )
 
 
@@ -193,4 +223,4 @@ def _request_id(given: str | None) -> str:
     """The client's id where it is short and printable, else a new one."""
     if given and len(given) <= MAX_REQUEST_ID and given.isascii() and given.isprintable():
         return given
-    return uuid.uuid4().hex
+    return f"{_PROCESS}{next(_COUNTER):012x}"

@@ -6,13 +6,14 @@ that begins with ``OSA_`` and means nothing stops the start. ``osa config`` prin
 
 from __future__ import annotations
 
+import json
 import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from osa.model.errors import ConfigError
 
@@ -43,6 +44,12 @@ class ServerSettings(Section):
     body_timeout_s: float = Field(
         30.0, gt=0, allow_inf_nan=False, description="Longest time a body may take to arrive [s]."
     )
+    request_timeout_s: float | None = Field(
+        None,
+        gt=0,
+        allow_inf_nan=False,
+        description="Deadline of requests that set none by x-request-timeout-ms [s].",
+    )
     max_concurrent_requests: int = Field(
         512, ge=1, description="Inference requests open at once; more are answered 429."
     )
@@ -71,6 +78,13 @@ class ModelSettings(Section):
         description="What computes the attention; auto takes the fastest that can. ONNX artifacts: "
         "native or body.",
     )
+    others: dict[str, Path] = Field(
+        {}, description="More models by name: a table, name=path,name=path, or JSON."
+    )
+    prompts: dict[str, str] = Field(
+        {}, description="Prompts by name, put before texts; a table, or JSON."
+    )
+    default_prompt_name: str | None = Field(None, description="Prompt of requests that name none.")
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         "auto",
         description="What a checkpoint computes in; auto takes bfloat16 where it is fast (AMX, "
@@ -83,15 +97,88 @@ class ModelSettings(Section):
         True, description="Truncate longer inputs unless a request objects."
     )
 
+    @field_validator("others", mode="before")
+    @classmethod
+    def _pairs(cls, value: Any) -> Any:
+        """Read ``name=path,name=path``, or JSON."""
+        if not isinstance(value, str):
+            return value
+        if value.lstrip().startswith("{"):
+            return json.loads(value)
+        pairs = [part.partition("=") for part in value.split(",") if part.strip()]
+        if any(not (name.strip() and path.strip()) for name, _, path in pairs):
+            raise ValueError("must be name=path,name=path")
+        return {name.strip(): path.strip() for name, _, path in pairs}
+
+    @field_validator("prompts", mode="before")
+    @classmethod
+    def _json(cls, value: Any) -> Any:
+        """Read JSON."""
+        return json.loads(value) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _names(self) -> ModelSettings:
+        if self.name in self.others:
+            raise ValueError(f"model.others must not hold {self.name!r}, which is model.name")
+        if self.default_prompt_name not in (None, *self.prompts):
+            raise ValueError(f"default_prompt_name must be one of {', '.join(self.prompts)}")
+        return self
+
 
 class BatchingSettings(Section):
     """How inputs are gathered into batches."""
 
     max_batch_tokens: int = Field(32768, ge=1, description="Largest batch [tokens].")
+    target_batch_s: float = Field(
+        0.05,
+        gt=0,
+        description="Longest time that a batch should take at the measured rate [s]: short ones "
+        "fit a CPU's caches and do less for clients that have left.",
+    )
     max_batch_requests: int = Field(512, ge=1, description="Largest batch [inputs].")
     max_queue_tokens: int = Field(1_048_576, ge=1, description="Queued work before 429 [tokens].")
     max_client_batch_size: int = Field(2048, ge=1, description="Most inputs in one request.")
     tokenization_workers: int = Field(2, ge=1, description="Threads that read bodies.")
+
+
+class AuthSettings(Section):
+    """Who may come in."""
+
+    keys_file: Path | None = Field(
+        None,
+        description="TOML file of hashed API keys and their quotas ('osa key' makes entries), read "
+        "again when it changes; without it everybody may come in, and nobody may exchange models.",
+    )
+
+
+class EngineSettings(Section):
+    """The life of the engine."""
+
+    hang_timeout_s: float = Field(
+        4.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="A batch that takes so much longer than its tokens should is given up, and "
+        "the engine opened again [s].",
+    )
+
+
+class CacheSettings(Section):
+    """Vectors of inputs seen before."""
+
+    max_bytes: int = Field(0, ge=0, description="Memory of the exact cache [bytes]; 0 is off.")
+
+
+class TracingSettings(Section):
+    """OpenTelemetry traces."""
+
+    endpoint: str | None = Field(
+        None, description="OTLP/HTTP address, http://collector:4318/v1/traces; none is off."
+    )
+    service_name: str = Field("osa", min_length=1, description="service.name of the spans.")
+    sample_ratio: float = Field(
+        1.0, ge=0, le=1, description="Share of traces that begin here and are sent."
+    )
 
 
 class LogSettings(Section):
@@ -107,6 +194,10 @@ class Settings(Section):
     server: ServerSettings = ServerSettings()
     model: ModelSettings = ModelSettings()
     batching: BatchingSettings = BatchingSettings()
+    auth: AuthSettings = AuthSettings()
+    engine: EngineSettings = EngineSettings()
+    cache: CacheSettings = CacheSettings()
+    tracing: TracingSettings = TracingSettings()
     log: LogSettings = LogSettings()
 
     @model_validator(mode="after")

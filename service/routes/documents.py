@@ -12,40 +12,41 @@ import numpy as np
 import orjson
 from fastapi import APIRouter, Request, Response
 
-from osa.model.tokenization import TextTokenizer
 from osa.service.chunking import Chunk, Chunking, cut, pool_chunk
-from osa.service.embedder import Embedded, EmbedOptions, PreparedRequest, unit
+from osa.service.embedder import unit
 from osa.service.encoding import Answer
 from osa.service.errors import ValidationError
-from osa.service.routes.inference import InferencePipeline
-from osa.service.routes.native import ERRORS, request_body
-from osa.service.schemas.body import check_texts, parse_body, parse_inputs
+from osa.service.models import ServedModel
+from osa.service.openapi import reads
+from osa.service.routes.inference import Call, InferencePipeline
+from osa.service.routes.native import INFERENCE
+from osa.service.schemas.body import check_texts, name_of, parse_body, parse_inputs
 from osa.service.schemas.documents import (
     ChunkEmbedding,
     ChunkingOptions,
     EmbedAllRequest,
     EmbedChunksRequest,
 )
+from osa.service.work import Embedded, EmbedOptions, PreparedRequest
 
 
-def document_routes(
-    pipeline: InferencePipeline, tokenizer: TextTokenizer, pooling: str
-) -> APIRouter:
-    """Routes bound to a pipeline and the model's tokenizer and pooling."""
-    router = APIRouter()
+def document_routes(pipeline: InferencePipeline) -> APIRouter:
+    """Routes bound to a pipeline."""
+    router = APIRouter(tags=["Documents"])
 
     @router.post(
         "/embed_all",
         response_model=list[list[list[float]]],
-        responses=ERRORS,
-        openapi_extra=request_body(EmbedAllRequest.model_json_schema()),
+        responses=INFERENCE,
+        openapi_extra=reads(EmbedAllRequest),
     )
     async def embed_all(request: Request) -> Response:
         """One vector a token, special tokens included."""
         chosen: dict[str, bool] = {}
 
-        def parse(raw: bytes, content_type: str | None, started: float) -> PreparedRequest:
-            body = parse_body(raw, content_type, EmbedAllRequest)
+        def parse(call: Call) -> PreparedRequest:
+            body = parse_body(call.raw, call.content_type, EmbedAllRequest)
+            call.choose(name_of(body.model))
             chosen["normalize"] = bool(body.normalize)
             options = EmbedOptions(
                 truncate=body.truncate,
@@ -54,7 +55,7 @@ def document_routes(
                 tokens=True,
             )
             inputs = parse_inputs(body.inputs, "inputs")
-            return pipeline.embedder.prepare(inputs, options, started)
+            return call.prepare(inputs, options)
 
         def render(prepared: PreparedRequest, embedded: Embedded) -> Answer:
             rows = (
@@ -67,23 +68,26 @@ def document_routes(
     @router.post(
         "/embed_chunks",
         response_model=list[list[ChunkEmbedding]],
-        responses=ERRORS,
-        openapi_extra=request_body(EmbedChunksRequest.model_json_schema()),
+        responses=INFERENCE,
+        openapi_extra=reads(EmbedChunksRequest),
     )
     async def embed_chunks(request: Request) -> Response:
         """A vector a chunk of each document, each seen in its whole document."""
         plan: list[tuple[str, list[Chunk]]] = []
         chosen: dict[str, EmbedChunksRequest] = {}
+        served: list[ServedModel] = []
 
-        def parse(raw: bytes, content_type: str | None, started: float) -> PreparedRequest:
-            body = chosen["body"] = parse_body(raw, content_type, EmbedChunksRequest)
+        def parse(call: Call) -> PreparedRequest:
+            body = chosen["body"] = parse_body(call.raw, call.content_type, EmbedChunksRequest)
             texts = [body.inputs] if isinstance(body.inputs, str) else body.inputs
             check_texts(texts, "inputs")
+            served.append(call.choose(name_of(body.model)))
+            tokenizer = call.model.tokenizer
             chunking = read_chunking(
                 body.chunking or ChunkingOptions(), len(texts), isinstance(body.inputs, str)
             )
             options = EmbedOptions(truncate=body.truncate, dimensions=body.dimensions, tokens=True)
-            prepared = pipeline.embedder.prepare(texts, options, started)
+            prepared = call.prepare(texts, options)
             special = tokenizer.num_special_tokens
             for row, offsets in enumerate(tokenizer.offsets(texts)):
                 kept = offsets[: len(prepared.ids[row]) - special]
@@ -93,7 +97,7 @@ def document_routes(
         def render(prepared: PreparedRequest, embedded: Embedded) -> Answer:
             body = chosen["body"]
             answer = [
-                _render_chunks(text, chunks, tokens, body)
+                _render_chunks(text, chunks, tokens, body, served[0])
                 for (text, chunks), tokens in zip(plan, embedded.tokens, strict=True)
             ]
             return _json(answer)
@@ -101,11 +105,15 @@ def document_routes(
         return await pipeline.handle(request, parse, render)
 
     def _render_chunks(
-        text: str, chunks: list[Chunk], tokens: np.ndarray, body: EmbedChunksRequest
+        text: str,
+        chunks: list[Chunk],
+        tokens: np.ndarray,
+        body: EmbedChunksRequest,
+        model: ServedModel,
     ) -> list[dict[str, Any]]:
         if not chunks:
             return []
-        prefix = len(tokenizer.prefix)
+        prefix, pooling = len(model.tokenizer.prefix), model.about.pooling
         vectors = np.stack([pool_chunk(tokens, chunk, prefix, pooling) for chunk in chunks])
         if body.normalize is not False:
             vectors = unit(vectors)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import orjson
 from fastapi import APIRouter, Request, Response
 
-from osa.service.embedder import Embedded, EmbedOptions, Inputs, PreparedRequest
-from osa.service.encoding import BYTES, Answer, render_vectors
+from osa.model.calibration import Calibration
+from osa.service.encoding import BYTES, JSON, Answer, convert, encode_vector, render_vectors
 from osa.service.errors import EmptyInputError, ValidationError
-from osa.service.routes.inference import InferencePipeline
-from osa.service.schemas.body import check_texts, parse_body, parse_inputs
+from osa.service.openapi import failures, inference, reads
+from osa.service.routes.inference import Call, InferencePipeline
+from osa.service.routes.streaming import NDJSON, stream, wants_lines
+from osa.service.schemas.body import check_texts, name_of, parse_body, parse_inputs
 from osa.service.schemas.native import (
     EmbedRequest,
     ErrorBody,
@@ -23,52 +25,35 @@ from osa.service.schemas.native import (
     VertexRequest,
     VertexResponse,
 )
+from osa.service.work import Embedded, EmbedOptions, Inputs, PreparedRequest
 
-ERRORS: dict[int | str, dict[str, Any]] = {
-    400: {"model": ErrorBody, "description": "Nothing to embed, or a body that is not JSON"},
-    413: {"model": ErrorBody, "description": "Body over the limit"},
-    415: {"model": ErrorBody, "description": "Content type is not JSON"},
-    422: {"model": ErrorBody, "description": "A field that cannot be"},
-    429: {"model": ErrorBody, "description": "No room; come back after Retry-After seconds"},
-    500: {"model": ErrorBody, "description": "The engine failed on this input"},
-    503: {"model": ErrorBody, "description": "Draining or not ready"},
-    504: {"model": ErrorBody, "description": "The request's deadline passed"},
-}
-
-
-def request_body(schema: dict[str, Any]) -> dict[str, Any]:
-    """OpenAPI's description of a JSON body that the route reads itself."""
-    content = {"application/json": {"schema": schema}}
-    return {"requestBody": {"required": True, "content": content}}
-
-
-EMBED_ANSWER: dict[int | str, dict[str, Any]] = {
-    200: {
-        "description": "Vectors: a list each, or base64 strings, or bytes with shape and type in "
-        "headers",
-        "content": {
-            "application/json": {
-                "schema": {
-                    "type": "array",
-                    "items": {
-                        "anyOf": [
-                            {"type": "array", "items": {"type": "number"}},
-                            {"type": "string", "format": "byte"},
-                        ]
-                    },
-                }
-            },
-            BYTES: {"schema": {"type": "string", "format": "binary"}},
+INFERENCE = inference(ErrorBody, 422)
+EMBED_ANSWER = inference(
+    ErrorBody,
+    422,
+    description="Vectors: a list each, or base64 strings, or bytes with shape and type in headers",
+    content={
+        JSON: {
+            "schema": {
+                "type": "array",
+                "items": {
+                    "anyOf": [
+                        {"type": "array", "items": {"type": "number"}},
+                        {"type": "string", "format": "byte"},
+                    ]
+                },
+            }
         },
+        BYTES: {"schema": {"type": "string", "format": "binary"}},
+        NDJSON: {"schema": {"type": "string", "description": "A JSON object a line."}},
     },
-    **ERRORS,
-}
+)
 
 
-def native_routes(pipeline: InferencePipeline, info: Info) -> APIRouter:
-    """Routes bound to a pipeline."""
-    router = APIRouter()
-    described = request_body(EmbedRequest.model_json_schema())
+def native_routes(pipeline: InferencePipeline, describe: Callable[[], Info]) -> APIRouter:
+    """Routes bound to a pipeline; ``describe`` tells what is served."""
+    router = APIRouter(tags=["Embeddings"])
+    described = reads(EmbedRequest)
 
     @router.post("/embed", responses=EMBED_ANSWER, openapi_extra=described)
     @router.post("/invocations", responses=EMBED_ANSWER, openapi_extra=described)
@@ -76,35 +61,46 @@ def native_routes(pipeline: InferencePipeline, info: Info) -> APIRouter:
     async def embed(request: Request) -> Response:
         """Embed texts or token ids; always a list of vectors."""
         chosen: dict[str, EmbedRequest] = {}
+        ranges: list[Calibration | None] = []
 
-        def parse(raw: bytes, content_type: str | None, started: float) -> PreparedRequest:
-            body = chosen["body"] = parse_body(raw, content_type, EmbedRequest)
+        def parse(call: Call) -> PreparedRequest:
+            body = chosen["body"] = parse_body(call.raw, call.content_type, EmbedRequest)
+            ranges.append(call.choose(name_of(body.model)).calibration)
+            check_type(body, ranges[0])
             inputs = parse_inputs(body.inputs, "inputs")
-            return pipeline.embedder.prepare(inputs, options_of(body), started)
+            if wants_lines(request) and body.encoding_format == "bytes":
+                raise ValidationError(
+                    f"{NDJSON} holds float or base64, not bytes", param="encoding_format"
+                )
+            return call.prepare(inputs, options_of(body))
 
         def render(prepared: PreparedRequest, embedded: Embedded) -> Answer:
             body = chosen["body"]
             kind, encoding = body.embedding_type or "float32", body.encoding_format or "float"
-            return render_vectors(embedded.vectors, kind, encoding)
+            return render_vectors(embedded.vectors, kind, encoding, ranges[0])
 
+        if wants_lines(request):
+            return await stream(
+                pipeline, request, parse, lambda one: line(one, chosen["body"], ranges[0])
+            )
         return await pipeline.handle(request, parse, render)
 
     @router.post(
         "/vertex",
         response_model=VertexResponse,
-        responses=ERRORS,
-        openapi_extra=request_body(VertexRequest.model_json_schema()),
+        responses=INFERENCE,
+        openapi_extra=reads(VertexRequest),
     )
     async def vertex(request: Request) -> Response:
         """Embed requests in the envelope of Vertex AI."""
         counts: list[int] = []
 
-        def parse(raw: bytes, content_type: str | None, started: float) -> PreparedRequest:
-            instances = parse_body(raw, content_type, VertexRequest).instances
+        def parse(call: Call) -> PreparedRequest:
+            instances = parse_body(call.raw, call.content_type, VertexRequest).instances
             if not instances:
                 raise EmptyInputError("instances is empty", param="instances")
             inputs, options = join_instances(instances, counts)
-            return pipeline.embedder.prepare(inputs, options, started)
+            return call.prepare(inputs, options)
 
         def render(prepared: PreparedRequest, embedded: Embedded) -> Answer:
             parts = np.split(embedded.vectors, np.cumsum(counts)[:-1])
@@ -116,14 +112,15 @@ def native_routes(pipeline: InferencePipeline, info: Info) -> APIRouter:
     @router.post(
         "/similarity",
         response_model=list[float],
-        responses=ERRORS,
-        openapi_extra=request_body(SimilarityRequest.model_json_schema()),
+        responses=INFERENCE,
+        openapi_extra=reads(SimilarityRequest),
     )
     async def similarity(request: Request) -> Response:
         """Cosine of a sentence with each of others."""
 
-        def parse(raw: bytes, content_type: str | None, started: float) -> PreparedRequest:
-            body = parse_body(raw, content_type, SimilarityRequest)
+        def parse(call: Call) -> PreparedRequest:
+            body = parse_body(call.raw, call.content_type, SimilarityRequest)
+            call.choose(name_of(body.model))
             parameters = body.parameters or SimilarityParameters()
             options = EmbedOptions(
                 truncate=parameters.truncate,
@@ -132,7 +129,7 @@ def native_routes(pipeline: InferencePipeline, info: Info) -> APIRouter:
             check_texts([body.inputs.source_sentence], "source_sentence")
             check_texts(body.inputs.sentences, "sentences")
             texts = [body.inputs.source_sentence, *body.inputs.sentences]
-            return pipeline.embedder.prepare(texts, options, started)
+            return call.prepare(texts, options)
 
         def render(prepared: PreparedRequest, embedded: Embedded) -> Answer:
             vectors = embedded.vectors
@@ -141,12 +138,39 @@ def native_routes(pipeline: InferencePipeline, info: Info) -> APIRouter:
 
         return await pipeline.handle(request, parse, render)
 
-    @router.get("/info")
-    async def describe() -> Info:
+    @router.get("/info", responses=failures(ErrorBody, 401))
+    async def info() -> Info:
         """What is served, and its limits."""
-        return info
+        return describe()
 
     return router
+
+
+def check_type(body: EmbedRequest, ranges: Calibration | None) -> None:
+    """Refuse element types that the model's vectors cannot be put in.
+
+    Raises:
+        ValidationError: int8 or uint8 without a calibration, or of vectors of any length.
+    """
+    if body.embedding_type not in ("int8", "uint8"):
+        return
+    if ranges is None:
+        raise ValidationError(
+            f"{body.embedding_type} needs a calibration, which this model has not: 'osa calibrate'",
+            param="embedding_type",
+        )
+    if body.normalize is False:
+        raise ValidationError(
+            f"{body.embedding_type} is for unit vectors: leave normalize out", param="normalize"
+        )
+
+
+def line(one: Embedded, body: EmbedRequest, ranges: Calibration | None) -> Any:
+    """What stands in an input's line of a streamed answer: numbers, or base64."""
+    elements = convert(one.vectors, body.embedding_type or "float32", ranges)[0]
+    if body.encoding_format == "base64":
+        return encode_vector(elements)
+    return elements.astype(np.float32) if elements.dtype == np.float16 else elements
 
 
 def options_of(body: EmbedRequest) -> EmbedOptions:
@@ -156,6 +180,7 @@ def options_of(body: EmbedRequest) -> EmbedOptions:
         truncate=body.truncate,
         direction=body.truncation_direction or "right",
         dimensions=body.dimensions,
+        prompt_name=body.prompt_name,
     )
 
 

@@ -2,65 +2,67 @@
 
 from __future__ import annotations
 
-import time
-from typing import Any
-
 import numpy as np
 import orjson
 from fastapi import APIRouter, Request, Response
 
-from osa.service.embedder import Embedded, EmbedOptions, PreparedRequest
 from osa.service.encoding import Answer, convert, encode_vector
-from osa.service.routes.inference import InferencePipeline
-from osa.service.routes.native import request_body
+from osa.service.openapi import failures, inference, reads
+from osa.service.routes.inference import Call, InferencePipeline
 from osa.service.schemas.body import parse_body, parse_inputs
 from osa.service.schemas.openai import (
     EmbeddingsRequest,
     EmbeddingsResponse,
-    ErrorBody,
     ModelEntry,
     ModelList,
+    OpenAIErrorBody,
 )
+from osa.service.work import Embedded, EmbedOptions, PreparedRequest
 
-ERRORS: dict[int | str, dict[str, Any]] = {
-    status: {"model": ErrorBody} for status in (400, 413, 415, 429, 500, 503, 504)
-}
+INFERENCE = inference(OpenAIErrorBody, 404)
 
 
-def openai_routes(pipeline: InferencePipeline, model_name: str) -> APIRouter:
+def openai_routes(pipeline: InferencePipeline) -> APIRouter:
     """Routes bound to a pipeline."""
-    router = APIRouter()
+    router = APIRouter(tags=["OpenAI"])
 
-    described = request_body(EmbeddingsRequest.model_json_schema())
-    started_at = int(time.time())
+    described = reads(EmbeddingsRequest)
 
-    @router.get("/v1/models")
+    @router.get("/v1/models", responses=failures(OpenAIErrorBody, 401))
     async def models() -> ModelList:
-        """The one model that is served."""
-        entry = ModelEntry(id=model_name, object="model", created=started_at, owned_by="osa")
-        return ModelList(object="list", data=[entry])
+        """What is served, the default first."""
+        entries = [
+            ModelEntry(id=model.name, object="model", created=int(model.loaded_at), owned_by="osa")
+            for model in pipeline.models.all()
+        ]
+        return ModelList(object="list", data=entries)
 
     @router.post(
-        "/embeddings", response_model=EmbeddingsResponse, responses=ERRORS, openapi_extra=described
+        "/embeddings",
+        response_model=EmbeddingsResponse,
+        responses=INFERENCE,
+        openapi_extra=described,
     )
     @router.post(
         "/v1/embeddings",
         response_model=EmbeddingsResponse,
-        responses=ERRORS,
+        responses=INFERENCE,
         openapi_extra=described,
     )
     async def embeddings(request: Request) -> Response:
         """Embed texts or token ids, as OpenAI's endpoint of this name does."""
         chosen: dict[str, str] = {}
 
-        def parse(raw: bytes, content_type: str | None, started: float) -> PreparedRequest:
-            body = parse_body(raw, content_type, EmbeddingsRequest)
+        def parse(call: Call) -> PreparedRequest:
+            body = parse_body(call.raw, call.content_type, EmbeddingsRequest)
+            several = len(pipeline.models.names()) > 1
+            chosen["name"] = call.choose(body.model, strict=several).name
             chosen["format"] = body.encoding_format or "float"
             options = EmbedOptions(dimensions=body.dimensions)
-            return pipeline.embedder.prepare(parse_inputs(body.input, "input"), options, started)
+            return call.prepare(parse_inputs(body.input, "input"), options)
 
         def render(prepared: PreparedRequest, embedded: Embedded) -> Answer:
-            return render_embeddings(prepared, embedded.vectors, chosen["format"], model_name)
+            return render_embeddings(prepared, embedded.vectors, chosen["format"], chosen["name"])
 
         return await pipeline.handle(request, parse, render)
 

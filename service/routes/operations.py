@@ -14,7 +14,7 @@ from osa.service.schemas.native import Status
 
 def operation_routes(health: Health, metrics: Metrics) -> APIRouter:
     """Routes bound to the state of the process."""
-    router = APIRouter()
+    router = APIRouter(tags=["Operations"])
     unhealthy: dict[int | str, dict[str, Any]] = {503: {"model": Status}}
 
     def answer(problem: str | None) -> JSONResponse:

@@ -8,22 +8,17 @@ import orjson
 from fastapi import APIRouter, Request, Response
 
 from osa.model.errors import InputError
-from osa.model.tokenization import TextTokenizer
 from osa.service.errors import EmptyInputError, ValidationError
-from osa.service.routes.inference import InferencePipeline
-from osa.service.routes.native import ERRORS, request_body
-from osa.service.schemas.body import check_texts, parse_body
-from osa.service.schemas.native import DecodeRequest, TokenInfo, TokenizeRequest
+from osa.service.openapi import POST_FAILURES, failures, reads
+from osa.service.routes.inference import Call, InferencePipeline
+from osa.service.schemas.body import check_texts, name_of, parse_body
+from osa.service.schemas.native import DecodeRequest, ErrorBody, TokenInfo, TokenizeRequest
 
 
-def token_routes(
-    pipeline: InferencePipeline, tokenizer: TextTokenizer, max_client_batch_size: int
-) -> APIRouter:
-    """Routes bound to a tokenizer."""
-    router = APIRouter()
-    errors: dict[int | str, dict[str, Any]] = {
-        status: ERRORS[status] for status in (400, 413, 415, 422, 429, 503)
-    }
+def token_routes(pipeline: InferencePipeline, max_client_batch_size: int) -> APIRouter:
+    """Routes bound to the served models' tokenizers."""
+    router = APIRouter(tags=["Tokens"])
+    errors = failures(ErrorBody, *POST_FAILURES, 422)
 
     def check_count(count: int, field: str) -> None:
         if count > max_client_batch_size:
@@ -32,12 +27,13 @@ def token_routes(
                 param=field,
             )
 
-    def tokenize(raw: bytes, content_type: str | None) -> bytes:
-        body = parse_body(raw, content_type, TokenizeRequest)
+    def tokenize(call: Call) -> bytes:
+        body = parse_body(call.raw, call.content_type, TokenizeRequest)
         texts = [body.inputs] if isinstance(body.inputs, str) else body.inputs
         check_count(len(texts), "inputs")
         check_texts(texts, "inputs")
         try:
+            tokenizer = call.choose(name_of(body.model)).tokenizer
             found = tokenizer.tokens(texts, body.add_special_tokens is not False)
         except InputError as error:
             raise ValidationError(str(error), param="inputs") from error
@@ -52,8 +48,9 @@ def token_routes(
             ]
         )  # fmt: skip
 
-    def decode(raw: bytes, content_type: str | None) -> bytes:
-        body = parse_body(raw, content_type, DecodeRequest)
+    def decode(call: Call) -> bytes:
+        body = parse_body(call.raw, call.content_type, DecodeRequest)
+        tokenizer = call.choose(name_of(body.model)).tokenizer
         if not body.ids:
             raise EmptyInputError("ids is empty", param="ids")
         first: Any = body.ids[0]
@@ -71,7 +68,7 @@ def token_routes(
         "/tokenize",
         response_model=list[list[TokenInfo]],
         responses=errors,
-        openapi_extra=request_body(TokenizeRequest.model_json_schema()),
+        openapi_extra=reads(TokenizeRequest, deadline=False),
     )
     async def tokenize_route(request: Request) -> Response:
         """Tokens of texts with their characters; nothing is cut."""
@@ -81,7 +78,7 @@ def token_routes(
         "/decode",
         response_model=list[str],
         responses=errors,
-        openapi_extra=request_body(DecodeRequest.model_json_schema()),
+        openapi_extra=reads(DecodeRequest, deadline=False),
     )
     async def decode_route(request: Request) -> Response:
         """Texts of token ids."""

@@ -37,7 +37,7 @@ def parse_body(raw: bytes, content_type: str | None, model: type[Body]) -> Body:
         reason = f"{error.msg} at line {error.lineno}, column {error.colno}"
         raise MalformedBodyError(f"the body is not valid JSON: {reason}") from None
     if not isinstance(values, dict):
-        raise ValidationError(f"the body must be a JSON object, got {_name(values)}")
+        raise ValidationError(f"the body must be a JSON object, got {json_type(values)}")
     try:
         return model.model_validate(values)
     except PydanticError as error:
@@ -60,7 +60,7 @@ def parse_inputs(value: Any, field: str) -> Sequence[str] | Sequence[list[int]]:
         value = [value]
     if not isinstance(value, list):
         raise ValidationError(
-            f"{field} must be a string, strings, ids or lists of ids, got {_name(value)}",
+            f"{field} must be a string, strings, ids or lists of ids, got {json_type(value)}",
             param=field,
         )
     if not value:
@@ -72,11 +72,16 @@ def parse_inputs(value: Any, field: str) -> Sequence[str] | Sequence[list[int]]:
     for index, item in enumerate(value):
         if not isinstance(item, str):
             raise ValidationError(
-                f"{field}[{index}] must be a string, got {_name(item)}", param=field
+                f"{field}[{index}] must be a string, got {json_type(item)}", param=field
             )
         if not item:
             raise EmptyInputError(f"{field}[{index}] is empty", param=field)
     return value
+
+
+def name_of(model: Any) -> str | None:
+    """A model's name in a body that may hold anything there; None where it holds no name."""
+    return model if isinstance(model, str) else None
 
 
 def check_texts(texts: Sequence[str], field: str) -> None:
@@ -94,19 +99,19 @@ def check_texts(texts: Sequence[str], field: str) -> None:
 
 def _ids(value: Any, place: str, field: str) -> list[int]:
     if not isinstance(value, list):
-        raise ValidationError(f"{place} must be a list of ids, got {_name(value)}", param=field)
+        raise ValidationError(f"{place} must be a list of ids, got {json_type(value)}", param=field)
     if not value:
         raise EmptyInputError(f"{place} is empty", param=field)
     for index, item in enumerate(value):
         if type(item) is not int:
             raise ValidationError(
-                f"{place}[{index}] must be an integer id, got {_name(item)}", param=field
+                f"{place}[{index}] must be an integer id, got {json_type(item)}", param=field
             )
     return value
 
 
-def _name(value: Any) -> str:
-    """JSON's name of a value's type."""
+def json_type(value: Any) -> str:
+    """JSON's name of the type of a value."""
     names = {dict: "an object", list: "a list", str: "a string", bool: "a boolean",
              int: "an integer", float: "a number"}  # fmt: skip
     return names.get(type(value), "null")

@@ -6,15 +6,19 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, field_validator
 
-from osa.service.schemas.native import lower_case
+from osa.service.schemas.native import INPUTS_SCHEMA, MODEL_FIELD, TEXT_OR_TEXTS_SCHEMA, lower_case
 
 
 class EmbedAllRequest(BaseModel):
     """Body of ``POST /embed_all``. Unknown fields are ignored; null means the default."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(
+        extra="ignore", json_schema_extra={"examples": [{"inputs": ["A man is playing a guitar."]}]}
+    )
 
-    inputs: Any = Field(description="As for /embed.")
+    model: Any = Field(None, description=MODEL_FIELD)
+
+    inputs: Any = Field(description="As for /embed.", json_schema_extra=INPUTS_SCHEMA)
     normalize: StrictBool | None = Field(
         None, description="Unit vectors (default false: their mean is the text's own vector)."
     )
@@ -43,9 +47,25 @@ class ChunkingOptions(BaseModel):
 class EmbedChunksRequest(BaseModel):
     """Body of ``POST /embed_chunks``."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(
+        extra="ignore",
+        json_schema_extra={
+            "examples": [
+                {
+                    "inputs": "The cat sat. The dog ran.",
+                    "chunking": {"strategy": "sentences"},
+                    "return_text": True,
+                }
+            ]
+        },
+    )
 
-    inputs: str | list[str]
+    model: Any = Field(None, description=MODEL_FIELD)
+
+    inputs: str | list[str] = Field(
+        description="A document or documents; none of them empty.",
+        json_schema_extra=TEXT_OR_TEXTS_SCHEMA,
+    )
     chunking: ChunkingOptions | None = Field(None, description="Default: 256 tokens each.")
     return_text: StrictBool | None = Field(None, description="Repeat each chunk's text.")
     normalize: StrictBool | None = Field(None, description="Unit vectors (default true).")

@@ -8,18 +8,23 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, field_
 
 from osa.service.encoding import EmbeddingType, EncodingFormat
 
-INPUTS_SCHEMA = {
+TEXT_SCHEMA: dict[str, Any] = {"type": "string", "minLength": 1}
+TEXTS_SCHEMA: dict[str, Any] = {"type": "array", "minItems": 1, "items": TEXT_SCHEMA}
+ID_SCHEMA = {"type": "integer", "minimum": 0}
+IDS_SCHEMA: dict[str, Any] = {"type": "array", "minItems": 1, "items": ID_SCHEMA}
+ROWS_SCHEMA = {"type": "array", "minItems": 1, "items": IDS_SCHEMA}
+INPUTS_SCHEMA: dict[str, Any] = {"anyOf": [TEXT_SCHEMA, TEXTS_SCHEMA, IDS_SCHEMA, ROWS_SCHEMA]}
+TEXT_OR_TEXTS_SCHEMA: dict[str, Any] = {"anyOf": [TEXT_SCHEMA, TEXTS_SCHEMA]}
+DECODED_SCHEMA: dict[str, Any] = {
     "anyOf": [
-        {"type": "string", "minLength": 1},
-        {"type": "array", "minItems": 1, "items": {"type": "string", "minLength": 1}},
-        {"type": "array", "minItems": 1, "items": {"type": "integer", "minimum": 0}},
-        {
-            "type": "array",
-            "minItems": 1,
-            "items": {"type": "array", "minItems": 1, "items": {"type": "integer", "minimum": 0}},
-        },
+        IDS_SCHEMA,
+        {"type": "array", "minItems": 1, "items": {"type": "array", "items": ID_SCHEMA}},
     ]
 }
+"""What may be given, in JSON Schema; routes check it themselves, to say which item is wrong."""
+
+
+MODEL_FIELD = "Name of a served model; anything else means the default one."
 
 
 def lower_case(value: Any) -> Any:
@@ -30,7 +35,14 @@ def lower_case(value: Any) -> Any:
 class EmbedRequest(BaseModel):
     """Body of ``POST /embed``. Unknown fields are ignored; null means the default."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(
+        extra="ignore",
+        json_schema_extra={
+            "examples": [{"inputs": ["A man is playing a guitar.", "Stocks fell on Tuesday."]}]
+        },
+    )
+
+    model: Any = Field(None, description=MODEL_FIELD)
 
     inputs: Annotated[Any, Field(json_schema_extra=INPUTS_SCHEMA)] = Field(
         description="One text, texts, one sequence of ids, or sequences of ids. Ids are taken as "
@@ -46,7 +58,9 @@ class EmbedRequest(BaseModel):
     dimensions: StrictInt | None = Field(
         None, description="Leading dimensions to return; see /info for those allowed."
     )
-    prompt_name: str | None = Field(None, description="Name of a prompt; this model has none.")
+    prompt_name: str | None = Field(
+        None, description="Name of a prompt that is put before every text; /info lists them."
+    )
     encoding_format: EncodingFormat | None = Field(
         None,
         description="float (default): lists of numbers; base64: one string a vector, of its "
@@ -54,26 +68,25 @@ class EmbedRequest(BaseModel):
     )
     embedding_type: EmbeddingType | None = Field(
         None,
-        description="float32 (default), float16, or the signs of eight dimensions a byte: ubinary, "
+        description="float32 (default), float16, int8 or uint8 by the model's calibration (unit "
+        "vectors only), or the signs of eight dimensions a byte: ubinary, "
         "and binary, which is less 128.",
     )
 
     _direction = field_validator("truncation_direction", mode="before")(lower_case)
 
-    @field_validator("prompt_name")
-    @classmethod
-    def _no_prompts(cls, value: str | None) -> str | None:
-        if value is not None:
-            raise ValueError("unknown prompt: this model has none")
-        return value
-
 
 class VertexRequest(BaseModel):
     """Body of ``POST /vertex``: embed requests that share their options."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(
+        extra="ignore",
+        json_schema_extra={"examples": [{"instances": [{"inputs": "A man is playing a guitar."}]}]},
+    )
 
-    instances: list[EmbedRequest] = Field(description="At least one.")
+    instances: list[EmbedRequest] = Field(
+        description="At least one.", json_schema_extra={"minItems": 1}
+    )
 
 
 class VertexResponse(BaseModel):
@@ -85,8 +98,12 @@ class VertexResponse(BaseModel):
 class SimilarityInputs(BaseModel):
     """A sentence, and those that it is compared with."""
 
-    source_sentence: str = Field(description="At least one character.")
-    sentences: list[str] = Field(description="At least one; none of them empty.")
+    source_sentence: str = Field(
+        description="At least one character.", json_schema_extra=TEXT_SCHEMA
+    )
+    sentences: list[str] = Field(
+        description="At least one; none of them empty.", json_schema_extra=TEXTS_SCHEMA
+    )
 
 
 class SimilarityParameters(BaseModel):
@@ -103,7 +120,21 @@ class SimilarityParameters(BaseModel):
 class SimilarityRequest(BaseModel):
     """Body of ``POST /similarity``."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(
+        extra="ignore",
+        json_schema_extra={
+            "examples": [
+                {
+                    "inputs": {
+                        "source_sentence": "A man is playing a guitar.",
+                        "sentences": ["Someone plays music."],
+                    }
+                }
+            ]
+        },
+    )
+
+    model: Any = Field(None, description=MODEL_FIELD)
 
     inputs: SimilarityInputs
     parameters: SimilarityParameters | None = None
@@ -112,9 +143,15 @@ class SimilarityRequest(BaseModel):
 class TokenizeRequest(BaseModel):
     """Body of ``POST /tokenize``."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(
+        extra="ignore", json_schema_extra={"examples": [{"inputs": ["A man is playing a guitar."]}]}
+    )
 
-    inputs: str | list[str] = Field(description="A text or texts; none of them empty.")
+    model: Any = Field(None, description=MODEL_FIELD)
+
+    inputs: str | list[str] = Field(
+        description="A text or texts; none of them empty.", json_schema_extra=TEXT_OR_TEXTS_SCHEMA
+    )
     add_special_tokens: StrictBool | None = Field(None, description="Default true.")
 
 
@@ -131,9 +168,15 @@ class TokenInfo(BaseModel):
 class DecodeRequest(BaseModel):
     """Body of ``POST /decode``."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(
+        extra="ignore", json_schema_extra={"examples": [{"ids": [[101, 7592, 102]]}]}
+    )
 
-    ids: list[StrictInt] | list[list[StrictInt]] = Field(description="At least one.")
+    model: Any = Field(None, description=MODEL_FIELD)
+
+    ids: list[StrictInt] | list[list[StrictInt]] = Field(
+        description="At least one.", json_schema_extra=DECODED_SCHEMA
+    )
     skip_special_tokens: StrictBool | None = Field(None, description="Default true.")
 
 
@@ -142,7 +185,14 @@ class ErrorBody(BaseModel):
 
     error: str
     error_type: Literal[
-        "Empty", "Validation", "Overloaded", "Unhealthy", "Timeout", "Cancelled", "Backend"
+        "Empty",
+        "Validation",
+        "Unauthorized",
+        "Overloaded",
+        "Unhealthy",
+        "Timeout",
+        "Cancelled",
+        "Backend",
     ]
 
 
@@ -174,11 +224,13 @@ class Info(BaseModel):
     tokenization_workers: int
     version: str
     dimensions: list[int]
+    prompts: list[str]
     backend: str
     device: str
     kernel: str
     mixer: str
     batch_invariant: bool
+    artifact: dict[str, Any] | None = Field(None, description="Manifest of an artifact.")
 
 
 class Status(BaseModel):

@@ -12,12 +12,19 @@ from osa.service.schemas.native import INPUTS_SCHEMA
 class EmbeddingsRequest(BaseModel):
     """Body of ``POST /v1/embeddings``. Unknown fields are ignored; null means the default."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(
+        extra="ignore",
+        json_schema_extra={
+            "examples": [{"input": ["A man is playing a guitar."], "model": "osa-default"}]
+        },
+    )
 
     input: Annotated[Any, Field(json_schema_extra=INPUTS_SCHEMA)] = Field(
         description="One text, texts, one sequence of ids, or sequences of ids."
     )
-    model: str | None = Field(None, description="Any name: one model is served.")
+    model: str | None = Field(
+        None, description="Name of a served model; where only one is served, any name."
+    )
     encoding_format: Literal["float", "base64"] | None = Field(
         None, description="float (default), or base64 of little-endian float32."
     )
@@ -76,7 +83,7 @@ class ErrorDetail(BaseModel):
     code: str
 
 
-class ErrorBody(BaseModel):
+class OpenAIErrorBody(BaseModel):
     """Every failure below ``/v1``."""
 
     error: ErrorDetail

@@ -31,7 +31,8 @@ def test_python_of_the_readme_runs(code: str) -> None:
 
 def test_osa_commands_of_the_readme_are_understood() -> None:
     commands = re.findall(
-        r"\bosa (serve|train|export|verify|inspect|config|info)\b", "\n".join(blocks("bash"))
+        r"\bosa (serve|train|export|verify|inspect|embed|top|config|info)\b",
+        "\n".join(blocks("bash")),
     )
     assert {"serve", "train", "export", "verify"} <= set(commands)
     for command in set(commands):

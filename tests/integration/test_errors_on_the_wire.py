@@ -10,7 +10,6 @@ from pathlib import Path
 import httpx
 import pytest
 
-from osa.model.tokenization import TextTokenizer
 from osa.service.engines import EagerEngine
 
 JSON = {"content-type": "application/json"}
@@ -111,6 +110,21 @@ def test_routing_errors_below_v1_are_openais(
     assert (response.status_code, is_openai_error(response)) == (status, True)
 
 
+@pytest.mark.parametrize(
+    ("path", "methods"),
+    [
+        ("/embed", "POST"),
+        ("/", "GET, POST"),
+        ("/admin/models/x", "DELETE, POST"),
+        ("/v2/models/x/infer", "POST"),
+    ],
+)
+def test_another_method_is_told_every_one_that_is_allowed(
+    client: httpx.Client, path: str, methods: str
+) -> None:
+    assert client.put(path).headers["allow"] == methods
+
+
 def test_too_many_inputs_are_refused(client: httpx.Client) -> None:
     response = client.post("/embed", json={"inputs": ["a"] * 2049})
     assert response.status_code == 422
@@ -158,21 +172,14 @@ def test_a_body_that_does_not_arrive_is_refused_and_holds_no_place(
 
 
 def test_an_error_nobody_foresaw_is_answered_and_tells_nothing(
-    serve: Callable[..., httpx.Client], tiny_checkpoint: Path
+    serve: Callable[..., httpx.Client], tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Broken(EagerEngine):
-        serving = False
+    def broken(*_: object) -> None:
+        raise RuntimeError("secret")
 
-        @property
-        def tokenizer(self) -> TextTokenizer | None:
-            if self.serving:
-                raise RuntimeError("secret")
-            return super().tokenizer
-
-    settings = {"batching__max_batch_tokens": 256}
-    engine = Broken(tiny_checkpoint, "cpu")
-    bound = serve(engine, **settings)
-    engine.serving = True
+    engine = EagerEngine(tiny_checkpoint, "cpu")
+    monkeypatch.setattr(engine.tokenizer, "encode", broken)
+    bound = serve(engine, batching__max_batch_tokens=256)
     for path, field, check in (
         ("/embed", "inputs", is_native_error),
         ("/v1/embeddings", "input", is_openai_error),

@@ -30,6 +30,21 @@ def read_texts(
         yield Record(line, {field.column: text}) if isinstance(text, str) else text
 
 
+def read_lines(
+    file: Path, limit: int, compressed: bool
+) -> Generator[tuple[int, str | Problem], None, None]:
+    """Every line with its number, without its end and otherwise as it is; errors as below."""
+    line = 0
+    try:
+        with _open(file, compressed) as stream:
+            _refuse_wide(file, stream)
+            for line, raw in enumerate(_lines(stream, limit), start=1):
+                yield line, _text(file, line, raw, limit)
+    except (EOFError, zlib.error, OSError) as error:
+        kind = "gzip " if compressed else ""
+        raise DataError(f"{file}: damaged {kind}file after line {line}: {error}") from error
+
+
 def read_objects(
     file: Path, fields: tuple[Field, ...], limit: int, compressed: bool
 ) -> Generator[Item, None, None]:
@@ -74,26 +89,21 @@ def _object(text: str, fields: tuple[Field, ...]) -> dict[str, object]:
 
 
 def _texts(file: Path, limit: int, compressed: bool) -> Iterator[tuple[int, str | Problem | Blank]]:
-    line = 0
-    try:
-        with _open(file, compressed) as stream:
-            _refuse_wide(file, stream)
-            for line, raw in enumerate(_lines(stream, limit), start=1):
-                yield line, _text(file, line, raw, limit)
-    except (EOFError, zlib.error, OSError) as error:
-        kind = "gzip " if compressed else ""
-        raise DataError(f"{file}: damaged {kind}file after line {line}: {error}") from error
+    for line, text in read_lines(file, limit, compressed):
+        if isinstance(text, str):
+            yield line, text.strip() or Blank(line)
+        else:
+            yield line, text
 
 
-def _text(file: Path, line: int, raw: bytes | int, limit: int) -> str | Problem | Blank:
+def _text(file: Path, line: int, raw: bytes | int, limit: int) -> str | Problem:
     if isinstance(raw, int):
         reason = f"{raw} bytes, longer than max_record_bytes ({limit})"
         return Problem(file, line, reason, "too long")
     try:
-        text = decode(raw).strip()
+        return decode(raw)
     except BadRecord as error:
         return Problem(file, line, error.reason, error.kind)
-    return text or Blank(line)
 
 
 def _open(file: Path, compressed: bool) -> BufferedReader | gzip.GzipFile:

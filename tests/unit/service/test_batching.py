@@ -12,7 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from osa.service.batching import AGE_BOUND_S, LOOK_AHEAD, BatchQueue, WorkItem, plan_batch
+from osa.service.batching import (
+    AGE_BOUND_S,
+    LEAST_BUDGET,
+    LOOK_AHEAD,
+    BatchQueue,
+    WorkItem,
+    plan_batch,
+)
 from osa.service.errors import OverloadedError, UnavailableError
 
 lengths = st.lists(st.integers(1, 100), max_size=30)
@@ -53,12 +60,18 @@ def item(tokens: int, deadline: float = math.inf) -> WorkItem:
     return WorkItem([1] * tokens, lambda result: None, deadline)
 
 
+def batches_of(queue: BatchQueue) -> Iterator[list[WorkItem]]:
+    """Batches until the queue is closed and empty."""
+    while queue.wait():
+        yield queue.take()
+
+
 @given(waiting=st.lists(st.tuples(st.integers(1, 99), st.floats(0, 100)), max_size=30))
 def test_everything_is_served_in_the_end(waiting: list[tuple[int, float]]) -> None:
     queue = BatchQueue(10**6, 100, 8)
     queue.put([item(tokens, time.monotonic() + due) for tokens, due in waiting])
     queue.close()
-    batches = list(iter(queue.take, None))
+    batches = list(batches_of(queue))
     served = [work.tokens for batch in batches for work in batch]
     assert sorted(served) == sorted(tokens for tokens, _ in waiting)
     assert (queue.tokens, len(queue)) == (0, 0)
@@ -72,7 +85,7 @@ def test_urgent_items_come_first_but_old_ones_do_not_starve() -> None:
     old.arrived = now - 2 * AGE_BOUND_S
     queue.put([patient, hurried, later, old])
     queue.close()
-    assert [batch[0] for batch in iter(queue.take, None)] == [old, hurried, patient, later]
+    assert [batch[0] for batch in batches_of(queue)] == [old, hurried, patient, later]
 
 
 def test_put_is_all_or_nothing_and_says_when_to_come_back() -> None:
@@ -134,13 +147,37 @@ def test_a_closed_queue_gives_what_it_holds_and_then_ends() -> None:
     queue = BatchQueue(100, 4, 100)
     queue.put([item(3), item(3)])
     queue.close()
-    sizes = [len(batch) for batch in iter(queue.take, None)]
+    sizes = [len(batch) for batch in batches_of(queue)]
     assert sizes == [1, 1]
-    assert queue.take() is None
+    assert queue.finished
+    assert not queue.wait()
 
 
-def test_an_empty_queue_waits_no_longer_than_told() -> None:
-    assert BatchQueue(1, 1, 1).take(timeout_s=0.01) == []
+def test_an_empty_queue_gives_an_empty_batch() -> None:
+    assert BatchQueue(1, 1, 1).take() == []
+
+
+def test_a_batch_that_did_not_fit_makes_later_ones_smaller_until_many_fitted() -> None:
+    queue = BatchQueue(10**6, 100, 100)
+    queue.put([item(10) for _ in range(40)])
+    assert len(queue.take()) == 10
+    queue.learn_limit(100)
+    assert len(queue.take()) == 5
+    queue.learn_limit(10)
+    assert [work.tokens for work in queue.take()] == [10], "an item is never too large to be tried"
+    for _ in range(64 * 40):
+        queue.observe(10, 0.1)
+    assert queue.batch_token_limit == 100
+
+
+def test_a_batch_takes_no_longer_than_its_target() -> None:
+    queue = BatchQueue(10**6, 100_000, 1000, target_batch_s=0.1)
+    queue.put([item(100) for _ in range(300)])
+    queue.observe(100_000, 1.0)
+    assert len(queue.take()) == 100
+    queue.observe(100_000, 10_000.0)
+    assert len(queue.take()) == LEAST_BUDGET // 100
+    assert queue.expected_s(50) == pytest.approx(50 / queue.tokens_per_second())
 
 
 def test_many_threads_lose_nothing() -> None:
@@ -148,8 +185,8 @@ def test_many_threads_lose_nothing() -> None:
     taken: list[int] = []
 
     def consume() -> None:
-        while (batch := queue.take()) is not None:
-            taken.extend(work.tokens for work in batch)
+        while queue.wait():
+            taken.extend(work.tokens for work in queue.take())
 
     def produce(seed: int) -> None:
         for index in range(200):

@@ -15,6 +15,7 @@ from osa.service.errors import (
     PayloadTooLargeError,
     SlowBodyError,
     UnavailableError,
+    UnknownModelError,
     ValidationError,
     reply_for,
     routing_error,
@@ -23,6 +24,7 @@ from osa.service.errors import (
 TABLE = [
     (EmptyInputError("m"), 400, "Empty", 400, "invalid_request_error"),
     (ValidationError("m"), 422, "Validation", 400, "invalid_request_error"),
+    (UnknownModelError("m"), 404, "Validation", 404, "invalid_request_error"),
     (MalformedBodyError("m"), 400, "Validation", 400, "invalid_request_error"),
     (MediaTypeError("m"), 415, "Validation", 415, "invalid_request_error"),
     (SlowBodyError("m"), 408, "Timeout", 408, "invalid_request_error"),
@@ -44,6 +46,8 @@ def test_the_table(
     assert openai.status == openai_status
     assert openai.body["error"]["type"] == openai_kind
     assert set(openai.body["error"]) == {"message", "type", "param", "code"}
+    kserve = reply_for(error, "/v2/models/m/infer")
+    assert (kserve.status, kserve.body) == (openai_status, {"error": "m"})
 
 
 def test_retry_after_is_sent_where_another_try_helps() -> None:
@@ -63,4 +67,6 @@ def test_routing_errors_speak_the_dialect_of_the_path() -> None:
     assert native.headers == {"allow": "POST"}
     assert native.body == {"error": "Method Not Allowed; allowed: POST", "error_type": "Validation"}
     assert routing_error(404, "/v1/secret", None).body["error"]["code"] == "not_found"
-    assert "secret" not in str(routing_error(404, "/v1/secret", None).body)
+    assert routing_error(405, "/v2", "GET").body == {"error": "Method Not Allowed; allowed: GET"}
+    for path in ("/v1/secret", "/v2/secret"):
+        assert "secret" not in str(routing_error(404, path, None).body)

@@ -47,7 +47,7 @@ def test_counts_go_where_they_belong() -> None:
     metrics.count_request(3)
     metrics.count_success([4, 5, 6], truncated=2)
     metrics.count_failure("validation")
-    metrics.observe_batch(3, 15)
+    metrics.observe_batch(3, 15, 30)
     metrics.observe_durations(total=0.5, queue=0.1)
     text = metrics.render().decode()
     assert 'te_request_count{method="single",model="m"} 1.0' in text
@@ -58,6 +58,7 @@ def test_counts_go_where_they_belong() -> None:
     assert found["te_embed_success"] == 3
     assert found["te_request_input_length_sum"] == 15
     assert found["te_batch_next_tokens_sum"] == 15
+    assert found["osa_batch_fill_ratio_sum"] == 0.5
     assert found["osa_truncated_inputs_total"] == 2
     assert found["te_request_duration_sum"] == 0.5
 

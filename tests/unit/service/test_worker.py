@@ -11,14 +11,22 @@ import numpy as np
 import pytest
 
 from osa.service.batching import BatchQueue, ItemResult, WorkItem
-from osa.service.engines import EagerEngine
+from osa.service.engines import EagerEngine, Engine
 from osa.service.errors import BackendError, ClientGoneError, DeadlineError
 from osa.service.metrics import Metrics
-from osa.service.worker import EngineWorker
-from tests.conftest import wait_until
+from osa.service.settings import EngineSettings
+from osa.service.supervisor import EngineSupervisor
 from tests.engines import POISON, FaultyEngine, GatedEngine
 
 SEQUENCES = [[2, 4, 3], [2, 5, 3], [2, 4, 5, 6, 3], [2, 6, 3], [2, 7, 3]]
+
+
+def make_worker(
+    engine: Engine, queue: BatchQueue, metrics: Metrics | None = None, hang_timeout_s: float = 30.0
+) -> EngineSupervisor:
+    """A supervisor that opens the same engine again."""
+    settings = EngineSettings(hang_timeout_s=hang_timeout_s)
+    return EngineSupervisor(engine, lambda: engine, queue, metrics or Metrics("m"), settings)
 
 
 def run_worker(
@@ -26,7 +34,7 @@ def run_worker(
 ) -> list[list[ItemResult]]:
     """Everything that each item was delivered."""
     queue = BatchQueue(10_000, 10_000, 100)
-    worker = EngineWorker(engine, queue, Metrics("m"))
+    worker = make_worker(engine, queue)
     received: list[list[ItemResult]] = [[] for _ in sequences]
     queue.put(
         [
@@ -83,7 +91,7 @@ def test_cancelled_items_in_hand_are_answered_and_not_computed(tiny_checkpoint: 
     item = WorkItem([2, 4, 3], received.append)
     queue.put([item])
     item.cancelled = True
-    worker = EngineWorker(engine, queue, Metrics("m"))
+    worker = make_worker(engine, queue)
     worker.start()
     assert worker.stop(timeout_s=30)
     assert isinstance(received[0].error, ClientGoneError)
@@ -97,21 +105,7 @@ def test_the_thread_outlives_a_receiver_that_is_gone(tiny_checkpoint: Path) -> N
     queue = BatchQueue(100, 3, 100)
     received: list[ItemResult] = []
     queue.put([WorkItem([2, 4, 3], closed), WorkItem([2, 5, 3], received.append)])
-    worker = EngineWorker(EagerEngine(tiny_checkpoint, "cpu"), queue, Metrics("m"))
+    worker = make_worker(EagerEngine(tiny_checkpoint, "cpu"), queue)
     worker.start()
     assert worker.stop(timeout_s=30)
     assert [result.error for result in received] == [None]
-
-
-def test_a_batch_in_hand_shows_how_long_it_takes(tiny_checkpoint: Path) -> None:
-    engine = GatedEngine(tiny_checkpoint)
-    queue = BatchQueue(100, 100, 100)
-    worker = EngineWorker(engine, queue, Metrics("m"))
-    assert worker.busy_s() == 0.0
-    worker.start()
-    queue.put([WorkItem([2, 4, 3], lambda result: None)])
-    wait_until(lambda: worker.busy_s() > 0.01)
-    engine.gate.set()
-    wait_until(lambda: worker.busy_s() == 0.0)
-    assert worker.stop(timeout_s=30)
-    assert not worker.alive

@@ -1,0 +1,104 @@
+"""Writes what follows from other files: ``python helm/generate.py [--check]``.
+
+``values.schema.json``, property ``settings``: from the server's own ``Settings``, so that the chart
+refuses what the server would. ``README.md``, the table of values: from the comments of
+``values.yaml``. With ``--check`` nothing is written; the exit code is 1 where something would be.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from osa.service.settings import Settings
+
+HERE = Path(__file__).parent
+SCHEMA, README, VALUES = (
+    HERE / name for name in ("values.schema.json", "README.md", "values.yaml")
+)
+BEGIN, END = "<!-- values -->\n", "<!-- end of values -->\n"
+KEPT = (
+    "type", "enum", "const", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum",
+    "minLength", "maxLength", "pattern", "minItems", "maxItems", "description",
+)  # fmt: skip
+
+
+def settings_schema() -> dict[str, Any]:
+    """JSON schema of ``settings``: sections and fields, none of them required."""
+    whole = Settings.model_json_schema()
+    return _section(whole, whole.get("$defs", {}))
+
+
+def _section(schema: dict[str, Any], shared: dict[str, Any]) -> dict[str, Any]:
+    properties = schema.get("properties", {})
+    return {
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {name: _field(field, shared) for name, field in properties.items()},
+    }
+
+
+def _field(field: dict[str, Any], shared: dict[str, Any]) -> dict[str, Any]:
+    """One field or section; a choice between types is one list of them, for plain messages."""
+    if reference := field.get("$ref"):
+        target = shared[reference.rpartition("/")[2]]
+        return _section(target, shared) if "properties" in target else _field(target, shared)
+    result = {key: field[key] for key in KEPT if key in field}
+    if choices := field.get("anyOf"):
+        kinds = [_field(choice, shared) for choice in choices]
+        for kind in kinds:
+            result.update({key: value for key, value in kind.items() if key != "type"})
+        result["type"] = [kind["type"] for kind in kinds]
+    if isinstance(items := field.get("items"), dict):
+        result["items"] = _field(items, shared)
+    if isinstance(values := field.get("additionalProperties"), dict):
+        result["additionalProperties"] = _field(values, shared)
+    return result
+
+
+def values_table(text: str) -> str:
+    """A Markdown table of every key of ``values.yaml`` that has a comment."""
+    rows = ["| value | default | |", "|---|---|---|"]
+    path: list[str] = []
+    comment: list[str] = []
+    for line in text.splitlines():
+        if found := re.match(r"( *)# (.*)", line):
+            comment.append(found[2])
+        elif found := re.match(r"( *)(\w+):(?: (.*))?$", line):
+            path[len(found[1]) // 2 :] = [found[2]]
+            if comment:
+                default = f"`{found[3]}`" if found[3] else "see values.yaml"
+                about = " ".join(comment).replace("|", "\\|")
+                rows.append(f"| `{'.'.join(path)}` | {default} | {about} |")
+            comment = []
+        else:
+            comment = []
+    return "\n".join(rows) + "\n"
+
+
+def main() -> int:
+    """Write, or check; returns the exit code."""
+    schema = json.loads(SCHEMA.read_text())
+    schema["properties"]["settings"] = settings_schema()
+    readme = README.read_text()
+    head, _, rest = readme.partition(BEGIN)
+    _, _, tail = rest.partition(END)
+    table = values_table(VALUES.read_text())
+    wanted = {
+        SCHEMA: json.dumps(schema, indent=2) + "\n",
+        README: f"{head}{BEGIN}{table}{END}{tail}",
+    }
+    stale = [file for file, text in wanted.items() if file.read_text() != text]
+    for file in stale:
+        if "--check" in sys.argv:
+            print(f"{file.name} is not in step: run python helm/generate.py", file=sys.stderr)
+        else:
+            file.write_text(wanted[file])
+    return int(bool(stale) and "--check" in sys.argv)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

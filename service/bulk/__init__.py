@@ -1,0 +1,1 @@
+"""Bulk embedding: files in, one Parquet file out, by the engine that the server would choose."""

@@ -1,0 +1,246 @@
+"""One run: read and tokenise the next window while the engine computes this one, and write it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from osa.model.errors import ConfigError
+from osa.model.training.data.errors import DataError
+from osa.model.training.data.records import Problem
+from osa.service.bulk.chunks import CHUNK_ROWS, Chunk, Source, Window, gather_windows
+from osa.service.bulk.encoder import BulkEncoder
+from osa.service.bulk.parts import Note, Parts, discard, find_finished
+from osa.service.bulk.sources import agree
+
+EMBEDDING = "embedding"
+ARROW_FLOATS = {"float32": pa.float32(), "float16": pa.float16()}
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How to run.
+
+    Attributes:
+        column: Which column holds the text.
+        rows_per_group: Records of a row group, and of a window, at least [records].
+        skip_bad: Leave bad records out instead of stopping at the first.
+        resume: Go on with a run that was killed; nothing to do where it was finished.
+    """
+
+    column: str = "text"
+    rows_per_group: int = 8192
+    skip_bad: bool = False
+    resume: bool = False
+
+
+@dataclass
+class Summary:
+    """What a run has done, parts of an earlier one included.
+
+    Attributes:
+        texts: Texts embedded.
+        tokens: Their tokens.
+        truncated: Of them, those that were cut.
+        skipped: Bad records by kind.
+    """
+
+    texts: int = 0
+    tokens: int = 0
+    truncated: int = 0
+    skipped: Counter[str] = field(default_factory=Counter)
+
+    def add(self, note: Note) -> None:
+        """Count a part."""
+        self.texts += note["texts"]
+        self.tokens += note["tokens"]
+        self.truncated += note["truncated"]
+        self.skipped.update(note["skipped"])
+
+    def to_note(self) -> Note:
+        """As JSON."""
+        return {**self.__dict__, "skipped": dict(sorted(self.skipped.items()))}
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """A window, and its ids unless an earlier run has embedded it."""
+
+    window: Window
+    ids: list[list[int]]
+    truncated: int
+
+
+class BulkRun:
+    """Files in, one Parquet file out."""
+
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        encoder: BulkEncoder,
+        output: Path,
+        options: RunOptions,
+        report: Callable[[Problem], None],
+    ) -> None:
+        """Check the columns of all inputs.
+
+        Args:
+            sources: What to read, in this order.
+            encoder: What embeds it.
+            output: The file to make.
+            options: How.
+            report: Told every record that is left out.
+
+        Raises:
+            ConfigError: Inputs that do not go together.
+        """
+        self._sources, self._encoder, self._output = sources, encoder, output
+        self._options, self._report = options, report
+        self._columns = agree(sources, options.column)
+        if EMBEDDING in self._columns.names:
+            raise ConfigError(f"the input has a column {EMBEDDING!r}, which the output adds")
+        vector = pa.list_(ARROW_FLOATS[encoder.dtype], encoder.dimensions)
+        self._schema = self._columns.append(pa.field(EMBEDDING, vector, nullable=False))
+
+    def job(self) -> Note:
+        """What decides the content of the output."""
+        info, options = self._encoder.engine.info, self._options
+        return {
+            "model_sha256": info.model_sha256,
+            "backend": f"{info.backend}, {info.kernel}, {info.device}, {info.dtype}",
+            "dimensions": self._encoder.dimensions,
+            "dtype": self._encoder.dtype,
+            "max_input_length": self._encoder.max_input_length,
+            "column": options.column,
+            "columns": [f"{item.name}: {item.type}" for item in self._columns],
+            "rows_per_group": options.rows_per_group,
+        }
+
+    def _inputs(self) -> list[Note]:
+        """Name and size of each file [bytes]; of standard input the name alone."""
+        return [
+            {"name": file.name, "bytes": file.stat().st_size if file.is_file() else None}
+            for file in (source.file for source in self._sources)
+        ]
+
+    def run(self, advance: Callable[[int], object]) -> Summary:
+        """Embed everything; ``advance`` is told how many texts are done.
+
+        Raises:
+            ConfigError: The output exists, or an unfinished run of another job.
+            DataError: A bad record that is not to be skipped, a damaged file, no text at all, or
+                an input that is not the one that the run to resume was begun with.
+        """
+        options = self._options
+        if self._output.exists():
+            note = find_finished(self._output)
+            same = note.get("job") == self.job() and note.get("inputs") == self._inputs()
+            if options.resume and same:
+                discard(self._output)
+                return _finished(note)
+            raise ConfigError(f"{self._output} exists: remove it, or choose another --output")
+        parts = Parts(self._output, self.job(), options.resume)
+        summary = Summary()
+        try:
+            for number, prepared in enumerate(self._prefetched(parts.count)):
+                if number >= parts.count:
+                    parts.append(*self._embed(prepared, advance))
+                else:
+                    self._check_part(parts, number, prepared.window)
+                    advance(len(prepared.window.texts))
+                summary.add(parts.note(number))
+            if not summary.texts:
+                parts.remove()
+                raise DataError(f"no text in {', '.join(str(one.file) for one in self._sources)}")
+            if number + 1 < parts.count:
+                raise DataError(f"the input is shorter than when {parts.directory} was begun")
+            made = {"version": version("osa-encoder"), "inputs": self._inputs()}
+            parts.finish(self._schema, {"job": self.job(), **summary.to_note(), **made})
+        finally:
+            parts.close()
+        return summary
+
+    def _prefetched(self, done: int) -> Iterator[_Prepared]:
+        """Windows in order, one ahead; the first ``done`` without ids."""
+        with ThreadPoolExecutor(1, thread_name_prefix="osa-read") as reader:
+            windows = self._windows()
+
+            def prepare(number: int) -> _Prepared | None:
+                window = next(windows, None)
+                if window is None:
+                    return None
+                tokenized = self._encoder.tokenize(window.texts) if number >= done else []
+                cut = sum(1 for text in tokenized if text.truncated)
+                return _Prepared(window, [text.ids for text in tokenized], cut)
+
+            number, pending = 0, reader.submit(prepare, 0)
+            while (prepared := pending.result()) is not None:
+                number += 1
+                pending = reader.submit(prepare, number)
+                yield prepared
+
+    def _windows(self) -> Iterator[Window]:
+        rows = self._options.rows_per_group
+        return gather_windows(self._chunks(min(CHUNK_ROWS, rows)), self._columns, rows)
+
+    def _chunks(self, rows: int) -> Iterator[Chunk]:
+        for source in self._sources:
+            for chunk in source.chunks(self._columns, rows):
+                if chunk.problems and not self._options.skip_bad:
+                    raise DataError(str(chunk.problems[0]))
+                yield chunk
+
+    def _embed(
+        self, prepared: _Prepared, advance: Callable[[int], object]
+    ) -> tuple[pa.Table, Note]:
+        """Rows of a part with their vectors, and what is noted of it."""
+        window = prepared.window
+        vectors, failed = self._encoder.embed(prepared.ids, advance)
+        problems = [
+            Problem(*window.places[place], "the engine failed on this text, even alone", "engine")
+            for place in failed
+        ]
+        if problems and not self._options.skip_bad:
+            raise DataError(str(problems[0]))
+        for problem in (*window.problems, *problems):
+            self._report(problem)
+        kept = _without(len(window.texts), failed)
+        flat = pa.array(vectors[kept].ravel())
+        column = pa.FixedSizeListArray.from_arrays(flat, self._encoder.dimensions)
+        rows = window.rows.take(pa.array(kept)).append_column(self._schema.field(EMBEDDING), column)
+        note = Summary(
+            len(kept),
+            sum(len(prepared.ids[place]) for place in kept),
+            prepared.truncated,
+            Counter(problem.kind for problem in (*window.problems, *problems)),
+        ).to_note()
+        return rows, {**note, "failed": failed}
+
+    def _check_part(self, parts: Parts, number: int, window: Window) -> None:
+        """A part must have been made of the same records."""
+        kept = _without(len(window.texts), parts.note(number)["failed"])
+        rows = parts.rows(number, self._columns.names)
+        if not rows.equals(window.rows.take(pa.array(kept)).select(self._columns.names)):
+            raise DataError(
+                f"the input has changed since {parts.directory} was begun (row group {number}): "
+                "remove the directory to begin anew"
+            )
+
+
+def _without(count: int, places: Sequence[int]) -> np.ndarray:
+    """Numbers below ``count`` but for ``places``, int64."""
+    kept: np.ndarray = np.delete(np.arange(count), list(places))
+    return kept
+
+
+def _finished(note: Note) -> Summary:
+    fields: dict[str, Any] = {name: note[name] for name in ("texts", "tokens", "truncated")}
+    return Summary(**fields, skipped=Counter(note["skipped"]))

@@ -1,0 +1,92 @@
+"""Which reader a file needs, and the one schema that all inputs share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import get_args
+
+import pyarrow as pa
+
+from osa.model.errors import ConfigError
+from osa.model.training.data.fields import list_names
+from osa.service.bulk.chunks import Source
+from osa.service.bulk.columns import Kind, to_schema, wider
+from osa.service.bulk.line_source import GZIP, STDIN, LineKind, LineSource
+from osa.service.bulk.table_source import TableSource
+
+KINDS: dict[str, LineKind] = {
+    ".txt": "txt",
+    ".text": "txt",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".csv": "csv",
+}
+PARQUET = ".parquet"
+
+
+def open_sources(inputs: Sequence[str], column: str, kind: LineKind | None) -> list[Source]:
+    """Readers of files, in their order.
+
+    Args:
+        inputs: Paths, or ``-`` for standard input.
+        column: Which column holds the text.
+        kind: What standard input and files without a known suffix hold.
+
+    Raises:
+        ConfigError: A file of no kind that is known, or standard input twice.
+    """
+    if list(inputs).count("-") > 1:
+        raise ConfigError("standard input (-) can be read once")
+    return [_open(name, column, kind) for name in inputs]
+
+
+def _open(name: str, column: str, kind: LineKind | None) -> Source:
+    if name == "-":
+        return LineSource(STDIN, kind or "txt", column)
+    file = Path(name)
+    lower = file.name.lower()
+    suffix = Path(lower.removesuffix(GZIP)).suffix
+    if lower.endswith(PARQUET):
+        return TableSource(file, column)
+    found = KINDS.get(suffix, kind)
+    if found is None:
+        raise ConfigError(
+            f"{file}: unknown kind of file; allowed are {', '.join(KINDS)} (each with {GZIP} too) "
+            f"and {PARQUET}, or say what it is: --format {' or '.join(get_args(LineKind))}"
+        )
+    return LineSource(file, found, column)
+
+
+def agree(sources: Sequence[Source], column: str) -> pa.Schema:
+    """The schema of all sources: files of lines may have columns more or less, tables may not.
+
+    Raises:
+        ConfigError: Columns that differ, or no text column.
+    """
+    schemas = {source.file: source.schema() for source in sources}
+    lines = [source for source in sources if isinstance(source, LineSource)]
+    merged: dict[str, Kind] = {}
+    for source in lines:
+        for name, kind in source.kinds.items():
+            merged[name] = wider(merged.get(name, kind), kind)
+    for source in lines:
+        source.kinds = merged
+        schemas[source.file] = to_schema(merged)
+    first, *others = schemas.items()
+    for file, schema in schemas.items():
+        if schema.names.count(column) != 1:
+            raise ConfigError(
+                f"{file} must have one column {column!r}; it has {list_names(schema.names)}"
+            )
+    for file, schema in others:
+        if schema != first[1]:
+            raise ConfigError(
+                f"{first[0]} and {file} have different columns: {_columns(first[1])}; "
+                f"{_columns(schema)}"
+            )
+    return first[1]
+
+
+def _columns(schema: pa.Schema) -> str:
+    return ", ".join(f"{field.name} {field.type}" for field in schema)

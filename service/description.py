@@ -1,0 +1,36 @@
+"""What ``GET /info`` tells of a served model."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+
+from osa.service.models import ServedModel
+from osa.service.schemas.native import Info, ModelType, Pooling
+from osa.service.settings import Settings
+
+
+def describe(settings: Settings, model: ServedModel) -> Info:
+    """Model, limits, what computes, and the artifact's manifest where there is one."""
+    about = model.about
+    return Info(
+        model_id=model.name,
+        model_sha=about.model_sha256,
+        model_dtype=about.dtype,
+        model_type=ModelType(embedding=Pooling(pooling=about.pooling)),
+        max_concurrent_requests=settings.server.max_concurrent_requests,
+        max_input_length=model.embedder.max_input_length,
+        max_batch_tokens=settings.batching.max_batch_tokens,
+        max_batch_requests=settings.batching.max_batch_requests,
+        max_client_batch_size=settings.batching.max_client_batch_size,
+        auto_truncate=settings.model.auto_truncate,
+        tokenization_workers=settings.batching.tokenization_workers,
+        version=version("osa-encoder"),
+        dimensions=list(about.dimensions),
+        prompts=sorted(settings.model.prompts),
+        backend=about.backend,
+        device=about.device,
+        kernel=about.kernel,
+        mixer=about.mixer,
+        batch_invariant=model.batch_invariant,
+        artifact=None if model.manifest is None else dict(model.manifest),
+    )

@@ -1,0 +1,193 @@
+"""The models that one process serves: found by name, exchanged while requests run.
+
+A request holds a lease on its model. A model that is exchanged takes no new request, answers those
+that it has, and is closed when the last lease is given back.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from osa.model.calibration import Calibration
+from osa.model.tokenization import TextTokenizer
+from osa.service.batching import BatchQueue
+from osa.service.embedder import Embedder
+from osa.service.engines import EngineInfo
+from osa.service.errors import UnknownModelError, ValidationError
+from osa.service.metrics import Metrics
+from osa.service.supervisor import EngineSupervisor
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(eq=False)
+class ServedModel:
+    """One model with everything that answers for it.
+
+    Attributes:
+        name: What clients and metrics call it.
+        about: What its engine runs.
+        embedder: The use case.
+        queue: What waits for its engine.
+        supervisor: Its engine and thread.
+        metrics: Its samples.
+        batch_invariant: Whether a vector's bits were seen not to depend on the batch.
+        calibration: Ranges of its vectors, for int8 and uint8; None where none were measured.
+        manifest: Of its artifact, or None.
+        loaded_at: When (wall clock) [s].
+        leases: Requests that use it.
+    """
+
+    name: str
+    about: EngineInfo
+    embedder: Embedder
+    queue: BatchQueue
+    supervisor: EngineSupervisor
+    metrics: Metrics
+    batch_invariant: bool
+    calibration: Calibration | None = None
+    manifest: Mapping[str, object] | None = None
+    loaded_at: float = field(default_factory=time.time)
+    leases: int = 0
+
+    @property
+    def tokenizer(self) -> TextTokenizer:
+        """Its tokenizer.
+
+        Raises:
+            ValidationError: It has none.
+        """
+        found = self.embedder.tokenizer
+        if found is None:
+            raise ValidationError("this model takes ids, not text", param="input")
+        return found
+
+    def ready_problem(self, full_share: float) -> str | None:
+        """Why it should get no traffic, or None."""
+        if not self.supervisor.up:
+            return f"the engine of {self.name} is opened again"
+        if self.queue.tokens > full_share * self.queue.max_tokens:
+            return f"the queue of {self.name} is full"
+        return None
+
+
+class ModelRegistry:
+    """Served models by name; any thread."""
+
+    def __init__(self, default: ServedModel) -> None:
+        """Serve one model, which requests without a name get."""
+        self.default_name = default.name
+        self._models = {default.name: default}
+        self._lock = threading.Lock()
+        self._retired: list[threading.Thread] = []
+
+    @property
+    def default(self) -> ServedModel:
+        """What requests without a name get."""
+        return self._models[self.default_name]
+
+    def all(self) -> list[ServedModel]:
+        """Every model, the default first."""
+        with self._lock:
+            models = list(self._models.values())
+        return sorted(models, key=lambda model: model.name != self.default_name)
+
+    def names(self) -> list[str]:
+        """Their names, the default first."""
+        return [model.name for model in self.all()]
+
+    def find(self, name: str | None, strict: bool = False) -> ServedModel:
+        """The model of a name, or the default.
+
+        Args:
+            name: What a client called it.
+            strict: Refuse unknown names; otherwise they mean the default.
+
+        Raises:
+            UnknownModelError: Naming those that there are.
+        """
+        with self._lock:
+            found = self._models.get(name or self.default_name)
+            if found is None and not strict:
+                found = self._models[self.default_name]
+        if found is None:
+            raise self._unknown()
+        return found
+
+    @contextmanager
+    def lease(self) -> Iterator[Callable[..., ServedModel]]:
+        """A ``find`` whose models are kept open until the block ends."""
+        held: list[ServedModel] = []
+
+        def find(name: str | None = None, strict: bool = False) -> ServedModel:
+            found = self.find(name, strict)
+            with self._lock:
+                # exchanged in between: the newer one of that name
+                current = self._models.get(found.name, found)
+                current.leases += 1
+            held.append(current)
+            return current
+
+        try:
+            yield find
+        finally:
+            with self._lock:
+                for model in held:
+                    model.leases -= 1
+
+    def put(self, model: ServedModel) -> ServedModel | None:
+        """Serve a model under its name from now on; returns the one it takes the place of."""
+        with self._lock:
+            replaced = self._models.get(model.name)
+            self._models[model.name] = model
+        if replaced is not None:
+            self._retire(replaced)
+        return replaced
+
+    def remove(self, name: str) -> None:
+        """Serve a model no longer.
+
+        Raises:
+            UnknownModelError: There is none of this name.
+            ValueError: It is the default, which requests without a name get.
+        """
+        if name == self.default_name:
+            raise ValueError(f"{name} is the default model: put another one in its place")
+        with self._lock:
+            removed = self._models.pop(name, None)
+        if removed is None:
+            raise self._unknown()
+        self._retire(removed)
+
+    def _unknown(self) -> UnknownModelError:
+        return UnknownModelError(f"no such model; served: {', '.join(self.names())}", param="model")
+
+    def close(self, timeout_s: float) -> bool:
+        """Finish what every model has queued; returns whether all of it was done."""
+        deadline = time.monotonic() + timeout_s
+        done = [
+            model.supervisor.stop(max(0.0, deadline - time.monotonic())) for model in self.all()
+        ]
+        for thread in self._retired:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        return all(done)
+
+    def _retire(self, model: ServedModel) -> None:
+        """Close a model when its last request is answered, on a thread of its own."""
+
+        def wait() -> None:
+            while model.leases:
+                time.sleep(0.02)
+            model.supervisor.stop(60.0)
+            logger.info(
+                "model closed", extra={"model": model.name, "sha": model.about.model_sha256}
+            )
+
+        thread = threading.Thread(target=wait, name="osa-retire", daemon=True)
+        thread.start()
+        self._retired = [each for each in self._retired if each.is_alive()] + [thread]

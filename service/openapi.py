@@ -1,0 +1,146 @@
+"""What ``/openapi.json`` says beyond FastAPI's own reading of the routes.
+
+Routes read their bodies themselves, and the gate answers before them; so bodies, headers and
+failures are declared here.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI
+from pydantic import BaseModel
+
+from osa.service.encoding import JSON
+from osa.service.keys import is_open
+from osa.service.routes.inference import MAX_TIMEOUT_MS, TIMEOUT_HEADER
+
+KEY = "api_key"
+COMPONENTS = "#/components/schemas/"
+Responses = dict[int | str, dict[str, Any]]
+FAILURES = {
+    400: "Nothing to embed; a body that cannot be read or, where no 422 is named, a field that "
+    "cannot be",
+    401: "No API key, or one that is not known, where keys are asked for",
+    403: "The API key may not do this",
+    404: "No model or version of this name",
+    408: "The body did not arrive in time",
+    413: "Body over the limit",
+    415: "Another content type",
+    422: "A field that cannot be",
+    429: "No room",
+    500: "The engine failed on this input",
+    503: "Draining or not ready",
+    504: "The request's deadline passed",
+}
+POST_FAILURES = (400, 401, 408, 413, 415, 429, 500, 503)
+INFERENCE_FAILURES = (*POST_FAILURES, 504)
+WAIT = {"description": "Seconds to wait before another try", "schema": {"type": "integer"}}
+TIMEOUT = {
+    "name": TIMEOUT_HEADER,
+    "in": "header",
+    "required": False,
+    "description": "How long the client waits for the answer [ms].",
+    "schema": {"type": "number", "exclusiveMinimum": 0, "maximum": MAX_TIMEOUT_MS},
+}
+MEASURED = {
+    "x-total-time": "Whole request [ms]",
+    "x-tokenization-time": "Parsing and tokenising [ms]",
+    "x-queue-time": "Waiting for a batch, mean over inputs [ms]",
+    "x-inference-time": "In the engine, mean over inputs [ms]",
+    "x-compute-tokens": "Tokens computed",
+    "x-compute-characters": "Characters of all texts",
+    "x-truncated-tokens": "Tokens cut off",
+}
+MEASURED_HEADERS = {
+    name: {"description": text, "required": True, "schema": {"type": "integer", "minimum": 0}}
+    for name, text in MEASURED.items()
+}
+
+
+def failures(body: type[BaseModel], *statuses: int) -> Responses:
+    """Declare failures that answer with ``body``."""
+    declared: Responses = {
+        status: {"model": body, "description": FAILURES[status]} for status in sorted(statuses)
+    }
+    for status in {429, 503} & set(statuses):
+        declared[status]["headers"] = {"Retry-After": {**WAIT, "required": True}}
+    return declared
+
+
+def inference(body: type[BaseModel], *statuses: int, **answer: Any) -> Responses:
+    """Declare the failures and the headers of an inference route.
+
+    Args:
+        body: Of every failure.
+        statuses: Failures beyond ``INFERENCE_FAILURES``.
+        answer: More to say of the answer, in OpenAPI's words.
+    """
+    ok = {"description": "Successful response", **answer, "headers": MEASURED_HEADERS}
+    return {200: ok, **failures(body, *INFERENCE_FAILURES, *statuses)}
+
+
+def reads(model: type[BaseModel], deadline: bool = True) -> dict[str, Any]:
+    """Declare a JSON body that the route reads itself, and the header that sets its deadline."""
+    schema = model.model_json_schema(ref_template=COMPONENTS + "{model}")
+    declared: dict[str, Any] = {
+        "requestBody": {"required": True, "content": {JSON: {"schema": schema}}}
+    }
+    if deadline:
+        declared["parameters"] = [TIMEOUT]
+    return declared
+
+
+class DescribedAPI(FastAPI):
+    """An application whose description names every body, and only failures that can come.
+
+    Attributes:
+        asks_for_keys: Whether paths that are not open to all need an API key.
+    """
+
+    asks_for_keys = False
+
+    def openapi(self) -> dict[str, Any]:
+        """The description; made once."""
+        if self.openapi_schema is None:
+            description = super().openapi()
+            components = description["components"]["schemas"]
+            for path, operations in description["paths"].items():
+                for operation in operations.values():
+                    _name_bodies(operation, components)
+                    _drop_generic_422(operation)
+                    if self.asks_for_keys and not is_open(path):
+                        operation["security"] = [{KEY: []}]
+            if self.asks_for_keys:
+                scheme = {"type": "http", "scheme": "bearer", "description": "API key"}
+                description["components"]["securitySchemes"] = {KEY: scheme}
+            for name in ("HTTPValidationError", "ValidationError"):
+                components.pop(name, None)
+            self.openapi_schema = description
+        return self.openapi_schema
+
+    def methods(self, path: str) -> list[str]:
+        """Methods that the description has for a path of it, such as ``/v2/models/{model}``."""
+        return sorted(method.upper() for method in self.openapi()["paths"].get(path, {}))
+
+
+def _name_bodies(operation: dict[str, Any], components: dict[str, Any]) -> None:
+    """Move the schemas of a body to the named ones, where references look for them."""
+    body = operation.get("requestBody", {"content": {}})
+    named = {}  # what routes declare is shared by every application of the process
+    for media_type, content in body["content"].items():
+        schema = dict(content["schema"])
+        if "title" in schema:
+            components |= schema.pop("$defs", {})
+            components[schema["title"]] = schema
+            content = {**content, "schema": {"$ref": COMPONENTS + schema["title"]}}
+        named[media_type] = content
+    if named:
+        operation["requestBody"] = {**body, "content": named}
+
+
+def _drop_generic_422(operation: dict[str, Any]) -> None:
+    """FastAPI adds its own 422 to every operation with parameters; ours has another body."""
+    declared = operation["responses"].get("422", {}).get("content", {}).get(JSON, {})
+    if declared.get("schema", {}).get("$ref") == COMPONENTS + "HTTPValidationError":
+        del operation["responses"]["422"]

@@ -1,0 +1,85 @@
+"""Exchanging models while requests run; needs an API key with ``admin = true``.
+
+``POST /admin/models/{name}`` opens a directory, warms it up, tries it, and only then serves it
+under the name; whatever fails before leaves what was served. Earlier requests are answered
+by the model that they came to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from fastapi import APIRouter, Request, Response
+
+from osa.model.errors import OsaError
+from osa.service.errors import ForbiddenError, ServiceError, ValidationError
+from osa.service.loading import ModelLoader, export_gauges
+from osa.service.models import ModelRegistry, ServedModel
+from osa.service.openapi import POST_FAILURES, failures, reads
+from osa.service.schemas.admin import LoadRequest
+from osa.service.schemas.body import parse_body
+from osa.service.schemas.native import ErrorBody, Info
+
+logger = logging.getLogger(__name__)
+FAILURES = failures(ErrorBody, *POST_FAILURES, 403, 404, 422)
+
+
+def admin_routes(
+    models: ModelRegistry, loader: ModelLoader, describe: Callable[[ServedModel], Info]
+) -> APIRouter:
+    """Routes bound to what is served and to what loads models."""
+    router = APIRouter(prefix="/admin", tags=["Admin"])
+    loading = asyncio.Lock()
+
+    def check_key(request: Request) -> str:
+        key = request.scope.get("osa.key")
+        if key is None or not key.admin:
+            raise ForbiddenError("this needs an API key with admin = true (auth.keys_file)")
+        return str(key.name)
+
+    @router.get("/models", response_model=list[Info], responses=failures(ErrorBody, 401, 403))
+    async def show(request: Request) -> list[Info]:
+        """Every model that is served, the default first."""
+        check_key(request)
+        return [describe(model) for model in models.all()]
+
+    @router.post(
+        "/models/{name}", response_model=Info, responses=FAILURES,
+        openapi_extra=reads(LoadRequest, deadline=False),
+    )  # fmt: skip
+    async def load(request: Request, name: str) -> Info:
+        """Load a directory, and serve it under this name in place of what was."""
+        who = check_key(request)
+        body = parse_body(await request.body(), request.headers.get("content-type"), LoadRequest)
+        async with loading:  # one at a time: each takes the memory of a model
+            try:
+                model = await asyncio.to_thread(loader.load, name, body.path)
+            except ServiceError:
+                raise
+            except OsaError as error:
+                logger.warning("model was not loaded", extra={"model": name, "by": who})
+                raise ValidationError(f"nothing has changed: {error}", param="path") from error
+            export_gauges(model)
+            model.supervisor.start()
+            replaced = models.put(model)
+        facts = {"model": name, "sha": model.about.model_sha256, "by": who}
+        logger.info("model exchanged" if replaced else "model added", extra=facts)
+        return describe(model)
+
+    @router.delete(
+        "/models/{name}", status_code=204, response_class=Response,
+        responses=failures(ErrorBody, 401, 403, 404, 422),
+    )  # fmt: skip
+    async def remove(request: Request, name: str) -> Response:
+        """Serve a model no longer; what it has accepted is answered."""
+        who = check_key(request)
+        try:
+            models.remove(name)
+        except ValueError as error:
+            raise ValidationError(str(error), param="name") from error
+        logger.info("model removed", extra={"model": name, "by": who})
+        return Response(status_code=204)
+
+    return router

@@ -1,0 +1,52 @@
+"""Settings on the command line, for every command that runs a model."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from osa.model.errors import ConfigError
+from osa.service.settings import Settings, load_settings
+
+SHORTCUTS = {"model": "model.path", "host": "server.host", "port": "server.port"}
+HELP = {
+    "model": "checkpoint or artifact directory",
+    "host": "address to listen on",
+    "port": "port to listen on",
+}
+
+
+def add_settings(parser: argparse.ArgumentParser, *shortcuts: str) -> None:
+    """Arguments for any setting, and the named shortcuts for common ones."""
+    for name in shortcuts:
+        if name == "model":
+            parser.add_argument("--model", type=Path, metavar="DIR", help=HELP[name])
+        else:
+            parser.add_argument(f"--{name}", help=HELP[name])
+    parser.add_argument("--config", type=Path, metavar="FILE", help="TOML file of settings")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="SECTION.FIELD=VALUE",
+        help="override any setting (may be repeated); 'osa config' lists them",
+    )
+
+
+def read_settings(options: argparse.Namespace) -> Settings:
+    """The settings that these arguments, the environment and the file give.
+
+    Raises:
+        ConfigError: A setting that is unknown or cannot be.
+    """
+    overrides: dict[str, Any] = {}
+    for setting in options.set:
+        name, separator, value = setting.partition("=")
+        if not separator or "." not in name:
+            raise ConfigError(f"--set takes SECTION.FIELD=VALUE, got {setting!r}")
+        overrides[name] = value
+    for option, name in SHORTCUTS.items():
+        if getattr(options, option, None) is not None:
+            overrides[name] = getattr(options, option)
+    return load_settings(overrides, file=options.config)

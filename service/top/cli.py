@@ -1,0 +1,153 @@
+"""``osa top``."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import http.client
+import json
+import math
+import os
+import shutil
+import signal
+import sys
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections import deque
+from typing import Any
+
+from osa.model.errors import ConfigError, OsaError
+from osa.service.top.readings import Reading, parse
+from osa.service.top.snapshot import Snapshot, compare
+from osa.service.top.view import render
+
+TIMEOUT_S = 10.0
+LARGEST = 32 << 20
+"""Longest answer that is read [bytes]."""
+HISTORY = 200
+ENTER, LEAVE, HOME, TO_LINE_END, TO_END = (
+    "\x1b[?1049h\x1b[?25l",
+    "\x1b[?25h\x1b[?1049l",
+    "\x1b[H",
+    "\x1b[K",
+    "\x1b[J",
+)
+
+
+class ServerGoneError(OsaError):
+    """The server does not answer."""
+
+    code = "server_gone"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of ``osa top``."""
+    parser.add_argument(
+        "url", nargs="?", default="http://127.0.0.1:8080", metavar="URL", help="a running server"
+    )
+    parser.add_argument(
+        "--interval", type=float, default=2.0, metavar="S", help="between readings [s]"
+    )
+    parser.add_argument("--once", action="store_true", help="print one interval as JSON, and exit")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Watch a server; returns the exit code."""
+    if not (math.isfinite(options.interval) and 0.1 <= options.interval <= 3600):
+        raise ConfigError(f"--interval must be from 0.1 to 3600 s, got {options.interval}")
+    server = Server(options.url)
+    try:
+        if options.once or not sys.stdout.isatty():
+            _print(server, options.interval, options.once)
+        else:
+            _watch(server, options.interval)
+    except KeyboardInterrupt:
+        pass
+    except BrokenPipeError:  # the reader of our output has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+class Server:
+    """A running server.
+
+    Attributes:
+        url: Where it is.
+        info: What its ``/info`` says; empty where it has none to give.
+    """
+
+    def __init__(self, url: str) -> None:
+        """Find the server and take the first reading.
+
+        Raises:
+            ConfigError: No URL of a web server.
+            ServerGoneError: Nobody answers there.
+            ReadingError: Another program answers.
+        """
+        self.url = (url if "://" in url else f"http://{url}").rstrip("/")
+        parts = urllib.parse.urlsplit(self.url)
+        if parts.scheme not in ("http", "https") or not parts.netloc:
+            raise ConfigError(f"URL must be like http://host:8080, got {url!r}")
+        self._last = self._read()
+        status, body = self._get("/info")
+        self.info: dict[str, Any] = json.loads(body) if status == 200 else {}
+
+    def advance(self) -> Snapshot:
+        """Take another reading; what happened since the last one."""
+        before, self._last = self._last, self._read()
+        return compare(before, self._last, self.info, self._get("/readyz")[0] == 200)
+
+    def _read(self) -> Reading:
+        status, body = self._get("/metrics")
+        if status != 200:
+            raise ServerGoneError(f"{self.url}/metrics answers {status}")
+        return parse(body.decode("utf-8", "replace"), time.monotonic())
+
+    def _get(self, path: str) -> tuple[int, bytes]:
+        """Status and body.
+
+        Raises:
+            ServerGoneError: There is no answer.
+        """
+        try:
+            with urllib.request.urlopen(self.url + path, timeout=TIMEOUT_S) as answer:
+                return answer.status, answer.read(LARGEST)
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read(LARGEST)
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            reason = getattr(error, "reason", error)
+            raise ServerGoneError(f"no answer from {self.url}: {reason}") from None
+
+
+def _print(server: Server, interval_s: float, once: bool) -> None:
+    """A line of JSON an interval."""
+    while True:
+        time.sleep(interval_s)
+        print(json.dumps(dataclasses.asdict(server.advance())), flush=True)
+        if once:
+            return
+
+
+def _watch(server: Server, interval_s: float) -> None:
+    """Draw until interrupted; the terminal is as before afterwards."""
+    history: deque[float] = deque(maxlen=HISTORY)
+    colour = "NO_COLOR" not in os.environ
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does
+    sys.stdout.write(ENTER)
+    try:
+        while True:
+            snapshot = server.advance()
+            history.append(snapshot.tokens_rate or 0.0)
+            size = shutil.get_terminal_size()
+            lines = render(snapshot, server.url, history, size.columns, colour)
+            drawn = f"{TO_LINE_END}\n".join(lines[: size.lines - 1])
+            sys.stdout.write(f"{HOME}{drawn}{TO_LINE_END}{TO_END}")
+            sys.stdout.flush()
+            time.sleep(interval_s)
+    finally:
+        sys.stdout.write(LEAVE)
+        sys.stdout.flush()
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,71 @@
+// The form: sentences to /embed and /tokenize, answers to the three cards beside it.
+import { drawHeatMap } from "./heatmap.js";
+import { drawTokens } from "./tokens.js";
+import { watchServer } from "./status.js";
+import { drawTiming } from "./timing.js";
+
+const MAX_SENTENCES = 40;
+const element = (id) => document.getElementById(id);
+let running = null;
+
+async function post(path, body, signal) {
+  const headers = { "content-type": "application/json" };
+  if (element("key").value) headers.authorization = `Bearer ${element("key").value}`;
+  const response = await fetch(path, {
+    method: "POST", body: JSON.stringify(body), headers, signal,
+  });
+  if (response.ok) return response;
+  element("key-row").hidden &&= response.status !== 401;
+  const answer = await response.json().catch(() => ({}));
+  throw new Error(answer.error ?? `the server answered ${response.status}`);
+}
+
+function readSentences() {
+  const lines = element("sentences").value.split("\n").map((line) => line.trim());
+  const sentences = lines.filter((line) => line);
+  if (!sentences.length) throw new Error("Type at least one sentence.");
+  if (sentences.length > MAX_SENTENCES) {
+    throw new Error(`${sentences.length} sentences; at most ${MAX_SENTENCES} are compared.`);
+  }
+  return sentences;
+}
+
+async function compare() {
+  running?.abort();
+  running = new AbortController();
+  const { signal } = running;
+  const button = document.querySelector("button");
+  element("error").textContent = "";
+  button.disabled = true;
+  try {
+    const inputs = readSentences();
+    const dimensions = Number(element("dimensions").value) || undefined;
+    const began = performance.now();
+    const response = await post("embed", { inputs, dimensions, encoding_format: "bytes" }, signal);
+    const values = new Float32Array(await response.arrayBuffer());
+    const elapsed = performance.now() - began;
+    const width = values.length / inputs.length;
+    const vectors = inputs.map((_, row) => values.subarray(row * width, (row + 1) * width));
+    drawHeatMap(element("heat"), element("pair"), inputs, vectors);
+    drawTiming(element("bar"), element("timing"), response.headers, elapsed, inputs.length);
+    const tokens = await post("tokenize", { inputs }, signal);
+    drawTokens(element("tokens"), inputs, await tokens.json());
+  } catch (error) {
+    if (error.name !== "AbortError") element("error").textContent = error.message;
+  } finally {
+    if (!signal.aborted) button.disabled = false;
+  }
+}
+
+element("ask").addEventListener("submit", (event) => {
+  event.preventDefault();
+  compare();
+});
+element("sentences").addEventListener("keydown", (event) => {
+  if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) compare();
+});
+element("dimensions").addEventListener("change", compare);
+
+const info = await watchServer(element);
+for (const width of info?.dimensions ?? []) element("dimensions").add(new Option(width, width));
+await compare();

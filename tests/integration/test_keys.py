@@ -1,0 +1,120 @@
+"""API keys and quotas: who comes in, for how much, and what is told to those who do not."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import pytest
+
+from osa.model.errors import ConfigError
+from osa.service import keys as key_module
+from osa.service.app import create_service
+from osa.service.errors import QuotaError
+from osa.service.keys import TokenBucket, make_key
+from tests.conftest import local_settings, wait_until
+
+Serve = Callable[..., httpx.Client]
+
+
+def bearer(secret: str) -> dict[str, str]:
+    return {"authorization": f"Bearer {secret}"}
+
+
+def test_only_known_keys_come_in(serve: Serve, tiny_checkpoint: Path, tmp_path: Path) -> None:
+    secret, entry = make_key("team", None, admin=False)
+    file = tmp_path / "keys.toml"
+    file.write_text(entry)
+    client = serve(model__path=tiny_checkpoint, model__max_input_length=200, auth__keys_file=file)
+    for headers in ({}, bearer("osa-wrong"), {"authorization": f"Basic {secret}"}):
+        refused = client.post("/embed", json={"inputs": "the cat"}, headers=headers)
+        assert (refused.status_code, refused.json()["error_type"]) == (401, "Unauthorized")
+        openai = client.post("/v1/embeddings", json={"input": "the cat"}, headers=headers)
+        assert openai.json()["error"]["code"] == "invalid_api_key"
+        assert client.get("/v2", headers=headers).json().keys() == {"error"}
+        assert client.get("/info", headers=headers).status_code == 401
+    for headers in (bearer(secret), {"x-api-key": secret}, {"api-key": secret}):
+        assert client.post("/embed", json={"inputs": "a"}, headers=headers).status_code == 200
+    for path in ("/health", "/livez", "/readyz", "/ping", "/metrics", "/v2/health/ready"):
+        assert client.get(path).status_code == 200, path
+    assert client.get("/admin/models", headers=bearer(secret)).status_code == 403
+
+
+def test_a_changed_file_is_read_again_and_a_broken_one_is_not(
+    serve: Serve, tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(key_module, "LOOK_S", 0.0)
+    first, old_entry = make_key("old", None, admin=False)
+    second, new_entry = make_key("new", None, admin=False)
+    file = tmp_path / "keys.toml"
+    file.write_text(old_entry)
+    client = serve(model__path=tiny_checkpoint, auth__keys_file=file)
+
+    def status(secret: str) -> int:
+        return client.post("/embed", json={"inputs": "a"}, headers=bearer(secret)).status_code
+
+    assert (status(first), status(second)) == (200, 401)
+    file.write_text("[[keys]]\nname = 'half")
+    assert (status(first), status(second)) == (200, 401)
+    (tmp_path / "next").write_text(new_entry)
+    os.replace(tmp_path / "next", file)
+    wait_until(lambda: (status(first), status(second)) == (401, 200))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", r"must hold \[\[keys\]\]"),
+        ("[[keys]]\nname = 'a'\nsha256 = 'xyz'\n", r"keys\[0\]: sha256 must be 64"),
+        ("[[keys]]\nname = 'a'\nsha256 = '%s'\nquota = 1\n" % ("0" * 64), r"keys\[0\] must have"),
+        (f"[[keys]]\nname = 'a'\nsha256 = '{'0' * 64}'\n" * 2, r"keys\[1\] has the sha256"),
+    ],
+)
+def test_a_wrong_file_stops_the_start(tmp_path: Path, text: str, message: str) -> None:
+    file = tmp_path / "keys.toml"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        create_service(local_settings(auth__keys_file=file))
+    with pytest.raises(ConfigError, match="cannot be read"):
+        create_service(local_settings(auth__keys_file=tmp_path / "none"))
+
+
+def test_a_quota_refuses_with_the_time_to_wait(
+    serve: Serve, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    secret, entry = make_key("small", 60, admin=False)
+    file = tmp_path / "keys.toml"
+    file.write_text(entry)
+    client = serve(model__path=tiny_checkpoint, auth__keys_file=file)
+    body = {"inputs": [[4] * 40]}
+    assert client.post("/embed", json=body, headers=bearer(secret)).status_code == 200
+    refused = client.post("/embed", json=body, headers=bearer(secret))
+    assert (refused.status_code, refused.json()["error_type"]) == (429, "Overloaded")
+    assert 15 <= int(refused.headers["retry-after"]) <= 20
+    assert 'err="quota"' in client.get("/metrics").text
+
+
+def test_a_bucket_refills_and_a_large_request_waits_for_a_full_one() -> None:
+    bucket = TokenBucket(600)
+    start = bucket._at
+    bucket.take(500, start)
+    with pytest.raises(QuotaError) as refused:
+        bucket.take(200, start)
+    assert refused.value.retry_after_s == 10
+    bucket.take(200, start + 10)
+    with pytest.raises(QuotaError) as refused:
+        bucket.take(6000, start + 10)
+    assert refused.value.retry_after_s == 60
+    bucket.take(6000, start + 70)
+    with pytest.raises(QuotaError):
+        bucket.take(1, start + 70 + 530)
+    bucket.take(1, start + 70 + 541)
+
+
+def test_what_is_refused_for_other_reasons_costs_nothing(tmp_path: Path) -> None:
+    bucket = TokenBucket(100)
+    bucket.take(80, bucket._at)
+    bucket.give_back(80)
+    bucket.take(100, bucket._at)

@@ -1,0 +1,119 @@
+"""Models exchanged, added and removed while requests run, and several of them on one device."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import pytest
+
+from osa.service.keys import make_key
+from tests.conftest import make_tiny_model, wait_until
+
+Serve = Callable[..., httpx.Client]
+TEXT = {"inputs": "the cat sat on a mat"}
+
+
+@pytest.fixture
+def other_checkpoint(tmp_path: Path) -> Path:
+    make_tiny_model(hidden_size=32, matryoshka_dims=(32,)).save_pretrained(tmp_path / "other")
+    return tmp_path / "other"
+
+
+@pytest.fixture
+def admin(serve: Serve, tiny_checkpoint: Path, tmp_path: Path) -> httpx.Client:
+    """A client with an admin key, of a server with the tiny model."""
+    secret, entry = make_key("operator", None, admin=True)
+    (tmp_path / "keys.toml").write_text(entry)
+    client = serve(
+        model__path=tiny_checkpoint, model__name="tiny", auth__keys_file=tmp_path / "keys.toml"
+    )
+    client.headers["authorization"] = f"Bearer {secret}"
+    return client
+
+
+def test_a_model_is_exchanged_under_load_and_nothing_is_lost(
+    admin: httpx.Client, other_checkpoint: Path
+) -> None:
+    before = admin.post("/embed", json=TEXT).json()
+    stop, failures, widths = threading.Event(), [], set()
+
+    def load() -> None:
+        with httpx.Client(base_url=admin.base_url, headers=admin.headers, timeout=60) as own:
+            while not stop.is_set():
+                response = own.post("/embed", json=TEXT)
+                if response.status_code != 200:
+                    failures.append(response.text)
+                else:
+                    widths.add(len(response.json()[0]))
+
+    threads = [threading.Thread(target=load) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    wait_until(lambda: bool(widths))
+    changed = admin.post("/admin/models/tiny", json={"path": str(other_checkpoint)})
+    assert changed.status_code == 200
+    assert changed.json()["model_id"] == "tiny"
+    wait_until(lambda: widths == {16, 32})
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert not failures
+    after = admin.post("/embed", json=TEXT).json()
+    assert len(before[0]) == 16
+    assert len(after[0]) == 32
+    assert admin.get("/info").json()["model_sha"] == changed.json()["model_sha"]
+    assert 'osa_engine_up{model="tiny"} 1.0' in admin.get("/metrics").text
+
+
+def test_what_cannot_be_loaded_changes_nothing(admin: httpx.Client, tmp_path: Path) -> None:
+    before = admin.post("/embed", json=TEXT).content
+    (tmp_path / "empty").mkdir()
+    for path in (tmp_path / "empty", tmp_path / "none"):
+        refused = admin.post("/admin/models/tiny", json={"path": str(path)})
+        assert refused.status_code == 422
+        assert refused.json()["error"].startswith("nothing has changed: ")
+    assert admin.post("/embed", json=TEXT).content == before
+
+
+def test_several_models_answer_by_name(admin: httpx.Client, other_checkpoint: Path) -> None:
+    assert admin.post("/v1/embeddings", json={"model": "any", "input": "a"}).status_code == 200
+    added = admin.post("/admin/models/wide", json={"path": str(other_checkpoint)})
+    assert added.status_code == 200
+    assert [model["id"] for model in admin.get("/v1/models").json()["data"]] == ["tiny", "wide"]
+    assert [model["model_id"] for model in admin.get("/admin/models").json()] == ["tiny", "wide"]
+    for name, width in (("tiny", 16), ("wide", 32)):
+        native = admin.post("/embed", json={**TEXT, "model": name})
+        openai = admin.post("/v1/embeddings", json={"model": name, "input": "the cat"})
+        assert len(native.json()[0]) == width
+        assert openai.json()["model"] == name
+        assert len(openai.json()["data"][0]["embedding"]) == width
+        assert admin.get(f"/v2/models/{name}/ready").status_code == 200
+    unknown = admin.post("/v1/embeddings", json={"model": "any", "input": "a"})
+    assert unknown.status_code == 404
+    assert "tiny, wide" in unknown.json()["error"]["message"]
+    assert len(admin.post("/embed", json={**TEXT, "model": "any"}).json()[0]) == 16
+    assert admin.delete("/admin/models/wide").status_code == 204
+    assert admin.delete("/admin/models/wide").status_code == 404
+    assert admin.delete("/admin/models/tiny").status_code == 422
+    assert admin.get("/v2/models/wide").status_code == 404
+
+
+def test_models_of_the_settings_are_served_from_the_start(
+    serve: Serve, tiny_checkpoint: Path, other_checkpoint: Path
+) -> None:
+    client = serve(
+        model__path=tiny_checkpoint, model__name="a/b", model__others=f"wide={other_checkpoint}"
+    )
+    assert [model["id"] for model in client.get("/v1/models").json()["data"]] == ["a/b", "wide"]
+    metrics = client.get("/metrics").text
+    for name in ("a/b", "wide"):
+        assert f'te_queue_size{{model="{name}"}} 0.0' in metrics
+
+
+def test_without_an_admin_key_nothing_is_exchanged(client: httpx.Client) -> None:
+    refused = client.post("/admin/models/osa-default", json={"path": None})
+    assert refused.status_code == 403
+    assert "admin = true" in refused.json()["error"]
