@@ -39,6 +39,7 @@ from osa.export.program import (
 )
 from osa.export.runners import PROCESSOR, OnnxRunner, open_runner, processor
 from osa.model import EmbeddingModel
+from osa.model.calibration import CALIBRATION
 from osa.model.checkpoint import CONFIG, TOKENIZER, atomic_directory
 from osa.model.precision import use_bfloat16
 
@@ -115,6 +116,8 @@ def export_model(
         (staging / CONFIG).write_text(model.config.to_json(), encoding="utf-8")
         if model.tokenizer is not None:
             (staging / TOKENIZER).write_text(model.tokenizer.to_json(), encoding="utf-8")
+        if model.calibration is not None:
+            (staging / CALIBRATION).write_text(model.calibration.to_json(), encoding="utf-8")
         progress("computing the reference in float64")
         make_reference(model, options.layout, staging)
         manifest = _manifest(model, options)

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from osa.model.calibration import Calibration
 from osa.model.checkpoint import (
     CONFIG,
     Checkpoint,
@@ -71,6 +72,7 @@ class EmbeddingModel(nn.Module):
         self.config = config
         self.tokenizer = tokenizer
         self.checkpoint_sha256 = ""
+        self.calibration: Calibration | None = None
         self.encoder = Encoder(config, generator)
         self.projection: nn.Linear | None = None
         if config.output_size != config.hidden_size:
@@ -219,6 +221,10 @@ class EmbeddingModel(nn.Module):
             raise CheckpointError(f"{source / CONFIG}: {error}") from error
         load_weights(model, checkpoint.weights, source)
         model.checkpoint_sha256 = checkpoint.sha256
+        try:
+            model.calibration = Calibration.find(source)
+        except ConfigError as error:
+            raise CheckpointError(f"{source}: {error}") from error
         return model.eval()
 
 

@@ -34,6 +34,7 @@ from osa.service.routes.operations import operation_routes
 from osa.service.routes.pages import page_routes
 from osa.service.routes.tokens import token_routes
 from osa.service.settings import Settings
+from osa.service.tracing import Tracing
 
 logger = logging.getLogger(__name__)
 
@@ -59,13 +60,14 @@ def create_service(settings: Settings, engine: Engine | None = None) -> Service:
     """
     keys = None if settings.auth.keys_file is None else KeyFile(settings.auth.keys_file)
     families = Families()
-    loader = ModelLoader(settings, families)
+    tracing = None if settings.tracing.endpoint is None else Tracing(settings.tracing)
+    loader = ModelLoader(settings, families, tracing)
     models = ModelRegistry(loader.load(settings.model.name, settings.model.path, engine))
     for name, path in settings.model.others.items():
         models.put(loader.load(name, path))
     health = Health(models, settings.server)
     pipeline = InferencePipeline(
-        models, settings.batching.tokenization_workers, settings.server.request_timeout_s
+        models, settings.batching.tokenization_workers, settings.server.request_timeout_s, tracing
     )
     metrics = models.default.metrics
     export_process_gauges(health, families, metrics)
@@ -80,6 +82,8 @@ def create_service(settings: Settings, engine: Engine | None = None) -> Service:
         if not await asyncio.to_thread(models.close, health.drain_left_s()):
             logger.error("the engine did not finish")
         pipeline.close()
+        if tracing is not None:
+            await asyncio.to_thread(tracing.close)
 
     app = DescribedAPI(
         title="OSA embeddings",
@@ -102,7 +106,12 @@ def create_service(settings: Settings, engine: Engine | None = None) -> Service:
     app.include_router(page_routes())
     _handle_errors(app, metrics)
     app.add_middleware(
-        RequestGate, health=health, metrics=metrics, settings=settings.server, keys=keys
+        RequestGate,
+        health=health,
+        metrics=metrics,
+        settings=settings.server,
+        keys=keys,
+        tracing=tracing,
     )
     return Service(app, health)
 

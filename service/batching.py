@@ -65,6 +65,7 @@ class WorkItem:
         arrived: When it was queued (monotonic clock) [s].
         cancelled: Set when nobody waits for the result any more.
         waiting: Whether the queue holds it.
+        span: Of the request that it was queued for, where requests are traced.
     """
 
     ids: Sequence[int]
@@ -74,6 +75,7 @@ class WorkItem:
     arrived: float = field(default_factory=time.monotonic)
     cancelled: bool = False
     waiting: bool = False
+    span: object = None
 
     @property
     def urgency(self) -> float:

@@ -31,6 +31,7 @@ def _parser() -> argparse.ArgumentParser:
     from osa.export import cli as export
     from osa.model.training import cli as training
     from osa.model.training import tokenizer_cli
+    from osa.service import calibrate
     from osa.service.bulk import cli as bulk
     from osa.service.top import cli as top
 
@@ -64,6 +65,9 @@ def _parser() -> argparse.ArgumentParser:
     config = commands.add_parser("config", help="print the settings that 'serve' would use")
     add_settings(config, "model", "host", "port")
     config.set_defaults(command=_config)
+    calibrator = commands.add_parser("calibrate", help="measure the ranges of int8 vectors")
+    calibrate.add_arguments(calibrator)
+    calibrator.set_defaults(command=calibrate.run)
     key = commands.add_parser("key", help="make an API key, and its entry for the keys file")
     key.add_argument("name", help="whose it is, for logs")
     key.add_argument("--tokens-per-minute", type=_positive, metavar="N", help="quota")

@@ -157,12 +157,15 @@ class Embedder:
                 param="input",
             )
 
-    def submit(self, prepared: PreparedRequest, deadline: float = math.inf) -> Submission:
+    def submit(
+        self, prepared: PreparedRequest, deadline: float = math.inf, span: object = None
+    ) -> Submission:
         """Queue every input, but for those that are cached or in flight; event loop only.
 
         Args:
             prepared: What ``prepare`` returned.
             deadline: When the answer is worth nothing any more (monotonic clock) [s].
+            span: Of the request, where requests are traced.
 
         Raises:
             OverloadedError: The queue has no room.
@@ -184,7 +187,7 @@ class Embedder:
                 shared += 1
                 flights.append(joined)
                 continue
-            item = WorkItem(ids, deadline=deadline, wants_tokens=wants_tokens)
+            item = WorkItem(ids, deadline=deadline, wants_tokens=wants_tokens, span=span)
             items.append(item)
             flights.append(self._flights.begin(key, item, pending, index, loop))
         submission = Submission(pending, flights)

@@ -12,7 +12,9 @@ from typing import Literal
 import numpy as np
 import orjson
 
-EmbeddingType = Literal["float32", "float16", "binary", "ubinary"]
+from osa.model.calibration import Calibration
+
+EmbeddingType = Literal["float32", "float16", "int8", "uint8", "binary", "ubinary"]
 EncodingFormat = Literal["float", "base64", "bytes"]
 SHAPE_HEADER, DTYPE_HEADER = "x-embedding-shape", "x-embedding-dtype"
 JSON, BYTES = "application/json", "application/octet-stream"
@@ -33,8 +35,10 @@ class Answer:
     headers: dict[str, str] = field(default_factory=dict)
 
 
-def convert(vectors: np.ndarray, kind: EmbeddingType) -> np.ndarray:
-    """Vectors [n, E] in little-endian elements of ``kind``.
+def convert(
+    vectors: np.ndarray, kind: EmbeddingType, calibration: Calibration | None = None
+) -> np.ndarray:
+    """Vectors [n, E] in little-endian elements of ``kind``; int8 and uint8 by a calibration.
 
     ``ubinary`` packs the signs of eight dimensions into a byte, first dimension highest [n, E / 8];
     ``binary`` is the same byte less 128, as sentence-transformers has it.
@@ -43,6 +47,9 @@ def convert(vectors: np.ndarray, kind: EmbeddingType) -> np.ndarray:
         return vectors.astype("<f4", copy=False)
     if kind == "float16":
         return vectors.astype("<f2")
+    if kind in ("int8", "uint8"):
+        assert calibration is not None  # the request was checked
+        return calibration.quantize(vectors, signed=kind == "int8")
     packed = np.packbits(vectors > 0, axis=1)
     return packed if kind == "ubinary" else (packed.astype(np.int16) - 128).astype(np.int8)
 
@@ -53,10 +60,13 @@ def encode_vector(vector: np.ndarray) -> str:
 
 
 def render_vectors(
-    vectors: np.ndarray, kind: EmbeddingType = "float32", encoding: EncodingFormat = "float"
+    vectors: np.ndarray,
+    kind: EmbeddingType = "float32",
+    encoding: EncodingFormat = "float",
+    calibration: Calibration | None = None,
 ) -> Answer:
     """The answer of ``/embed``: a list of lists, a list of base64 strings, or the bytes alone."""
-    elements = convert(vectors, kind)
+    elements = convert(vectors, kind, calibration)
     if encoding == "bytes":
         shape = ",".join(map(str, elements.shape))
         headers = {SHAPE_HEADER: shape, DTYPE_HEADER: elements.dtype.name}

@@ -13,6 +13,8 @@ from pathlib import Path
 import torch
 
 from osa.export.manifest import ARTIFACT
+from osa.model.calibration import Calibration
+from osa.model.embedder import PRETRAINED
 from osa.model.reproducibility import fix_product_order
 from osa.service.batching import BatchQueue
 from osa.service.embedder import Embedder
@@ -24,6 +26,7 @@ from osa.service.metrics import Families, Metrics
 from osa.service.models import ServedModel
 from osa.service.settings import ModelSettings, Settings
 from osa.service.supervisor import EngineSupervisor
+from osa.service.tracing import Tracing
 from osa.service.turns import EngineTurns
 
 logger = logging.getLogger(__name__)
@@ -32,9 +35,11 @@ logger = logging.getLogger(__name__)
 class ModelLoader:
     """Loads models that share one device and one registry of metrics."""
 
-    def __init__(self, settings: Settings, families: Families) -> None:
+    def __init__(
+        self, settings: Settings, families: Families, tracing: Tracing | None = None
+    ) -> None:
         """Bind what every model shares."""
-        self._settings, self._families = settings, families
+        self._settings, self._families, self._tracing = settings, families, tracing
         self._turns = EngineTurns()
 
     def load(self, name: str, path: Path | None, engine: Engine | None = None) -> ServedModel:
@@ -74,9 +79,26 @@ class ModelLoader:
         metrics = Metrics(name, self._families)
         embedder = Embedder(about, engine.tokenizer, queue, metrics, self._settings)
         supervisor = EngineSupervisor(
-            engine, _reopener(settings, given), queue, metrics, self._settings.engine, self._turns
+            engine,
+            _reopener(settings, given),
+            queue,
+            metrics,
+            self._settings.engine,
+            self._turns,
+            self._tracing,
         )
-        return ServedModel(name, about, embedder, queue, supervisor, metrics, invariant, manifest)
+        calibration = None if given else Calibration.find(path or PRETRAINED)
+        return ServedModel(
+            name,
+            about,
+            embedder,
+            queue,
+            supervisor,
+            metrics,
+            invariant,
+            calibration,
+            manifest,
+        )
 
 
 def _select(settings: ModelSettings) -> Engine:

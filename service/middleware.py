@@ -30,6 +30,7 @@ from osa.service.health import Health
 from osa.service.keys import KeyFile, is_open, secret_of
 from osa.service.metrics import Metrics
 from osa.service.settings import ServerSettings
+from osa.service.tracing import SCOPE_KEY, Tracing
 
 logger = logging.getLogger("osa.service.access")
 _PROCESS, _COUNTER = uuid.uuid4().hex[:20], itertools.count()
@@ -50,8 +51,10 @@ class RequestGate:
         metrics: Metrics,
         settings: ServerSettings,
         keys: KeyFile | None = None,
+        tracing: Tracing | None = None,
     ) -> None:
         """Wrap ``app``; without ``keys`` everybody may come in."""
+        self.tracing = tracing
         self.app, self.health, self.metrics, self.settings = app, health, metrics, settings
         self.keys = keys
 
@@ -63,6 +66,11 @@ class RequestGate:
         started = time.monotonic()
         exchange = _Exchange(scope, receive, send, self.health)
         self.health.open_requests += 1
+        if self.tracing is not None:
+            path = scope["path"][:MAX_LOGGED_PATH]
+            scope[SCOPE_KEY] = self.tracing.begin(
+                scope["method"], path, exchange.request_id, Headers(scope=scope)
+            )
         try:
             await self._handle(exchange)
         except ServiceError as error:
@@ -81,6 +89,8 @@ class RequestGate:
             await exchange.refuse(error)
         finally:
             self.health.open_requests -= 1
+            if self.tracing is not None:
+                self.tracing.end(scope[SCOPE_KEY], exchange.status)
             logger.info(
                 "request",
                 extra={

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from osa.model.calibration import Calibration
 from osa.model.tokenization import TextTokenizer
 from osa.service.batching import BatchQueue
 from osa.service.embedder import Embedder
@@ -36,6 +37,7 @@ class ServedModel:
         supervisor: Its engine and thread.
         metrics: Its samples.
         batch_invariant: Whether a vector's bits were seen not to depend on the batch.
+        calibration: Ranges of its vectors, for int8 and uint8; None where none were measured.
         manifest: Of its artifact, or None.
         loaded_at: When (wall clock) [s].
         leases: Requests that use it.
@@ -48,6 +50,7 @@ class ServedModel:
     supervisor: EngineSupervisor
     metrics: Metrics
     batch_invariant: bool
+    calibration: Calibration | None = None
     manifest: Mapping[str, object] | None = None
     loaded_at: float = field(default_factory=time.time)
     leases: int = 0

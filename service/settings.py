@@ -169,6 +169,18 @@ class CacheSettings(Section):
     max_bytes: int = Field(0, ge=0, description="Memory of the exact cache [bytes]; 0 is off.")
 
 
+class TracingSettings(Section):
+    """OpenTelemetry traces."""
+
+    endpoint: str | None = Field(
+        None, description="OTLP/HTTP address, http://collector:4318/v1/traces; none is off."
+    )
+    service_name: str = Field("osa", min_length=1, description="service.name of the spans.")
+    sample_ratio: float = Field(
+        1.0, ge=0, le=1, description="Share of traces that begin here and are sent."
+    )
+
+
 class LogSettings(Section):
     """What is logged, on standard error."""
 
@@ -185,6 +197,7 @@ class Settings(Section):
     auth: AuthSettings = AuthSettings()
     engine: EngineSettings = EngineSettings()
     cache: CacheSettings = CacheSettings()
+    tracing: TracingSettings = TracingSettings()
     log: LogSettings = LogSettings()
 
     @model_validator(mode="after")

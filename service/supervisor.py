@@ -19,6 +19,7 @@ from osa.service.engines.base import Engine
 from osa.service.errors import BackendError
 from osa.service.metrics import Metrics
 from osa.service.settings import EngineSettings
+from osa.service.tracing import Tracing
 from osa.service.turns import EngineTurns, Turn
 from osa.service.worker import EngineThread
 
@@ -43,6 +44,7 @@ class EngineSupervisor:
         metrics: Metrics,
         settings: EngineSettings,
         turns: EngineTurns | None = None,
+        tracing: Tracing | None = None,
     ) -> None:
         """Prepare; ``start`` begins to take batches.
 
@@ -53,10 +55,12 @@ class EngineSupervisor:
             metrics: Of this model.
             settings: When a batch counts as hung.
             turns: The device, where several models share it.
+            tracing: Told of every batch.
         """
         self._reopen, self._queue, self._metrics = reopen, queue, metrics
         self._settings = settings
         self._turns, self._turn = turns or EngineTurns(), Turn()
+        self._tracing = tracing
         self._current = self._make(engine)
         self._down_since: float | None = None
         self._left_behind: list[threading.Thread] = []
@@ -102,7 +106,9 @@ class EngineSupervisor:
         return None
 
     def _make(self, engine: Engine) -> EngineThread:
-        return EngineThread(engine, self._queue, self._metrics, self._turns, self._turn)
+        return EngineThread(
+            engine, self._queue, self._metrics, self._turns, self._turn, self._tracing
+        )
 
     def _watch(self) -> None:
         while not self._stopping.wait(POLL_S):

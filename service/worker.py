@@ -21,6 +21,7 @@ from osa.service.engines.base import Engine
 from osa.service.errors import BackendError, ClientGoneError, DeadlineError, ServiceError
 from osa.service.faults import is_out_of_memory, release_memory
 from osa.service.metrics import Metrics
+from osa.service.tracing import Tracing
 from osa.service.turns import EngineTurns, Turn
 
 logger = logging.getLogger(__name__)
@@ -49,12 +50,18 @@ class EngineThread:
     """One thread around one engine; used once."""
 
     def __init__(
-        self, engine: Engine, queue: BatchQueue, metrics: Metrics, turns: EngineTurns, turn: Turn
+        self,
+        engine: Engine,
+        queue: BatchQueue,
+        metrics: Metrics,
+        turns: EngineTurns,
+        turn: Turn,
+        tracing: Tracing | None = None,
     ) -> None:
         """Prepare the thread; ``start`` runs it."""
         self._engine: Engine | None = engine
         self._queue, self._metrics = queue, metrics
-        self._turns, self._turn = turns, turn
+        self._turns, self._turn, self._tracing = turns, turn, tracing
         self._lock = threading.Lock()
         self._hand: Hand | None = None
         self._abandoned = False
@@ -131,6 +138,9 @@ class EngineThread:
             elapsed = time.monotonic() - hand.since
             if not self._abandoned:
                 self._note(found, tokens, elapsed)
+            if self._tracing is not None:
+                spans = [item.span for item in items if item.span is not None]
+                self._tracing.batch(hand.since, len(items), tokens, spans)
             for place, item, result in zip(live, items, found, strict=True):
                 queued_s = hand.since - item.arrived
                 results[place] = replace(result, queued_s=queued_s, inference_s=elapsed)

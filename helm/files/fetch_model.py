@@ -38,10 +38,10 @@ def fetch(source: str, sha256: str, directory: Path, pause_s: float = 2.0) -> No
     Raises:
         FetchError: Saying what came and what was expected.
     """
-    done = directory / ".complete"
+    done, archive = directory / ".complete", directory / ".archive"
     if done.is_file() and done.read_text() == sha256:
+        archive.unlink(missing_ok=True)
         return
-    archive = directory / ".archive"
     if source.startswith(("http://", "https://")):
         download(source, archive, pause_s)
     elif Path(source) != archive:

@@ -61,9 +61,17 @@
     {{- with $model.s3.region }}
     - {name: AWS_REGION, value: {{ . | quote }}}
     {{- end }}
-  {{- with $model.s3.existingSecret }}
+    {{- with .Values.extraEnv }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+  {{- if or $model.s3.existingSecret .Values.extraEnvFrom }}
   envFrom:
+    {{- with $model.s3.existingSecret }}
     - secretRef: {name: {{ . }}}
+    {{- end }}
+    {{- with .Values.extraEnvFrom }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
   {{- end }}
   {{- include "osa.fetchContainer" . | nindent 2 }}
 {{- end }}
@@ -82,10 +90,19 @@
     - {{ $model.s3.sha256 | quote }}
     {{- end }}
     - /models
+  {{- with .Values.extraEnv }}
+  env:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with .Values.extraEnvFrom }}
+  envFrom:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
   {{- include "osa.fetchContainer" . | nindent 2 }}
 {{- end }}
 {{- end }}
 
+{{- /* Environment and mounts of the server too: proxies and certificates are for downloads. */ -}}
 {{- define "osa.fetchContainer" -}}
 resources:
   requests: {cpu: 100m, memory: 256Mi}
@@ -96,4 +113,7 @@ volumeMounts:
   - {name: model, mountPath: /models}
   - {name: fetch, mountPath: /etc/osa/fetch, readOnly: true}
   - {name: scratch, mountPath: /tmp}
+  {{- with .Values.extraVolumeMounts }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
 {{- end }}

@@ -22,6 +22,7 @@ from osa.service.errors import (
 )
 from osa.service.keys import ApiKey
 from osa.service.models import ModelRegistry, ServedModel
+from osa.service.tracing import SCOPE_KEY, Tracing
 from osa.service.work import (
     Embedded,
     EmbedOptions,
@@ -81,7 +82,11 @@ class InferencePipeline:
     """Parses, embeds and renders; long parsing and rendering run on threads of their own."""
 
     def __init__(
-        self, models: ModelRegistry, workers: int, request_timeout_s: float | None = None
+        self,
+        models: ModelRegistry,
+        workers: int,
+        request_timeout_s: float | None = None,
+        tracing: Tracing | None = None,
     ) -> None:
         """Create a pool of ``workers`` threads to parse, and one thread to render.
 
@@ -89,8 +94,9 @@ class InferencePipeline:
             models: What is served.
             workers: Threads that read bodies.
             request_timeout_s: Deadline of requests that set none [s].
+            tracing: Told of the stages of every request.
         """
-        self.models = models
+        self.models, self._tracing = models, tracing
         self.request_timeout_s = request_timeout_s
         self._parsers = ThreadPoolExecutor(workers, thread_name_prefix="osa-parse")
         self._renderer = ThreadPoolExecutor(1, thread_name_prefix="osa-render")
@@ -129,12 +135,15 @@ class InferencePipeline:
             metrics.count_success(
                 list(map(len, prepared.ids)), sum(1 for cut in prepared.truncated if cut)
             )
-            metrics.observe_durations(
-                total=total_s,
-                tokenization=timings.tokenization_s,
-                queue=timings.queue_s,
-                inference=timings.inference_s,
-            )
+            stages = {
+                "tokenization": timings.tokenization_s,
+                "queue": timings.queue_s,
+                "inference": timings.inference_s,
+            }
+            metrics.observe_durations(total=total_s, **stages)
+            if self._tracing is not None:
+                span = request.scope[SCOPE_KEY]
+                self._tracing.stages(span, call.started, stages, prepared.tokens)
             headers = answer.headers | _headers(prepared, timings, total_s)
             return Response(answer.content, media_type=answer.media_type, headers=headers)
 
@@ -161,7 +170,7 @@ class InferencePipeline:
             model = call.model
             model.metrics.count_request(len(prepared.ids))
             with _charged(request, prepared):
-                submission = model.embedder.submit(prepared, deadline)
+                submission = model.embedder.submit(prepared, deadline, request.scope.get(SCOPE_KEY))
             try:
                 if wait:
                     await _arrived(request, submission, deadline)

@@ -9,6 +9,7 @@ import numpy as np
 import orjson
 from fastapi import APIRouter, Request, Response
 
+from osa.model.calibration import Calibration
 from osa.service.encoding import BYTES, JSON, Answer, convert, encode_vector, render_vectors
 from osa.service.errors import EmptyInputError, ValidationError
 from osa.service.openapi import failures, inference, reads
@@ -60,10 +61,12 @@ def native_routes(pipeline: InferencePipeline, describe: Callable[[], Info]) -> 
     async def embed(request: Request) -> Response:
         """Embed texts or token ids; always a list of vectors."""
         chosen: dict[str, EmbedRequest] = {}
+        ranges: list[Calibration | None] = []
 
         def parse(call: Call) -> PreparedRequest:
             body = chosen["body"] = parse_body(call.raw, call.content_type, EmbedRequest)
-            call.choose(name_of(body.model))
+            ranges.append(call.choose(name_of(body.model)).calibration)
+            check_type(body, ranges[0])
             inputs = parse_inputs(body.inputs, "inputs")
             if wants_lines(request) and body.encoding_format == "bytes":
                 raise ValidationError(
@@ -74,10 +77,12 @@ def native_routes(pipeline: InferencePipeline, describe: Callable[[], Info]) -> 
         def render(prepared: PreparedRequest, embedded: Embedded) -> Answer:
             body = chosen["body"]
             kind, encoding = body.embedding_type or "float32", body.encoding_format or "float"
-            return render_vectors(embedded.vectors, kind, encoding)
+            return render_vectors(embedded.vectors, kind, encoding, ranges[0])
 
         if wants_lines(request):
-            return await stream(pipeline, request, parse, lambda one: line(one, chosen["body"]))
+            return await stream(
+                pipeline, request, parse, lambda one: line(one, chosen["body"], ranges[0])
+            )
         return await pipeline.handle(request, parse, render)
 
     @router.post(
@@ -141,9 +146,28 @@ def native_routes(pipeline: InferencePipeline, describe: Callable[[], Info]) -> 
     return router
 
 
-def line(one: Embedded, body: EmbedRequest) -> Any:
+def check_type(body: EmbedRequest, ranges: Calibration | None) -> None:
+    """Refuse element types that the model's vectors cannot be put in.
+
+    Raises:
+        ValidationError: int8 or uint8 without a calibration, or of vectors of any length.
+    """
+    if body.embedding_type not in ("int8", "uint8"):
+        return
+    if ranges is None:
+        raise ValidationError(
+            f"{body.embedding_type} needs a calibration, which this model has not: 'osa calibrate'",
+            param="embedding_type",
+        )
+    if body.normalize is False:
+        raise ValidationError(
+            f"{body.embedding_type} is for unit vectors: leave normalize out", param="normalize"
+        )
+
+
+def line(one: Embedded, body: EmbedRequest, ranges: Calibration | None) -> Any:
     """What stands in an input's line of a streamed answer: numbers, or base64."""
-    elements = convert(one.vectors, body.embedding_type or "float32")[0]
+    elements = convert(one.vectors, body.embedding_type or "float32", ranges)[0]
     if body.encoding_format == "base64":
         return encode_vector(elements)
     return elements.astype(np.float32) if elements.dtype == np.float16 else elements

@@ -68,7 +68,8 @@ class EmbedRequest(BaseModel):
     )
     embedding_type: EmbeddingType | None = Field(
         None,
-        description="float32 (default), float16, or the signs of eight dimensions a byte: ubinary, "
+        description="float32 (default), float16, int8 or uint8 by the model's calibration (unit "
+        "vectors only), or the signs of eight dimensions a byte: ubinary, "
         "and binary, which is less 128.",
     )
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.clients.conftest import LITELLM_WARNS, TEXTS, same
+from tests.clients.conftest import TEXTS, same
 
 Load = Callable[[str], Any]
 
@@ -73,7 +73,6 @@ def test_haystack(load: Load, url: str, vectors: np.ndarray) -> None:
     same([document.embedding for document in embedder.run(documents)["documents"]], vectors)
 
 
-@LITELLM_WARNS
 def test_litellm(
     load: Load, url: str, vectors: np.ndarray, only_this_machine: list[object]
 ) -> None:

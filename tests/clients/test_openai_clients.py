@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.clients.conftest import LITELLM_WARNS, TEXTS, same
+from tests.clients.conftest import TEXTS, same
 
 Load = Callable[[str], Any]
 KEY = "any"
@@ -102,7 +102,6 @@ def test_haystack(load: Load, url: str, vectors: np.ndarray) -> None:
     same([document.embedding for document in embedder.run(documents)["documents"]], vectors)
 
 
-@LITELLM_WARNS
 @pytest.mark.parametrize("provider", ["openai", "hosted_vllm"])
 def test_litellm(load: Load, url: str, vectors: np.ndarray, provider: str) -> None:
     answer = load("litellm").embedding(

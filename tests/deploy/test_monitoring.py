@@ -27,6 +27,7 @@ from tests.deploy.metric_names import (
 )
 
 RULE_TESTS = ROOT / "tests" / "deploy" / "alerts.test.yaml"
+RUNBOOKS = ROOT / "docs" / "operations.md"
 SOURCES = {
     "alerts": [rule["expr"] for rule in alerts()],
     "dashboard": dashboard_expressions(),
@@ -99,6 +100,11 @@ def test_every_alert_fires_and_stays_silent(promtool: str) -> None:
     names = {rule["alert"] for rule in alerts()}
     assert fires == names
     assert silent == names
+
+
+def test_every_alert_has_its_runbook() -> None:
+    headings = re.findall(r"^### (Osa\w+)$", RUNBOOKS.read_text(), flags=re.MULTILINE)
+    assert headings == [rule["alert"] for rule in alerts()]
 
 
 def test_the_exposition_is_clean(promtool: str, client: httpx.Client) -> None:

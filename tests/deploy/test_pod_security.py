@@ -68,7 +68,7 @@ def test_a_download_may_reach_its_port() -> None:
         return {port["port"] for rule in policy["spec"]["egress"] for port in rule["ports"]}
 
     assert ports("http-model") == {53, 8081}
-    assert ports("s3-model") == {53, 443}
+    assert ports("s3-model") == {53, 443, 3128}
 
 
 def test_a_changed_key_file_reaches_the_pod() -> None:

@@ -41,7 +41,7 @@ def test_policies_are_followed(tmp_path: Path) -> None:
             for item in rendered_case(case)
         ]
         (tmp_path / f"{case}.yaml").write_text(yaml.safe_dump_all(objects))
-    command = [CHECKOV, "-d", tmp_path, "--framework", "kubernetes", "-o", "json"]
+    command = [str(CHECKOV), "-d", str(tmp_path), "--framework", "kubernetes", "-o", "json"]
     quiet = ["--skip-download", "--quiet", "--compact"]
     done = subprocess.run(
         [*command, *quiet],

@@ -7,50 +7,22 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 import numpy as np
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.conftest import free_port, wait_until
+from tests.conftest import wait_until
+from tests.server_process import OSA, running_server
 
-OSA = [sys.executable, "-m", "osa.service.cli"]
 PARAPHRASES = [
     ("A man is playing a guitar.", "Someone plays an acoustic guitar."),
     ("The company reported higher profits this year.", "Earnings of the firm rose."),
     ("How do I cook rice?", "What is the best way to prepare rice?"),
 ]
-
-
-def is_ready(port: int) -> bool:
-    try:
-        return httpx.get(f"http://127.0.0.1:{port}/readyz").status_code == 200
-    except httpx.TransportError:
-        return False
-
-
-@contextmanager
-def running_server(log: Path, **settings: str) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
-    """Start ``osa serve`` with default settings on a free port; yields process and port."""
-    port = free_port()
-    environment = {**os.environ, **settings, "OMP_NUM_THREADS": "2"}
-    command = [*OSA, "serve", "--host", "127.0.0.1", "--port", str(port)]
-    with log.open("wb") as errors:
-        process = subprocess.Popen(command, env=environment, stderr=errors)
-    try:
-        wait_until(lambda: process.poll() is not None or is_ready(port), timeout_s=90)
-        assert process.poll() is None, log.read_text()
-        yield process, port
-    finally:
-        if process.poll() is None:
-            process.kill()
-        process.wait()
 
 
 def test_a_server_serves_is_scraped_and_ends_cleanly(tmp_path: Path) -> None:

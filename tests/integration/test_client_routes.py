@@ -187,3 +187,27 @@ def test_every_route_is_in_the_schema(client: httpx.Client) -> None:
         responses = paths[path]["post"]["responses"]
         assert {"200", "400", "413", "415", "422"} <= set(responses)
         assert paths[path]["post"]["requestBody"]["required"]
+
+
+def test_one_byte_a_dimension_keeps_cosines(client: httpx.Client, vectors: np.ndarray) -> None:
+    exact = vectors @ vectors.T
+    for width, kinds in ((384, ("int8", "uint8")), (128, ("int8",))):
+        for kind in kinds:
+            body = {"inputs": TEXTS, "embedding_type": kind, "dimensions": width}
+            listed = np.array(post(client, "/embed", body))
+            raw = client.post("/embed", json={**body, "encoding_format": "bytes"})
+            dtype = np.dtype(raw.headers["x-embedding-dtype"])
+            assert dtype == kind
+            np.testing.assert_array_equal(
+                np.frombuffer(raw.content, dtype).reshape(3, width), listed
+            )
+            centred = listed.astype(float) - (128 if kind == "uint8" else 0)
+            centred /= np.linalg.norm(centred, axis=1, keepdims=True)
+            if width == 384:
+                np.testing.assert_allclose(centred @ centred.T, exact, atol=0.01)
+
+
+def test_bytes_of_vectors_of_any_length_are_refused(client: httpx.Client) -> None:
+    body = {"inputs": TEXTS, "embedding_type": "int8", "normalize": False}
+    response = client.post("/embed", json=body)
+    assert (response.status_code, response.json()["error_type"]) == (422, "Validation")

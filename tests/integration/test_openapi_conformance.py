@@ -66,6 +66,8 @@ def test_schemathesis_finds_nothing(
     bearer = f"Bearer {secret}"
     client.headers["authorization"] = bearer
     description = describe(client, default_model.config.vocab_size or 0)
+    assert description["paths"]["/embed"]["post"]["security"] == [{"api_key": []}]
+    assert "security" not in description["paths"]["/health"]["get"]
     file = tmp_path / "openapi.json"
     file.write_text(json.dumps(description))
     command = [SCHEMATHESIS, "--config-file", str(CONFIG), "--no-color", "run", str(file)]

@@ -95,7 +95,7 @@ def test_what_is_not_json_is_malformed(raw: bytes) -> None:
         ({"inputs": "a", "truncation_direction": "up"}, "truncation_direction: .*'left' or"),
         ({"inputs": "a", "dimensions": "64"}, "dimensions: .*integer"),
         ({"inputs": "a", "prompt_name": 5}, "prompt_name: .*string"),
-        ({"inputs": "a", "embedding_type": "int8"}, "embedding_type: .*'float32'"),
+        ({"inputs": "a", "embedding_type": "int4"}, "embedding_type: .*'float32'"),
     ],
 )
 def test_wrong_fields_are_named(body: object, message: str) -> None:

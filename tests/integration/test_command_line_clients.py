@@ -7,13 +7,29 @@ import shutil
 import socket
 import subprocess
 from pathlib import Path
+from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 
-from tests.clients.conftest import TEXTS, same
-
+TEXTS = ["A man is playing a guitar.", "Stocks fell on Tuesday.", "é 漢字 🎸"]
 BODY = json.dumps({"inputs": TEXTS})
+
+
+@pytest.fixture
+def url(client: httpx.Client) -> str:
+    return str(client.base_url).rstrip("/")
+
+
+@pytest.fixture(scope="module")
+def vectors(client: httpx.Client) -> np.ndarray:
+    answer = client.post("/embed", content=BODY, headers={"content-type": "application/json"})
+    return np.array(answer.json(), dtype=np.float32)
+
+
+def same(given: Any, expected: np.ndarray) -> None:
+    np.testing.assert_array_equal(np.array(given, dtype=np.float32), expected)
 
 
 def run(*command: str) -> str:

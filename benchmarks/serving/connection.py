@@ -1,0 +1,123 @@
+"""One HTTP/1.1 connection that is kept open: as little client as measuring needs.
+
+The generator shares the machine with the server it measures, so it must cost little; and it has to
+leave in the middle of a request, which clients with pools do not let it do at a known moment.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+
+class ProtocolError(Exception):
+    """What came back is no HTTP/1.1 answer that this client reads."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to send.
+
+    Attributes:
+        path: Path on the server.
+        body: Bytes of the body.
+        headers: Lines beside Host, Content-Type and Content-Length.
+        method: HTTP method.
+    """
+
+    path: str
+    body: bytes = b""
+    headers: tuple[tuple[str, str], ...] = ()
+    method: str = "POST"
+
+    def encode(self) -> bytes:
+        """The bytes on the wire."""
+        lines = [
+            f"{self.method} {self.path} HTTP/1.1",
+            "Host: 127.0.0.1",
+            "Content-Type: application/json",
+            f"Content-Length: {len(self.body)}",
+            *(f"{name}: {value}" for name, value in self.headers),
+        ]
+        return "\r\n".join(lines).encode() + b"\r\n\r\n" + self.body
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What came back; names of headers in lower case."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+class Connection:
+    """A connection to one server on this machine, opened when it is needed."""
+
+    def __init__(self, port: int, host: str = "127.0.0.1") -> None:
+        """Remember where to connect to."""
+        self._host, self._port = host, port
+        self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+
+    async def send(self, request: Request) -> Reply:
+        """Send a request and read its answer.
+
+        A connection that fails, or whose caller is cancelled, is closed at once: the server sees
+        its client go.
+
+        Raises:
+            OSError: The server cannot be reached, or closed before its answer was whole.
+            ProtocolError: The answer is no HTTP/1.1.
+        """
+        try:
+            if self._streams is None:
+                self._streams = await asyncio.open_connection(self._host, self._port)
+            reader, writer = self._streams
+            writer.write(request.encode())
+            reply = await _read(reader)
+        except asyncio.IncompleteReadError as error:
+            self.close()
+            raise ConnectionResetError("the server closed before its answer was whole") from error
+        except BaseException:
+            self.close()
+            raise
+        if reply.headers.get("connection", "").lower() == "close":
+            self.close()
+        return reply
+
+    def close(self) -> None:
+        """Leave at once, whatever is on its way."""
+        if self._streams is not None:
+            self._streams[1].transport.abort()
+            self._streams = None
+
+
+async def _read(reader: asyncio.StreamReader) -> Reply:
+    head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+    first, *lines = head.split("\r\n")
+    version, _, rest = first.partition(" ")
+    if not version.startswith("HTTP/1.") or not rest[:3].isdigit():
+        raise ProtocolError(f"the answer begins with {first[:80]!r}")
+    headers = {
+        name.strip().lower(): value.strip()
+        for name, colon, value in (line.partition(":") for line in lines)
+        if colon
+    }
+    if headers.get("transfer-encoding", "").lower() == "chunked":
+        body = await _read_chunks(reader)
+    else:
+        length = headers.get("content-length", "")
+        if not length.isdigit():
+            raise ProtocolError("the answer has neither Content-Length nor chunks")
+        body = await reader.readexactly(int(length))
+    return Reply(int(rest[:3]), headers, body)
+
+
+async def _read_chunks(reader: asyncio.StreamReader) -> bytes:
+    body = bytearray()
+    while size := int((await reader.readuntil(b"\r\n")).split(b";")[0], 16):
+        body += await reader.readexactly(size)
+        await reader.readexactly(2)
+    while (await reader.readuntil(b"\r\n")) != b"\r\n":
+        pass  # trailers
+    return bytes(body)

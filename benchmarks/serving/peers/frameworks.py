@@ -1,0 +1,109 @@
+"""Frameworks around our few lines of transformers: mosec, LitServe, Triton, and FastAPI alone."""
+
+from __future__ import annotations
+
+import sysconfig
+from collections.abc import Callable
+
+import numpy as np
+
+from benchmarks.serving.connection import Request
+from benchmarks.serving.peers.base import Launch, Peer, post, read_at
+
+TORCH = ("torch==2.13.0", "transformers>=5")
+BATCH, WAIT_MS = 32, 5
+"""Largest batch, the documentations' usual one, and the wait for it to fill [ms]."""
+
+
+def _make(
+    name: str,
+    program: str,
+    requirement: str,
+    request: Callable[[str], Request],
+    read: Callable[[bytes], np.ndarray],
+    words: str,
+    dtype: str = "float32",
+    workers: int = 2,
+    threads: int = 1,
+) -> Peer:
+    def command(launch: Launch) -> list[str]:
+        return [
+            str(launch.python),
+            "-m",
+            f"benchmarks.serving.programs.{program}_server",
+            f"--model={launch.models['minilm']}",
+            f"--port={launch.port}",
+            f"--dtype={dtype}",
+            f"--workers={workers}",
+            f"--batch={BATCH}",
+            f"--wait-ms={WAIT_MS}",
+        ]
+
+    def environment(launch: Launch) -> dict[str, str]:
+        found = {"OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1"}
+        if program == "pytriton":  # its processes link to the interpreter's library
+            found["LD_LIBRARY_PATH"] = str(sysconfig.get_config_var("LIBDIR"))
+        return found
+
+    return Peer(
+        name=name,
+        family="minilm",
+        dtype=dtype,
+        command=command,
+        request=request,
+        read=read,
+        words=f"{words}; {workers} x OMP_NUM_THREADS={threads}",
+        venv=program,
+        requirements=(*TORCH, requirement),
+        packages=(requirement, "transformers", "torch"),
+        environment=environment,
+    )
+
+
+def _mosec(name: str, dtype: str) -> Peer:
+    return _make(
+        name,
+        "mosec",
+        "mosec",
+        post("/inference", lambda text: {"text": text}),
+        read_at("embedding"),
+        f"batches of {BATCH}, wait {WAIT_MS} ms",
+        dtype,
+    )
+
+
+def _infer_body(text: str) -> dict[str, object]:
+    """KServe's protocol, which is Triton's, in JSON."""
+    tensor = {"name": "text", "shape": [1, 1], "datatype": "BYTES", "data": [text]}
+    return {"inputs": [tensor]}
+
+
+FRAMEWORKS = (
+    _mosec("mosec", "float32"),
+    _mosec("mosec-bfloat16", "bfloat16"),
+    _make(
+        "litserve",
+        "litserve",
+        "litserve",
+        post("/predict", lambda text: {"text": text}),
+        read_at("embedding"),
+        f"batches of {BATCH}, wait {WAIT_MS} ms",
+    ),
+    _make(
+        "triton",
+        "pytriton",
+        "nvidia-pytriton",
+        post("/v2/models/minilm/infer", _infer_body),
+        read_at("outputs", 0, "data"),
+        f"pytriton, dynamic batcher of {BATCH}, delay {WAIT_MS} ms, HTTP with JSON",
+    ),
+    _make(
+        "fastapi",
+        "fastapi",
+        "fastapi[standard]",
+        post("/embed", lambda text: {"text": text}),
+        read_at("embedding"),
+        "FastAPI and uvicorn, a thread a request, no batches",
+        workers=1,
+    ),
+)

@@ -1,0 +1,41 @@
+"""Our own server, as ``osa serve`` starts it."""
+
+from __future__ import annotations
+
+from benchmarks.serving.peers.base import Launch, Peer, post, read_at
+
+PACKAGES = ("osa-encoder", "torch", "uvicorn", "onnxruntime-gpu")
+
+
+def _make(name: str, folder: str, dtype: str, words: str, *settings: str) -> Peer:
+    def command(launch: Launch) -> list[str]:
+        chosen = [part for setting in settings for part in ("--set", setting)]
+        model = str(launch.models["osa"] / folder)
+        address = ["--host", "127.0.0.1", "--port", str(launch.port)]
+        program = [str(launch.python), "-m", "osa.service.cli", "serve"]
+        return [*program, "--model", model, *address, *chosen]
+
+    return Peer(
+        name=name,
+        family="osa",
+        dtype=dtype,
+        command=command,
+        request=post("/embed", lambda text: {"inputs": text}),
+        read=read_at(0),
+        words=words,
+        deadline_header="x-request-timeout-ms",
+        packages=PACKAGES,
+    )
+
+
+OURS = (
+    _make("osa", "checkpoint", "auto", "osa serve on the checkpoint, default settings"),
+    _make(
+        "osa-float32",
+        "checkpoint",
+        "float32",
+        "osa serve on the checkpoint, model.dtype=float32",
+        "model.dtype=float32",
+    ),
+    _make("osa-onnx", "onnx", "float32", "osa serve on the ONNX export, native kernel"),
+)

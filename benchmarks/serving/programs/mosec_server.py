@@ -1,0 +1,55 @@
+"""MiniLM behind mosec: dynamic batches, one process a worker."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import Any
+
+import numpy as np
+from mosec import Server, Worker
+
+from benchmarks.serving.programs.minilm import MiniLM, read_options
+
+MODEL, DTYPE = "SERVING_MODEL", "SERVING_DTYPE"
+"""Variables by which the workers, processes of their own, learn what to load."""
+LIMIT_MS = 60_000
+"""Longest time a request may take; mosec's 3 s would fail what waits behind full batches."""
+
+
+class Embed(Worker):  # type: ignore[misc]
+    """One text a request in, one vector out."""
+
+    def __init__(self) -> None:
+        """Load the model."""
+        self._model = MiniLM(os.environ[MODEL], os.environ[DTYPE])
+        self._model.encode(["warm up"])
+
+    def forward(self, data: list[dict[str, Any]]) -> list[np.ndarray]:
+        """Vectors of a batch."""
+        return list(self._model.encode([one["text"] for one in data]))
+
+    def serialize(self, data: np.ndarray) -> bytes:
+        """A vector as JSON."""
+        return json.dumps({"embedding": data.tolist()}).encode()
+
+
+def main() -> None:
+    """Serve; mosec reads its own address from the command line."""
+    options = read_options()
+    os.environ[MODEL], os.environ[DTYPE] = options.model, options.dtype
+    address = ["--address", "127.0.0.1", "--port", str(options.port)]
+    sys.argv = [sys.argv[0], *address, "--timeout", str(LIMIT_MS)]
+    server = Server()
+    server.append_worker(
+        Embed,
+        num=options.workers,
+        max_batch_size=options.batch,
+        max_wait_time=options.wait_ms,
+    )
+    server.run()
+
+
+if __name__ == "__main__":
+    main()
