@@ -117,13 +117,12 @@ def measure_abandoned(subject: Subject, key: int) -> float:
     """
     tree = subject.server.tree
     target, texts = subject.target(key), subject.texts(key)
-    idle = measure_idle(subject, 2.0)
 
     def spent_until_quiet(since_s: float, before: float) -> float:
-        tree.wait_until_quiet()
-        return tree.cpu_s() - before - idle * (time.monotonic() - since_s)
+        subject.rest()
+        return tree.cpu_s() - before - subject.idle * (time.monotonic() - since_s)
 
-    tree.wait_until_quiet()
+    subject.rest()
     before, began = tree.cpu_s(), time.monotonic()
     asyncio.run(abandon(target, texts[:ABANDONED], WHOLE_LIMIT_S))
     whole = spent_until_quiet(began, before)

@@ -82,7 +82,7 @@ def main() -> int:
             loads.append(
                 measure_goodput(subject, capacity, fraction, 60 * minutes, options.deadline_s)
             )
-            server.tree.wait_until_quiet()
+            subject.rest()
     facts = [f"- {name}: {value}" for name, value in read_machine("cpu").items()]
     facts += [f"- capacity: {capacity:.1f} texts/s", f"- deadline: {options.deadline_s:g} s"]
     text = "\n".join([*facts, "", render(*loads), ""])

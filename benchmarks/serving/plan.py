@@ -89,6 +89,8 @@ def visit(subject: Subject, effort: Effort, whole: bool) -> Visit:
     """
     server = subject.server
     found = Visit(server.cold_start_s, server.cold_start_cpu_s)
+    if whole:
+        found.idle = subject.idle = measure_idle(subject, effort.idle_s)
     for length in LENGTHS:
         found.costs[length] = measure_cost(subject, length, effort.warm_s, effort.cost_s)
     if whole:
@@ -104,7 +106,7 @@ Step = Callable[[Subject, Effort, Visit], None]
 def _try(step: Step, subject: Subject, effort: Effort, found: Visit) -> None:
     """A server that does not come to rest, or goes away, costs that measure alone."""
     try:
-        subject.server.tree.wait_until_quiet()
+        subject.rest()
         step(subject, effort, found)
     except (TimeoutError, OSError) as error:
         found.notes.append(f"{step.__name__.removeprefix('_measure_')}: {error}")
@@ -117,7 +119,7 @@ def _measure_goodputs(subject: Subject, effort: Effort, found: Visit) -> None:
         found.goodputs.append(
             measure_goodput(subject, found.capacity, fraction, effort.goodput_s, effort.deadline_s)
         )
-        subject.server.tree.wait_until_quiet()
+        subject.rest()
 
 
 def _measure_abandoned(subject: Subject, effort: Effort, found: Visit) -> None:
@@ -129,5 +131,3 @@ def _measure_rest(subject: Subject, effort: Effort, found: Visit) -> None:
     found.changed_bits = measure_bits(subject, effort.bit_texts, effort.bit_rounds)
     resident, proportional = subject.server.tree.memory_bytes()
     found.resident_mb, found.proportional_mb = resident / 1e6, proportional / 1e6
-    subject.server.tree.wait_until_quiet()
-    found.idle = measure_idle(subject, effort.idle_s)

@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 import psutil
 
+QUIET_SHARE, QUIET_LIMIT_S = 0.05, 120.0
+
 
 class ProcessTree:
     """A process and everything it has started.
@@ -49,11 +51,16 @@ class ProcessTree:
             proportional += memory.pss
         return resident, proportional
 
-    def wait_until_quiet(
-        self, share: float = 0.05, window_s: float = 0.5, limit_s: float = 120.0
-    ) -> float:
-        """Wait until the tree uses less than ``share`` of a core; returns when that began [s]."""
-        return wait_until_quiet(self.cpu_s, share, window_s, limit_s)
+    def wait_until_quiet(self, idle: float = 0.0) -> float:
+        """Wait until the tree does no more than when nobody asks; returns seconds waited [s].
+
+        Args:
+            idle: Share of a core that it uses even then.
+
+        Raises:
+            TimeoutError: It kept working for ``QUIET_LIMIT_S``.
+        """
+        return wait_until_quiet(self.cpu_s, 1.5 * idle + QUIET_SHARE, 0.5, QUIET_LIMIT_S)
 
 
 def wait_until_quiet(

@@ -53,8 +53,8 @@ def render(results: Results, effort: Effort, ours: str) -> str:
             f"many. Bits: texts whose vector ever changed in the last bits with its batch mates. "
             f"Idle: share of one core over {effort.idle_s:g} s. Cold start: from spawn to the "
             f"first answer, files in the page cache. Memory after load, of all processes: "
-            f"resident, and with shared pages counted once. Error: largest difference of an entry of a unit "
-            f"vector from float32.\n\n" + operations_table(results),
+            f"resident, and with shared pages counted once. Error: largest difference of an "
+            f"entry of a unit vector from float32.\n\n" + operations_table(results),
         ),
     ]
     if results.unavailable:

@@ -92,12 +92,13 @@ def run_server(peer: Peer, launch: Launch, log: Path) -> Iterator[RunningServer]
 
 async def _first_answer(peer: Peer, port: int, process: subprocess.Popen[bytes], log: Path) -> None:
     request = peer.request(FIRST_TEXT)
-    said = "nothing listens"
+    said, connection = "nothing listens", Connection(port)
     try:
         async with asyncio.timeout(START_LIMIT_S):
             while process.poll() is None:
                 with contextlib.suppress(OSError, ProtocolError):
-                    reply = await Connection(port).send(request)
+                    reply = await connection.send(request)
+                    connection.close()
                     if reply.status == 200:
                         return
                     said = f"status {reply.status}: {reply.body[:200]!r}"

@@ -73,11 +73,13 @@ class Subject:
         server: The running server.
         corpora: Texts by length; ``MIXED`` for the mixture.
         checked: Whether vectors are compared with the truth; otherwise their shape alone.
+        idle: Share of a core that the server uses when nobody asks, once it was measured.
     """
 
     server: RunningServer
     corpora: dict[int, Corpus]
     checked: bool = True
+    idle: float = 0.0
     _checkers: dict[int, Checker] = field(default_factory=dict)
     _targets: dict[tuple[int, float | None], Target] = field(default_factory=dict)
 
@@ -95,6 +97,14 @@ class Subject:
             target = Target(self.server.port, requests.__getitem__, checker)
             self._targets[key, deadline_s] = target
         return self._targets[key, deadline_s]
+
+    def rest(self) -> None:
+        """Wait until the server does no more than when nobody asks.
+
+        Raises:
+            TimeoutError: It kept working.
+        """
+        self.server.tree.wait_until_quiet(self.idle)
 
     def texts(self, key: int) -> range:
         """Places of a corpus's texts."""

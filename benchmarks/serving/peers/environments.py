@@ -73,7 +73,8 @@ def versions_of(peer: Peer, python: Path) -> dict[str, str]:
     """Versions of the packages that the report names for a peer."""
     names = [name.partition("[")[0].partition("=")[0] for name in peer.packages]
     if not peer.requirements:
-        return {name: found for name in names if (found := _own_version(name))}
+        own = {name: _own_version(name) for name in names}
+        return {name: its for name, its in own.items() if its is not None}
     found: dict[str, str] = json.loads(run([str(python), "-c", READ_VERSIONS, *names]))
     return found
 
