@@ -151,6 +151,7 @@ class BulkRun:
         parts = Parts(self._output, self.job(), options.resume)
         summary = Summary()
         try:
+            windows = 0
             for number, prepared in enumerate(self._prefetched(parts.count)):
                 if number >= parts.count:
                     parts.append(*self._embed(prepared, advance))
@@ -158,11 +159,12 @@ class BulkRun:
                     self._check_part(parts, number, prepared.window)
                     advance(len(prepared.window.texts))
                 summary.add(parts.note(number))
+                windows += 1
+            if windows < parts.count:
+                raise DataError(f"the input is shorter than when {parts.directory} was begun")
             if not summary.texts:
                 parts.remove()
                 raise DataError(f"no text in {', '.join(str(one.file) for one in self._sources)}")
-            if number + 1 < parts.count:
-                raise DataError(f"the input is shorter than when {parts.directory} was begun")
             made = {"version": version("osa-encoder"), "inputs": self._inputs()}
             parts.finish(self._schema, {"job": self.job(), **summary.to_note(), **made})
         finally:

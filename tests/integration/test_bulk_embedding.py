@@ -273,8 +273,9 @@ def test_a_run_to_go_on_with_is_the_same_job_on_the_same_input(
     assert "the input has changed since" in refusal(1, "--resume")
     file.write_text("\n".join(TEXTS[:3]))
     assert "the input" in refusal(1, "--resume")
-    file.write_text("\n".join(TEXTS[:4]))
-    assert "the input is shorter than when" in refusal(1, "--resume")
+    for shorter in ("\n".join(TEXTS[:4]), ""):
+        file.write_text(shorter)
+        assert "the input is shorter than when" in refusal(1, "--resume")
     file.write_text("\n".join([*TEXTS, "a dog"]))
     assert embed(file, options=f"{groups} --resume") == 0, "the bad line is gone"
     assert pq.read_table(tmp_path / "out.parquet").column("text").to_pylist() == [*TEXTS, "a dog"]

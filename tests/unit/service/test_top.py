@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from osa.service.metrics import DURATION_BUCKETS, Metrics
@@ -23,6 +23,7 @@ def read(metrics: Metrics, at_s: float = 0.0) -> Reading:
     return parse(metrics.render().decode(), at_s)
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.floats(1e-4, 20), min_size=1, max_size=60),
     st.lists(st.floats(1e-4, 20), max_size=20),
