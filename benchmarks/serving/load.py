@@ -22,6 +22,8 @@ Verdict = Literal["right", "wrong", "refused", "failed", "late", "lost"]
 """Of an answer: right, a wrong vector, 429 or 503, any other status, not there by its deadline, or
 no answer at all."""
 REFUSALS = (429, 503)
+PATIENCE_S = 60.0
+"""How long a client of a closed loop waits: a server that hangs must not hang the run."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,8 @@ async def closed_loop(
     async def client() -> None:
         connection = Connection(target.port)
         while (now := time.monotonic()) < began + duration_s:
-            load.outcomes.append(await _ask(target, connection, next(order), now, began))
+            outcome = await _ask(target, connection, next(order), now, began, PATIENCE_S)
+            load.outcomes.append(outcome)
         connection.close()
 
     await asyncio.gather(*(client() for _ in range(clients)))
@@ -165,9 +168,9 @@ async def _ask(
     text: int,
     due: float,
     began: float,
-    deadline_s: float | None = None,
+    deadline_s: float,
 ) -> Outcome:
-    left_s = None if deadline_s is None else max(0.0, due + deadline_s - time.monotonic())
+    left_s = max(0.0, due + deadline_s - time.monotonic())
     status, retry_after = 0, False
     verdict: Verdict
     try:

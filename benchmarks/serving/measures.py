@@ -11,13 +11,18 @@ from itertools import cycle
 import numpy as np
 
 from benchmarks.serving.connection import Connection
-from benchmarks.serving.load import Load, abandon, arrivals, closed_loop, open_loop
+from benchmarks.serving.load import (
+    PATIENCE_S,
+    Load,
+    abandon,
+    arrivals,
+    closed_loop,
+    open_loop,
+)
 from benchmarks.serving.subject import MIXED, Subject
 
 CLIENTS = 32
 ABANDONED, ABANDONED_AFTER_S = 96, 0.25
-WHOLE_LIMIT_S = 120.0
-"""Time to answer all of them [s]."""
 FRACTIONS = (0.3, 0.6, 0.9, 1.2)
 
 
@@ -114,6 +119,9 @@ def measure_abandoned(subject: Subject, key: int) -> float:
 
     CPU time from ``ABANDONED_AFTER_S`` on until the server is quiet, over that of as many
     requests answered, both without what it spends when idle.
+
+    Raises:
+        TimeoutError: The server does not answer them all, or does not come to rest.
     """
     tree = subject.server.tree
     target, texts = subject.target(key), subject.texts(key)
@@ -124,7 +132,9 @@ def measure_abandoned(subject: Subject, key: int) -> float:
 
     subject.rest()
     before, began = tree.cpu_s(), time.monotonic()
-    asyncio.run(abandon(target, texts[:ABANDONED], WHOLE_LIMIT_S))
+    answered = asyncio.run(abandon(target, texts[:ABANDONED], PATIENCE_S))
+    if answered < ABANDONED:
+        raise TimeoutError(f"{answered} of {ABANDONED} requests answered within {PATIENCE_S:g} s")
     whole = spent_until_quiet(began, before)
     asyncio.run(abandon(target, texts[ABANDONED : 2 * ABANDONED], ABANDONED_AFTER_S))
     before, began = tree.cpu_s(), time.monotonic()
@@ -138,6 +148,9 @@ def measure_bits(subject: Subject, count: int, rounds: int) -> tuple[int, int]:
 
     Returns:
         Texts whose vector was ever other than alone, and texts asked.
+
+    Raises:
+        TimeoutError: An answer did not come.
     """
     peer, port = subject.server.peer, subject.server.port
     requests = [peer.request(text) for text in subject.corpora[MIXED].texts[:count]]
@@ -146,7 +159,8 @@ def measure_bits(subject: Subject, count: int, rounds: int) -> tuple[int, int]:
     async def ask(place: int) -> bytes:
         connection = Connection(port)
         try:
-            reply = await connection.send(requests[place])
+            async with asyncio.timeout(PATIENCE_S):
+                reply = await connection.send(requests[place])
         finally:
             connection.close()
         return peer.read(reply.body).tobytes() if reply.status == 200 else b""

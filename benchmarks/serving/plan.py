@@ -94,7 +94,8 @@ def visit(subject: Subject, effort: Effort, whole: bool) -> Visit:
     for length in LENGTHS:
         found.costs[length] = measure_cost(subject, length, effort.warm_s, effort.cost_s)
     if whole:
-        for step in (_measure_goodputs, _measure_abandoned, _measure_rest):
+        # what may leave a server broken comes last
+        for step in (_measure_bits, _measure_memory, _measure_abandoned, _measure_goodputs):
             _try(step, subject, effort, found)
     found.error = subject.worst
     return found
@@ -127,7 +128,10 @@ def _measure_abandoned(subject: Subject, effort: Effort, found: Visit) -> None:
         found.abandoned[length] = measure_abandoned(subject, length)
 
 
-def _measure_rest(subject: Subject, effort: Effort, found: Visit) -> None:
+def _measure_bits(subject: Subject, effort: Effort, found: Visit) -> None:
     found.changed_bits = measure_bits(subject, effort.bit_texts, effort.bit_rounds)
+
+
+def _measure_memory(subject: Subject, effort: Effort, found: Visit) -> None:
     resident, proportional = subject.server.tree.memory_bytes()
     found.resident_mb, found.proportional_mb = resident / 1e6, proportional / 1e6

@@ -37,6 +37,7 @@ def render(results: Results, effort: Effort, ours: str) -> str:
         _section(
             f"CPU time a text, {CLIENTS} clients, one text a request", cost_table(results, ours)
         ),
+        _section("Beside the best peer", best_table(results)),
         _section("Latency in the same loops [ms]", latency_table(results)),
         _section(
             "Goodput under open load",
@@ -108,6 +109,24 @@ def cost_table(results: Results, ours: str) -> str:
             ]
         rows.append(cells)
     return table(heads, rows)
+
+
+def best_table(results: Results) -> str:
+    """Each of our forms over the cheapest peer, of those in float32 and of those in bfloat16."""
+    peers = [name for name in results.visits if results.about[name].family != "osa"]
+    rows = []
+    for dtype in ("float32", "bfloat16"):
+        among = [name for name in peers if results.about[name].dtype == dtype]
+        for ours in (name for name in results.visits if name not in peers):
+            cells = [ours, dtype]
+            for length in LENGTHS:
+                costs = {name: results.median(name, _of_cost(length, "cpu_ms")) for name in among}
+                known = {name: cost for name, cost in costs.items() if not math.isnan(cost)}
+                best = min(known, key=known.__getitem__, default=NAN)
+                ratio = results.cost_ratio(ours, best, length)
+                cells += [f"{number(ratio, '.2f')} ({best})"]
+            rows.append(cells)
+    return table(["", "best of the peers in", *(f"{length} tokens" for length in LENGTHS)], rows)
 
 
 def latency_table(results: Results) -> str:

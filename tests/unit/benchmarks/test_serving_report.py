@@ -42,7 +42,8 @@ def make_goodput(fraction: float, **changes: object) -> Goodput:
 def results() -> Results:
     found = Results({"hardware": "cpu-x", "commit": "abc"}, "python -m benchmarks.serving", 3)
     for name, times in {"osa": (2.0, 6.0, 3.0), "mosec": (8.0, 12.0, 4.0)}.items():
-        found.about[name] = About("minilm", "float32", "as it comes", {"torch": "2.13"})
+        family = "osa" if name == "osa" else "minilm"
+        found.about[name] = About(family, "float32", "as it comes", {"torch": "2.13"})
         found.visits[name] = [make_visit(cpu, turn == 0) for turn, cpu in enumerate(times)]
     found.unavailable["vllm"] = "no wheel\nfor this"
     return found
@@ -79,6 +80,15 @@ def test_the_report_shows_figures_ratios_and_who_is_missing(results: Results) ->
     assert "- vllm: no wheel for this" in text
     assert "mosec, round 1: goodputs: the server was still busy" in text
     assert "nan" not in text
+
+
+def test_the_best_peer_is_the_cheapest_of_its_type(results: Results) -> None:
+    for name, dtype, cpu_ms in (("slow", "float32", 9.0), ("narrow", "bfloat16", 1.5)):
+        results.about[name] = About("minilm", dtype, "", {})
+        results.visits[name] = [make_visit(cpu_ms)] * 3
+    text = render(results, Effort(), "osa")
+    assert "| osa | float32 | 0.50 (mosec) | 0.50 (mosec) |" in text
+    assert "| osa | bfloat16 | 2.00 (narrow) | 2.00 (narrow) |" in text
 
 
 def test_answers_that_were_not_right_are_told(results: Results) -> None:
