@@ -20,7 +20,7 @@ from torch import Tensor
 from osa.model.errors import InputError
 from osa.model.varlen import check_cu_seqlens
 
-ABI_VERSION = 1
+ABI_VERSION = 2
 MAX_HEAD_DIM = 128
 DTYPES = {torch.float32: 0, torch.bfloat16: 1}
 SCALES = {"paper": 0, "length": 1}
@@ -85,7 +85,7 @@ def library() -> ctypes.CDLL | str:
 
 
 @functools.cache
-def _parallel() -> int | None:
+def parallel() -> int | None:
     """Address of ``GOMP_parallel`` of torch's own OpenMP; None where torch has another."""
     for file in (Path(torch.__file__).parent / "lib").glob("libtorch_cpu.*"):
         try:
@@ -182,7 +182,7 @@ def attention_forward(
         scale=SCALES[scale],
         center=int(center),
         threads=torch.get_num_threads(),
-        parallel=_parallel(),
+        parallel=parallel(),
     )
     if mask is not None:
         mask = mask.contiguous()

@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "osa_attention.h"
+#include "osa_rows.h"
 
 // Tokens that are reduced into one partial sum. Longer sequences are cut at multiples of it, and
 // their partial sums added in order: the same bits on any number of threads.
@@ -37,6 +38,9 @@ typedef struct {
   void (*reduce)(const OsaTask*, float* partials, int64_t chunk);
   int (*finish)(const OsaTask*, float* partials, int64_t chunks);
   void (*apply)(const OsaTask*, float* partials, int64_t chunk);
+  // Rows `from` ... `to` of what surrounds the attention.
+  void (*add_norm)(const OsaNormCall*, int64_t from, int64_t to);
+  void (*prepare_heads)(const OsaHeadsCall*, int64_t from, int64_t to);
 } OsaBackend;
 
 #endif

@@ -144,10 +144,37 @@ Code run(const OsaCall& call) {
   return fine ? OK : MEMORY;
 }
 
+constexpr int64_t ROWS = 32;  // that a thread takes at once
+
+template <class Call>
+int run_rows(const Call& call, void (*work)(const Call*, int64_t, int64_t)) {
+  const int64_t blocks = (call.rows + ROWS - 1) / ROWS;
+  const bool fine = for_each(call, blocks, 1, 1, [&](int64_t block, void*) {
+    work(&call, block * ROWS, std::min((block + 1) * ROWS, call.rows));
+  });
+  return fine ? OK : MEMORY;
+}
+
 }  // namespace
 }  // namespace osa
 
 extern "C" {
+
+int osa_add_norm(const OsaNormCall* call) {
+  if (call->abi_version != OSA_ABI_VERSION) return osa::ABI;
+  if (call->rows < 0 || call->width < 1 || call->threads < 1 || call->part_count < 0 ||
+      call->part_count > OSA_MAX_PARTS)
+    return osa::SHAPE;
+  return osa::run_rows(*call, osa::backend().add_norm);
+}
+
+int osa_prepare_heads(const OsaHeadsCall* call) {
+  if (call->abi_version != OSA_ABI_VERSION) return osa::ABI;
+  if (call->rows < 0 || call->heads < 1 || call->head_dim < 1 || call->head_dim > 128 ||
+      call->threads < 1 || (call->cosine && call->head_dim % 2))
+    return osa::SHAPE;
+  return osa::run_rows(*call, osa::backend().prepare_heads);
+}
 
 int osa_attention(const OsaCall* call) {
   try {

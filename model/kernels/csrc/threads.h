@@ -44,9 +44,9 @@ thread_local Kept workspace;     // of the kernel
 thread_local Kept partial_sums;  // of long sequences, of the calling thread
 constexpr size_t KEPT_PARTIAL_SUMS = size_t(64) << 20;
 
-// Runs work(index) for index 0 ... count - 1 on the caller's threads, in grains. False: no memory.
-template <class Work>
-bool for_each(const OsaCall& call, int64_t count, int64_t grain, size_t bytes, const Work& work) {
+// Runs work(index) for index 0 ... count - 1 on the caller's threads (`threads`, `parallel`), in grains. False: no memory.
+template <class Call, class Work>
+bool for_each(const Call& call, int64_t count, int64_t grain, size_t bytes, const Work& work) {
   struct Shared {
     const Work& work;
     int64_t count, grain;

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,11 @@ import torch
 from torch import nn
 
 from osa.model import EmbeddingModel
-from osa.model.precision import SUM_WIDTH, NarrowLinear, has_fast_bfloat16, in_float32, use_bfloat16
+from osa.model.fused import FusedBlocks
+from osa.model.kernels import rows
+from osa.model.narrow import SUM_WIDTH, NarrowLinear
+from osa.model.precision import has_fast_bfloat16, in_float32, use_bfloat16
+from osa.model.tiling import TOKEN_TILE
 
 TEXTS = ["The cat sat.", "A longer sentence about linear attention, and what it costs.", "x" * 400]
 
@@ -58,3 +63,32 @@ def test_the_bits_do_not_depend_on_the_batch(default_model: EmbeddingModel) -> N
     together = model.embed_ids(rows).embeddings
     for row, ids in enumerate(rows):
         assert torch.equal(model.embed_ids([ids]).embeddings[0], together[row]), len(ids)
+
+
+@pytest.mark.skipif(not rows.available(), reason="the CPU kernel is not built")
+@pytest.mark.parametrize("lengths", [[5], [64, 1, 300], [2500, 40]])
+def test_fused_blocks_are_the_blocks_one_by_one(
+    default_model: EmbeddingModel, monkeypatch: pytest.MonkeyPatch, lengths: list[int]
+) -> None:
+    model = narrow_copy(default_model)
+    generator = np.random.default_rng(1)
+    ids = [generator.integers(0, 30_000, length).tolist() for length in lengths]
+    packed, offsets = model.pack_ids(ids)
+    calls: list[int] = []
+    add_norm = rows.add_norm
+
+    def spy(*arguments: Any) -> Any:
+        calls.append(1)
+        return add_norm(*arguments)
+
+    monkeypatch.setattr(rows, "add_norm", spy)
+    with torch.inference_mode():
+        fused, states = model.embed_tokens(packed, cu_seqlens=offsets)
+        monkeypatch.setattr(FusedBlocks, "_fits", lambda *_: False)
+        single, expected = model.embed_tokens(packed, cu_seqlens=offsets)
+    tiles = -(-sum(lengths) // TOKEN_TILE)
+    assert len(calls) == tiles * (2 * default_model.config.num_layers + 1)
+    np.testing.assert_allclose(fused.embeddings, single.embeddings, atol=2e-3)
+    assert ((fused.embeddings * single.embeddings).sum(-1) > 0.9999).all()
+    scale = expected.abs().max().item()
+    np.testing.assert_allclose(states, expected, atol=0.03 * scale)
