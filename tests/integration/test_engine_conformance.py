@@ -24,8 +24,8 @@ from osa.service.settings import ModelSettings
 from tests.conftest import ArtifactMaker, make_tiny_model
 
 ENGINES = ("eager", "compile", "onnxruntime", "onnxruntime-padded", "onnxruntime-int8", "aoti",
-           "torch-export")  # fmt: skip
-TOLERANCE = {"onnxruntime-int8": 0.05}
+           "torch-export", "eager-bfloat16", "aoti-bfloat16")  # fmt: skip
+TOLERANCE = {"onnxruntime-int8": 0.05, "eager-bfloat16": 0.02, "aoti-bfloat16": 0.02}
 BATCHES = ([1], [1, 1], [16, 17], [5, 1, 200, 64], [256], [3] * 40)
 
 
@@ -48,6 +48,8 @@ def engine(
         "onnxruntime-int8": lambda: ArtifactEngine(make_artifact("onnx", "packed", "int8")),
         "aoti": lambda: ArtifactEngine(make_artifact("aoti")),
         "torch-export": lambda: ArtifactEngine(make_artifact("torch-export")),
+        "eager-bfloat16": lambda: EagerEngine(checkpoint, "cpu", dtype="bfloat16"),
+        "aoti-bfloat16": lambda: ArtifactEngine(make_artifact("aoti", "packed", "bfloat16")),
     }
     made = makers[request.param]()
     made.warm_up()
@@ -89,13 +91,21 @@ def test_what_does_not_fit_is_refused_before_it_runs(
 def test_an_engine_tells_what_it_runs(engine: Engine, request: pytest.FixtureRequest) -> None:
     info = engine.info
     name: str = request.node.callspec.params["engine"]
-    assert info.backend == name.removesuffix("-padded").removesuffix("-int8")
+    kind, _, variant = name.partition("-") if name != "torch-export" else (name, "", "")
+    assert info.backend == kind
     assert info.device == "cpu"
-    assert info.dtype == ("int8" if name.endswith("int8") else "float32")
+    assert info.dtype == (variant if variant in ("int8", "bfloat16") else "float32")
     assert (info.vocab_size, info.max_input_length, info.dimensions) == (12, 256, (16, 8))
     assert info.kernel
     assert len(info.model_sha256) == 64
     assert engine.tokenizer is not None
+
+
+def test_float32_is_to_be_had_of_an_engine_in_bfloat16(checkpoint: Path) -> None:
+    narrow, wide = EagerEngine(checkpoint, "cpu", dtype="bfloat16"), EagerEngine(checkpoint, "cpu")
+    exact = narrow.embed([[4, 5, 6]], exact=True).embeddings
+    np.testing.assert_array_equal(exact, wide.embed([[4, 5, 6]]).embeddings)
+    assert not np.array_equal(narrow.embed([[4, 5, 6]]).embeddings, exact)
 
 
 def test_results_do_not_change_when_the_next_batch_runs(engine: Engine) -> None:
