@@ -252,6 +252,16 @@ class BatchQueue:
             self._tokens -= sum(item.tokens for item in batch)
             return batch
 
+    def drain(self) -> list[WorkItem]:
+        """Take everything that waits, to answer it otherwise."""
+        with self._changed:
+            items = [entry[2] for entry in self._heap if entry[2].waiting]
+            for item in items:
+                item.waiting = False
+            self._heap.clear()
+            self._count = self._tokens = 0
+            return items
+
     @property
     def finished(self) -> bool:
         """Whether the queue is closed and empty."""
