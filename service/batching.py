@@ -61,7 +61,8 @@ class WorkItem:
         ids: Token ids.
         deliver: Called once, from the engine thread, with the result.
         wants_tokens: Whether every token's own vector is wanted.
-        deadline: When the answer is worth nothing any more (monotonic clock) [s].
+        deadline: When the answer is worth nothing any more (monotonic clock) [s]; later than when
+            it was queued where a request with a later one has joined.
         arrived: When it was queued (monotonic clock) [s].
         cancelled: Set when nobody waits for the result any more.
         waiting: Whether the queue holds it.
