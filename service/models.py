@@ -149,8 +149,8 @@ class ModelRegistry:
             self._retire(replaced)
         return replaced
 
-    def remove(self, name: str) -> None:
-        """Serve a model no longer.
+    def remove(self, name: str) -> ServedModel:
+        """Serve a model no longer; returns it.
 
         Raises:
             UnknownModelError: There is none of this name.
@@ -163,6 +163,7 @@ class ModelRegistry:
         if removed is None:
             raise self._unknown()
         self._retire(removed)
+        return removed
 
     def _unknown(self) -> UnknownModelError:
         return UnknownModelError(f"no such model; served: {', '.join(self.names())}", param="model")

@@ -76,7 +76,7 @@ def admin_routes(
         """Serve a model no longer; what it has accepted is answered."""
         who = check_key(request)
         try:
-            models.remove(name)
+            models.remove(name).metrics.forget()
         except ValueError as error:
             raise ValidationError(str(error), param="name") from error
         logger.info("model removed", extra={"model": name, "by": who})

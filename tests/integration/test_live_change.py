@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from osa.service.engines import EagerEngine
 from osa.service.keys import make_key
 from tests.conftest import make_tiny_model, wait_until
 
@@ -99,6 +101,29 @@ def test_several_models_answer_by_name(admin: httpx.Client, other_checkpoint: Pa
     assert admin.delete("/admin/models/wide").status_code == 404
     assert admin.delete("/admin/models/tiny").status_code == 422
     assert admin.get("/v2/models/wide").status_code == 404
+
+
+def test_a_model_that_is_served_no_longer_leaves_memory_and_metrics(
+    admin: httpx.Client, other_checkpoint: Path
+) -> None:
+    def engines(width: int) -> int:
+        gc.collect()
+        found = [each for each in gc.get_objects() if type(each) is EagerEngine]
+        return sum(engine.info.dimensions[0] == width for engine in found)
+
+    body = {"path": str(other_checkpoint)}
+    assert admin.post("/admin/models/wide", json=body).status_code == 200
+    assert admin.post("/embed", json={**TEXT, "model": "wide"}).status_code == 200
+    assert engines(32) == 1
+    assert admin.delete("/admin/models/wide").status_code == 204
+    wait_until(lambda: engines(32) == 0)
+    lines = [line for line in admin.get("/metrics").text.splitlines() if 'model="wide"' in line]
+    assert not [line for line in lines if line.startswith(("osa_engine_up", "te_queue", "osa_build"))]
+    assert any(line.startswith("te_embed_success") for line in lines), "counts stay"
+    assert engines(16) == 1
+    assert admin.post("/admin/models/tiny", json=body).status_code == 200
+    wait_until(lambda: engines(16) == 0)
+    assert 'osa_engine_up{model="tiny"} 1.0' in admin.get("/metrics").text
 
 
 def test_models_of_the_settings_are_served_from_the_start(
