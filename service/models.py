@@ -18,7 +18,7 @@ from osa.model.tokenization import TextTokenizer
 from osa.service.batching import BatchQueue
 from osa.service.embedder import Embedder
 from osa.service.engines import EngineInfo
-from osa.service.errors import UnknownModelError, ValidationError
+from osa.service.errors import ClientGoneError, UnknownModelError, ValidationError
 from osa.service.metrics import Metrics
 from osa.service.supervisor import EngineSupervisor
 
@@ -94,8 +94,10 @@ class ModelRegistry:
     def all(self) -> list[ServedModel]:
         """Every model, the default first."""
         with self._lock:
-            models = list(self._models.values())
-        return sorted(models, key=lambda model: model.name != self.default_name)
+            return self._sorted()
+
+    def _sorted(self) -> list[ServedModel]:
+        return sorted(self._models.values(), key=lambda model: model.name != self.default_name)
 
     def names(self) -> list[str]:
         """Their names, the default first."""
@@ -112,31 +114,36 @@ class ModelRegistry:
             UnknownModelError: Naming those that there are.
         """
         with self._lock:
-            found = self._models.get(name or self.default_name)
-            if found is None and not strict:
-                found = self._models[self.default_name]
+            return self._look_up(name, strict)
+
+    def _look_up(self, name: str | None, strict: bool) -> ServedModel:
+        found = self._models.get(name or self.default_name)
+        if found is None and not strict:
+            found = self._models[self.default_name]
         if found is None:
             raise self._unknown()
         return found
 
     @contextmanager
     def lease(self) -> Iterator[Callable[..., ServedModel]]:
-        """A ``find`` whose models are kept open until the block ends."""
+        """A ``find`` whose models are kept open until the block ends; afterwards it raises."""
         held: list[ServedModel] = []
+        ended = False
 
         def find(name: str | None = None, strict: bool = False) -> ServedModel:
-            found = self.find(name, strict)
             with self._lock:
-                # exchanged in between: the newer one of that name
-                current = self._models.get(found.name, found)
-                current.leases += 1
-            held.append(current)
-            return current
+                if ended:  # on a thread that still reads the body of a request that was cut off
+                    raise ClientGoneError("the request has ended")
+                found = self._look_up(name, strict)
+                found.leases += 1
+                held.append(found)
+            return found
 
         try:
             yield find
         finally:
             with self._lock:
+                ended = True
                 for model in held:
                     model.leases -= 1
 
@@ -160,13 +167,14 @@ class ModelRegistry:
             raise ValueError(f"{name} is the default model: put another one in its place")
         with self._lock:
             removed = self._models.pop(name, None)
-        if removed is None:
-            raise self._unknown()
+            if removed is None:
+                raise self._unknown()
         self._retire(removed)
         return removed
 
     def _unknown(self) -> UnknownModelError:
-        return UnknownModelError(f"no such model; served: {', '.join(self.names())}", param="model")
+        names = ", ".join(model.name for model in self._sorted())
+        return UnknownModelError(f"no such model; served: {names}", param="model")
 
     def close(self, timeout_s: float) -> bool:
         """Finish what every model has queued; returns whether all of it was done."""
