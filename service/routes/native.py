@@ -100,6 +100,7 @@ def native_routes(pipeline: InferencePipeline, describe: Callable[[], Info]) -> 
             if not instances:
                 raise EmptyInputError("instances is empty", param="instances")
             inputs, options = join_instances(instances, counts)
+            call.choose(name_of(instances[0].model))
             return call.prepare(inputs, options)
 
         def render(prepared: PreparedRequest, embedded: Embedded) -> Answer:
@@ -193,6 +194,7 @@ def join_instances(
         ServiceError: An instance that cannot be, or options or kinds of input that differ.
     """
     options = {options_of(instance) for instance in instances}
+    names = {name_of(instance.model) for instance in instances}
     joined: list[Any] = []
     for place, instance in enumerate(instances):
         if instance.encoding_format not in (None, "float") or instance.embedding_type not in (
@@ -203,8 +205,9 @@ def join_instances(
         inputs = parse_inputs(instance.inputs, f"instances[{place}].inputs")
         counts.append(len(inputs))
         joined += inputs
-    if len(options) > 1 or len({isinstance(item, str) for item in joined}) > 1:
+    if len(options) > 1 or len(names) > 1 or len({isinstance(item, str) for item in joined}) > 1:
         raise ValidationError(
-            "instances must share their options and be all texts or all ids", param="instances"
+            "instances must share model and options, and be all texts or all ids",
+            param="instances",
         )
     return joined, options.pop()

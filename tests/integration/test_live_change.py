@@ -93,6 +93,11 @@ def test_several_models_answer_by_name(admin: httpx.Client, other_checkpoint: Pa
         assert openai.json()["model"] == name
         assert len(openai.json()["data"][0]["embedding"]) == width
         assert admin.get(f"/v2/models/{name}/ready").status_code == 200
+    instances = [{**TEXT, "model": "wide"}, {**TEXT, "model": "wide"}]
+    vertex = admin.post("/vertex", json={"instances": instances})
+    assert [len(part[0]) for part in vertex.json()["predictions"]] == [32, 32]
+    mixed = admin.post("/vertex", json={"instances": [instances[0], {**TEXT, "model": "tiny"}]})
+    assert mixed.status_code == 422
     unknown = admin.post("/v1/embeddings", json={"model": "any", "input": "a"})
     assert unknown.status_code == 404
     assert "tiny, wide" in unknown.json()["error"]["message"]

@@ -125,3 +125,18 @@ def test_prompts_go_before_texts(serve: Serve, tiny_checkpoint: Path) -> None:
     ids = client.post("/embed", json={"inputs": [[4]], "prompt_name": "query"})
     assert ids.status_code == 422
     assert client.get("/info").json()["prompts"] == ["none", "query"]
+
+
+def test_a_default_prompt_does_not_shift_the_chunks_of_a_document(
+    serve: Serve, tiny_checkpoint: Path
+) -> None:
+    plain = serve(model__path=tiny_checkpoint)
+    prompts = json.dumps({"passage": "the dog ran on "})
+    prompted = serve(
+        model__path=tiny_checkpoint, model__prompts=prompts, model__default_prompt_name="passage"
+    )
+    chunked = {"inputs": "a cat sat", "chunking": {"strategy": "tokens", "size": 2, "overlap": 0}}
+    for path, body in (("/embed_chunks", chunked), ("/embed_all", {"inputs": "a cat sat"})):
+        assert prompted.post(path, json=body).json() == plain.post(path, json=body).json(), path
+    text = {"inputs": "a cat sat"}
+    assert prompted.post("/embed", json=text).json() != plain.post("/embed", json=text).json()
