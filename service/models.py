@@ -79,8 +79,14 @@ class ServedModel:
 class ModelRegistry:
     """Served models by name; any thread."""
 
-    def __init__(self, default: ServedModel) -> None:
-        """Serve one model, which requests without a name get."""
+    def __init__(self, default: ServedModel, stall_timeout_s: float = 120.0) -> None:
+        """Serve one model, which requests without a name get.
+
+        Args:
+            default: That model.
+            stall_timeout_s: As ``server.stall_timeout_s``, for models that are served no longer.
+        """
+        self._stall_timeout_s = stall_timeout_s
         self.default_name = default.name
         self._models = {default.name: default}
         self._lock = threading.Lock()
@@ -187,12 +193,16 @@ class ModelRegistry:
         return all(done)
 
     def _retire(self, model: ServedModel) -> None:
-        """Close a model when its last request is answered, on a thread of its own."""
+        """Close a model when its last request is answered, on a thread of its own.
+
+        One whose engine stalls is closed too: no probe looks at it any more.
+        """
 
         def wait() -> None:
-            while model.leases:
+            supervisor = model.supervisor
+            while model.leases and supervisor.problem(self._stall_timeout_s) is None:
                 time.sleep(0.02)
-            model.supervisor.stop(60.0)
+            supervisor.stop(0.0 if model.leases else 60.0)  # stalled: waiting will not help
             logger.info(
                 "model closed", extra={"model": model.name, "sha": model.about.model_sha256}
             )

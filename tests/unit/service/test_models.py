@@ -7,11 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from osa.service.errors import ClientGoneError
+from osa.model.errors import ConfigError
+from osa.service import supervisor as supervision
+from osa.service.batching import ItemResult, WorkItem
+from osa.service.engines import Engine
+from osa.service.errors import BackendError, ClientGoneError
 from osa.service.loading import ModelLoader
 from osa.service.metrics import Families
 from osa.service.models import ModelRegistry, ServedModel
 from tests.conftest import local_settings, wait_until
+from tests.engines import POISON, FaultyEngine
 
 
 @pytest.fixture
@@ -76,4 +81,32 @@ def test_a_lease_that_has_ended_keeps_nothing_open(registry: ModelRegistry) -> N
     with pytest.raises(ClientGoneError):
         find("b")
     assert [model.leases for model in registry.all()] == [0, 0]
+    assert registry.close(10)
+
+
+def test_a_retired_model_whose_engine_does_not_come_back_answers_what_waits(
+    tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def reopen() -> Engine:
+        raise ConfigError("the device is gone")
+
+    monkeypatch.setattr(supervision, "POLL_S", 0.02)
+    loader = ModelLoader(local_settings(model__path=tiny_checkpoint), Families())
+    broken = loader.load("a", tiny_checkpoint, FaultyEngine(tiny_checkpoint, "raise"))
+    monkeypatch.setattr(broken.supervisor, "_reopen", reopen)
+    registry = ModelRegistry(broken, stall_timeout_s=0.2)
+    broken.supervisor.start()
+    for _ in range(3):
+        failed: list[ItemResult] = []
+        broken.queue.put([WorkItem([POISON], failed.append)])
+        wait_until(lambda answers=failed: bool(answers))  # type: ignore[misc]
+    wait_until(lambda: not broken.supervisor.up)
+    waiting: list[ItemResult] = []
+    with registry.lease() as find:
+        find("a").queue.put([WorkItem([4], waiting.append)])
+        fresh = loader.load("a", tiny_checkpoint)
+        fresh.supervisor.start()
+        registry.put(fresh)
+        wait_until(lambda: bool(waiting), 5)
+    assert isinstance(waiting[0].error, BackendError)
     assert registry.close(10)
