@@ -123,7 +123,9 @@ def test_a_model_that_is_served_no_longer_leaves_memory_and_metrics(
     assert admin.delete("/admin/models/wide").status_code == 204
     wait_until(lambda: engines(32) == 0)
     lines = [line for line in admin.get("/metrics").text.splitlines() if 'model="wide"' in line]
-    assert not [line for line in lines if line.startswith(("osa_engine_up", "te_queue", "osa_build"))]
+    assert not [
+        line for line in lines if line.startswith(("osa_engine_up", "te_queue", "osa_build"))
+    ]
     assert any(line.startswith("te_embed_success") for line in lines), "counts stay"
     assert engines(16) == 1
     assert admin.post("/admin/models/tiny", json=body).status_code == 200

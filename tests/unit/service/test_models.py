@@ -53,7 +53,8 @@ def test_a_model_removed_while_it_is_leased_is_not_given_out(
     registry: ModelRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Removed at the first moment at which that is possible while it is looked up."""
-    lock, removed = registry._lock, []
+    lock = registry._lock
+    removed: list[str] = []
 
     class Interrupted:
         def __enter__(self) -> None:
