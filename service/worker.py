@@ -26,7 +26,10 @@ from osa.service.turns import EngineTurns, Turn
 
 logger = logging.getLogger(__name__)
 FAILURES_UNTIL_BROKEN = 3
-"""So many batches in a row that failed whole mean a broken engine, not bad inputs."""
+"""After so many batches in a row that failed whole, ``PROBE`` tells bad inputs from an engine that
+is broken."""
+PROBE = (1, 1, 1)
+"""What every engine was warmed up with."""
 
 
 @dataclass(frozen=True)
@@ -158,6 +161,13 @@ class EngineThread:
         if not any(failed):
             self._queue.observe(tokens, elapsed)
         self._failures = self._failures + 1 if all(failed) else 0
+        if self._failures >= FAILURES_UNTIL_BROKEN and self._works():
+            self._failures = 0
+
+    def _works(self) -> bool:
+        """Whether the engine embeds what it could when it was opened."""
+        (result,) = self._embed([WorkItem(PROBE)])
+        return result.error is None
 
     def _embed(self, items: Sequence[WorkItem], exact: bool = False) -> list[ItemResult]:
         engine = self._engine

@@ -65,8 +65,9 @@ def native_routes(pipeline: InferencePipeline, describe: Callable[[], Info]) -> 
 
         def parse(call: Call) -> PreparedRequest:
             body = chosen["body"] = parse_body(call.raw, call.content_type, EmbedRequest)
-            ranges.append(call.choose(name_of(body.model)).calibration)
-            check_type(body, ranges[0])
+            model = call.choose(name_of(body.model))
+            ranges.append(model.calibration)
+            check_type(body, ranges[0], body.dimensions or model.about.dimensions[0])
             inputs = parse_inputs(body.inputs, "inputs")
             if wants_lines(request) and body.encoding_format == "bytes":
                 raise ValidationError(
@@ -147,8 +148,8 @@ def native_routes(pipeline: InferencePipeline, describe: Callable[[], Info]) -> 
     return router
 
 
-def check_type(body: EmbedRequest, ranges: Calibration | None) -> None:
-    """Refuse element types that the model's vectors cannot be put in.
+def check_type(body: EmbedRequest, ranges: Calibration | None, width: int) -> None:
+    """Refuse element types that the model's vectors of ``width`` cannot be put in.
 
     Raises:
         ValidationError: int8 or uint8 without a calibration, or of vectors of any length.
@@ -159,6 +160,12 @@ def check_type(body: EmbedRequest, ranges: Calibration | None) -> None:
         raise ValidationError(
             f"{body.embedding_type} needs a calibration, which this model has not: 'osa calibrate'",
             param="embedding_type",
+        )
+    if width not in ranges.bounds:
+        raise ValidationError(
+            f"{body.embedding_type} is calibrated for dimensions "
+            f"{', '.join(map(str, ranges.bounds))}, got {width}",
+            param="dimensions",
         )
     if body.normalize is False:
         raise ValidationError(

@@ -10,6 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from osa.model.calibration import Calibration
 from osa.service.engines import EagerEngine
 from osa.service.keys import make_key
 from tests.conftest import make_tiny_model, wait_until
@@ -149,3 +150,27 @@ def test_without_an_admin_key_nothing_is_exchanged(client: httpx.Client) -> None
     refused = client.post("/admin/models/osa-default", json={"path": None})
     assert refused.status_code == 403
     assert "admin = true" in refused.json()["error"]
+
+
+def test_names_with_slashes_are_exchanged_and_empty_ones_refused(
+    admin: httpx.Client, tiny_checkpoint: Path
+) -> None:
+    body = {"path": str(tiny_checkpoint)}
+    assert admin.post("/admin/models/team/law", json=body).status_code == 200
+    assert admin.get("/v2/models/team/law/ready").status_code == 200
+    assert admin.delete("/admin/models/team/law").status_code == 204
+    assert admin.post("/admin/models/", json=body).status_code == 422
+    assert admin.delete("/admin/models/").status_code == 404
+
+
+def test_one_byte_vectors_of_a_width_that_was_not_measured_are_refused(
+    serve: Serve, tiny_checkpoint: Path
+) -> None:
+    calibration = Calibration({16: 0.5}, 100)
+    (tiny_checkpoint / "calibration.json").write_text(calibration.to_json())
+    client = serve(model__path=tiny_checkpoint)
+    body = {**TEXT, "embedding_type": "int8"}
+    assert client.post("/embed", json=body).status_code == 200
+    refused = client.post("/embed", json={**body, "dimensions": 8})
+    assert refused.status_code == 422
+    assert "16" in refused.json()["error"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -10,13 +11,12 @@ import pytest
 from osa.model.errors import ConfigError
 from osa.service import supervisor as supervision
 from osa.service.batching import ItemResult, WorkItem
-from osa.service.engines import Engine
+from osa.service.engines import EagerEngine, Engine, EngineOutput
 from osa.service.errors import BackendError, ClientGoneError
 from osa.service.loading import ModelLoader
 from osa.service.metrics import Families
 from osa.service.models import ModelRegistry, ServedModel
 from tests.conftest import local_settings, wait_until
-from tests.engines import POISON, FaultyEngine
 
 
 @pytest.fixture
@@ -88,18 +88,29 @@ def test_a_lease_that_has_ended_keeps_nothing_open(registry: ModelRegistry) -> N
 def test_a_retired_model_whose_engine_does_not_come_back_answers_what_waits(
     tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    class Broken(EagerEngine):
+        """Fails on everything once it is warm."""
+
+        def embed(
+            self, sequences: Sequence[Sequence[int]], tokens: bool = False, exact: bool = False
+        ) -> EngineOutput:
+            raise RuntimeError("device-side assert triggered")
+
+        def warm_up(self) -> None:
+            """Nothing."""
+
     def reopen() -> Engine:
         raise ConfigError("the device is gone")
 
     monkeypatch.setattr(supervision, "POLL_S", 0.02)
     loader = ModelLoader(local_settings(model__path=tiny_checkpoint), Families())
-    broken = loader.load("a", tiny_checkpoint, FaultyEngine(tiny_checkpoint, "raise"))
+    broken = loader.load("a", tiny_checkpoint, Broken(tiny_checkpoint, "cpu"))
     monkeypatch.setattr(broken.supervisor, "_reopen", reopen)
     registry = ModelRegistry(broken, stall_timeout_s=0.2)
     broken.supervisor.start()
     for _ in range(3):
         failed: list[ItemResult] = []
-        broken.queue.put([WorkItem([POISON], failed.append)])
+        broken.queue.put([WorkItem([4], failed.append)])
         wait_until(lambda answers=failed: bool(answers))  # type: ignore[misc]
     wait_until(lambda: not broken.supervisor.up)
     waiting: list[ItemResult] = []

@@ -24,6 +24,7 @@ from osa.service.supervisor import EngineSupervisor
 from osa.service.turns import EngineTurns, Turn
 from osa.service.worker import EngineThread
 from tests.conftest import wait_until
+from tests.engines import POISON, FaultyEngine
 
 
 class Wayward(EagerEngine):
@@ -135,6 +136,20 @@ def test_an_engine_that_fails_on_everything_is_opened_again(tiny_checkpoint: Pat
         assert isinstance(received[0].error, BackendError)
     setting.works()
     assert setting.supervisor.stop(10)
+
+
+@pytest.mark.parametrize("how", ["raise", "nan"])
+def test_inputs_that_fail_again_and_again_do_not_make_the_engine_broken(
+    tiny_checkpoint: Path, how: str
+) -> None:
+    setting = Setting(FaultyEngine(tiny_checkpoint, how))
+    for _ in range(7):
+        received = setting.send([POISON])
+        wait_until(lambda found=received: len(found) == 1)  # type: ignore[misc]
+        assert isinstance(received[0].error, BackendError)
+    setting.works()
+    assert setting.supervisor.stop(10)
+    assert setting.restarts().endswith(" 0.0")
 
 
 def test_an_engine_that_does_not_come_back_is_tried_again_and_told(tiny_checkpoint: Path) -> None:
