@@ -62,7 +62,8 @@ def create_service(settings: Settings, engine: Engine | None = None) -> Service:
     families = Families()
     tracing = None if settings.tracing.endpoint is None else Tracing(settings.tracing)
     loader = ModelLoader(settings, families, tracing)
-    models = ModelRegistry(loader.load(settings.model.name, settings.model.path, engine))
+    first = loader.load(settings.model.name, settings.model.path, engine)
+    models = ModelRegistry(first, settings.server.stall_timeout_s)
     for name, path in settings.model.others.items():
         models.put(loader.load(name, path))
     health = Health(models, settings.server)

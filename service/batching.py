@@ -61,7 +61,8 @@ class WorkItem:
         ids: Token ids.
         deliver: Called once, from the engine thread, with the result.
         wants_tokens: Whether every token's own vector is wanted.
-        deadline: When the answer is worth nothing any more (monotonic clock) [s].
+        deadline: When the answer is worth nothing any more (monotonic clock) [s]; later than when
+            it was queued where a request with a later one has joined.
         arrived: When it was queued (monotonic clock) [s].
         cancelled: Set when nobody waits for the result any more.
         waiting: Whether the queue holds it.
@@ -251,6 +252,16 @@ class BatchQueue:
             self._count -= len(batch)
             self._tokens -= sum(item.tokens for item in batch)
             return batch
+
+    def drain(self) -> list[WorkItem]:
+        """Take everything that waits, to answer it otherwise."""
+        with self._changed:
+            items = [entry[2] for entry in self._heap if entry[2].waiting]
+            for item in items:
+                item.waiting = False
+            self._heap.clear()
+            self._count = self._tokens = 0
+            return items
 
     @property
     def finished(self) -> bool:

@@ -74,7 +74,7 @@ class Embedder:
                 f"{len(inputs)} inputs in one request, at most {limit} are allowed", param="input"
             )
         self._check_dimensions(options.dimensions)
-        prompt = self._prompt(options.prompt_name)
+        prompt = self._prompt(options.prompt_name) if options.prompted else ""
         texts = [prompt + item for item in inputs if isinstance(item, str)]
         sequences = [item for item in inputs if not isinstance(item, str)]
         if texts:

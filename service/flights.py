@@ -7,7 +7,7 @@ from the engine thread through a mailbox that wakes the loop once a batch, not o
 from __future__ import annotations
 
 import asyncio
-import math
+import time
 from array import array
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -70,10 +70,12 @@ class Flights:
     def join(self, key: Key, deadline: float, pending: Pending, index: int) -> Flight | None:
         """Wait for an equal input that will be served as soon as this one asks; None if none is."""
         flight = self._flights.get(key)
-        if flight is None or flight.item.deadline < deadline:
+        if flight is None or (flight.item.waiting and flight.item.urgency > deadline):
             return None
-        if deadline < math.inf and flight.item.waiting and flight.item.deadline > deadline:
-            return None  # it waits its turn by a later deadline
+        before = flight.item.deadline
+        flight.item.deadline = max(before, deadline)  # in time for a later one too
+        if before <= time.monotonic():  # read last: the engine may have dropped it just before
+            return None
         flight.waiters.append((pending, index))
         return flight
 
@@ -94,11 +96,13 @@ class Flights:
     def leave(self, flights: Sequence[Flight], pending: Pending) -> list[WorkItem]:
         """``pending`` waits no more; returns the items that nobody waits for now."""
         orphans = []
-        for flight in flights:
+        for flight in dict.fromkeys(flights):
             flight.waiters = [waiter for waiter in flight.waiters if waiter[0] is not pending]
-            if not flight.waiters and self._flights.get(flight.key) is flight:
+            if flight.waiters:
+                continue
+            orphans.append(flight.item)
+            if self._flights.get(flight.key) is flight:  # else a more urgent one took its place
                 del self._flights[flight.key]
-                orphans.append(flight.item)
         return orphans
 
     def _post(self, loop: asyncio.AbstractEventLoop, flight: Flight, result: ItemResult) -> None:

@@ -149,9 +149,12 @@ def secret_of(headers: Headers) -> str | None:
     return headers.get("x-api-key") or headers.get("api-key")
 
 
-def is_open(path: str) -> bool:
-    """Whether a path needs no key: probes, metrics, and pages that tell nothing of a model."""
-    return path in OPEN or path.startswith(OPEN_BELOW)
+def is_open(method: str, path: str) -> bool:
+    """Whether a request needs no key: probes, metrics, and pages that tell nothing of a model.
+
+    Reading alone is open: ``POST /`` embeds, and ``GET /`` is a page.
+    """
+    return method in ("GET", "HEAD") and (path in OPEN or path.startswith(OPEN_BELOW))
 
 
 def make_key(name: str, tokens_per_minute: int | None, admin: bool) -> tuple[str, str]:

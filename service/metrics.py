@@ -128,6 +128,13 @@ class Families:
             self._gauges[name] = Gauge(name, text, labels, registry=self.registry)
         return self._gauges[name]
 
+    def forget(self, model: str) -> None:
+        """Export a model's gauges no more, and let go of what they read; its counts stay."""
+        for gauge in self._gauges.values():
+            for values in list(gauge._metrics):
+                if gauge._labelnames[0] == "model" and values[0] == model:
+                    gauge.remove(*values)
+
     def render(self) -> bytes:
         """The exposition text, ``CONTENT_TYPE``."""
         return generate_latest(self.registry)
@@ -170,6 +177,10 @@ class Metrics:
     def gauge(self, name: str, text: str, read: Callable[[], float]) -> None:
         """Export a value that is read at every scrape; a later reader takes over."""
         self.families.gauge(name, text).labels(self._model).set_function(read)
+
+    def forget(self) -> None:
+        """The model is served no longer: see ``Families.forget``."""
+        self.families.forget(self._model)
 
     def describe(self, **labels: str) -> None:
         """Export ``osa_build_info`` with these labels, value 1, in place of an earlier one."""

@@ -111,7 +111,7 @@ class RequestGate:
         limit = self.settings.payload_limit
         if length.isdigit() and int(length) > limit:
             raise PayloadTooLargeError(f"the body is over the limit of {limit} bytes")
-        if self.keys is not None and not is_open(scope["path"]):
+        if self.keys is not None and not is_open(scope["method"], scope["path"]):
             scope["osa.key"] = key = self.keys.find(secret_of(headers))
             if key is None:
                 raise UnauthorizedError("send an API key: Authorization: Bearer KEY")

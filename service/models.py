@@ -18,7 +18,7 @@ from osa.model.tokenization import TextTokenizer
 from osa.service.batching import BatchQueue
 from osa.service.embedder import Embedder
 from osa.service.engines import EngineInfo
-from osa.service.errors import UnknownModelError, ValidationError
+from osa.service.errors import ClientGoneError, UnknownModelError, ValidationError
 from osa.service.metrics import Metrics
 from osa.service.supervisor import EngineSupervisor
 
@@ -79,8 +79,14 @@ class ServedModel:
 class ModelRegistry:
     """Served models by name; any thread."""
 
-    def __init__(self, default: ServedModel) -> None:
-        """Serve one model, which requests without a name get."""
+    def __init__(self, default: ServedModel, stall_timeout_s: float = 120.0) -> None:
+        """Serve one model, which requests without a name get.
+
+        Args:
+            default: That model.
+            stall_timeout_s: As ``server.stall_timeout_s``, for models that are served no longer.
+        """
+        self._stall_timeout_s = stall_timeout_s
         self.default_name = default.name
         self._models = {default.name: default}
         self._lock = threading.Lock()
@@ -94,8 +100,10 @@ class ModelRegistry:
     def all(self) -> list[ServedModel]:
         """Every model, the default first."""
         with self._lock:
-            models = list(self._models.values())
-        return sorted(models, key=lambda model: model.name != self.default_name)
+            return self._sorted()
+
+    def _sorted(self) -> list[ServedModel]:
+        return sorted(self._models.values(), key=lambda model: model.name != self.default_name)
 
     def names(self) -> list[str]:
         """Their names, the default first."""
@@ -112,31 +120,36 @@ class ModelRegistry:
             UnknownModelError: Naming those that there are.
         """
         with self._lock:
-            found = self._models.get(name or self.default_name)
-            if found is None and not strict:
-                found = self._models[self.default_name]
+            return self._look_up(name, strict)
+
+    def _look_up(self, name: str | None, strict: bool) -> ServedModel:
+        found = self._models.get(name or self.default_name)
+        if found is None and not strict:
+            found = self._models[self.default_name]
         if found is None:
             raise self._unknown()
         return found
 
     @contextmanager
     def lease(self) -> Iterator[Callable[..., ServedModel]]:
-        """A ``find`` whose models are kept open until the block ends."""
+        """A ``find`` whose models are kept open until the block ends; afterwards it raises."""
         held: list[ServedModel] = []
+        ended = False
 
         def find(name: str | None = None, strict: bool = False) -> ServedModel:
-            found = self.find(name, strict)
             with self._lock:
-                # exchanged in between: the newer one of that name
-                current = self._models.get(found.name, found)
-                current.leases += 1
-            held.append(current)
-            return current
+                if ended:  # on a thread that still reads the body of a request that was cut off
+                    raise ClientGoneError("the request has ended")
+                found = self._look_up(name, strict)
+                found.leases += 1
+                held.append(found)
+            return found
 
         try:
             yield find
         finally:
             with self._lock:
+                ended = True
                 for model in held:
                     model.leases -= 1
 
@@ -149,8 +162,8 @@ class ModelRegistry:
             self._retire(replaced)
         return replaced
 
-    def remove(self, name: str) -> None:
-        """Serve a model no longer.
+    def remove(self, name: str) -> ServedModel:
+        """Serve a model no longer; returns it.
 
         Raises:
             UnknownModelError: There is none of this name.
@@ -160,12 +173,14 @@ class ModelRegistry:
             raise ValueError(f"{name} is the default model: put another one in its place")
         with self._lock:
             removed = self._models.pop(name, None)
-        if removed is None:
-            raise self._unknown()
+            if removed is None:
+                raise self._unknown()
         self._retire(removed)
+        return removed
 
     def _unknown(self) -> UnknownModelError:
-        return UnknownModelError(f"no such model; served: {', '.join(self.names())}", param="model")
+        names = ", ".join(model.name for model in self._sorted())
+        return UnknownModelError(f"no such model; served: {names}", param="model")
 
     def close(self, timeout_s: float) -> bool:
         """Finish what every model has queued; returns whether all of it was done."""
@@ -178,12 +193,16 @@ class ModelRegistry:
         return all(done)
 
     def _retire(self, model: ServedModel) -> None:
-        """Close a model when its last request is answered, on a thread of its own."""
+        """Close a model when its last request is answered, on a thread of its own.
+
+        One whose engine stalls is closed too: no probe looks at it any more.
+        """
 
         def wait() -> None:
-            while model.leases:
+            supervisor = model.supervisor
+            while model.leases and supervisor.problem(self._stall_timeout_s) is None:
                 time.sleep(0.02)
-            model.supervisor.stop(60.0)
+            supervisor.stop(0.0 if model.leases else 60.0)  # stalled: waiting will not help
             logger.info(
                 "model closed", extra={"model": model.name, "sha": model.about.model_sha256}
             )

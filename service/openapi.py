@@ -106,10 +106,10 @@ class DescribedAPI(FastAPI):
             description = super().openapi()
             components = description["components"]["schemas"]
             for path, operations in description["paths"].items():
-                for operation in operations.values():
+                for method, operation in operations.items():
                     _name_bodies(operation, components)
                     _drop_generic_422(operation)
-                    if self.asks_for_keys and not is_open(path):
+                    if self.asks_for_keys and not is_open(method.upper(), path):
                         operation["security"] = [{KEY: []}]
             if self.asks_for_keys:
                 scheme = {"type": "http", "scheme": "bearer", "description": "API key"}

@@ -13,15 +13,14 @@ import threading
 import time
 from collections.abc import Callable
 
-from osa.model.errors import OsaError
-from osa.service.batching import BatchQueue
+from osa.service.batching import BatchQueue, ItemResult
 from osa.service.engines.base import Engine
 from osa.service.errors import BackendError
 from osa.service.metrics import Metrics
 from osa.service.settings import EngineSettings
 from osa.service.tracing import Tracing
 from osa.service.turns import EngineTurns, Turn
-from osa.service.worker import EngineThread
+from osa.service.worker import EngineThread, deliver
 
 logger = logging.getLogger(__name__)
 POLL_S = 0.25
@@ -74,7 +73,10 @@ class EngineSupervisor:
         self._watchdog.start()
 
     def stop(self, timeout_s: float) -> bool:
-        """Finish what is queued, at most ``timeout_s``; returns whether all of it was."""
+        """Finish what is queued, at most ``timeout_s``; returns whether all of it was.
+
+        What was not is answered with an error, and the engine is let go.
+        """
         deadline = time.monotonic() + timeout_s
         self._queue.close()
         while time.monotonic() < deadline and (len(self._queue) or self._current.hand):
@@ -82,8 +84,10 @@ class EngineSupervisor:
         self._stopping.set()
         self._current.thread.join(max(0.0, deadline - time.monotonic()))
         finished = not self._current.thread.is_alive() and not len(self._queue)
-        if not finished:
-            self._current.abandon(BackendError("the server stopped before this batch was done"))
+        error = BackendError("the server stopped before this input was computed")
+        self._current.abandon(error)
+        rest = self._queue.drain()
+        deliver(rest, [ItemResult(error=error) for _ in rest])
         return finished
 
     @property
@@ -96,10 +100,9 @@ class EngineSupervisor:
         alive = sum(thread.is_alive() for thread in self._left_behind)
         if alive >= MAX_LEFT_BEHIND:
             return f"{alive} engine threads hang"
-        if self._down_since is not None:
-            down_s = time.monotonic() - self._down_since
-            if down_s > stall_timeout_s:
-                return f"the engine has not come back for {down_s:.0f} s"
+        down_since = self._down_since  # read once: the watchdog may clear it meanwhile
+        if down_since is not None and time.monotonic() - down_since > stall_timeout_s:
+            return f"the engine has not come back for {time.monotonic() - down_since:.0f} s"
         hand = self._current.hand
         if hand is not None and time.monotonic() - hand.since > stall_timeout_s:
             return f"one batch has been running for {time.monotonic() - hand.since:.0f} s"
@@ -139,11 +142,14 @@ class EngineSupervisor:
         while not self._stopping.wait(self._pause_s):
             self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
             try:
-                self._current = self._make(self._reopen())
-            except (OsaError, RuntimeError, OSError, MemoryError) as error:
+                replacement = self._make(self._reopen())
+                if self._stopping.is_set():
+                    return
+                replacement.start()
+            except Exception as error:  # the boundary: nobody watches the watchdog
                 logger.error("engine does not come back", extra={"kind": type(error).__name__})
                 continue
-            self._current.start()
+            self._current = replacement
             logger.info("engine is back", extra={"down_s": time.monotonic() - self._down_since})
             self._down_since = None
             return

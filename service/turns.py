@@ -39,8 +39,10 @@ class EngineTurns:
         with self._changed:
             turn.used_s = max(turn.used_s, self._level_s)
             self._waiting.append(turn)
-            self._changed.wait_for(lambda: self._holder is None and self._next() is turn)
-            self._waiting.remove(turn)
+            try:
+                self._changed.wait_for(lambda: self._holder is None and self._next() is turn)
+            finally:  # a thread that dies here must not stand in the others' way
+                self._waiting.remove(turn)
             ticket = next(self._tickets)
             self._level_s = max(self._level_s, turn.used_s)
             self._holder = (ticket, turn, time.monotonic())

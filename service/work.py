@@ -25,6 +25,8 @@ class EmbedOptions:
         dimensions: Leading dimensions to return; None for all.
         tokens: Whether every token's own vector is wanted.
         prompt_name: Name of the prompt that goes before every text; None for the default one.
+        prompted: Whether a prompt may go before the texts; not where tokens are matched with the
+            text's own characters.
     """
 
     normalize: bool = True
@@ -33,6 +35,7 @@ class EmbedOptions:
     dimensions: int | None = None
     tokens: bool = False
     prompt_name: str | None = None
+    prompted: bool = True
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,10 @@ from osa.service.turns import EngineTurns, Turn
 
 logger = logging.getLogger(__name__)
 FAILURES_UNTIL_BROKEN = 3
-"""So many batches in a row that failed whole mean a broken engine, not bad inputs."""
+"""After so many batches in a row that failed whole, ``PROBE`` tells bad inputs from an engine that
+is broken."""
+PROBE = (1, 1, 1)
+"""What every engine was warmed up with."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,7 @@ class EngineThread:
             hand, self._hand = self._hand, None
         if hand is not None:
             self._turns.release(hand.ticket)
-            self._deliver(hand, [ItemResult(error=error) for _ in hand.items])
+            deliver(hand.items, [ItemResult(error=error) for _ in hand.items])
 
     def _run(self) -> None:
         while not self._abandoned and self._queue.wait():
@@ -106,7 +109,12 @@ class EngineThread:
         batch = self._queue.take()
         hand = Hand(batch, sum(item.tokens for item in batch), started, ticket)
         with self._lock:
-            self._hand = hand
+            given_up = self._abandoned
+            self._hand = None if given_up else hand
+        if given_up:  # just now: whoever gave the thread up did not see this batch
+            late = BackendError("the engine was given up before this batch began")
+            deliver(batch, [ItemResult(error=late) for _ in batch])
+            return
         try:
             results = self._compute(hand)
         except Exception:  # the boundary: the thread must outlive any batch
@@ -117,7 +125,7 @@ class EngineThread:
                 return  # answered when the thread was given up
             self._hand = None
         self.batches += 1
-        self._deliver(hand, results)
+        deliver(batch, results)
 
     def _compute(self, hand: Hand) -> list[ItemResult]:
         """A result an item, in order."""
@@ -153,6 +161,13 @@ class EngineThread:
         if not any(failed):
             self._queue.observe(tokens, elapsed)
         self._failures = self._failures + 1 if all(failed) else 0
+        if self._failures >= FAILURES_UNTIL_BROKEN and self._works():
+            self._failures = 0
+
+    def _works(self) -> bool:
+        """Whether the engine embeds what it could when it was opened."""
+        (result,) = self._embed([WorkItem(PROBE)])
+        return result.error is None
 
     def _embed(self, items: Sequence[WorkItem], exact: bool = False) -> list[ItemResult]:
         engine = self._engine
@@ -191,10 +206,11 @@ class EngineThread:
                 results.append(ItemResult(error=BackendError(message)))
         return results
 
-    @staticmethod
-    def _deliver(hand: Hand, results: Sequence[ItemResult]) -> None:
-        for item, result in zip(hand.items, results, strict=True):
-            try:
-                item.deliver(result)
-            except RuntimeError:  # the event loop has closed: nobody is left to answer
-                logger.warning("result had no receiver")
+
+def deliver(items: Sequence[WorkItem], results: Sequence[ItemResult]) -> None:
+    """Give each item its result."""
+    for item, result in zip(items, results, strict=True):
+        try:
+            item.deliver(result)
+        except RuntimeError:  # the event loop has closed: nobody is left to answer
+            logger.warning("result had no receiver")

@@ -46,12 +46,14 @@ def admin_routes(
         return [describe(model) for model in models.all()]
 
     @router.post(
-        "/models/{name}", response_model=Info, responses=FAILURES,
+        "/models/{name:path}", response_model=Info, responses=FAILURES,
         openapi_extra=reads(LoadRequest, deadline=False),
     )  # fmt: skip
     async def load(request: Request, name: str) -> Info:
         """Load a directory, and serve it under this name in place of what was."""
         who = check_key(request)
+        if not name:
+            raise ValidationError("a model needs a name: /admin/models/NAME", param="name")
         body = parse_body(await request.body(), request.headers.get("content-type"), LoadRequest)
         async with loading:  # one at a time: each takes the memory of a model
             try:
@@ -69,14 +71,14 @@ def admin_routes(
         return describe(model)
 
     @router.delete(
-        "/models/{name}", status_code=204, response_class=Response,
+        "/models/{name:path}", status_code=204, response_class=Response,
         responses=failures(ErrorBody, 401, 403, 404, 422),
     )  # fmt: skip
     async def remove(request: Request, name: str) -> Response:
         """Serve a model no longer; what it has accepted is answered."""
         who = check_key(request)
         try:
-            models.remove(name)
+            models.remove(name).metrics.forget()
         except ValueError as error:
             raise ValidationError(str(error), param="name") from error
         logger.info("model removed", extra={"model": name, "by": who})

@@ -53,6 +53,7 @@ def document_routes(pipeline: InferencePipeline) -> APIRouter:
                 direction=body.truncation_direction or "right",
                 dimensions=body.dimensions,
                 tokens=True,
+                prompted=False,
             )
             inputs = parse_inputs(body.inputs, "inputs")
             return call.prepare(inputs, options)
@@ -86,7 +87,9 @@ def document_routes(pipeline: InferencePipeline) -> APIRouter:
             chunking = read_chunking(
                 body.chunking or ChunkingOptions(), len(texts), isinstance(body.inputs, str)
             )
-            options = EmbedOptions(truncate=body.truncate, dimensions=body.dimensions, tokens=True)
+            options = EmbedOptions(
+                truncate=body.truncate, dimensions=body.dimensions, tokens=True, prompted=False
+            )
             prepared = call.prepare(texts, options)
             special = tokenizer.num_special_tokens
             for row, offsets in enumerate(tokenizer.offsets(texts)):

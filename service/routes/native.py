@@ -65,8 +65,9 @@ def native_routes(pipeline: InferencePipeline, describe: Callable[[], Info]) -> 
 
         def parse(call: Call) -> PreparedRequest:
             body = chosen["body"] = parse_body(call.raw, call.content_type, EmbedRequest)
-            ranges.append(call.choose(name_of(body.model)).calibration)
-            check_type(body, ranges[0])
+            model = call.choose(name_of(body.model))
+            ranges.append(model.calibration)
+            check_type(body, ranges[0], body.dimensions or model.about.dimensions[0])
             inputs = parse_inputs(body.inputs, "inputs")
             if wants_lines(request) and body.encoding_format == "bytes":
                 raise ValidationError(
@@ -100,6 +101,7 @@ def native_routes(pipeline: InferencePipeline, describe: Callable[[], Info]) -> 
             if not instances:
                 raise EmptyInputError("instances is empty", param="instances")
             inputs, options = join_instances(instances, counts)
+            call.choose(name_of(instances[0].model))
             return call.prepare(inputs, options)
 
         def render(prepared: PreparedRequest, embedded: Embedded) -> Answer:
@@ -146,8 +148,8 @@ def native_routes(pipeline: InferencePipeline, describe: Callable[[], Info]) -> 
     return router
 
 
-def check_type(body: EmbedRequest, ranges: Calibration | None) -> None:
-    """Refuse element types that the model's vectors cannot be put in.
+def check_type(body: EmbedRequest, ranges: Calibration | None, width: int) -> None:
+    """Refuse element types that the model's vectors of ``width`` cannot be put in.
 
     Raises:
         ValidationError: int8 or uint8 without a calibration, or of vectors of any length.
@@ -158,6 +160,12 @@ def check_type(body: EmbedRequest, ranges: Calibration | None) -> None:
         raise ValidationError(
             f"{body.embedding_type} needs a calibration, which this model has not: 'osa calibrate'",
             param="embedding_type",
+        )
+    if width not in ranges.bounds:
+        raise ValidationError(
+            f"{body.embedding_type} is calibrated for dimensions "
+            f"{', '.join(map(str, ranges.bounds))}, got {width}",
+            param="dimensions",
         )
     if body.normalize is False:
         raise ValidationError(
@@ -193,6 +201,7 @@ def join_instances(
         ServiceError: An instance that cannot be, or options or kinds of input that differ.
     """
     options = {options_of(instance) for instance in instances}
+    names = {name_of(instance.model) for instance in instances}
     joined: list[Any] = []
     for place, instance in enumerate(instances):
         if instance.encoding_format not in (None, "float") or instance.embedding_type not in (
@@ -203,8 +212,9 @@ def join_instances(
         inputs = parse_inputs(instance.inputs, f"instances[{place}].inputs")
         counts.append(len(inputs))
         joined += inputs
-    if len(options) > 1 or len({isinstance(item, str) for item in joined}) > 1:
+    if len(options) > 1 or len(names) > 1 or len({isinstance(item, str) for item in joined}) > 1:
         raise ValidationError(
-            "instances must share their options and be all texts or all ids", param="instances"
+            "instances must share model and options, and be all texts or all ids",
+            param="instances",
         )
     return joined, options.pop()

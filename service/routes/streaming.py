@@ -18,7 +18,7 @@ import orjson
 from fastapi import Request, Response
 from starlette.types import Receive, Scope, Send
 
-from osa.service.errors import DeadlineError, ServiceError
+from osa.service.errors import ClientGoneError, DeadlineError, ServiceError
 from osa.service.routes.inference import InferencePipeline, Parse, deadline_of, disconnected
 from osa.service.work import Embedded, PreparedRequest, Submission
 
@@ -62,10 +62,16 @@ async def stream(
         embedded, _ = embedder.finish(prepared, [result])
         return _line({"index": index, "embedding": render(embedded)})
 
-    def done() -> None:
+    def done(gone: bool) -> None:
+        """Count the request as one that is not streamed: a success where every input is one."""
+        metrics = call.model.metrics
+        errors = [ClientGoneError.code] if gone else _failures(submission)
+        if errors:
+            metrics.count_failure(errors[0])
+            return
         lengths = [len(ids) for ids in prepared.ids]
-        call.model.metrics.count_success(lengths, sum(1 for cut in prepared.truncated if cut))
-        call.model.metrics.observe_durations(total=time.monotonic() - started)
+        metrics.count_success(lengths, sum(1 for cut in prepared.truncated if cut))
+        metrics.observe_durations(total=time.monotonic() - started)
 
     return _Lines(request, prepared, submission, stack, deadline, line, done)
 
@@ -81,7 +87,7 @@ class _Lines(Response):
         stack: contextlib.AsyncExitStack,
         deadline: float,
         line: Callable[[int], bytes],
-        done: Callable[[], None],
+        done: Callable[[bool], None],
     ) -> None:
         self.status_code, self.background = 200, None
         self.media_type = NDJSON
@@ -105,8 +111,8 @@ class _Lines(Response):
                 lines = await self._next(left, gone)
                 if lines:
                     await send({"type": "http.response.body", "body": lines, "more_body": True})
+            self._done(bool(left))
             if not left:
-                self._done()
                 await send({"type": "http.response.body", "body": b""})
         finally:
             gone.cancel()
@@ -137,6 +143,12 @@ class _Lines(Response):
             return b"".join(map(self._line, places))
         finally:
             arrival.cancel()
+
+
+def _failures(submission: Submission) -> list[str]:
+    """Codes of the lines that hold an error; what has no result was too late."""
+    found = [result.error if result else DeadlineError("") for result in submission.pending.results]
+    return [error.code for error in found if error is not None]
 
 
 def _failure(index: int, error: ServiceError) -> bytes:

@@ -42,6 +42,24 @@ def test_only_known_keys_come_in(serve: Serve, tiny_checkpoint: Path, tmp_path: 
     assert client.get("/admin/models", headers=bearer(secret)).status_code == 403
 
 
+def test_a_path_that_is_open_to_readers_embeds_for_nobody(
+    serve: Serve, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    secret, entry = make_key("team", 1000, admin=False)
+    (tmp_path / "keys.toml").write_text(entry)
+    client = serve(model__path=tiny_checkpoint, auth__keys_file=tmp_path / "keys.toml")
+    body = {"inputs": "the cat"}
+    assert client.get("/").status_code == 200
+    assert client.head("/").status_code == 200
+    assert client.post("/", json=body).status_code == 401
+    assert client.post("/", json=body, headers=bearer(secret)).status_code == 200
+    for path in ("/health", "/assets/embed", "/assets/..%2Fembed", "//embed", "/%65mbed"):
+        assert client.post(path, json=body).status_code == 401, path
+    paths = client.get("/openapi.json").json()["paths"]
+    assert "security" in paths["/"]["post"]
+    assert "security" not in paths["/"]["get"]
+
+
 def test_a_changed_file_is_read_again_and_a_broken_one_is_not(
     serve: Serve, tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

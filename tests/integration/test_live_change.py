@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from osa.model.calibration import Calibration
+from osa.service.engines import EagerEngine
 from osa.service.keys import make_key
 from tests.conftest import make_tiny_model, wait_until
 
@@ -91,6 +94,11 @@ def test_several_models_answer_by_name(admin: httpx.Client, other_checkpoint: Pa
         assert openai.json()["model"] == name
         assert len(openai.json()["data"][0]["embedding"]) == width
         assert admin.get(f"/v2/models/{name}/ready").status_code == 200
+    instances = [{**TEXT, "model": "wide"}, {**TEXT, "model": "wide"}]
+    vertex = admin.post("/vertex", json={"instances": instances})
+    assert [len(part[0]) for part in vertex.json()["predictions"]] == [32, 32]
+    mixed = admin.post("/vertex", json={"instances": [instances[0], {**TEXT, "model": "tiny"}]})
+    assert mixed.status_code == 422
     unknown = admin.post("/v1/embeddings", json={"model": "any", "input": "a"})
     assert unknown.status_code == 404
     assert "tiny, wide" in unknown.json()["error"]["message"]
@@ -99,6 +107,31 @@ def test_several_models_answer_by_name(admin: httpx.Client, other_checkpoint: Pa
     assert admin.delete("/admin/models/wide").status_code == 404
     assert admin.delete("/admin/models/tiny").status_code == 422
     assert admin.get("/v2/models/wide").status_code == 404
+
+
+def test_a_model_that_is_served_no_longer_leaves_memory_and_metrics(
+    admin: httpx.Client, other_checkpoint: Path
+) -> None:
+    def engines(width: int) -> int:
+        gc.collect()
+        found = [each for each in gc.get_objects() if type(each) is EagerEngine]
+        return sum(engine.info.dimensions[0] == width for engine in found)
+
+    body = {"path": str(other_checkpoint)}
+    assert admin.post("/admin/models/wide", json=body).status_code == 200
+    assert admin.post("/embed", json={**TEXT, "model": "wide"}).status_code == 200
+    assert engines(32) == 1
+    assert admin.delete("/admin/models/wide").status_code == 204
+    wait_until(lambda: engines(32) == 0)
+    lines = [line for line in admin.get("/metrics").text.splitlines() if 'model="wide"' in line]
+    assert not [
+        line for line in lines if line.startswith(("osa_engine_up", "te_queue", "osa_build"))
+    ]
+    assert any(line.startswith("te_embed_success") for line in lines), "counts stay"
+    assert engines(16) == 1
+    assert admin.post("/admin/models/tiny", json=body).status_code == 200
+    wait_until(lambda: engines(16) == 0)
+    assert 'osa_engine_up{model="tiny"} 1.0' in admin.get("/metrics").text
 
 
 def test_models_of_the_settings_are_served_from_the_start(
@@ -117,3 +150,27 @@ def test_without_an_admin_key_nothing_is_exchanged(client: httpx.Client) -> None
     refused = client.post("/admin/models/osa-default", json={"path": None})
     assert refused.status_code == 403
     assert "admin = true" in refused.json()["error"]
+
+
+def test_names_with_slashes_are_exchanged_and_empty_ones_refused(
+    admin: httpx.Client, tiny_checkpoint: Path
+) -> None:
+    body = {"path": str(tiny_checkpoint)}
+    assert admin.post("/admin/models/team/law", json=body).status_code == 200
+    assert admin.get("/v2/models/team/law/ready").status_code == 200
+    assert admin.delete("/admin/models/team/law").status_code == 204
+    assert admin.post("/admin/models/", json=body).status_code == 422
+    assert admin.delete("/admin/models/").status_code == 404
+
+
+def test_one_byte_vectors_of_a_width_that_was_not_measured_are_refused(
+    serve: Serve, tiny_checkpoint: Path
+) -> None:
+    calibration = Calibration({16: 0.5}, 100)
+    (tiny_checkpoint / "calibration.json").write_text(calibration.to_json())
+    client = serve(model__path=tiny_checkpoint)
+    body = {**TEXT, "embedding_type": "int8"}
+    assert client.post("/embed", json=body).status_code == 200
+    refused = client.post("/embed", json={**body, "dimensions": 8})
+    assert refused.status_code == 422
+    assert "16" in refused.json()["error"]

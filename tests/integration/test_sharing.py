@@ -78,6 +78,8 @@ def test_lines_come_as_batches_are_done(serve: Serve, tiny_checkpoint: Path) -> 
     assert sorted(lines) == [0, 1, 2, 3]
     assert [lines[index]["embedding"] for index in range(3)] == plain
     assert lines[3].keys() == {"index", "error", "error_type"}
+    assert sample(client, "te_embed_success") == 3, "only the plain request was answered whole"
+    assert sample(client, 'te_request_failure{err="backend"') == 1
     refused = client.post("/embed", json={"inputs": []}, headers=LINES)
     assert refused.status_code == 400
 
@@ -96,6 +98,8 @@ def test_a_stream_ends_in_errors_at_its_deadline_and_frees_its_work(
         lines = [json.loads(line) for line in late.text.splitlines()]
         assert [line["error_type"] for line in lines] == ["Timeout", "Timeout"]
         wait_until(lambda: sample(client, "osa_cancelled_tokens_total") == 50)
+        assert sample(client, 'te_request_failure{err="deadline"') == 1
+        assert sample(client, "te_request_success") == 0
 
 
 def test_a_reader_that_leaves_a_stream_frees_its_work(serve: Serve, tiny_checkpoint: Path) -> None:
@@ -107,6 +111,7 @@ def test_a_reader_that_leaves_a_stream_frees_its_work(serve: Serve, tiny_checkpo
             assert stream.status_code == 200
             wait_until(lambda: sample(client, "osa_queued_tokens") == 40)
         wait_until(lambda: sample(client, "osa_queued_tokens") == 0)
+        assert sample(client, 'te_request_failure{err="cancelled"') == 1
     assert all(5 not in ids for ids in engine.computed)
 
 
@@ -125,3 +130,18 @@ def test_prompts_go_before_texts(serve: Serve, tiny_checkpoint: Path) -> None:
     ids = client.post("/embed", json={"inputs": [[4]], "prompt_name": "query"})
     assert ids.status_code == 422
     assert client.get("/info").json()["prompts"] == ["none", "query"]
+
+
+def test_a_default_prompt_does_not_shift_the_chunks_of_a_document(
+    serve: Serve, tiny_checkpoint: Path
+) -> None:
+    plain = serve(model__path=tiny_checkpoint)
+    prompts = json.dumps({"passage": "the dog ran on "})
+    prompted = serve(
+        model__path=tiny_checkpoint, model__prompts=prompts, model__default_prompt_name="passage"
+    )
+    chunked = {"inputs": "a cat sat", "chunking": {"strategy": "tokens", "size": 2, "overlap": 0}}
+    for path, body in (("/embed_chunks", chunked), ("/embed_all", {"inputs": "a cat sat"})):
+        assert prompted.post(path, json=body).json() == plain.post(path, json=body).json(), path
+    text = {"inputs": "a cat sat"}
+    assert prompted.post("/embed", json=text).json() != plain.post("/embed", json=text).json()

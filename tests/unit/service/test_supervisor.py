@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import threading
 import time
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,7 +21,10 @@ from osa.service.errors import BackendError
 from osa.service.metrics import Metrics
 from osa.service.settings import EngineSettings
 from osa.service.supervisor import EngineSupervisor
+from osa.service.turns import EngineTurns, Turn
+from osa.service.worker import EngineThread
 from tests.conftest import wait_until
+from tests.engines import POISON, FaultyEngine
 
 
 class Wayward(EagerEngine):
@@ -133,6 +138,20 @@ def test_an_engine_that_fails_on_everything_is_opened_again(tiny_checkpoint: Pat
     assert setting.supervisor.stop(10)
 
 
+@pytest.mark.parametrize("how", ["raise", "nan"])
+def test_inputs_that_fail_again_and_again_do_not_make_the_engine_broken(
+    tiny_checkpoint: Path, how: str
+) -> None:
+    setting = Setting(FaultyEngine(tiny_checkpoint, how))
+    for _ in range(7):
+        received = setting.send([POISON])
+        wait_until(lambda found=received: len(found) == 1)  # type: ignore[misc]
+        assert isinstance(received[0].error, BackendError)
+    setting.works()
+    assert setting.supervisor.stop(10)
+    assert setting.restarts().endswith(" 0.0")
+
+
 def test_an_engine_that_does_not_come_back_is_tried_again_and_told(tiny_checkpoint: Path) -> None:
     engine = Wayward(tiny_checkpoint, 9, "hang")
     good = EagerEngine(tiny_checkpoint, "cpu")
@@ -181,3 +200,47 @@ def test_stopping_in_the_middle_of_a_batch_answers_it(tiny_checkpoint: Path) -> 
     assert not setting.supervisor.stop(0.2)
     assert isinstance(received[0].error, BackendError)
     engine.let_go.set()
+
+
+def test_a_batch_taken_while_its_thread_is_given_up_is_answered(tiny_checkpoint: Path) -> None:
+    """The watchdog saw the batch before hang, and gives the thread up as it takes the next one."""
+
+    class Slow(BatchQueue):
+        thread: EngineThread
+
+        def take(self) -> list[WorkItem]:
+            batch = super().take()
+            self.thread.abandon(BackendError("the engine thread hung on this batch"))
+            return batch
+
+    queue, received = Slow(1000, 100, 100), list[ItemResult]()
+    engine = EagerEngine(tiny_checkpoint, "cpu")
+    queue.thread = EngineThread(engine, queue, Metrics("m"), EngineTurns(), Turn())
+    queue.put([WorkItem([2, 4, 3], received.append)])
+    queue.thread.start()
+    queue.thread.thread.join(10)
+    assert [type(result.error) for result in received] == [BackendError]
+
+
+def test_the_watchdog_outlives_whatever_opening_an_engine_raises(tiny_checkpoint: Path) -> None:
+    good = EagerEngine(tiny_checkpoint, "cpu")
+    setting = Setting(Wayward(tiny_checkpoint, 0, "break"), ValueError("bad file"), good)
+    for _ in range(3):
+        received = setting.send([4, 5])
+        wait_until(lambda found=received: len(found) == 1)  # type: ignore[misc]
+    setting.works()
+    assert setting.supervisor.stop(10)
+
+
+def test_stopping_answers_what_still_waits_and_lets_the_engine_go(tiny_checkpoint: Path) -> None:
+    engine = Wayward(tiny_checkpoint, 9, "hang")
+    setting = Setting(engine)
+    in_hand = setting.send([9])
+    wait_until(lambda: engine.thread is not None)
+    waiting = setting.send([4], [5])
+    assert not setting.supervisor.stop(0.1)
+    assert [type(result.error) for result in in_hand + waiting] == [BackendError] * 3
+    engine.let_go.set()
+    seen = weakref.ref(engine)
+    del engine
+    wait_until(lambda: gc.collect() >= 0 and seen() is None)

@@ -1,0 +1,124 @@
+"""Leases on served models: no model is closed while a request may still come to it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from osa.model.errors import ConfigError
+from osa.service import supervisor as supervision
+from osa.service.batching import ItemResult, WorkItem
+from osa.service.engines import EagerEngine, Engine, EngineOutput
+from osa.service.errors import BackendError, ClientGoneError
+from osa.service.loading import ModelLoader
+from osa.service.metrics import Families
+from osa.service.models import ModelRegistry, ServedModel
+from tests.conftest import local_settings, wait_until
+
+
+@pytest.fixture
+def registry(tiny_checkpoint: Path) -> ModelRegistry:
+    """Two started models, "a" by default and "b"."""
+    loader = ModelLoader(local_settings(model__path=tiny_checkpoint), Families())
+    first, second = loader.load("a", tiny_checkpoint), loader.load("b", tiny_checkpoint)
+    registry = ModelRegistry(first)
+    registry.put(second)
+    for model in (first, second):
+        model.supervisor.start()
+    return registry
+
+
+def closed(model: ServedModel) -> bool:
+    return model.queue.finished
+
+
+def test_a_leased_model_is_closed_when_the_last_lease_is_given_back(
+    registry: ModelRegistry,
+) -> None:
+    with registry.lease() as find:
+        leased = find("b")
+        registry.remove("b")
+        with registry.lease() as other:
+            assert other("b") is registry.default
+        assert leased.leases == 1
+        assert not closed(leased)
+    wait_until(lambda: closed(leased))
+    assert registry.close(10)
+
+
+def test_a_model_removed_while_it_is_leased_is_not_given_out(
+    registry: ModelRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Removed at the first moment at which that is possible while it is looked up."""
+    lock = registry._lock
+    removed: list[str] = []
+
+    class Interrupted:
+        def __enter__(self) -> None:
+            lock.acquire()
+
+        def __exit__(self, *error: object) -> None:
+            lock.release()
+            if not removed:
+                removed.append("b")
+                registry.remove("b")
+                time.sleep(0.3)  # longer than what closes it takes to look
+
+    monkeypatch.setattr(registry, "_lock", Interrupted())
+    with registry.lease() as find:
+        assert not closed(find("b")), "its queue takes nothing more"
+        assert removed
+    monkeypatch.undo()
+    assert registry.close(10)
+
+
+def test_a_lease_that_has_ended_keeps_nothing_open(registry: ModelRegistry) -> None:
+    """A thread still reads the body of a request that was cut off."""
+    with registry.lease() as find:
+        pass
+    with pytest.raises(ClientGoneError):
+        find("b")
+    assert [model.leases for model in registry.all()] == [0, 0]
+    assert registry.close(10)
+
+
+def test_a_retired_model_whose_engine_does_not_come_back_answers_what_waits(
+    tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Broken(EagerEngine):
+        """Fails on everything once it is warm."""
+
+        def embed(
+            self, sequences: Sequence[Sequence[int]], tokens: bool = False, exact: bool = False
+        ) -> EngineOutput:
+            raise RuntimeError("device-side assert triggered")
+
+        def warm_up(self) -> None:
+            """Nothing."""
+
+    def reopen() -> Engine:
+        raise ConfigError("the device is gone")
+
+    monkeypatch.setattr(supervision, "POLL_S", 0.02)
+    loader = ModelLoader(local_settings(model__path=tiny_checkpoint), Families())
+    broken = loader.load("a", tiny_checkpoint, Broken(tiny_checkpoint, "cpu"))
+    monkeypatch.setattr(broken.supervisor, "_reopen", reopen)
+    registry = ModelRegistry(broken, stall_timeout_s=0.2)
+    broken.supervisor.start()
+    for _ in range(3):
+        failed: list[ItemResult] = []
+        broken.queue.put([WorkItem([4], failed.append)])
+        wait_until(lambda answers=failed: bool(answers))  # type: ignore[misc]
+    wait_until(lambda: not broken.supervisor.up)
+    waiting: list[ItemResult] = []
+    with registry.lease() as find:
+        find("a").queue.put([WorkItem([4], waiting.append)])
+        fresh = loader.load("a", tiny_checkpoint)
+        fresh.supervisor.start()
+        registry.put(fresh)
+        wait_until(lambda: bool(waiting), 5)
+    assert isinstance(waiting[0].error, BackendError)
+    assert registry.close(10)
