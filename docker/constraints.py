@@ -1,7 +1,7 @@
 """Writes ``constraints.txt``: the versions that an image is built with.
 
 ``python docker/constraints.py``, in the environment that the tests passed in: what the project and
-its extra ``train`` need, and what those need, as it is installed there.
+its extras for images need, and what those need, as it is installed there.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 TARGET = Path(__file__).with_name("constraints.txt")
-EXTRAS = ("", "train")
+EXTRAS = ("", "tracing", "train")
 HEADER = "# Written by docker/constraints.py. Versions that the tests passed with.\n"
 NOT_PINNED = {"osa-encoder", "torch", "triton"}
 """The project itself; torch is pinned by pyproject.toml, and brings the Triton that fits it."""

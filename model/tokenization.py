@@ -125,7 +125,7 @@ class TextTokenizer:
                 f"got {max_length}"
             )
         check_unicode(texts)
-        encodings = self._tokenizer.encode_batch(list(texts), add_special_tokens=False)
+        encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
         results = []
         for encoding in encodings:
             surplus = 0
@@ -168,7 +168,7 @@ class TextTokenizer:
 
     def encode_parts(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of texts without special tokens: what parts of a longer text are made of."""
-        encodings = self._tokenizer.encode_batch(list(texts), add_special_tokens=False)
+        encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
         return [encoding.ids for encoding in encodings]
 
     def offsets(self, texts: Sequence[str]) -> list[list[tuple[int, int]]]:

@@ -26,7 +26,7 @@ LOOK_AHEAD = 64
 """How many items that do not fit a batch are passed over in search of ones that do."""
 RATE_MEMORY = 0.8
 """Share of the past that the measured rate keeps with every batch."""
-LEAST_BUDGET = 512
+LEAST_BUDGET = 1024
 """However slow the engine, a batch may hold so much: smaller ones waste it [tokens]."""
 RECOVERY_BATCHES, RECOVERY = 64, 1.1
 """After so many batches that fitted in memory, the learned limit grows by this factor."""

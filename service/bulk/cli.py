@@ -11,6 +11,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from osa.model.errors import ConfigError
+from osa.service.settings import ModelSettings
 from osa.service.settings_arguments import add_settings, read_settings
 
 SHOWN = 20
@@ -32,6 +33,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--format", choices=("txt", "jsonl", "csv"), help="what stdin holds; default is txt"
     )
+    parser.add_argument(
+        "--prompt-name", metavar="NAME", help="of model.prompts; default as for osa serve"
+    )
     parser.add_argument("--dimensions", type=int, metavar="D", help="leading dimensions to keep")
     parser.add_argument("--dtype", default="float32", choices=("float32", "float16"))
     parser.add_argument(
@@ -51,6 +55,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_settings(parser, "model")
 
 
+def find_prompt(settings: ModelSettings, name: str | None) -> str:
+    """The prompt of this name, or of none the default one.
+
+    Raises:
+        ConfigError: There is no such prompt.
+    """
+    name = settings.default_prompt_name if name is None else name
+    if name is not None and name not in settings.prompts:
+        there_are = ", ".join(sorted(settings.prompts)) or "none"
+        raise ConfigError(f"--prompt-name must be one of model.prompts ({there_are}), got {name!r}")
+    return "" if name is None else settings.prompts[name]
+
+
 def run(options: argparse.Namespace) -> int:
     """Embed files; returns the exit code."""
     if find_spec("pyarrow") is None:
@@ -60,9 +77,10 @@ def run(options: argparse.Namespace) -> int:
         if value is not None and value < 1:
             raise ConfigError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
     settings = read_settings(options)
+    prompt = find_prompt(settings.model, options.prompt_name)
     from osa.model.reproducibility import fix_product_order
     from osa.model.training.data.records import Problem
-    from osa.service.bulk.encoder import BatchLimits, BulkEncoder
+    from osa.service.bulk.encoder import BatchLimits, BulkEncoder, TextOptions
     from osa.service.bulk.parts import check_untouched
     from osa.service.bulk.run import BulkRun, RunOptions
     from osa.service.bulk.sources import open_sources
@@ -83,7 +101,7 @@ def run(options: argparse.Namespace) -> int:
         limits,
         options.dimensions,
         options.dtype,
-        settings.model.max_input_length,
+        TextOptions(prompt, settings.model.auto_truncate, settings.model.max_input_length),
     )
     told = 0
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -14,8 +15,11 @@ from osa.model.tokenization import TextTokenizer, TokenizedText
 from osa.service.batching import plan_batch
 from osa.service.embedder import unit
 from osa.service.engines.base import Engine
+from osa.service.faults import is_out_of_memory, release_memory
 
 logger = logging.getLogger(__name__)
+RECOVERY = 1.1
+"""Growth of the batch limit with every batch, after one did not fit in memory."""
 Dtype = Literal["float32", "float16"]
 
 
@@ -33,13 +37,29 @@ class BatchLimits:
     texts: int
 
 
+@dataclass(frozen=True)
+class TextOptions:
+    """What becomes of a text before it is embedded.
+
+    Attributes:
+        prompt: What is put before it.
+        truncate: Whether it is cut, on the right, where it is too long.
+        max_input_length: Longest text; None for the model's own limit [tokens].
+    """
+
+    prompt: str = ""
+    truncate: bool = True
+    max_input_length: int | None = None
+
+
 class BulkEncoder:
     """An engine with what is asked of it.
 
     Attributes:
+        engine: The engine.
         dimensions: Width of the vectors, E.
         dtype: Type of their elements.
-        max_input_length: Longest text; longer ones are cut [tokens].
+        options: What becomes of texts; its longest text is the model's too.
     """
 
     def __init__(
@@ -48,7 +68,7 @@ class BulkEncoder:
         limits: BatchLimits,
         dimensions: int | None = None,
         dtype: Dtype = "float32",
-        max_input_length: int | None = None,
+        options: TextOptions | None = None,
     ) -> None:
         """Bind an engine that is warmed up.
 
@@ -61,19 +81,21 @@ class BulkEncoder:
         if dimensions is not None and dimensions not in info.dimensions:
             allowed = ", ".join(map(str, info.dimensions))
             raise ConfigError(f"--dimensions must be one of {allowed}, got {dimensions}")
-        self.engine, self._limits = engine, limits
+        self.engine, self._limits, self._most = engine, limits, limits.tokens
         self._tokenizer: TextTokenizer = engine.tokenizer
         self.dimensions, self.dtype = dimensions or info.dimensions[0], dtype
-        own = info.max_input_length
-        self.max_input_length = min(max_input_length or own, own)
+        options = options or TextOptions()
+        self._longest = min(options.max_input_length or math.inf, info.max_input_length)
+        self.options = replace(options, max_input_length=int(self._longest))
 
     def tokenize(self, texts: Sequence[str]) -> list[TokenizedText]:
-        """Ids of texts, cut on the right where they are too long."""
-        return self._tokenizer.encode(texts, self.max_input_length)
+        """Ids of texts with their prompt, cut where they are too long and may be."""
+        limit = self.options.max_input_length if self.options.truncate else None
+        return self._tokenizer.encode([self.options.prompt + text for text in texts], limit)
 
     def embed(
         self, ids: Sequence[Sequence[int]], advance: Callable[[int], object]
-    ) -> tuple[np.ndarray, list[int]]:
+    ) -> tuple[np.ndarray, dict[int, str]]:
         """Unit vectors of one window, in its order.
 
         Args:
@@ -81,45 +103,63 @@ class BulkEncoder:
             advance: Told how many texts are done, after every batch.
 
         Returns:
-            Vectors [n, E], zero where there is none, and the places that have none: the engine
-            failed on them alone, or gave no finite numbers.
+            Vectors [n, E], zero where there is none, and the places that have none with the reason.
 
         Raises:
             EncodingError: Not one text could be computed.
         """
         vectors = np.zeros((len(ids), self.dimensions), dtype=self.dtype)
-        failed: list[int] = []
-        waiting = sorted(range(len(ids)), key=lambda place: -len(ids[place]))
+        failed = {
+            place: f"has {len(row)} tokens, at most {self._longest} are allowed without truncation"
+            for place, row in enumerate(ids)
+            if len(row) > self._longest
+        }
+        waiting = sorted(
+            (place for place in range(len(ids)) if place not in failed),
+            key=lambda place: -len(ids[place]),
+        )
+        tried, too_long = len(waiting), len(failed)
         while waiting:
             lengths = (len(ids[place]) for place in waiting)
             chosen = set(plan_batch(lengths, self._limits.tokens, self._limits.texts))
             batch = [place for turn, place in enumerate(waiting) if turn in chosen]
             waiting = [place for turn, place in enumerate(waiting) if turn not in chosen]
-            failed += self._embed_batch(ids, batch, vectors)
+            for place in self._embed_batch(ids, batch, vectors):
+                failed[place] = "the engine failed on this text, even alone"
             advance(len(batch))
-        if ids and len(failed) == len(ids):
-            raise EncodingError(f"the engine failed on each of {len(ids)} texts, even alone")
-        return vectors, sorted(failed)
+            grown = min(self._most, math.ceil(RECOVERY * self._limits.tokens))
+            self._limits = replace(self._limits, tokens=grown)
+        if tried and len(failed) - too_long == tried:
+            raise EncodingError(f"the engine failed on each of {tried} texts, even alone")
+        return vectors, failed
 
     def _embed_batch(
-        self, ids: Sequence[Sequence[int]], batch: Sequence[int], vectors: np.ndarray
+        self,
+        ids: Sequence[Sequence[int]],
+        batch: Sequence[int],
+        vectors: np.ndarray,
+        exact: bool = False,
     ) -> list[int]:
         """Fill in the vectors of a batch; halve it where it fails. Returns who has none."""
         try:
-            found = self.engine.embed([ids[place] for place in batch]).embeddings
+            found = self.engine.embed([ids[place] for place in batch], exact=exact).embeddings
         except Exception as error:  # the boundary: blame is found by halving
+            if is_out_of_memory(error):
+                release_memory()
+                tokens = sum(len(ids[place]) for place in batch)
+                self._limits = replace(self._limits, tokens=max(1, tokens // 2))
             if len(batch) == 1:
                 logger.warning("engine failed on one input", extra={"kind": type(error).__name__})
                 return list(batch)
             middle = len(batch) // 2
             halves = (batch[:middle], batch[middle:])
-            return [place for half in halves for place in self._embed_batch(ids, half, vectors)]
+            return [one for half in halves for one in self._embed_batch(ids, half, vectors, exact)]
         finite = np.isfinite(found).all(axis=1)
         if self.dimensions < found.shape[1]:
             found = unit(np.ascontiguousarray(found[:, : self.dimensions]))
         done = [turn for turn, good in enumerate(finite) if good]
         vectors[[batch[turn] for turn in done]] = found[done]
         bad = [place for place, good in zip(batch, finite, strict=True) if not good]
-        if len(batch) == 1:
+        if exact:
             return bad
-        return [place for one in bad for place in self._embed_batch(ids, [one], vectors)]
+        return [one for place in bad for one in self._embed_batch(ids, [place], vectors, True)]

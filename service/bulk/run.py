@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -118,7 +119,7 @@ class BulkRun:
             "backend": f"{info.backend}, {info.kernel}, {info.device}, {info.dtype}",
             "dimensions": self._encoder.dimensions,
             "dtype": self._encoder.dtype,
-            "max_input_length": self._encoder.max_input_length,
+            **dataclasses.asdict(self._encoder.options),
             "column": options.column,
             "columns": [f"{item.name}: {item.type}" for item in self._columns],
             "rows_per_group": options.rows_per_group,
@@ -150,6 +151,7 @@ class BulkRun:
         parts = Parts(self._output, self.job(), options.resume)
         summary = Summary()
         try:
+            windows = 0
             for number, prepared in enumerate(self._prefetched(parts.count)):
                 if number >= parts.count:
                     parts.append(*self._embed(prepared, advance))
@@ -157,11 +159,12 @@ class BulkRun:
                     self._check_part(parts, number, prepared.window)
                     advance(len(prepared.window.texts))
                 summary.add(parts.note(number))
+                windows += 1
+            if windows < parts.count:
+                raise DataError(f"the input is shorter than when {parts.directory} was begun")
             if not summary.texts:
                 parts.remove()
                 raise DataError(f"no text in {', '.join(str(one.file) for one in self._sources)}")
-            if number + 1 < parts.count:
-                raise DataError(f"the input is shorter than when {parts.directory} was begun")
             made = {"version": version("osa-encoder"), "inputs": self._inputs()}
             parts.finish(self._schema, {"job": self.job(), **summary.to_note(), **made})
         finally:
@@ -205,14 +208,14 @@ class BulkRun:
         window = prepared.window
         vectors, failed = self._encoder.embed(prepared.ids, advance)
         problems = [
-            Problem(*window.places[place], "the engine failed on this text, even alone", "engine")
-            for place in failed
+            Problem(*window.places[place], reason, "not embedded")
+            for place, reason in sorted(failed.items())
         ]
         if problems and not self._options.skip_bad:
             raise DataError(str(problems[0]))
         for problem in (*window.problems, *problems):
             self._report(problem)
-        kept = _without(len(window.texts), failed)
+        kept = _without(len(window.texts), list(failed))
         flat = pa.array(vectors[kept].ravel())
         column = pa.FixedSizeListArray.from_arrays(flat, self._encoder.dimensions)
         rows = window.rows.take(pa.array(kept)).append_column(self._schema.field(EMBEDDING), column)
@@ -222,7 +225,7 @@ class BulkRun:
             prepared.truncated,
             Counter(problem.kind for problem in (*window.problems, *problems)),
         ).to_note()
-        return rows, {**note, "failed": failed}
+        return rows, {**note, "failed": sorted(failed)}
 
     def _check_part(self, parts: Parts, number: int, window: Window) -> None:
         """A part must have been made of the same records."""

@@ -36,6 +36,7 @@ class Snapshot:
     batch_texts: float | None
     batch_tokens: float | None
     batch_fill: float | None
+    batch_token_limit: float | None
     failures: dict[str, float]
     failures_total: dict[str, float]
     restarts: float | None
@@ -71,13 +72,14 @@ def compare(
         return _ratio(growth(before, after, f"{name}_sum"), growth(before, after, f"{name}_count"))
 
     def truth(name: str) -> bool | None:
-        value = after.total(name)
-        return None if value is None else value > 0
+        values = after.samples.get(name)
+        return None if values is None else min(values.values()) > 0
 
     p50, p95, p99 = quantiles(before, after, DURATION, (0.5, 0.95, 0.99))
     tokens = rate("osa_computed_tokens_total")
-    limit = after.total("osa_batch_token_limit") or info.get("max_batch_tokens")
-    batch_tokens = mean("te_batch_next_tokens")
+    batch_tokens, fill = mean("te_batch_next_tokens"), mean("osa_batch_fill_ratio")
+    if fill is None:
+        fill = _ratio(batch_tokens, info.get("max_batch_tokens"))
     hits = growth(before, after, "osa_cache_hits_total")
     misses = growth(before, after, "osa_cache_misses_total")
     told = truth("osa_ready")
@@ -101,7 +103,10 @@ def compare(
         in_flight=after.total("osa_in_flight_requests"),
         batch_texts=mean("te_batch_next_size"),
         batch_tokens=batch_tokens,
-        batch_fill=_ratio(batch_tokens, limit),
+        batch_fill=fill,
+        batch_token_limit=max(
+            after.samples.get("osa_batch_token_limit", {}).values(), default=None
+        ),
         failures=_failures(before, after),
         failures_total=_failures(Reading(0.0, {}), after),
         restarts=after.total("osa_engine_restarts_total"),
@@ -113,12 +118,20 @@ def compare(
         cache_bytes=after.total("osa_cache_bytes"),
         memory_bytes=after.total("process_resident_memory_bytes"),
         cpu=rate("process_cpu_seconds_total"),
-        info=dict(info),
+        info=dict(info) or _build_info(after),
     )
 
 
 def _ratio(part: float | None, whole: float | None) -> float | None:
     return None if part is None or not whole else part / whole
+
+
+def _build_info(reading: Reading) -> dict[str, Any]:
+    """Of what ``/info`` says, what metrics say too: for servers that ask for keys."""
+    for key in reading.samples.get("osa_build_info", {}):
+        labels = dict(key)
+        return {"model_id": labels.pop("model", ""), **labels}
+    return {}
 
 
 def _failures(before: Reading, after: Reading) -> dict[str, float]:

@@ -75,6 +75,7 @@ def _figures(snapshot: Snapshot) -> dict[str, list[tuple[str, str]]]:
             ("texts", _number(snapshot.batch_texts)),
             ("tokens", _number(snapshot.batch_tokens)),
             ("fill", _percent(snapshot.batch_fill)),
+            ("limit", _number(snapshot.batch_token_limit)),
             ("shared/s", _number(snapshot.shared_rate)),
             ("cache hits", _percent(snapshot.cache_hits)),
             ("cache", _bytes(snapshot.cache_bytes)),
@@ -86,7 +87,15 @@ def _figures(snapshot: Snapshot) -> dict[str, list[tuple[str, str]]]:
             ("cores", _number(snapshot.cpu)),
         ],
     }
-    optional = {"engine busy", "engine tokens/s", "shared/s", "cache hits", "cache", "restarts"}
+    optional = {
+        "engine busy",
+        "engine tokens/s",
+        "shared/s",
+        "cache hits",
+        "cache",
+        "restarts",
+        "limit",
+    }
     return {
         title: [one for one in figures if one[1] != MISSING or one[0] not in optional]
         for title, figures in groups.items()

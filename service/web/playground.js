@@ -1,21 +1,23 @@
 // The form: sentences to /embed and /tokenize, answers to the three cards beside it.
 import { drawHeatMap } from "./heatmap.js";
 import { drawTokens } from "./tokens.js";
-import { watchServer } from "./status.js";
+import { describe, watchServer } from "./status.js";
 import { drawTiming } from "./timing.js";
 
 const MAX_SENTENCES = 40;
 const element = (id) => document.getElementById(id);
-let running = null;
+let running = null, described = false;
 
-async function post(path, body, signal) {
-  const headers = { "content-type": "application/json" };
+async function ask(path, body, signal) {
+  const headers = body ? { "content-type": "application/json" } : {};
   if (element("key").value) headers.authorization = `Bearer ${element("key").value}`;
-  const response = await fetch(path, {
-    method: "POST", body: JSON.stringify(body), headers, signal,
-  });
+  const method = body ? "POST" : "GET";
+  const response = await fetch(path, { method, body: body && JSON.stringify(body), headers, signal });
   if (response.ok) return response;
-  element("key-row").hidden &&= response.status !== 401;
+  if (response.status === 401) {
+    element("key-row").hidden = false;
+    element("key").focus();
+  }
   const answer = await response.json().catch(() => ({}));
   throw new Error(answer.error ?? `the server answered ${response.status}`);
 }
@@ -30,6 +32,13 @@ function readSentences() {
   return sentences;
 }
 
+async function learn(signal) {
+  const info = await (await ask("info", undefined, signal)).json();
+  describe(element, info);
+  for (const width of info.dimensions) element("dimensions").add(new Option(width, width));
+  described = true;
+}
+
 async function compare() {
   running?.abort();
   running = new AbortController();
@@ -39,16 +48,17 @@ async function compare() {
   button.disabled = true;
   try {
     const inputs = readSentences();
+    if (!described) await learn(signal);
     const dimensions = Number(element("dimensions").value) || undefined;
     const began = performance.now();
-    const response = await post("embed", { inputs, dimensions, encoding_format: "bytes" }, signal);
+    const response = await ask("embed", { inputs, dimensions, encoding_format: "bytes" }, signal);
     const values = new Float32Array(await response.arrayBuffer());
     const elapsed = performance.now() - began;
     const width = values.length / inputs.length;
     const vectors = inputs.map((_, row) => values.subarray(row * width, (row + 1) * width));
     drawHeatMap(element("heat"), element("pair"), inputs, vectors);
     drawTiming(element("bar"), element("timing"), response.headers, elapsed, inputs.length);
-    const tokens = await post("tokenize", { inputs }, signal);
+    const tokens = await ask("tokenize", { inputs }, signal);
     drawTokens(element("tokens"), inputs, await tokens.json());
   } catch (error) {
     if (error.name !== "AbortError") element("error").textContent = error.message;
@@ -66,6 +76,5 @@ element("sentences").addEventListener("keydown", (event) => {
 });
 element("dimensions").addEventListener("change", compare);
 
-const info = await watchServer(element);
-for (const width of info?.dimensions ?? []) element("dimensions").add(new Option(width, width));
+watchServer(element);
 await compare();

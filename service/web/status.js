@@ -1,11 +1,11 @@
-// The server's state, from /readyz, /info and /metrics, while the page is looked at.
+// The server's state, from /readyz and /metrics, while the page is looked at.
 import { growth, parse, quantile, sum } from "./exposition.js";
 import { figure } from "./timing.js";
 
 const EVERY_MS = 2000;
 const READINGS = 31; // a minute
 
-export async function watchServer(element) {
+export function watchServer(element) {
   const history = [];
   const refresh = async () => {
     if (document.hidden) return;
@@ -22,10 +22,7 @@ export async function watchServer(element) {
   };
   setInterval(refresh, EVERY_MS);
   document.addEventListener("visibilitychange", refresh);
-  await refresh();
-  const info = await fetch("info").then((response) => response.json()).catch(() => null);
-  if (info) describe(element, info);
-  return info;
+  refresh();
 }
 
 function pill(place, state, text) {
@@ -47,7 +44,8 @@ function draw(element, first, last) {
   const entries = [
     figure("requests", short(rate("te_request_count")), "/s"),
     figure("texts", short(rate("te_embed_success")), "/s"),
-    figure("tokens", short(now("osa_tokens_per_second") ?? rate("te_request_input_length_sum")), "/s"),
+    figure("tokens", short(rate("osa_computed_tokens_total") ?? rate("te_batch_next_tokens_sum")), "/s"),
+    figure("engine", short(now("osa_tokens_per_second")), "tokens/s"),
     figure("p50", milliseconds(always(0.5)), "ms"),
     figure("p99", milliseconds(always(0.99)), "ms"),
     figure("queue", short(now("te_queue_size")), `texts, ${short(now("osa_queued_tokens"))} tokens`),
@@ -66,7 +64,7 @@ function draw(element, first, last) {
   element("window").textContent = seconds ? `rates over ${seconds.toFixed(0)} s` : "";
 }
 
-function describe(element, info) {
+export function describe(element, info) {
   element("model").textContent = info.model_id;
   const facts = {
     engine: `${info.backend}, ${info.kernel}, ${info.device}, ${info.model_dtype}`,

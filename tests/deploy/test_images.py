@@ -63,12 +63,17 @@ def test_every_direct_dependency_is_pinned_to_a_version_that_fits() -> None:
         for line in (DOCKER / "constraints.txt").read_text().splitlines()
         if not line.startswith("#")
     )
-    for text in filter(None, project("train")):
+    for text in filter(None, project("tracing,train")):
         requirement = Requirement(text)
         name = canonicalize_name(requirement.name)
         if name != "torch" and (requirement.marker is None or requirement.marker.evaluate()):
             assert name in pins, f"{name}: run python docker/constraints.py"
             assert requirement.specifier.contains(pins[name], prereleases=True), name
+
+
+def test_an_image_can_send_traces() -> None:
+    (extras,) = re.findall(r'^ARG EXTRAS="(.*)"$', DOCKERFILE, flags=re.MULTILINE)
+    assert any("opentelemetry-sdk" in text for text in project(extras))
 
 
 def test_an_extra_that_does_not_exist_stops_the_build() -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
 import numpy as np
 import pytest
 
+from osa.service.keys import make_key
 from tests.browser import Page, find_chromium, open_browser
 
 pytestmark = pytest.mark.skipif(
@@ -80,6 +81,25 @@ def test_the_playground_tells_what_the_server_refuses(page: Page, client: httpx.
     page.wait_for("document.getElementById('error').textContent.includes('at least one')")
     type_sentences(page, "\n".join("ab" for _ in range(41)))
     page.wait_for("document.getElementById('error').textContent.includes('at most 40')")
+
+
+def test_a_server_that_asks_for_keys_is_given_one(
+    browser: Page, serve: Callable[..., httpx.Client], tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    secret, entry = make_key("team", None, admin=False)
+    (tmp_path / "keys.toml").write_text(entry)
+    settings = {"auth__keys_file": tmp_path / "keys.toml", "model__max_input_length": 200}
+    client = serve(model__path=tiny_checkpoint, **settings)
+    browser.open(f"{client.base_url}")
+    browser.wait_for("document.activeElement?.id == 'key'")
+    assert "key" in browser.evaluate("document.getElementById('error').textContent")
+    browser.evaluate(f"document.getElementById('key').value = {secret!r}")
+    browser.evaluate("document.querySelector('button').click()")
+    browser.wait_for("document.querySelectorAll('.tokens li').length == 6")
+    assert browser.evaluate("document.getElementById('dimensions').length") == 2
+    assert browser.evaluate("document.getElementById('error').textContent") == ""
+    browser.open("about:blank")  # or it would go on asking a server that is gone
+    browser.wait_for("location.href == 'about:blank'")
 
 
 def test_every_control_has_a_name(page: Page, client: httpx.Client) -> None:

@@ -102,6 +102,32 @@ def test_fewer_dimensions_and_half_precision_are_the_servers_too(
     assert np.array_equal(found, expected)
 
 
+def test_prompts_and_limits_are_the_servers_too(
+    embed: Embed,
+    serve: Callable[..., httpx.Client],
+    tiny_checkpoint: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    prompts = '{"query":"dog:"}'
+    client = serve(model__path=tiny_checkpoint, model__prompts=prompts, model__max_input_length=8)
+    file, limit = write_as("txt", tmp_path), "--set model.max_input_length=8 --skip-bad"
+    query = f"--prompt-name query --set model.prompts={prompts} {limit}"
+    assert embed(file, options=query) == 0
+    served = client.post("/embed", json={"inputs": TEXTS, "prompt_name": "query"}).json()
+    assert np.array_equal(vectors_of(tmp_path / "out.parquet"), np.array(served, np.float32))
+    assert json.loads(capsys.readouterr().out)["truncated"] == 3
+
+    strict = f"{limit} --set model.auto_truncate=false"
+    assert embed(file, output="strict.parquet", options=strict) == 0
+    assert pq.read_table(tmp_path / "strict.parquet").num_rows == 4
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["skipped"] == {"not embedded": 2}
+    assert "texts.txt:4: has 92 tokens, at most 8 are allowed without truncation" in printed.err
+    assert embed(file, output="other.parquet", options="--prompt-name passage") == 2
+    assert "model.prompts (none), got 'passage'" in capsys.readouterr().err
+
+
 def test_several_files_follow_one_another_with_the_columns_of_all(
     embed: Embed, tmp_path: Path
 ) -> None:
@@ -247,8 +273,9 @@ def test_a_run_to_go_on_with_is_the_same_job_on_the_same_input(
     assert "the input has changed since" in refusal(1, "--resume")
     file.write_text("\n".join(TEXTS[:3]))
     assert "the input" in refusal(1, "--resume")
-    file.write_text("\n".join(TEXTS[:4]))
-    assert "the input is shorter than when" in refusal(1, "--resume")
+    for shorter in ("\n".join(TEXTS[:4]), ""):
+        file.write_text(shorter)
+        assert "the input is shorter than when" in refusal(1, "--resume")
     file.write_text("\n".join([*TEXTS, "a dog"]))
     assert embed(file, options=f"{groups} --resume") == 0, "the bad line is gone"
     assert pq.read_table(tmp_path / "out.parquet").column("text").to_pylist() == [*TEXTS, "a dog"]

@@ -20,7 +20,7 @@ def test_only_the_text_at_fault_has_no_vector(how: str, tiny_checkpoint: Path) -
     encoder = BulkEncoder(FaultyEngine(tiny_checkpoint, how), BatchLimits(100, 8))
     counted: list[int] = []
     vectors, failed = encoder.embed(poisoned, counted.append)
-    assert failed == [3, 11]
+    assert sorted(failed) == [3, 11]
     assert sum(counted) == len(IDS)
     alone = EagerEngine(tiny_checkpoint, "cpu")
     for place, ids in enumerate(IDS):
@@ -39,9 +39,9 @@ def test_batches_keep_to_both_limits_and_hold_like_lengths(tiny_checkpoint: Path
     lengths: list[list[int]] = []
     original = engine.embed
 
-    def spy(sequences: list[list[int]], tokens: bool = False) -> object:
+    def spy(sequences: list[list[int]], tokens: bool = False, exact: bool = False) -> object:
         lengths.append([len(ids) for ids in sequences])
-        return original(sequences, tokens)
+        return original(sequences, tokens, exact)
 
     engine.embed = spy  # type: ignore[method-assign, assignment]
     BulkEncoder(engine, BatchLimits(60, 4)).embed(IDS, lambda count: None)

@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from osa.service.metrics import DURATION_BUCKETS, Metrics
@@ -23,6 +23,7 @@ def read(metrics: Metrics, at_s: float = 0.0) -> Reading:
     return parse(metrics.render().decode(), at_s)
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.floats(1e-4, 20), min_size=1, max_size=60),
     st.lists(st.floats(1e-4, 20), max_size=20),
@@ -72,9 +73,9 @@ def test_a_snapshot_says_what_happened_in_between() -> None:
     metrics = Metrics("m")
     before = read(metrics, 10.0)
     metrics.count_request(3)
-    metrics.observe_batch(3, 30, 100)
-    metrics.observe_batch(1, 10, 100)
-    metrics.count_computed(40, 0.5)
+    metrics.observe_batch(3, 30, 200)
+    metrics.observe_batch(1, 10, 200)
+    metrics.count_computed(40, 1.5)
     metrics.count_success([10, 10, 10], truncated=1)
     metrics.count_failure("overloaded")
     metrics.count_failure("overloaded")
@@ -82,12 +83,12 @@ def test_a_snapshot_says_what_happened_in_between() -> None:
     snapshot = compare(before, read(metrics, 12.0), {"max_batch_tokens": 200}, ready=True)
     assert snapshot.requests_rate == 0.5
     assert snapshot.texts_rate == 1.5
-    assert snapshot.tokens_rate == 20
+    assert (snapshot.tokens_rate, snapshot.engine_busy) == (20, 0.75)
     assert (snapshot.batch_texts, snapshot.batch_tokens, snapshot.batch_fill) == (2, 20, 0.1)
     assert snapshot.failures == {"overloaded": 2, "validation": 1}
     assert snapshot.truncated_rate == 0.5
     assert snapshot.ready is True
-    assert snapshot.cache_hits is None, "what a server does not export is not made up"
+    assert snapshot.cache_hits is None, "nothing was looked up"
     again = compare(read(metrics, 12.0), read(metrics, 14.0), {})
     assert (again.failures, again.failures_total) == ({}, {"overloaded": 2, "validation": 1})
     assert (again.batch_tokens, again.p50_s) == (None, None)
@@ -95,7 +96,8 @@ def test_a_snapshot_says_what_happened_in_between() -> None:
 
 def test_newer_metrics_are_preferred_where_a_server_has_them() -> None:
     text = (
-        "osa_ready 0\nosa_engine_up 1\nosa_computed_tokens_total {}\nosa_batch_token_limit 50\n"
+        "osa_ready 0\nosa_engine_up 1\n"
+        "osa_computed_tokens_total {}\nosa_batch_token_limit 50\n"
         "osa_cache_hits_total {}\nosa_cache_misses_total {}\nosa_engine_busy_seconds_total {}\n"
     )
     before = parse(EMPTY + text.format(0, 0, 0, 0), 0.0)
@@ -103,6 +105,7 @@ def test_newer_metrics_are_preferred_where_a_server_has_them() -> None:
     snapshot = compare(before, after, {"max_batch_tokens": 200}, ready=True)
     assert (snapshot.ready, snapshot.engine_up) == (False, True)
     assert (snapshot.tokens_rate, snapshot.cache_hits, snapshot.engine_busy) == (40, 0.75, 0.75)
+    assert (snapshot.batch_token_limit, snapshot.restarts) == (50, None)
 
 
 @pytest.mark.parametrize("width", [20, 60, 80, 200])
