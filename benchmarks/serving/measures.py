@@ -121,7 +121,8 @@ def measure_abandoned(subject: Subject, key: int) -> float:
     requests answered, both without what it spends when idle.
 
     Raises:
-        TimeoutError: The server does not answer them all, or does not come to rest.
+        TimeoutError: The server does not answer them all, does not come to rest, or spends so
+            much at rest that the work cannot be told from it.
     """
     tree = subject.server.tree
     target, texts = subject.target(key), subject.texts(key)
@@ -136,6 +137,8 @@ def measure_abandoned(subject: Subject, key: int) -> float:
     if answered < ABANDONED:
         raise TimeoutError(f"{answered} of {ABANDONED} requests answered within {PATIENCE_S:g} s")
     whole = spent_until_quiet(began, before)
+    if whole <= 0:
+        raise TimeoutError("the server spends as much when nobody asks")
     asyncio.run(abandon(target, texts[ABANDONED : 2 * ABANDONED], ABANDONED_AFTER_S))
     before, began = tree.cpu_s(), time.monotonic()
     return max(0.0, spent_until_quiet(began, before)) / whole

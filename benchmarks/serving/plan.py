@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -18,6 +19,8 @@ from benchmarks.serving.measures import (
 from benchmarks.serving.subject import MIXED, Subject
 
 LENGTHS = (32, 202)
+SETTLE_S = 5.0
+"""Between load and what is called idle [s]."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,7 @@ class Effort:
 
     warm_s: float = 3.0
     cost_s: float = 8.0
-    goodput_s: float = 20.0
+    goodput_s: float = 15.0
     idle_s: float = 20.0
     deadline_s: float = 2.0
     bit_texts: int = 64
@@ -85,15 +88,15 @@ def visit(subject: Subject, effort: Effort, whole: bool) -> Visit:
     Args:
         subject: The server and its texts.
         effort: How long.
-        whole: Everything; otherwise cold start and costs alone.
+        whole: Everything that is measured of it; otherwise cold start and costs alone.
     """
     server = subject.server
     found = Visit(server.cold_start_s, server.cold_start_cpu_s)
-    if whole:
-        found.idle = subject.idle = measure_idle(subject, effort.idle_s)
     for length in LENGTHS:
         found.costs[length] = measure_cost(subject, length, effort.warm_s, effort.cost_s)
-    if whole:
+    if whole and server.peer.whole:
+        time.sleep(SETTLE_S)
+        found.idle = subject.idle = measure_idle(subject, effort.idle_s)
         # what may leave a server broken comes last
         for step in (_measure_bits, _measure_memory, _measure_abandoned, _measure_goodputs):
             _try(step, subject, effort, found)

@@ -49,6 +49,7 @@ class Peer:
         read: From an answer's body to the vector.
         words: Its settings, for the report.
         venv: Name of its environment, which contenders may share.
+        whole: Whether more than its costs is measured; not for second forms of a contender.
         deadline_header: Header by which a client tells how long it will wait [ms]; empty: none.
     """
 
@@ -60,6 +61,7 @@ class Peer:
     read: Callable[[bytes], np.ndarray]
     words: str
     venv: str = ""
+    whole: bool = True
     deadline_header: str = ""
     requirements: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()

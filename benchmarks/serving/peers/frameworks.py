@@ -49,6 +49,7 @@ def _make(
         name=name,
         family="minilm",
         dtype=dtype,
+        whole=dtype == "float32",
         command=command,
         request=request,
         read=read,
