@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+import osa.service.waiting  # noqa: F401  # as the server does, before anything imports torch
 from osa.model.reproducibility import fix_product_order
 from osa.service.engines import select_engine
 from osa.service.settings import load_settings

@@ -56,7 +56,7 @@ class Visit:
     Attributes:
         cold_start_s: From its start to its first answer [s].
         cold_start_cpu_s: CPU time of that [s].
-        costs: Closed loops by length [tokens].
+        costs: Closed loops by length [tokens]; ``MIXED`` where goodput was measured.
         error: Largest difference of an entry from the float32 truth.
         idle: Share of a core when nobody asks; None where it was not measured, like what follows.
         resident_mb: Resident memory of all processes after load [MB].
@@ -118,7 +118,7 @@ def _try(step: Step, subject: Subject, effort: Effort, found: Visit) -> None:
 
 def _measure_goodputs(subject: Subject, effort: Effort, found: Visit) -> None:
     cost = measure_cost(subject, MIXED, effort.warm_s, effort.cost_s)
-    found.capacity = cost.texts_per_s
+    found.costs[MIXED], found.capacity = cost, cost.texts_per_s
     for fraction in FRACTIONS:
         found.goodputs.append(
             measure_goodput(subject, found.capacity, fraction, effort.goodput_s, effort.deadline_s)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from benchmarks.serving.measures import ABANDONED, ABANDONED_AFTER_S, CLIENTS, FRACTIONS, Goodput
 from benchmarks.serving.plan import LENGTHS, Effort, Visit
 from benchmarks.serving.results import Results
+from benchmarks.serving.subject import MIXED
 
 READING = """\
 Every server runs alone, on both cores, on 127.0.0.1; the servers take turns, one visit a round, and
@@ -152,12 +153,19 @@ def goodput_table(results: Results) -> str:
     heads = [
         "",
         "capacity [texts/s]",
+        "CPU-ms a text",
         *(f"{fraction:.0%}" for fraction in FRACTIONS),
         "refused at 120 %",
     ]
     rows = []
     for name in results.visits:
-        cells = [name, number(results.median(name, lambda one: one.capacity), ".0f")]
+        if all(one.capacity is None for one in results.visits[name]):
+            continue
+        cells = [
+            name,
+            number(results.median(name, lambda one: one.capacity), ".0f"),
+            number(results.median(name, _of_cost(MIXED, "cpu_ms")), ".2f"),
+        ]
         for fraction in FRACTIONS:
             share = results.median(name, _of_goodput(fraction, _share))
             tail = results.median(name, _of_goodput(fraction, lambda one, _: one.p99_ms))
@@ -179,6 +187,8 @@ def operations_table(results: Results) -> str:
              "resident [MB]", "shared once [MB]", "error"]  # fmt: skip
     rows = []
     for name, visits in results.visits.items():
+        if all(one.idle is None for one in visits):
+            continue
         bits = next((one.changed_bits for one in visits if one.changed_bits), None)
         rows.append(
             [

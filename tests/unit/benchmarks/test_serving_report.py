@@ -24,6 +24,7 @@ def make_visit(cpu_ms: float, whole: bool = False) -> Visit:
     }
     found = Visit(4.0, 6.0, costs, error=1e-3)
     if whole:
+        found.costs[0] = dataclasses.replace(found.costs[32], cpu_ms=2.5)
         found.capacity, found.idle, found.changed_bits = 50.0, 0.004, (3, 64)
         found.abandoned = {32: 0.08, 202: 0.5}
         found.goodputs = [make_goodput(fraction) for fraction in (0.3, 0.6, 0.9, 1.2)]
@@ -75,7 +76,7 @@ def test_the_report_shows_figures_ratios_and_who_is_missing(results: Results) ->
     text = render(results, Effort(), "osa")
     assert "| osa | 3.00 | 1.00 | 100 | 18.00 | 1.00 | 17 |" in text
     assert "| mosec | 8.00 | 0.50 | 100 | 48.00 | 0.50 | 17 |" in text
-    assert "| osa | 50 | 30% (9) | 60% (9) | 90% (9) | 90% (9) | 10% |" in text
+    assert "| osa | 50 | 2.50 | 30% (9) | 60% (9) | 90% (9) | 90% (9) | 10% |" in text
     assert "| mosec | 8% | 50% | 3 of 64 | 0.4% | 4.0 | - | - | 1e-03 |" in text
     assert "- vllm: no wheel for this" in text
     assert "mosec, round 1: goodputs: the server was still busy" in text
