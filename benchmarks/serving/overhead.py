@@ -5,7 +5,8 @@
 Three figures a length, interleaved, medians over rounds: a served text; the engine alone, in a
 process of its own, on batches as large as the server's were on average; and a served text where
 the engine only sleeps for as long as the real one computes. The difference of the first two is the
-cost of everything else, and so is the third, which does not hang on two large numbers.
+cost of everything else, and so is the third, which does not hang on two large numbers. Tokenising,
+which any server of texts has to do, is in both, and told by itself.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import json
 import statistics
 import subprocess
 import sys
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -33,6 +35,8 @@ from benchmarks.serving.plan import LENGTHS
 from benchmarks.serving.report import table
 from benchmarks.serving.running import free_port, run_server
 from benchmarks.serving.subject import Subject, make_corpora
+from osa.model.checkpoint import TOKENIZER
+from osa.model.tokenization import TextTokenizer
 
 BATCH_SIZES = "te_batch_next_size"
 
@@ -44,6 +48,7 @@ class Sample:
     served: float
     alone: float
     sleeping: float
+    tokenizing: float
     batch: float
 
     @property
@@ -82,6 +87,15 @@ def _alone(model: Path, length: int, batch: int) -> dict[str, float]:
     return found
 
 
+def _tokenizing(model: Path, corpus: Corpus) -> float:
+    """CPU time of tokenising one text, one at a time [ms]."""
+    tokenizer = TextTokenizer.from_file(model / TOKENIZER)
+    began = time.process_time()
+    for text in corpus.texts:
+        tokenizer.encode([text])
+    return 1000 * (time.process_time() - began) / len(corpus.texts)
+
+
 def _sleeping(peer: Peer, model: Path, ms_per_text: float) -> Peer:
     def command(launch: Launch) -> list[str]:
         program = [sys.executable, "-m", "benchmarks.serving.sleeping", f"--model={model}"]
@@ -109,7 +123,10 @@ def measure(
         with run_server(stand_in, replace(launch, port=free_port()), log) as server:
             # its vectors are no text's: what is compared is the time alone
             cost = measure_cost(Subject(server, corpora, checked=False), length, 2.0, 8.0)
-        found[length] = Sample(served[length], alone["cpu_ms"], cost.cpu_ms, batches[length])
+        tokenizing = _tokenizing(model, corpora[length])
+        found[length] = Sample(
+            served[length], alone["cpu_ms"], cost.cpu_ms, tokenizing, batches[length]
+        )
         say(f"{length}: {found[length]}")
     return found
 
@@ -123,12 +140,13 @@ def render(samples: list[dict[int, Sample]]) -> str:
         "texts a batch",
         "served - engine",
         "engine asleep",
+        "of it tokenizing",
     ]
     rows = []
     for length in LENGTHS:
         found = [one[length] for one in samples]
         values = ([getattr(one, part) for one in found] for part in
-                  ("served", "alone", "batch", "difference", "sleeping"))  # fmt: skip
+                  ("served", "alone", "batch", "difference", "sleeping", "tokenizing"))  # fmt: skip
         rows.append([str(length), *(f"{statistics.median(column):.2f}" for column in values)])
     return table(heads, rows)
 

@@ -125,10 +125,10 @@ def test_histograms_are_read_over_all_labels() -> None:
 
 def test_overhead_is_told_by_length() -> None:
     samples = [
-        {length: overhead.Sample(5.0 + turn, 4.0, 0.8, 16.0) for length in (32, 202)}
+        {length: overhead.Sample(5.0 + turn, 4.0, 0.8, 0.1, 16.0) for length in (32, 202)}
         for turn in range(3)
     ]
-    assert "| 32 | 6.00 | 4.00 | 16.00 | 2.00 | 0.80 |" in overhead.render(samples)
+    assert "| 32 | 6.00 | 4.00 | 16.00 | 2.00 | 0.80 | 0.10 |" in overhead.render(samples)
 
 
 @pytest.mark.parametrize(
