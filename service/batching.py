@@ -26,6 +26,8 @@ LOOK_AHEAD = 64
 """How many items that do not fit a batch are passed over in search of ones that do."""
 RATE_MEMORY = 0.8
 """Share of the past that the measured rate keeps with every batch."""
+SAFETY = 1.2
+"""How much longer than the measured rate says a request is expected to wait."""
 LEAST_BUDGET = 1024
 """However slow the engine, a batch may hold so much: smaller ones waste it [tokens]."""
 RECOVERY_BATCHES, RECOVERY = 64, 1.1
@@ -136,6 +138,7 @@ class BatchQueue:
         self.batch_token_limit = max_batch_tokens
         self.target_batch_s = target_batch_s
         self._fitted = 0
+        self._in_hand = 0  # tokens of the batch that was taken last, until it is observed
         self._heap: list[tuple[float, int, WorkItem]] = []
         self._order = itertools.count()
         self._tokens = self._count = 0
@@ -156,6 +159,7 @@ class BatchQueue:
         """Note that a batch of ``tokens`` took ``seconds`` [s]."""
         self._done_tokens = RATE_MEMORY * self._done_tokens + tokens
         self._done_s = RATE_MEMORY * self._done_s + seconds
+        self._in_hand = 0
         self._fitted += 1
         if self._fitted % RECOVERY_BATCHES == 0 and self.batch_token_limit < self.max_batch_tokens:
             grown = math.ceil(self.batch_token_limit * RECOVERY)
@@ -189,7 +193,8 @@ class BatchQueue:
         """Queue all items, or none. An empty queue takes a request of any size.
 
         Raises:
-            OverloadedError: Their tokens do not fit; says when to come back.
+            OverloadedError: Their tokens do not fit, or they would come after their deadline;
+                says when to come back.
             UnavailableError: The queue is closed.
         """
         tokens = sum(item.tokens for item in items)
@@ -202,12 +207,34 @@ class BatchQueue:
                     f"no room for {tokens} more",
                     max(1, math.ceil(self.backlog_s())),
                 )
+            self._check_deadline(items, tokens)
             for item in items:
                 item.waiting = True
                 heapq.heappush(self._heap, (item.urgency, next(self._order), item))
             self._count += len(items)
             self._tokens += tokens
             self._changed.notify()
+
+    def _check_deadline(self, items: Sequence[WorkItem], tokens: int) -> None:
+        """Refuse what would come too late behind what is more urgent.
+
+        Raises:
+            OverloadedError: Says when there will be time enough.
+        """
+        deadline = max((item.deadline for item in items), default=math.inf)
+        left_s = deadline - time.monotonic()
+        if deadline == math.inf or SAFETY * self.expected_s(self._tokens + tokens) <= left_s:
+            return
+        urgency = max(item.urgency for item in items)
+        ahead = self._in_hand + sum(
+            entry[2].tokens for entry in self._heap if entry[2].waiting and entry[0] <= urgency
+        )
+        needed_s = SAFETY * self.expected_s(ahead + tokens)
+        if ahead and needed_s > left_s:
+            raise OverloadedError(
+                f"{ahead} tokens are served before, which takes longer than the deadline leaves",
+                max(1, math.ceil(needed_s - left_s)),
+            )
 
     def cancel(self, items: Sequence[WorkItem]) -> int:
         """Drop items that still wait; returns the tokens saved."""
@@ -250,7 +277,8 @@ class BatchQueue:
             for item in batch:
                 item.waiting = False
             self._count -= len(batch)
-            self._tokens -= sum(item.tokens for item in batch)
+            self._in_hand = sum(item.tokens for item in batch)
+            self._tokens -= self._in_hand
             return batch
 
     def drain(self) -> list[WorkItem]:

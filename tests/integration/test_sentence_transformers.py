@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -27,7 +28,8 @@ TEXTS = [
 ]
 
 
-def test_vectors_are_those_of_embed(client: httpx.Client) -> None:
+def test_vectors_are_those_of_embed(serve: Callable[..., httpx.Client]) -> None:
+    client = serve(model__dtype="float32")
     model = SentenceTransformer(modules=[OsaEncoder()], device="cpu")
     texts = [TEXTS[0], TEXTS[1], TEXTS[3]]
     served = client.post("/embed", json={"inputs": texts}).json()

@@ -16,6 +16,7 @@ from osa.service.batching import (
     AGE_BOUND_S,
     LEAST_BUDGET,
     LOOK_AHEAD,
+    SAFETY,
     BatchQueue,
     WorkItem,
     plan_batch,
@@ -178,6 +179,25 @@ def test_a_batch_takes_no_longer_than_its_target() -> None:
     queue.observe(100_000, 10_000.0)
     assert len(queue.take()) == LEAST_BUDGET // 100
     assert queue.expected_s(50) == pytest.approx(50 / queue.tokens_per_second())
+
+
+def test_what_cannot_be_in_time_is_refused_with_the_time_to_wait() -> None:
+    queue = BatchQueue(10**6, 100, 100)
+    queue.observe(1000, 1.0)
+    now = time.monotonic()
+    queue.put([item(3000, now + 60)])
+    with pytest.raises(OverloadedError) as refused:
+        queue.put([item(100_000, now + 63)])
+    # 103 000 tokens at 1000 a second and a margin, 63 s are left
+    assert refused.value.retry_after_s == math.ceil(SAFETY * 103 - 63)
+    queue.put([item(10, now + 0.5)])  # more urgent than all that waits: in time
+    queue.put([item(100_000)])  # has no deadline
+
+
+def test_an_idle_engine_is_asked_however_short_the_deadline() -> None:
+    queue = BatchQueue(10**6, 100, 100)
+    queue.observe(10, 1.0)
+    queue.put([item(50, time.monotonic() + 0.1)])
 
 
 def test_many_threads_lose_nothing() -> None:
