@@ -1,4 +1,4 @@
-"""The bounded queue and the pure plan of the next batch. No HTTP, no torch.
+"""The bounded queue of waiting inputs, by urgency. No HTTP, no torch.
 
 Work is counted in tokens. ``put`` takes a request's items all together or not at all. The most
 urgent item is always part of the next batch: urgent means near its deadline, or near
@@ -13,17 +13,16 @@ import itertools
 import math
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from osa.service.errors import OverloadedError, ServiceError, UnavailableError
+from osa.service.planning import plan_batch
 
 AGE_BOUND_S = 5.0
 """An item without a deadline is as urgent as one whose deadline is so long after its arrival."""
-LOOK_AHEAD = 64
-"""How many items that do not fit a batch are passed over in search of ones that do."""
 RATE_MEMORY = 0.8
 """Share of the past that the measured rate keeps with every batch."""
 SAFETY = 1.2
@@ -89,30 +88,6 @@ class WorkItem:
     def tokens(self) -> int:
         """Cost of the item [tokens]."""
         return len(self.ids)
-
-
-def plan_batch(lengths: Iterable[int], max_tokens: int, max_items: int) -> list[int]:
-    """Choose the next batch; pure, and lazy: reads no more of ``lengths`` than it needs.
-
-    Args:
-        lengths: Tokens of each waiting item, most urgent first.
-        max_tokens: Token budget; an item beyond it is planned alone.
-        max_items: Most items in a batch.
-
-    Returns:
-        Places of the chosen items, most urgent first; empty only where nothing waits.
-    """
-    chosen: list[int] = []
-    tokens, passed_over = 0, 0
-    for place, length in enumerate(lengths):
-        if not chosen or tokens + length <= max_tokens:
-            chosen.append(place)
-            tokens += length
-        else:
-            passed_over += 1
-        if len(chosen) == max_items or tokens >= max_tokens or passed_over == LOOK_AHEAD:
-            break
-    return chosen
 
 
 class BatchQueue:

@@ -15,13 +15,12 @@ from hypothesis import strategies as st
 from osa.service.batching import (
     AGE_BOUND_S,
     LEAST_BUDGET,
-    LOOK_AHEAD,
     SAFETY,
     BatchQueue,
     WorkItem,
-    plan_batch,
 )
 from osa.service.errors import OverloadedError, UnavailableError
+from osa.service.planning import LOOK_AHEAD, plan_batch
 
 lengths = st.lists(st.integers(1, 100), max_size=30)
 
