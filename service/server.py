@@ -27,7 +27,6 @@ from osa.service.settings import ServerSettings, Settings
 logger = logging.getLogger(__name__)
 QUIET_S = 0.5
 BACKLOG = 2048
-GC_THRESHOLDS = (10_000, 20, 50)
 
 
 class ListenError(OsaError):
@@ -133,7 +132,6 @@ def serve(service: Service, settings: Settings, listener: socket.socket) -> None
     # what is loaded stays: the collector need not look at it again (a quarter of the loop's time)
     gc.collect()
     gc.freeze()
-    gc.set_threshold(*GC_THRESHOLDS)
     config = uvicorn_config(service, settings)
     server = DrainingServer(config, service)
     host, port = listener.getsockname()[:2]
