@@ -2,7 +2,8 @@
 
 The same arithmetic as the blocks of ``osa.model.precision`` one by one: residual sums, norms and
 positions run in ``osa.model.kernels.rows``, products in torch, attention in ``osa::attention``.
-Token-wise work goes by tiles of ``TOKEN_TILE``, so that a long text stays in cache.
+Token-wise work goes by tiles of ``TOKEN_TILE``, so that a long text stays in cache, and on
+``rounded_rows``; the rows added hold zeros and what comes of them.
 
 Shapes: T tokens, D hidden, H heads, d head width, F inner width.
 """
@@ -22,7 +23,7 @@ from osa.model.layers import NORM_EPS, Block
 from osa.model.mixers import TokenContext
 from osa.model.mixers.osa import OsaMixer
 from osa.model.narrow import NarrowLinear
-from osa.model.tiling import TOKEN_TILE
+from osa.model.tiling import TOKEN_TILE, round_rows, rounded_rows
 
 HEAD_EPS = 1e-6
 
@@ -38,7 +39,7 @@ class FusedBlocks(nn.Module):
     def forward(self, hidden: Float[Tensor, "B N D"], context: TokenContext) -> Tensor:
         """Return the next hidden states [B, N, D], float32."""
         if self._fits(hidden, context):
-            return self._fused(hidden[0].clone(), context)[None]
+            return self._fused(hidden[0], context)[None]
         for block in self.blocks:
             hidden = block(hidden, context)
         return hidden
@@ -51,19 +52,21 @@ class FusedBlocks(nn.Module):
             return False
         return rows.available() and all(_is_fusible(block) for block in self.blocks)
 
-    def _fused(self, hidden: Float[Tensor, "T D"], context: TokenContext) -> Tensor:
-        count = len(hidden)
-        tiles = [slice(at, min(at + TOKEN_TILE, count)) for at in range(0, count, TOKEN_TILE)]
+    def _fused(self, inputs: Float[Tensor, "T D"], context: TokenContext) -> Tensor:
+        count, size = len(inputs), rounded_rows(len(inputs))
+        hidden = inputs.new_zeros(size, inputs.shape[1])
+        hidden[:count] = inputs
+        tiles = [slice(at, min(at + TOKEN_TILE, size)) for at in range(0, size, TOKEN_TILE)]
         rotary = None
         if context.rotary is not None:
             cosine, sine = context.rotary
-            rotary = (cosine[0].contiguous(), sine[0].contiguous())
+            rotary = (round_rows(cosine[0]).contiguous(), round_rows(sine[0]).contiguous())
         pending: list[list[Tensor]] = [[] for _ in tiles]  # what the last block adds
         for block in self.blocks:
             assert isinstance(block, Block)  # nothing else is held
             mixer = block.mixer
             assert isinstance(mixer, OsaMixer)  # _fits has made sure
-            states = torch.empty(count, 3, mixer.num_heads, mixer.head_dim, dtype=torch.bfloat16)
+            states = torch.empty(size, 3, mixer.num_heads, mixer.head_dim, dtype=torch.bfloat16)
             for tile, parts in zip(tiles, pending, strict=True):
                 normed = rows.add_norm(hidden[tile], parts, _weight(block.mixer_norm), NORM_EPS)
                 assert normed is not None  # a norm was asked for
@@ -71,18 +74,20 @@ class FusedBlocks(nn.Module):
                 torch.mm(normed, weight.t(), out=states[tile].flatten(1))
                 part = None if rotary is None else (rotary[0][tile], rotary[1][tile])
                 rows.prepare_heads(states[tile], part, mixer.qk_norm, HEAD_EPS)
-            query, key, value = (state.transpose(0, 1)[None] for state in states.unbind(1))
+            query, key, value = (state.transpose(0, 1)[None] for state in states[:count].unbind(1))
             mixed = ops.attention(
                 query, key, value, mixer.alpha, None, context.cu_seqlens, mixer.scale, mixer.center
             )
             joined = mixed[0].transpose(0, 1).flatten(1)
             pending = [
-                self._feed_forward(block, hidden[tile], _products(mixer.out, joined[tile]))
+                self._feed_forward(
+                    block, hidden[tile], _products(mixer.out, round_rows(joined[tile]))
+                )
                 for tile in tiles
             ]
         for tile, parts in zip(tiles, pending, strict=True):
             rows.add_norm(hidden[tile], parts, None, NORM_EPS)
-        return hidden
+        return hidden[:count]
 
     @staticmethod
     def _feed_forward(block: Block, hidden: Tensor, mixed: list[Tensor]) -> list[Tensor]:

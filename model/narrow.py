@@ -10,6 +10,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from osa.model.tiling import round_rows
+
 SUM_WIDTH = 384
 """Longest sum of one bfloat16 product whose order does not depend on the number of rows."""
 
@@ -48,6 +50,13 @@ class NarrowLinear(nn.Module):
         if self.exact and self.weight is not None:
             return F.linear(inputs.float(), self.weight)
         narrow = inputs.to(torch.bfloat16)
+        if narrow.is_cuda or torch.compiler.is_compiling():
+            return self._sum(narrow)
+        rows = narrow.flatten(0, -2)
+        total = self._sum(round_rows(rows))[: len(rows)]
+        return total.view(*narrow.shape[:-1], total.shape[-1])
+
+    def _sum(self, narrow: Tensor) -> Tensor:
         first, *others = (
             F.linear(part, weight)
             for part, weight in zip(narrow.split(self.widths, dim=-1), self.parts(), strict=True)
