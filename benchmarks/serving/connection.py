@@ -7,7 +7,12 @@ leave in the middle of a request, which clients with pools do not let it do at a
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import dataclass
+
+IDLE_S = 2.0
+"""How long a connection may lie idle and be used again [s]: servers close those that lie for long
+(uvicorn after 5 s, ours after 75), and a request sent in that moment would be lost."""
 
 
 class ProtocolError(Exception):
@@ -58,6 +63,7 @@ class Connection:
         """Remember where to connect to."""
         self._host, self._port = host, port
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+        self._used = 0.0
 
     async def send(self, request: Request) -> Reply:
         """Send a request and read its answer.
@@ -69,6 +75,8 @@ class Connection:
             OSError: The server cannot be reached, or closed before its answer was whole.
             ProtocolError: The answer is no HTTP/1.1.
         """
+        if self._is_stale():
+            self.close()
         try:
             if self._streams is None:
                 self._streams = await asyncio.open_connection(self._host, self._port)
@@ -81,9 +89,16 @@ class Connection:
         except BaseException:
             self.close()
             raise
+        self._used = time.monotonic()
         if reply.headers.get("connection", "").lower() == "close":
             self.close()
         return reply
+
+    def _is_stale(self) -> bool:
+        """Whether the server has closed an open connection, or may be about to."""
+        if self._streams is None:
+            return False
+        return self._streams[0].at_eof() or time.monotonic() - self._used > IDLE_S
 
     def close(self) -> None:
         """Leave at once, whatever is on its way."""

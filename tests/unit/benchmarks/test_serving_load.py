@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmarks.serving import connection as connections
 from benchmarks.serving.connection import Connection, ProtocolError, Request
 from benchmarks.serving.load import (
     Target,
@@ -131,6 +132,48 @@ def test_a_broken_answer_is_an_error(sent: bytes, error: type[Exception]) -> Non
                 await Connection(server.port).send(Request("/", b"x"))
 
     run(test())
+
+
+def test_a_connection_that_the_server_closed_is_opened_anew() -> None:
+    async def scenario() -> None:
+        async def handle(body: bytes, writer: asyncio.StreamWriter) -> None:
+            writer.write(answer(body))
+            await writer.drain()
+            writer.close()  # not announced: as after an idle time
+
+        async with serving(handle) as server:
+            connection = Connection(server.port)
+            for body in (b"one", b"two"):
+                assert (await connection.send(Request("/", body))).body == body
+                await asyncio.sleep(0.1)
+            connection.close()
+            assert server.ended == 2
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(("idle_s", "opened"), [(60.0, 1), (0.0, 2)])
+def test_a_connection_that_lay_idle_is_opened_anew(
+    monkeypatch: pytest.MonkeyPatch, idle_s: float, opened: int
+) -> None:
+    monkeypatch.setattr(connections, "IDLE_S", idle_s)
+
+    async def scenario() -> None:
+        peers = set()
+
+        async def handle(body: bytes, writer: asyncio.StreamWriter) -> None:
+            peers.add(writer.get_extra_info("peername"))
+            writer.write(answer(body))
+
+        async with serving(handle) as server:
+            connection = Connection(server.port)
+            for _ in range(2):
+                await connection.send(Request("/", b"x"))
+                await asyncio.sleep(0.01)
+            connection.close()
+        assert len(peers) == opened
+
+    run(scenario())
 
 
 def test_every_way_to_end_has_its_verdict() -> None:
