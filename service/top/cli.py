@@ -16,6 +16,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections import deque
+from pathlib import Path
 from typing import Any
 
 from osa.model.errors import ConfigError, OsaError
@@ -50,6 +51,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--interval", type=float, default=2.0, metavar="S", help="between readings [s]"
     )
+    parser.add_argument(
+        "--key-file", type=Path, metavar="FILE", help="holds the API key, where a server wants one"
+    )
     parser.add_argument("--once", action="store_true", help="print one interval as JSON, and exit")
 
 
@@ -57,7 +61,8 @@ def run(options: argparse.Namespace) -> int:
     """Watch a server; returns the exit code."""
     if not (math.isfinite(options.interval) and 0.1 <= options.interval <= 3600):
         raise ConfigError(f"--interval must be from 0.1 to 3600 s, got {options.interval}")
-    server = Server(options.url)
+    key = None if options.key_file is None else _read_key(options.key_file)
+    server = Server(options.url, key)
     try:
         if options.once or not sys.stdout.isatty():
             _print(server, options.interval, options.once)
@@ -78,11 +83,15 @@ class Server:
         info: What its ``/info`` says; empty where it has none to give.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, key: str | None = None) -> None:
         """Find the server and take the first reading.
 
+        Args:
+            url: Where it is.
+            key: API key, for ``/info`` of a server that asks for one.
+
         Raises:
-            ConfigError: No URL of a web server.
+            ConfigError: No URL of a web server, or a key that it does not know.
             ServerGoneError: Nobody answers there.
             ReadingError: Another program answers.
         """
@@ -90,8 +99,11 @@ class Server:
         parts = urllib.parse.urlsplit(self.url)
         if parts.scheme not in ("http", "https") or not parts.netloc:
             raise ConfigError(f"URL must be like http://host:8080, got {url!r}")
+        self._headers = {} if key is None else {"Authorization": f"Bearer {key}"}
         self._last = self._read()
         status, body = self._get("/info")
+        if status == 401 and key is not None:
+            raise ConfigError(f"{self.url} does not know this API key")
         self.info: dict[str, Any] = json.loads(body) if status == 200 else {}
 
     def advance(self) -> Snapshot:
@@ -111,8 +123,9 @@ class Server:
         Raises:
             ServerGoneError: There is no answer.
         """
+        request = urllib.request.Request(self.url + path, headers=self._headers)
         try:
-            with urllib.request.urlopen(self.url + path, timeout=TIMEOUT_S) as answer:
+            with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:
                 return answer.status, answer.read(LARGEST)
         except urllib.error.HTTPError as error:
             with error:
@@ -120,6 +133,21 @@ class Server:
         except (OSError, ValueError, http.client.HTTPException) as error:
             reason = getattr(error, "reason", error)
             raise ServerGoneError(f"no answer from {self.url}: {reason}") from None
+
+
+def _read_key(file: Path) -> str:
+    """The key that a file holds.
+
+    Raises:
+        ConfigError: It cannot be read, or holds anything but one line of ASCII.
+    """
+    try:
+        key = file.read_text(encoding="ascii").strip()
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"--key-file {file} cannot be read: {error}") from error
+    if not key or not key.isprintable():
+        raise ConfigError(f"--key-file {file} must hold one API key and nothing else")
+    return key
 
 
 def _print(server: Server, interval_s: float, once: bool) -> None:

@@ -17,6 +17,7 @@ import pytest
 
 from osa.service.app import create_service
 from osa.service.cli import main
+from osa.service.keys import make_key
 from tests.conftest import free_port, local_settings, run_service, wait_until
 
 OSA = [sys.executable, "-m", "osa.service.cli", "top"]
@@ -66,6 +67,33 @@ def test_what_cannot_be_watched_is_said(
     url = [] if arguments[0].startswith(("ftp", "http")) else [f"127.0.0.1:{free_port()}"]
     assert main(["top", *url, *arguments]) == code
     assert message in capsys.readouterr().err
+
+
+def test_a_server_with_keys_says_what_it_serves_to_those_it_knows(
+    serve: Callable[..., httpx.Client],
+    tiny_checkpoint: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    secret, entry = make_key("watcher", None, admin=False)
+    (tmp_path / "keys.toml").write_text(entry)
+    client = serve(model__path=tiny_checkpoint, auth__keys_file=tmp_path / "keys.toml")
+    key = tmp_path / "key"
+    command = ["top", str(client.base_url), "--once", "--interval", "0.1"]
+    assert main(command) == 0
+    assert "max_batch_tokens" not in json.loads(capsys.readouterr().out)["info"]
+    key.write_text(f"{secret}\n")
+    assert main([*command, "--key-file", str(key)]) == 0
+    assert json.loads(capsys.readouterr().out)["info"]["max_batch_tokens"] > 0
+    for held, message in (
+        ("osa-other", "does not know this API key"),
+        ("two\nlines", "must hold one API key"),
+        ("", "must hold one API key"),
+        ("schlüssel", "cannot be read"),
+    ):
+        key.write_text(held)
+        assert main([*command, "--key-file", str(key)]) == 2
+        assert message in capsys.readouterr().err
 
 
 class Terminal:
