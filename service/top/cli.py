@@ -99,7 +99,7 @@ class Server:
         parts = urllib.parse.urlsplit(self.url)
         if parts.scheme not in ("http", "https") or not parts.netloc:
             raise ConfigError(f"URL must be like http://host:8080, got {url!r}")
-        self._headers = {} if key is None else {"Authorization": f"Bearer {key}"}
+        self._key = key
         self._last = self._read()
         status, body = self._get("/info")
         if status == 401 and key is not None:
@@ -123,7 +123,9 @@ class Server:
         Raises:
             ServerGoneError: There is no answer.
         """
-        request = urllib.request.Request(self.url + path, headers=self._headers)
+        request = urllib.request.Request(self.url + path)
+        if self._key is not None:  # for this server alone, wherever it sends us
+            request.add_unredirected_header("Authorization", f"Bearer {self._key}")
         try:
             with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:
                 return answer.status, answer.read(LARGEST)
