@@ -8,6 +8,7 @@
     ├── MediaTypeError        415 Validation    not application/json
     ├── SlowBodyError         408 Timeout       the body did not arrive in time
     ├── PayloadTooLargeError  413 Validation    body over the limit
+    ├── HeadTooLargeError     431 Validation    a head without end
     ├── UnauthorizedError     401 Unauthorized  no API key, or one that is not known
     ├── ForbiddenError        403 Unauthorized  a key that may not do this
     ├── QuotaError            429 Overloaded    the key has used its tokens; Retry-After
@@ -91,6 +92,12 @@ class PayloadTooLargeError(ServiceError):
     """The body is over the limit."""
 
     code, status, error_type = "payload_too_large", 413, "Validation"
+
+
+class HeadTooLargeError(ServiceError):
+    """The request line and headers are over the limit."""
+
+    code, status, error_type = "head_too_large", 431, "Validation"
 
 
 class SlowBodyError(ServiceError):
@@ -222,6 +229,7 @@ __all__ = [
     "EmptyInputError",
     "ErrorReply",
     "ForbiddenError",
+    "HeadTooLargeError",
     "MalformedBodyError",
     "MediaTypeError",
     "OverloadedError",

@@ -47,4 +47,6 @@ def configure_logging(settings: LogSettings) -> None:
     """Send every log of the process to standard error in the configured form."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if settings.format == "json" else TextFormatter())
+    # what no line shows need not be looked up for each
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     logging.basicConfig(level=settings.level.upper(), handlers=[handler], force=True)

@@ -14,14 +14,11 @@ import socket
 import time
 from types import FrameType
 
-import h11
-import orjson
 import uvicorn
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from osa.model.errors import OsaError
 from osa.service.app import Service
-from osa.service.errors import MalformedBodyError, reply_for
+from osa.service.protocol import LlhttpProtocol
 from osa.service.settings import ServerSettings, Settings
 
 logger = logging.getLogger(__name__)
@@ -33,27 +30,6 @@ class ListenError(OsaError):
     """The address cannot be listened on."""
 
     code = "listen"
-
-
-class JsonH11Protocol(H11Protocol):
-    """uvicorn's HTTP/1.1, answering what is no HTTP in JSON like everything else."""
-
-    def send_400_response(self, msg: str) -> None:
-        """Answer and close; called by uvicorn where a request cannot be read."""
-        reply = reply_for(MalformedBodyError("the request is not valid HTTP"), "/")
-        body = orjson.dumps(reply.body)
-        headers = [
-            ("content-type", "application/json"),
-            ("content-length", str(len(body))),
-            ("connection", "close"),
-        ]
-        for event in (
-            h11.Response(status_code=reply.status, headers=headers),
-            h11.Data(data=body),
-            h11.EndOfMessage(),
-        ):
-            self.transport.write(self.conn.send(event) or b"")
-        self.transport.close()
 
 
 class DrainingServer(uvicorn.Server):
@@ -90,15 +66,16 @@ class DrainingServer(uvicorn.Server):
 
 
 def uvicorn_config(service: Service, settings: Settings) -> uvicorn.Config:
-    """Uvicorn's settings: h11 (httptools drops POSTs that offer an upgrade), our logs."""
+    """Uvicorn's settings: our protocol and logs; nothing asks for a proxy's headers."""
     return uvicorn.Config(
         service.app,
         host=settings.server.host,
         port=settings.server.port,
-        http=JsonH11Protocol,
+        http=LlhttpProtocol,
         ws="none",
         log_config=None,
         access_log=False,
+        proxy_headers=False,
         server_header=False,
         timeout_keep_alive=settings.server.keep_alive_s,
         timeout_graceful_shutdown=1,

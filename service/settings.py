@@ -34,7 +34,11 @@ class ServerSettings(Section):
     host: str = Field("0.0.0.0", description="Address to listen on.")
     port: int = Field(8080, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
     payload_limit: int = Field(2_000_000, ge=1024, description="Largest request body [bytes].")
-    keep_alive_s: int = Field(75, ge=1, description="Idle time before a connection closes [s].")
+    keep_alive_s: int = Field(
+        75,
+        ge=1,
+        description="Time that a connection may be idle, or take over the head of a request [s].",
+    )
     drain_timeout_s: float = Field(
         30.0,
         ge=0,
