@@ -36,6 +36,7 @@ class NarrowLinear(nn.Module):
         self.weight = linear.weight if keep_float32 else None
         self.narrow_output = narrow_output
         self.exact = False
+        self.out_features: int = linear.out_features
         self.widths: list[int] = _parts(linear.in_features)
         for place, part in enumerate(linear.weight.detach().split(self.widths, dim=1)):
             narrow = part.to(torch.bfloat16).contiguous()

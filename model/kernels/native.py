@@ -20,7 +20,7 @@ from torch import Tensor
 from osa.model.errors import InputError
 from osa.model.varlen import check_cu_seqlens
 
-ABI_VERSION = 2
+ABI_VERSION = 3
 MAX_HEAD_DIM = 128
 DTYPES = {torch.float32: 0, torch.bfloat16: 1}
 SCALES = {"paper": 0, "length": 1}

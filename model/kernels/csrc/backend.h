@@ -6,7 +6,7 @@
 #include <stdint.h>
 
 #include "osa_attention.h"
-#include "osa_rows.h"
+#include "osa_transform.h"
 
 // Tokens that are reduced into one partial sum. Longer sequences are cut at multiples of it, and
 // their partial sums added in order: the same bits on any number of threads.
@@ -38,9 +38,10 @@ typedef struct {
   void (*reduce)(const OsaTask*, float* partials, int64_t chunk);
   int (*finish)(const OsaTask*, float* partials, int64_t chunks);
   void (*apply)(const OsaTask*, float* partials, int64_t chunk);
-  // Rows `from` ... `to` of what surrounds the attention.
-  void (*add_norm)(const OsaNormCall*, int64_t from, int64_t to);
-  void (*prepare_heads)(const OsaHeadsCall*, int64_t from, int64_t to);
+  // Rows `from` ... `to` of what lies between two attentions, and its memory for so many rows; null
+  // where the instruction set has no tiles.
+  void (*transform)(const OsaTransformCall*, int64_t from, int64_t to, void* memory);
+  size_t (*transform_bytes)(const OsaTransformCall*, int64_t rows);
 } OsaBackend;
 
 #endif

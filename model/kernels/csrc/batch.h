@@ -9,7 +9,7 @@
 namespace osa {
 namespace {
 
-enum Code { OK, ABI, SHAPE, DTYPE, OFFSETS, MEMORY };
+enum Code { OK, ABI, SHAPE, DTYPE, OFFSETS, MEMORY, INSTRUCTIONS };
 
 struct Batch {
   std::vector<OsaSequence> sequences;

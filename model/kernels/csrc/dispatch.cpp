@@ -144,14 +144,20 @@ Code run(const OsaCall& call) {
   return fine ? OK : MEMORY;
 }
 
-constexpr int64_t ROWS = 32;  // that a thread takes at once
+constexpr int64_t ROWS = 32, MOST_ROWS = 256;  // that a thread takes at once, in steps and at most
 
-template <class Call>
-int run_rows(const Call& call, void (*work)(const Call*, int64_t, int64_t)) {
-  const int64_t blocks = (call.rows + ROWS - 1) / ROWS;
-  const bool fine = for_each(call, blocks, 1, 1, [&](int64_t block, void*) {
-    work(&call, block * ROWS, std::min((block + 1) * ROWS, call.rows));
-  });
+// Rows in equal parts, as many as there are threads or a multiple: weights are read once for each.
+Code transform(const OsaTransformCall& call) {
+  const OsaBackend& kernel = backend();
+  if (!kernel.transform) return INSTRUCTIONS;
+  const int64_t whole = (call.rows + MOST_ROWS - 1) / MOST_ROWS, threads = call.threads;
+  const int64_t parts = std::max<int64_t>(1, (whole + threads - 1) / threads * threads);
+  const int64_t size = std::max(ROWS, ((call.rows + parts - 1) / parts + ROWS - 1) / ROWS * ROWS);
+  const bool fine = for_each(
+      call, (call.rows + size - 1) / size, 1, kernel.transform_bytes(&call, size),
+      [&](int64_t part, void* memory) {
+        kernel.transform(&call, part * size, std::min((part + 1) * size, call.rows), memory);
+      });
   return fine ? OK : MEMORY;
 }
 
@@ -160,20 +166,19 @@ int run_rows(const Call& call, void (*work)(const Call*, int64_t, int64_t)) {
 
 extern "C" {
 
-int osa_add_norm(const OsaNormCall* call) {
+int osa_transform(const OsaTransformCall* call) {
   if (call->abi_version != OSA_ABI_VERSION) return osa::ABI;
-  if (call->rows < 0 || call->width < 1 || call->threads < 1 || call->part_count < 0 ||
-      call->part_count > OSA_MAX_PARTS)
-    return osa::SHAPE;
-  return osa::run_rows(*call, osa::backend().add_norm);
-}
-
-int osa_prepare_heads(const OsaHeadsCall* call) {
-  if (call->abi_version != OSA_ABI_VERSION) return osa::ABI;
-  if (call->rows < 0 || call->heads < 1 || call->head_dim < 1 || call->head_dim > 128 ||
-      call->threads < 1 || (call->cosine && call->head_dim % 2))
-    return osa::SHAPE;
-  return osa::run_rows(*call, osa::backend().prepare_heads);
+  const bool sized = call->rows >= 0 && call->width >= 32 && call->width % 32 == 0 && call->threads >= 1;
+  if (!sized || (call->mixed && (call->inner < 32 || call->inner % 32))) return osa::SHAPE;
+  if (call->qkv) {
+    const int64_t head = call->heads < 1 || call->width % call->heads ? 0 : call->width / call->heads;
+    if (head < 1 || head > 128 || (call->cosine && head % 2)) return osa::SHAPE;
+  }
+  try {
+    return osa::transform(*call);
+  } catch (...) {
+    return osa::MEMORY;
+  }
 }
 
 int osa_attention(const OsaCall* call) {
@@ -188,12 +193,13 @@ const char* osa_attention_error(int code) {
   static const char* const text[] = {
       "done",
       "the library was built for another version of the interface",
-      "sizes must not be negative, head_dim 1 to 128, threads at least 1",
+      "sizes must not be negative, head_dim 1 to 128, threads at least 1, widths of products multiples of 32",
       "dtype must be float32 or bfloat16",
       "cu_seqlens must rise from 0 to the packed length",
       "out of memory or threads",
+      "this instruction set has no tiles",
   };
-  return code >= 0 && code <= osa::MEMORY ? text[code] : "unknown error";
+  return code >= 0 && code <= osa::INSTRUCTIONS ? text[code] : "unknown error";
 }
 
 int64_t osa_abi_version(void) { return OSA_ABI_VERSION; }

@@ -1,6 +1,6 @@
 // The kernel for one instruction set: compiled once for each, with OSA_ISA naming it.
 #include "head.h"
-#include "rows.h"
+#include "transform.h"
 
 #define OSA_JOIN(left, right) left##right
 #define OSA_NAME(left, right) OSA_JOIN(left, right)
@@ -123,5 +123,9 @@ extern const OsaBackend OSA_NAME(osa_backend_, OSA_ISA);
 const OsaBackend OSA_NAME(osa_backend_, OSA_ISA) = {
     OSA_TEXT(OSA_ISA), workspace_bytes, partial_bytes, any_whole,
     any_mean,          any_reduce,      any_finish,    any_apply,
-    add_norm_rows,     prepare_heads_rows,
+#if defined(OSA_TILES)
+    transform_rows,    transform_bytes,
+#else
+    nullptr,           nullptr,
+#endif
 };

@@ -12,10 +12,9 @@ from torch import nn
 
 from osa.model import EmbeddingModel
 from osa.model.fused import FusedBlocks
-from osa.model.kernels import rows
+from osa.model.kernels import transform as kernel
 from osa.model.narrow import SUM_WIDTH, NarrowLinear
 from osa.model.precision import has_fast_bfloat16, in_float32, use_bfloat16
-from osa.model.tiling import TOKEN_TILE
 
 TEXTS = ["The cat sat.", "A longer sentence about linear attention, and what it costs.", "x" * 400]
 
@@ -65,7 +64,7 @@ def test_the_bits_do_not_depend_on_the_batch(default_model: EmbeddingModel) -> N
         assert torch.equal(model.embed_ids([ids]).embeddings[0], together[row]), len(ids)
 
 
-@pytest.mark.skipif(not rows.available(), reason="the CPU kernel is not built")
+@pytest.mark.skipif(not kernel.available(), reason="needs the CPU kernel and AMX")
 @pytest.mark.parametrize("lengths", [[5], [64, 1, 300], [2500, 40]])
 def test_fused_blocks_are_the_blocks_one_by_one(
     default_model: EmbeddingModel, monkeypatch: pytest.MonkeyPatch, lengths: list[int]
@@ -75,19 +74,18 @@ def test_fused_blocks_are_the_blocks_one_by_one(
     ids = [generator.integers(0, 30_000, length).tolist() for length in lengths]
     packed, offsets = model.pack_ids(ids)
     calls: list[int] = []
-    add_norm = rows.add_norm
+    transform = kernel.transform
 
     def spy(*arguments: Any) -> Any:
         calls.append(1)
-        return add_norm(*arguments)
+        return transform(*arguments)
 
-    monkeypatch.setattr(rows, "add_norm", spy)
+    monkeypatch.setattr(kernel, "transform", spy)
     with torch.inference_mode():
         fused, states = model.embed_tokens(packed, cu_seqlens=offsets)
         monkeypatch.setattr(FusedBlocks, "_fits", lambda *_: False)
         single, expected = model.embed_tokens(packed, cu_seqlens=offsets)
-    tiles = -(-sum(lengths) // TOKEN_TILE)
-    assert len(calls) == tiles * (2 * default_model.config.num_layers + 1)
+    assert len(calls) == default_model.config.num_layers + 1
     np.testing.assert_allclose(fused.embeddings, single.embeddings, atol=2e-3)
     assert ((fused.embeddings * single.embeddings).sum(-1) > 0.9999).all()
     scale = expected.abs().max().item()

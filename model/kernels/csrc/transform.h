@@ -1,0 +1,179 @@
+// All that is done token by token between two attentions, in one pass over a few rows at a time;
+// see osa_transform.h. Products run on tiles: 32 rows by 32 outputs, each sum over all inputs in
+// their order, whatever rows lie beside.
+#ifndef OSA_TRANSFORM_KERNEL_H
+#define OSA_TRANSFORM_KERNEL_H
+
+#include "osa_transform.h"
+#include "rows.h"
+#include "tiles.h"
+
+namespace {
+
+constexpr int64_t BLOCK = 32;         // rows and columns of one result
+constexpr int64_t MAX_GROUP = 384;    // inner features that are made and used up at once
+constexpr int64_t CELL = BLOCK * BLOCK;
+
+// Memory of one thread for `rows` rows [bytes]: what a product reads, inner features, one result.
+inline size_t transform_bytes(const OsaTransformCall* call, int64_t rows) {
+  const int64_t padded = round_up(rows, BLOCK), group = smaller(call->inner, MAX_GROUP);
+  return static_cast<size_t>(2 * padded * (call->width + group) + 4 * CELL);
+}
+
+#if defined(OSA_TILES)
+
+// Rows as Tiles reads them: [rows / 32, width / 32, 32, 32].
+struct Blocks {
+  bfloat16* data;
+  int64_t width;
+
+  OSA_INLINE bfloat16* at(int64_t row, int64_t column) const {
+    return data + row / BLOCK * BLOCK * width + column * BLOCK + row % BLOCK * BLOCK;
+  }
+};
+
+OSA_INLINE void narrow_row(const Vector<float>& left, const Vector<float>& right, bfloat16* to) {
+  const __m512bh both = _mm512_cvtne2ps_pbh(reinterpret_cast<const __m512&>(right),
+                                            reinterpret_cast<const __m512&>(left));
+  __builtin_memcpy(to, &both, sizeof(both));
+}
+
+// x Phi(x); Phi(x) - 1/2 is odd: a polynomial fitted for |x| <= 4.5, where it is almost 1/2.
+OSA_INLINE Vector<float> gelu(Vector<float> x) {
+  constexpr float terms[] = {-3.3146645428416832e-09f, 1.5909986927908903e-07f, -4.451732820598409e-06f,
+                             8.142520528053865e-05f,   -1.037591602653265e-03f, 9.585203602910042e-03f,
+                             -6.598465889692307e-02f,  3.987126052379608e-01f};
+  const Vector<float> most = splat(4.5f), none{};
+  Vector<float> near = x > most ? most : x;
+  near = near < none - most ? none - most : near;
+  const Vector<float> square = near * near;
+  Vector<float> sum = splat(3.0364235431568076e-11f);
+  OSA_UNROLL(8)
+  for (const float term : terms) sum = sum * square + splat(term);
+  return x * (near * sum + splat(0.5f));
+}
+
+OSA_INLINE Vector<float> relu(Vector<float> x) {
+  const Vector<float> none{};
+  return x < none ? none : x;  // NaN stays
+}
+
+// For every block of rows times the outputs from `first` on, use(row, column, sums [32, 32]).
+// `weight` is packed for `depth` inputs, of which `rows` holds those from `start` on.
+template <class Use>
+OSA_INLINE void multiply_rows(const Blocks& rows, int64_t count, const void* weight, int64_t depth,
+                              int64_t start, int64_t first, int64_t outputs, float* sums, const Use& use) {
+  const int64_t steps = rows.width / BLOCK;
+  for (int64_t column = first; column < first + outputs; column += BLOCK) {
+    const bfloat16* const right = static_cast<const bfloat16*>(weight) + (column * depth + start * BLOCK);
+    for (int64_t row = 0; row < count; row += BLOCK) {
+      Tiles::clear();
+      Tiles::multiply(rows.at(row, 0), 2 * BLOCK, 2 * CELL, right, 4 * BLOCK, steps);
+      Tiles::write(sums, BLOCK);
+      memory_is_settled();
+      use(row, column, sums);
+    }
+  }
+}
+
+struct Transform {
+  const OsaTransformCall& call;
+  int64_t from, count;
+  Blocks rows;
+  bfloat16* inner;
+  float* sums;
+  float* hidden;
+
+  Transform(const OsaTransformCall& call, int64_t from, int64_t to, void* memory)
+      : call(call), from(from), count(to - from), hidden(call.hidden + from * call.width) {
+    sums = static_cast<float*>(memory);
+    rows = {reinterpret_cast<bfloat16*>(sums + CELL), call.width};
+    inner = rows.data + round_up(count, BLOCK) * call.width;
+  }
+
+  void take_mixed() const {
+    const bfloat16* mixed = static_cast<const bfloat16*>(call.mixed) + from * call.width;
+    for (int64_t row = 0; row < count; ++row)
+      for (int64_t column = 0; column < call.width; column += BLOCK)
+        __builtin_memcpy(rows.at(row, column), mixed + row * call.width + column, 2 * BLOCK);
+  }
+
+  void norm(const float* weight) const {
+    const int64_t width = call.width;
+    constexpr int64_t half = BLOCK / 2;
+    for (int64_t row = 0; row < count; ++row) {
+      const float* const values = hidden + row * width;
+      const Vector<float> scale = splat(inverse_root(squares(values, width), width, call.norm_epsilon));
+      for (int64_t i = 0; i < width; i += BLOCK)
+        narrow_row(load(values + i) * scale * load(weight + i),
+                   load(values + i + half) * scale * load(weight + i + half), rows.at(row, i));
+    }
+  }
+
+  // hidden += left weight^T, over the inputs of `weight` from `start` on that `left` holds.
+  void add(const Blocks& left, const void* weight, int64_t depth, int64_t start) const {
+    multiply_rows(left, count, weight, depth, start, 0, call.width, sums,
+                  [&](int64_t row, int64_t column, const float* found) {
+      const int64_t rows_left = smaller(BLOCK, count - row);
+      float* to = hidden + row * call.width + column;
+      for (int64_t i = 0; i < rows_left; ++i, to += call.width, found += BLOCK) {
+        store(to, load(to) + load(found));
+        store(to + BLOCK / 2, load(to + BLOCK / 2) + load(found + BLOCK / 2));
+      }
+    });
+  }
+
+  template <Vector<float> (*Activation)(Vector<float>)>
+  void feed_forward() const {
+    for (int64_t start = 0; start < call.inner; start += MAX_GROUP) {
+      const Blocks group{inner, smaller(MAX_GROUP, call.inner - start)};
+      multiply_rows(rows, count, call.up, call.width, 0, start, group.width, sums,
+                    [&](int64_t row, int64_t column, const float* found) {
+        bfloat16* to = group.at(row, column - start);
+        for (int64_t i = 0; i < BLOCK; ++i, to += BLOCK, found += BLOCK)
+          narrow_row(Activation(load(found)), Activation(load(found + BLOCK / 2)), to);
+      });
+      add(group, call.down, call.inner, start);
+    }
+  }
+
+  void project() const {
+    const int64_t row_size = 3 * call.width, head = call.width / call.heads, half = head / 2;
+    bfloat16* const states = static_cast<bfloat16*>(call.states) + from * row_size;
+    multiply_rows(rows, count, call.qkv, call.width, 0, 0, row_size, sums,
+                  [&](int64_t row, int64_t column, const float* found) {
+      const int64_t rows_left = smaller(BLOCK, count - row);
+      bfloat16* to = states + row * row_size + column;
+      for (int64_t i = 0; i < rows_left; ++i, to += row_size, found += BLOCK)
+        narrow_row(load(found), load(found + BLOCK / 2), to);
+    });
+    for (int64_t row = 0; row < count; ++row) {
+      const float* const cosine = call.cosine ? call.cosine + (from + row) * half : nullptr;
+      const float* const sine = call.sine ? call.sine + (from + row) * half : nullptr;
+      for (int64_t at = 0; at < 2 * call.width; at += head)
+        prepare_head(states + row * row_size + at, cosine, sine, head, call.head_epsilon, call.normalize);
+    }
+  }
+};
+
+// Rows `from` ... `to`; memory of transform_bytes, aligned to 64.
+void transform_rows(const OsaTransformCall* call, int64_t from, int64_t to, void* memory) {
+  const Tiles tiles;
+  const Transform transform(*call, from, to, memory);
+  if (call->mixed) {
+    transform.take_mixed();
+    transform.add(transform.rows, call->out, call->width, 0);
+    transform.norm(call->feed_forward_norm);
+    if (call->activation == OSA_RELU) transform.feed_forward<relu>();
+    else transform.feed_forward<gelu>();
+  }
+  if (call->qkv) {
+    transform.norm(call->mixer_norm);
+    transform.project();
+  }
+}
+
+#endif
+
+}  // namespace
+#endif
