@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 
-from fastapi import FastAPI, Request, Response
+from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
@@ -21,7 +22,7 @@ from osa.service.health import Health
 from osa.service.keys import KeyFile
 from osa.service.loading import ModelLoader, export_gauges, export_process_gauges
 from osa.service.metrics import Families, Metrics
-from osa.service.middleware import RequestGate
+from osa.service.middleware import Endpoint, RequestGate
 from osa.service.models import ModelRegistry
 from osa.service.openapi import DescribedAPI
 from osa.service.routes.admin import admin_routes
@@ -97,11 +98,15 @@ def create_service(settings: Settings, engine: Engine | None = None) -> Service:
         redoc_url=None,
     )
     app.asks_for_keys = keys is not None
-    app.include_router(native_routes(pipeline, lambda: describe(settings, models.default)))
-    app.include_router(token_routes(pipeline, settings.batching.max_client_batch_size))
-    app.include_router(document_routes(pipeline))
-    app.include_router(openai_routes(pipeline))
-    app.include_router(kserve_routes(pipeline, health, version("osa-encoder")))
+    inference = [
+        native_routes(pipeline, lambda: describe(settings, models.default)),
+        token_routes(pipeline, settings.batching.max_client_batch_size),
+        document_routes(pipeline),
+        openai_routes(pipeline),
+        kserve_routes(pipeline, health, version("osa-encoder")),
+    ]
+    for router in inference:
+        app.include_router(router)
     app.include_router(operation_routes(health, metrics))
     app.include_router(admin_routes(models, loader, lambda model: describe(settings, model)))
     app.include_router(page_routes())
@@ -113,8 +118,21 @@ def create_service(settings: Settings, engine: Engine | None = None) -> Service:
         settings=settings.server,
         keys=keys,
         tracing=tracing,
+        direct=_direct(inference),
     )
     return Service(app, health)
+
+
+def _direct(routers: Sequence[APIRouter]) -> dict[str, Endpoint]:
+    """POST endpoints by path that take the request alone and return the response itself."""
+    return {
+        route.path: route.endpoint
+        for router in routers
+        for route in router.routes
+        if isinstance(route, APIRoute)
+        and "POST" in (route.methods or ())
+        and list(inspect.signature(route.endpoint).parameters) == ["request"]
+    }
 
 
 def _handle_errors(app: DescribedAPI, metrics: Metrics) -> None:

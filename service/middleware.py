@@ -11,9 +11,12 @@ import itertools
 import logging
 import time
 import uuid
+from collections.abc import Awaitable, Callable, Mapping
 
 import orjson
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from osa.service.errors import (
@@ -33,6 +36,7 @@ from osa.service.settings import ServerSettings
 from osa.service.tracing import SCOPE_KEY, Tracing
 
 logger = logging.getLogger("osa.service.access")
+Endpoint = Callable[[Request], Awaitable[Response]]
 _PROCESS, _COUNTER = uuid.uuid4().hex[:20], itertools.count()
 """A made id is of this process and a number: random bits for each would be a system call."""
 MAX_REQUEST_ID, MAX_LOGGED_PATH = 128, 256
@@ -52,9 +56,21 @@ class RequestGate:
         settings: ServerSettings,
         keys: KeyFile | None = None,
         tracing: Tracing | None = None,
+        direct: Mapping[str, Endpoint] | None = None,
     ) -> None:
-        """Wrap ``app``; without ``keys`` everybody may come in."""
-        self.tracing = tracing
+        """Wrap ``app``.
+
+        Args:
+            app: What is behind the gate.
+            health: Counts of what is open; whether the server drains.
+            metrics: Told of failures.
+            settings: Limits.
+            keys: Who may come in; None: everybody.
+            tracing: Told of every request.
+            direct: POST endpoints by path that are called past the layers of ``app``, which
+                would only hand the request on.
+        """
+        self.tracing, self.direct = tracing, direct or {}
         self.app, self.health, self.metrics, self.settings = app, health, metrics, settings
         self.keys = keys
 
@@ -137,7 +153,12 @@ class RequestGate:
         self._admit()
         self.health.in_flight += 1
         try:
-            await self.app(scope, exchange.replay(body), exchange.send)
+            receive, endpoint = exchange.replay(body), self.direct.get(scope["path"])
+            if endpoint is None:
+                await self.app(scope, receive, exchange.send)
+            else:
+                response = await endpoint(Request(scope, receive))
+                await response(scope, receive, exchange.send)
         finally:
             self.health.in_flight -= 1
 

@@ -36,9 +36,11 @@ class Tiles {
   ~Tiles() { _tile_release(); }
   Tiles(const Tiles&) = delete;
 
-  // C (32 x 32, in tiles 0 to 3) += A B over `steps` tile products. Strides in bytes.
+  // C (32 x 32, in tiles 0 to 3) += A B over `steps` tile products. Strides in bytes. meanwhile(k) is
+  // called after each: other work that the core does while the tiles compute.
+  template <class Meanwhile>
   static OSA_INLINE void multiply(const void* a, int64_t a_row, int64_t a_step, const void* b,
-                                  int64_t b_row, int64_t steps) {
+                                  int64_t b_row, int64_t steps, const Meanwhile& meanwhile) {
     const char* left = static_cast<const char*>(a);
     const char* right = static_cast<const char*>(b);
     for (int64_t k = 0; k < steps; ++k, left += a_step, right += 16 * b_row) {
@@ -50,7 +52,12 @@ class Tiles {
       _tile_dpbf16ps(1, 4, 7);
       _tile_dpbf16ps(2, 5, 6);
       _tile_dpbf16ps(3, 5, 7);
+      meanwhile(k);
     }
+  }
+  static OSA_INLINE void multiply(const void* a, int64_t a_row, int64_t a_step, const void* b,
+                                  int64_t b_row, int64_t steps) {
+    multiply(a, a_row, a_step, b, b_row, steps, [](int64_t) {});
   }
   static OSA_INLINE void clear() {
     _tile_zero(0);

@@ -14,10 +14,10 @@ constexpr int64_t BLOCK = 32;         // rows and columns of one result
 constexpr int64_t MAX_GROUP = 384;    // inner features that are made and used up at once
 constexpr int64_t CELL = BLOCK * BLOCK;
 
-// Memory of one thread for `rows` rows [bytes]: what a product reads, inner features, one result.
+// Memory of one thread for `rows` rows [bytes]: what a product reads, inner features, two results.
 inline size_t transform_bytes(const OsaTransformCall* call, int64_t rows) {
   const int64_t padded = round_up(rows, BLOCK), group = smaller(call->inner, MAX_GROUP);
-  return static_cast<size_t>(2 * padded * (call->width + group) + 4 * CELL);
+  return static_cast<size_t>(2 * padded * (call->width + group) + 2 * 4 * CELL);
 }
 
 #if defined(OSA_TILES)
@@ -58,22 +58,37 @@ OSA_INLINE Vector<float> relu(Vector<float> x) {
   return x < none ? none : x;  // NaN stays
 }
 
-// For every block of rows times the outputs from `first` on, use(row, column, sums [32, 32]).
-// `weight` is packed for `depth` inputs, of which `rows` holds those from `start` on.
+// For every block of rows times the outputs from `first` on, and every row of it, use(row, column,
+// sums [32]). `weight` is packed for `depth` inputs, of which `rows` holds those from `start` on.
+// While the tiles compute a block, the one before is used, and the weights after it are fetched.
 template <class Use>
 OSA_INLINE void multiply_rows(const Blocks& rows, int64_t count, const void* weight, int64_t depth,
                               int64_t start, int64_t first, int64_t outputs, float* sums, const Use& use) {
-  const int64_t steps = rows.width / BLOCK;
+  const int64_t steps = rows.width / BLOCK, blocks = (count + BLOCK - 1) / BLOCK;
+  const int64_t lines = (BLOCK + blocks - 1) / blocks;  // of the next weights, a step
+  float *current = sums, *before = sums + CELL;
+  int64_t last_row = 0, last_column = -1;
+  memory_is_settled();
   for (int64_t column = first; column < first + outputs; column += BLOCK) {
     const bfloat16* const right = static_cast<const bfloat16*>(weight) + (column * depth + start * BLOCK);
+    const char* next = reinterpret_cast<const char*>(right + depth * BLOCK);
     for (int64_t row = 0; row < count; row += BLOCK) {
+      int64_t used = last_column < 0 ? BLOCK : 0;
       Tiles::clear();
-      Tiles::multiply(rows.at(row, 0), 2 * BLOCK, 2 * CELL, right, 4 * BLOCK, steps);
-      Tiles::write(sums, BLOCK);
+      Tiles::multiply(rows.at(row, 0), 2 * BLOCK, 2 * CELL, right, 4 * BLOCK, steps, [&](int64_t step) {
+        for (int64_t line = 0; line < lines; ++line, next += 64) __builtin_prefetch(next, 0, 2);
+        for (; used * steps < (step + 1) * BLOCK; ++used)
+          use(last_row + used, last_column, before + used * BLOCK);
+      });
+      Tiles::write(current, BLOCK);
       memory_is_settled();
-      use(row, column, sums);
+      float* const swapped = current;
+      current = before, before = swapped;
+      last_row = row, last_column = column;
     }
   }
+  for (int64_t used = 0; used < BLOCK; ++used) use(last_row + used, last_column, before + used * BLOCK);
+  memory_is_settled();
 }
 
 struct Transform {
@@ -87,7 +102,7 @@ struct Transform {
   Transform(const OsaTransformCall& call, int64_t from, int64_t to, void* memory)
       : call(call), from(from), count(to - from), hidden(call.hidden + from * call.width) {
     sums = static_cast<float*>(memory);
-    rows = {reinterpret_cast<bfloat16*>(sums + CELL), call.width};
+    rows = {reinterpret_cast<bfloat16*>(sums + 2 * CELL), call.width};
     inner = rows.data + round_up(count, BLOCK) * call.width;
   }
 
@@ -114,12 +129,10 @@ struct Transform {
   void add(const Blocks& left, const void* weight, int64_t depth, int64_t start) const {
     multiply_rows(left, count, weight, depth, start, 0, call.width, sums,
                   [&](int64_t row, int64_t column, const float* found) {
-      const int64_t rows_left = smaller(BLOCK, count - row);
-      float* to = hidden + row * call.width + column;
-      for (int64_t i = 0; i < rows_left; ++i, to += call.width, found += BLOCK) {
-        store(to, load(to) + load(found));
-        store(to + BLOCK / 2, load(to + BLOCK / 2) + load(found + BLOCK / 2));
-      }
+      if (row >= count) return;
+      float* const to = hidden + row * call.width + column;
+      store(to, load(to) + load(found));
+      store(to + BLOCK / 2, load(to + BLOCK / 2) + load(found + BLOCK / 2));
     });
   }
 
@@ -129,29 +142,48 @@ struct Transform {
       const Blocks group{inner, smaller(MAX_GROUP, call.inner - start)};
       multiply_rows(rows, count, call.up, call.width, 0, start, group.width, sums,
                     [&](int64_t row, int64_t column, const float* found) {
-        bfloat16* to = group.at(row, column - start);
-        for (int64_t i = 0; i < BLOCK; ++i, to += BLOCK, found += BLOCK)
-          narrow_row(Activation(load(found)), Activation(load(found + BLOCK / 2)), to);
+        narrow_row(Activation(load(found)), Activation(load(found + BLOCK / 2)),
+                   group.at(row, column - start));
       });
       add(group, call.down, call.inner, start);
     }
   }
 
+  const float* of_row(const float* table, int64_t row) const {
+    return table ? table + (from + row) * (call.width / call.heads / 2) : nullptr;
+  }
+
   void project() const {
-    const int64_t row_size = 3 * call.width, head = call.width / call.heads, half = head / 2;
+    const int64_t row_size = 3 * call.width, head = call.width / call.heads;
     bfloat16* const states = static_cast<bfloat16*>(call.states) + from * row_size;
     multiply_rows(rows, count, call.qkv, call.width, 0, 0, row_size, sums,
                   [&](int64_t row, int64_t column, const float* found) {
-      const int64_t rows_left = smaller(BLOCK, count - row);
-      bfloat16* to = states + row * row_size + column;
-      for (int64_t i = 0; i < rows_left; ++i, to += row_size, found += BLOCK)
-        narrow_row(load(found), load(found + BLOCK / 2), to);
+      if (row >= count) return;
+      Vector<float> left = load(found), right = load(found + BLOCK / 2);
+      if (head == BLOCK && column < 2 * call.width)
+        prepare_block(left, right, of_row(call.cosine, row), of_row(call.sine, row));
+      narrow_row(left, right, states + row * row_size + column);
     });
-    for (int64_t row = 0; row < count; ++row) {
-      const float* const cosine = call.cosine ? call.cosine + (from + row) * half : nullptr;
-      const float* const sine = call.sine ? call.sine + (from + row) * half : nullptr;
+    if (head == BLOCK) return;
+    for (int64_t row = 0; row < count; ++row)
       for (int64_t at = 0; at < 2 * call.width; at += head)
-        prepare_head(states + row * row_size + at, cosine, sine, head, call.head_epsilon, call.normalize);
+        prepare_head(states + row * row_size + at, of_row(call.cosine, row), of_row(call.sine, row), head,
+                     call.head_epsilon, call.normalize);
+  }
+
+  // prepare_head where a head is as wide as a block.
+  OSA_INLINE void prepare_block(Vector<float>& left, Vector<float>& right, const float* cosine,
+                                const float* sine) const {
+    if (call.normalize) {
+      const Vector<float> squared = left * left + right * right;
+      const float total = _mm512_reduce_add_ps(reinterpret_cast<const __m512&>(squared));
+      const Vector<float> scale = splat(inverse_root(total, BLOCK, call.head_epsilon));
+      left *= scale, right *= scale;
+    }
+    if (cosine) {
+      const Vector<float> turn = load(cosine), lift = load(sine), before = left;
+      left = left * turn - right * lift;
+      right = right * turn + before * lift;
     }
   }
 };

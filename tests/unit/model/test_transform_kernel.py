@@ -24,8 +24,8 @@ class Layer:
 
     def __init__(self, width: int, inner: int, activation: Callable[[Tensor], Tensor] = F.gelu):
         def product(outputs: int, inputs: int) -> Tensor:
-            weight: Tensor = torch.randn(outputs, inputs).bfloat16()
-            return weight / inputs**0.5
+            weight: Tensor = torch.randn(outputs, inputs) / inputs**0.5
+            return weight.to(torch.bfloat16)
 
         self.qkv, self.out = product(3 * width, width), product(width, width)
         self.up, self.down = product(inner, width), product(width, inner)
