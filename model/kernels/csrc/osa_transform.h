@@ -17,7 +17,8 @@ enum { OSA_GELU = 0, OSA_RELU = 1 };
 //   hidden += mixed out^T;  hidden += activation(norm(hidden) up^T) down^T      with `mixed`
 //   states = heads(norm(hidden) qkv^T)                                          with `qkv`
 // norm(x) = x / sqrt(mean(x^2) + epsilon) * weight. heads(): of every query and key RMS norm, then rotary
-// positions (halves convention, arXiv:2104.09864). What a product reads is rounded to bfloat16, what it adds up is float32.
+// positions (halves convention, arXiv:2104.09864). What a product reads is rounded to bfloat16, its
+// sums are float32.
 //
 // A weight [N, K] is bfloat16, packed: [N / 32, K / 2, 32, 2], of each 32 outputs the inputs in pairs.
 typedef struct {
