@@ -134,7 +134,7 @@ class BatchingSettings(Section):
 
     max_batch_tokens: int = Field(32768, ge=1, description="Largest batch [tokens].")
     target_batch_s: float = Field(
-        0.1,
+        0.05,
         gt=0,
         description="Longest time that a batch should take at the measured rate [s]: short ones "
         "fit a CPU's caches and do less for clients that have left.",
