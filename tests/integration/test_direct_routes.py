@@ -36,7 +36,9 @@ def layered() -> Iterator[httpx.Client]:
     settings = local_settings()
     service = create_service(settings)
     (gate,) = service.app.user_middleware
-    assert {path for path, _ in BODIES} <= set(gate.kwargs["direct"])
+    direct = gate.kwargs["direct"]
+    assert isinstance(direct, dict)
+    assert {path for path, _ in BODIES} <= set(direct)
     gate.kwargs["direct"] = {}
     with run_service(service, settings) as bound:
         yield bound
