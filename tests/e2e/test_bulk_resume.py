@@ -16,7 +16,7 @@ from osa.model import EmbeddingModel
 from tests.conftest import wait_until
 
 OSA = [sys.executable, "-m", "osa.service.cli", "embed"]
-COUNT, ROWS = 600, 50
+COUNT, ROWS = 1500, 50
 
 
 @pytest.fixture
