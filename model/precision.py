@@ -3,7 +3,8 @@
 Weights and activations are rounded to bfloat16 where a product reads them; norms, residual sums,
 pooling and normalising stay in float32. A product over more than ``SUM_WIDTH`` inputs is made of
 several, added in float32: oneDNN splits longer sums by the number of rows, and a vector's bits
-would depend on its batch (docs/decisions/0017).
+would depend on its batch
+(docs/decisions/0017). On AMX ``osa.model.fused`` goes another way to the same end (0021).
 """
 
 from __future__ import annotations
