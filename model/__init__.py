@@ -4,6 +4,10 @@ Layers, lowest first: ``functional`` (pure maths) -> ``ops`` (the torch operator
 and ``layers`` -> ``encoder`` -> ``embedder`` (the graph that ships) -> ``checkpoint``.
 """
 
+from osa.model.processor import prepare as _prepare
+
+_prepare()  # before anything imports torch
+
 from osa.model.config import EncoderConfig
 from osa.model.embedder import EmbeddingModel
 from osa.model.encoder import Encoder

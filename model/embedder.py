@@ -25,6 +25,7 @@ from osa.model.encoder import Encoder
 from osa.model.errors import CheckpointError, ConfigError, InputError
 from osa.model.initialization import orthonormal
 from osa.model.pooling import EmbeddingOutput, normalize, pool
+from osa.model.tiling import project_rows
 from osa.model.tokenization import TextTokenizer
 from osa.model.varlen import check_cu_seqlens, cu_seqlens_of
 
@@ -98,7 +99,7 @@ class EmbeddingModel(nn.Module):
         """
         pooled = pool(self.encoder(inputs, mask, cu_seqlens), self.config.pooling, mask, cu_seqlens)
         if self.projection is not None:
-            pooled = self.projection(pooled)
+            pooled = project_rows(self.projection, pooled)
         return normalize(pooled)
 
     def embed_tokens(
@@ -119,7 +120,10 @@ class EmbeddingModel(nn.Module):
         pooled = pool(hidden, self.config.pooling, mask, cu_seqlens)
         if self.projection is None:
             return normalize(pooled), hidden
-        return normalize(self.projection(pooled)), self.projection(hidden)
+        batch, length, width = hidden.shape
+        tokens = project_rows(self.projection, hidden.view(batch * length, width))
+        projected = project_rows(self.projection, pooled)
+        return normalize(projected), tokens.view(batch, length, -1)
 
     def embed_spans(
         self,
@@ -142,7 +146,7 @@ class EmbeddingModel(nn.Module):
         hidden = self.encoder(inputs, None, cu_seqlens)
         pooled = pool(hidden, self.config.pooling, None, spans)
         if self.projection is not None:
-            pooled = self.projection(pooled)
+            pooled = project_rows(self.projection, pooled)
         return normalize(pooled)
 
     def embed_ids(self, sequences: Sequence[Sequence[int]]) -> EmbeddingOutput:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -17,6 +18,7 @@ from osa.model.errors import InputError
 from osa.model.initialization import initialize, orthonormal
 from osa.model.layers import Block, make_norm, rotary_table, token_positions
 from osa.model.mixers import TokenContext
+from osa.model.tiling import missing_rows
 from osa.model.varlen import check_cu_seqlens
 
 
@@ -67,6 +69,9 @@ class Encoder(nn.Module):
             InputError: Masks or offsets that do not fit, or sequences that are too long.
         """
         self._check(inputs, mask, cu_seqlens)
+        length = inputs.shape[1]
+        if cu_seqlens is not None:
+            inputs, cu_seqlens = _with_fillers(inputs, cu_seqlens)
         hidden: Tensor = self.embed(inputs)
         places = token_positions(hidden.shape[1], mask, cu_seqlens, hidden.device)
         rotary = None
@@ -78,7 +83,7 @@ class Encoder(nn.Module):
         for block in self.blocks:
             hidden = block(hidden, context)
         normalised: Tensor = self.norm(hidden)
-        return normalised
+        return normalised[:, :length] if hidden.shape[1] != length else normalised
 
     def _check(self, inputs: Tensor, mask: Tensor | None, cu_seqlens: Tensor | None) -> None:
         batch, longest = inputs.shape[:2]
@@ -101,3 +106,14 @@ class Encoder(nn.Module):
             raise InputError(
                 f"a sequence has {longest} tokens, allowed are up to {self.config.max_seq_len}"
             )
+
+
+def _with_fillers(inputs: Tensor, cu_seqlens: Tensor) -> tuple[Tensor, Tensor]:
+    """A packed batch with sequences of one token added, as many as ``missing_rows`` asks for."""
+    length = inputs.shape[1]
+    missing = missing_rows(length, inputs)
+    if not missing:
+        return inputs, cu_seqlens
+    filled = F.pad(inputs, (0, 0) * (inputs.dim() - 2) + (0, missing))
+    ends = torch.arange(length + 1, length + missing + 1, dtype=cu_seqlens.dtype)
+    return filled, torch.cat([cu_seqlens, ends])

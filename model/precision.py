@@ -3,8 +3,8 @@
 Weights and activations are rounded to bfloat16 where a product reads them; norms, residual sums,
 pooling and normalising stay in float32. A product over more than ``SUM_WIDTH`` inputs is made of
 several, added in float32: oneDNN splits longer sums by the number of rows, and a vector's bits
-would depend on its batch
-(docs/decisions/0017). On AMX ``osa.model.fused`` goes another way to the same end (0021).
+would depend on its batch (decision 17). On AMX ``osa.model.fused`` goes another way to the same end
+(decision 21).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
+from osa.model import processor
 from osa.model.embedder import EmbeddingModel
 from osa.model.fused import FusedBlocks
 from osa.model.layers import Block
@@ -62,7 +63,7 @@ def in_float32(model: EmbeddingModel) -> Iterator[None]:
 
 
 def has_fast_bfloat16(device: str) -> bool:
-    """Whether bfloat16 products are a speed-up there: tiles (AMX) on CPUs, every recent GPU."""
+    """Whether bfloat16 products are native there: AMX, AVX-512 BF16, every recent GPU."""
     if device == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return bool(torch.cpu.get_capabilities().get("amx_bf16", False))
+    return processor.has_bfloat16_products()

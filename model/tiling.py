@@ -1,7 +1,9 @@
-"""Long inputs in tiles of tokens, and numbers of rows that come again.
+"""Long inputs in tiles of tokens, and numbers of rows that suit the libraries that multiply.
 
 Tiles keep inner activations in cache and in reused memory. Rows are rounded up since oneDNN
-compiles a bfloat16 product anew for every number of rows (2.4 ms and 1.3 MB, 1024 of them kept).
+compiles a bfloat16 product anew for every number of rows (2.4 ms and 1.3 MB, 1024 of them kept),
+and MKL, on processors of other vendors than its own, sums the last rows in another order where
+their number is no multiple of ``ROW_MULTIPLE`` (decision 22).
 """
 
 from __future__ import annotations
@@ -10,12 +12,14 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 TOKEN_TILE = 1024
 """Tokens that token-wise work takes at once in inference."""
 ROW_STEP, STEPS_AN_OCTAVE = 16, 8
 """Rows of an AMX tile, and into how many sizes a range from n to 2n is cut where that is more."""
+ROW_MULTIPLE = 4
+"""Rows of a float32 product are a multiple of it wherever the order of sums is to be fixed."""
 
 
 def rounded_rows(count: int) -> int:
@@ -34,6 +38,24 @@ def round_rows(rows: Tensor) -> Tensor:
     """``rows`` [n, ...] with zero rows added, [rounded_rows(n), ...]; itself where none are."""
     missing = rounded_rows(len(rows)) - len(rows)
     return F.pad(rows, (0, 0) * (rows.dim() - 1) + (0, missing)) if missing else rows
+
+
+def missing_rows(count: int, like: Tensor) -> int:
+    """Rows to add to ``count`` [rows] so that float32 products of them have fixed bits.
+
+    None on other devices than CPUs, nor in training and traced code, where batches are what they
+    are.
+    """
+    if like.is_cuda or torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return 0
+    return -count % ROW_MULTIPLE
+
+
+def project_rows(layer: nn.Linear, rows: Tensor) -> Tensor:
+    """``layer`` of rows [n, K]: each row has the same bits beside any others."""
+    missing = missing_rows(len(rows), rows)
+    projected: Tensor = layer(F.pad(rows, (0, 0, 0, missing)) if missing else rows)
+    return projected[: len(rows)]
 
 
 def by_tiles(function: Callable[..., tuple[Tensor, ...]], *operands: Tensor) -> tuple[Tensor, ...]:

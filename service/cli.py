@@ -8,7 +8,6 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 
-import osa.service.waiting  # noqa: F401  # before anything imports torch
 from osa.model.errors import ConfigError, OsaError
 from osa.service.settings_arguments import add_settings, read_settings
 

@@ -15,7 +15,7 @@ import torch
 from osa.export.manifest import ARTIFACT
 from osa.model.calibration import Calibration
 from osa.model.embedder import PRETRAINED
-from osa.model.reproducibility import fix_product_order
+from osa.model.processor import fix_product_order, limit_instruction_set
 from osa.service.batching import BatchQueue
 from osa.service.embedder import Embedder
 from osa.service.engines import Engine, select_engine
@@ -102,14 +102,14 @@ class ModelLoader:
 
 
 def _select(settings: ModelSettings) -> Engine:
-    """The engine for what ``model.path`` holds, with products in one order where MKL makes them."""
-    order = fix_product_order()
+    """The engine for what ``model.path`` holds, on the instruction set that is asked for."""
+    limit_instruction_set(settings.instruction_set)
     selection = select_engine(settings)
     about = selection.engine.info
     facts = {"backend": about.backend, "kernel": about.kernel, "dtype": about.dtype}
     logger.info(
         "engine selected",
-        extra={**facts, "reason": selection.reason, "product_order": order},
+        extra={**facts, "reason": selection.reason, "product_order": fix_product_order()},
     )
     return selection.engine
 

@@ -91,8 +91,14 @@ class ModelSettings(Section):
     default_prompt_name: str | None = Field(None, description="Prompt of requests that name none.")
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         "auto",
-        description="What a checkpoint computes in; auto takes bfloat16 where it is fast (AMX, "
-        "GPUs). Artifacts compute in what they were exported for.",
+        description="What a checkpoint computes in; auto takes bfloat16 where the processor "
+        "multiplies it natively (AMX, AVX-512 BF16, GPUs). Artifacts compute in what they were "
+        "exported for.",
+    )
+    instruction_set: Literal["auto", "amx", "avx512", "avx2", "baseline"] = Field(
+        "auto",
+        description="Best instruction set to use of an x86 processor; auto takes the best that it "
+        "has. A lesser one shows what a lesser processor would do (not in ONNX Runtime).",
     )
     max_input_length: int | None = Field(
         None, ge=3, description="Longest input [tokens]; default is the model's own limit."

@@ -16,14 +16,12 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from osa.model import EmbeddingModel, EncoderConfig
-from osa.model.reproducibility import fix_product_order
 from osa.model.tokenization import TextTokenizer
 from osa.service.app import Service, create_service
 from osa.service.engines import Engine
 from osa.service.server import DrainingServer, uvicorn_config
 from osa.service.settings import Settings, load_settings
 
-fix_product_order()  # as the server does, before the first product of this process
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # before anything imports triton
 WORDS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "the", "cat", "dog", "sat", "ran", "on", "mat", "a")

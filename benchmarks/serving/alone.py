@@ -14,8 +14,6 @@ from pathlib import Path
 
 import numpy as np
 
-import osa.service.waiting  # noqa: F401  # as the server does, before anything imports torch
-from osa.model.reproducibility import fix_product_order
 from osa.service.engines import select_engine
 from osa.service.settings import load_settings
 
@@ -31,7 +29,6 @@ def main() -> int:
     options = parser.parse_args()
     overrides = dict(setting.split("=", 1) for setting in options.set)
     settings = load_settings({**overrides, "model.path": options.model})
-    fix_product_order()
     engine = select_engine(settings.model).engine
     engine.warm_up()
     generator = np.random.default_rng(0)

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 
-import osa.service.waiting  # noqa: F401  # as the server does, before anything imports torch
 from osa.model.tokenization import TextTokenizer
 from osa.service.app import create_service
 from osa.service.engines import Engine, EngineInfo, EngineOutput, select_engine

@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from osa.model import processor
 from osa.model.errors import InputError
 from osa.model.varlen import check_cu_seqlens
 
@@ -81,6 +82,9 @@ def library() -> ctypes.CDLL | str:
     loaded.osa_use_instruction_set.argtypes = [c_char_p]
     for name in ("osa_attention_error", "osa_instruction_sets", "osa_instruction_set"):
         getattr(loaded, name).restype = c_char_p
+    built = loaded.osa_instruction_sets().decode().split()
+    best = next(name for name in built if name in processor.allowed())
+    loaded.osa_use_instruction_set(best.encode())
     return loaded
 
 
@@ -97,9 +101,12 @@ def parallel() -> int | None:
 
 
 def instruction_sets() -> tuple[str, ...]:
-    """Instruction sets that are built and run here, best first; none without the library."""
+    """Instruction sets that are built and may be used, best first; none without the library."""
     loaded = library()
-    return () if isinstance(loaded, str) else tuple(loaded.osa_instruction_sets().decode().split())
+    if isinstance(loaded, str):
+        return ()
+    built = loaded.osa_instruction_sets().decode().split()
+    return tuple(name for name in built if name in processor.allowed())
 
 
 def instruction_set() -> str:
@@ -115,9 +122,10 @@ def use_instruction_set(name: str) -> None:
     """Compute with another instruction set from now on, for tests and measurements.
 
     Raises:
-        InputError: It is not built or does not run here.
+        InputError: It is not built, does not run here, or is above the limit.
     """
-    if not _loaded().osa_use_instruction_set(name.encode()):
+    loaded = _loaded()
+    if name not in instruction_sets() or not loaded.osa_use_instruction_set(name.encode()):
         allowed = ", ".join(instruction_sets())
         raise InputError(f"instruction set must be one of {allowed}, got {name!r}")
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from osa.model.functional import angle_factor, gram_action, mask_and_center, osa_gram
 from osa.model.gradient import gram_gradient
-from osa.model.varlen import Bucket, check_cu_seqlens, map_buckets
+from osa.model.varlen import MIN_WIDTH, Bucket, check_cu_seqlens, map_buckets
 
 
 def unsupported(query: Tensor) -> str | None:
@@ -51,6 +51,8 @@ def attention_forward(
         return _token_major(output.to(query.dtype))
 
     def kernel(parts: tuple[Tensor, ...], bucket: Bucket) -> tuple[Tensor, ...]:
+        if bucket.width == MIN_WIDTH:  # MKL sums so few rows in an order that strides decide
+            parts = tuple(part.contiguous() for part in parts)
         part_query, part_key, part_value = parts
         factor = angle_factor(part_query, alpha, bucket.mask, scale)
         if center:

@@ -78,7 +78,7 @@ def run(options: argparse.Namespace) -> int:
             raise ConfigError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
     settings = read_settings(options)
     prompt = find_prompt(settings.model, options.prompt_name)
-    from osa.model.reproducibility import fix_product_order
+    from osa.model.processor import limit_instruction_set
     from osa.model.training.data.records import Problem
     from osa.service.bulk.encoder import BatchLimits, BulkEncoder, TextOptions
     from osa.service.bulk.parts import check_untouched
@@ -88,7 +88,7 @@ def run(options: argparse.Namespace) -> int:
 
     check_untouched(options.output, options.resume)
     sources = open_sources(options.inputs, options.column, options.format)
-    fix_product_order()
+    limit_instruction_set(settings.model.instruction_set)
     selection = select_engine(settings.model)
     selection.engine.warm_up()
     print(f"{selection.engine.info.backend}: {selection.reason}", file=sys.stderr)

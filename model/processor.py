@@ -1,0 +1,141 @@
+"""What this process may use of its processor, settled when ``osa.model`` is imported.
+
+Three libraries read the environment once, when they start: GNU OpenMP (what idle threads do), MKL
+(in which order it sums) and oneDNN (which instructions it compiles for). So import ``osa.model``
+before torch; imported later, all but the first still hold, up to torch's first product.
+
+* Idle threads sleep. Between two parallel regions GNU OpenMP's threads spin for milliseconds:
+  measured with two threads on two cores beside other processes, spinning took 1.5 to 4.5 times the
+  CPU time of an encoder's batch, sleeping 1.0 to 1.1 times that of one thread (decision 19).
+* MKL's strict mode keeps one order of summation on Intel's processors ("Obtaining Numerically
+  Reproducible Results", oneMKL Developer Guide). It is not promised for those of other vendors, and
+  does not hold there on many threads; ``osa.model.tiling`` is what fixes the order on these
+  (decision 22).
+* The instruction set can be limited to that of a lesser processor, so that one machine proves what
+  another will do. ONNX Runtime knows no such limit.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from osa.model.errors import ConfigError
+
+VARIABLE = "OSA_MODEL__INSTRUCTION_SET"
+"""Read at import; the same as the server's setting ``model.instruction_set``."""
+INSTRUCTION_SETS = ("amx", "avx512", "avx2", "baseline")
+"""Best first. ``avx512`` includes bfloat16 products where the processor has them."""
+AUTO = "auto"
+WAIT_POLICY = "OMP_WAIT_POLICY"
+PRODUCT_ORDER = "MKL_CBWR"
+
+_FLAGS = {
+    "amx": {"amx_bf16", "amx_tile"},
+    "avx512": {"avx512f", "avx512bw", "avx512dq", "avx512vl"},
+    "avx2": {"avx2", "fma"},
+    "baseline": set[str](),
+}
+_LIMITS: dict[str, dict[str, str]] = {
+    "amx": {},
+    "avx512": {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE_BF16", "MKL_ENABLE_INSTRUCTIONS": "AVX512"},
+    "avx2": {
+        "ATEN_CPU_CAPABILITY": "avx2",
+        "ONEDNN_MAX_CPU_ISA": "AVX2",
+        "MKL_ENABLE_INSTRUCTIONS": "AVX2",
+    },
+    "baseline": {
+        "ATEN_CPU_CAPABILITY": "default",
+        "ONEDNN_MAX_CPU_ISA": "SSE41",
+        "MKL_ENABLE_INSTRUCTIONS": "SSE4_2",
+    },
+}
+
+
+@functools.cache
+def _cpuinfo() -> Mapping[str, str]:
+    """Fields of the first processor in ``/proc/cpuinfo``; none on other systems than Linux."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8").split("\n\n")[0]
+    except OSError:
+        return {}
+    pairs = (line.partition(":") for line in text.splitlines())
+    return {name.strip(): value.strip() for name, _, value in pairs}
+
+
+def supported() -> tuple[str, ...]:
+    """Instruction sets of this processor, best first; all are x86 but the last."""
+    flags = set(_cpuinfo().get("flags", "").split())
+    return tuple(name for name in INSTRUCTION_SETS if _FLAGS[name] <= flags)
+
+
+def instruction_set_limit() -> str:
+    """The best instruction set that may be used: the processor's, or a lesser one asked for."""
+    asked = os.environ.get(VARIABLE, AUTO)
+    return supported()[0] if asked in ("", AUTO) else asked
+
+
+def allowed() -> tuple[str, ...]:
+    """Instruction sets that may be used, best first."""
+    limit = INSTRUCTION_SETS.index(instruction_set_limit())
+    return tuple(name for name in supported() if INSTRUCTION_SETS.index(name) >= limit)
+
+
+def has_bfloat16_products() -> bool:
+    """Whether the processor multiplies bfloat16 natively, and may."""
+    best = allowed()[0]
+    return best == "amx" or (best == "avx512" and "avx512_bf16" in _cpuinfo()["flags"].split())
+
+
+def is_intel() -> bool:
+    """Whether MKL's promises are made for this processor."""
+    return _cpuinfo().get("vendor_id") == "GenuineIntel"
+
+
+def limit_instruction_set(name: str) -> None:
+    """Use no better instruction set than this one, in torch's libraries and our own.
+
+    Args:
+        name: One of ``INSTRUCTION_SETS``, or ``auto``: what the environment says, else the best.
+
+    Raises:
+        ConfigError: There is no such instruction set, or this processor lacks it.
+    """
+    if name in ("", AUTO):
+        return
+    if name not in supported():
+        raise ConfigError(
+            f"the instruction set must be {AUTO} or one of {', '.join(supported())} on this "
+            f"processor, got {name!r}"
+        )
+    os.environ[VARIABLE] = name
+    os.environ.update(_LIMITS[name])
+
+
+def fix_product_order() -> str | None:
+    """Ask MKL for one order of summation; in force if no product was computed before.
+
+    Returns:
+        What was asked for, or None where it would promise nothing. A value that the environment
+        already has is kept.
+    """
+    if PRODUCT_ORDER in os.environ:
+        return os.environ[PRODUCT_ORDER]
+    best = allowed()[0]
+    if not is_intel() or best == "baseline":
+        return None
+    os.environ[PRODUCT_ORDER] = f"{'AVX2' if best == 'avx2' else 'AVX512'},STRICT"
+    return os.environ[PRODUCT_ORDER]
+
+
+def prepare() -> None:
+    """Settle all three, unless the environment says otherwise.
+
+    Raises:
+        ConfigError: The environment asks for an instruction set that this processor lacks.
+    """
+    os.environ.setdefault(WAIT_POLICY, "passive")
+    limit_instruction_set(os.environ.get(VARIABLE, AUTO))
+    fix_product_order()
