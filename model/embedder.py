@@ -21,14 +21,13 @@ from osa.model.checkpoint import (
     save_checkpoint,
 )
 from osa.model.config import EncoderConfig
+from osa.model.directories import PRETRAINED as PRETRAINED
 from osa.model.encoder import Encoder
 from osa.model.errors import CheckpointError, ConfigError, InputError
 from osa.model.initialization import orthonormal
 from osa.model.pooling import EmbeddingOutput, normalize, pool
 from osa.model.tokenization import TextTokenizer
 from osa.model.varlen import check_cu_seqlens, cu_seqlens_of
-
-PRETRAINED = Path(__file__).parent / "pretrained" / "default"
 
 
 def check_ids(config: EncoderConfig, sequences: Sequence[Sequence[int]]) -> None:
