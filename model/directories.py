@@ -1,8 +1,8 @@
 """What a directory is, by the names of its files: told before anything heavy is imported.
 
-    manifest.json        a checkpoint (``osa.model.checkpoint``)
-    artifact.json        an artifact (``osa.export.manifest``)
-    neither              a collection, where directories in it are one of these; else something else
+manifest.json        a checkpoint (``osa.model.checkpoint``)
+artifact.json        an artifact (``osa.export.manifest``)
+neither              a collection, where directories in it are one of these; else something else
 """
 
 from __future__ import annotations
@@ -45,7 +45,9 @@ def _own_kind(directory: Path) -> Kind:
 def describe(directory: Path) -> str:
     """What ``directory`` is and what can be done with it, for a message that refuses it."""
     if not directory.is_dir():
-        return f"{directory} is not a directory" + ("" if directory.exists() else " (nothing there)")
+        return f"{directory} is not a directory" + (
+            "" if directory.exists() else " (nothing there)"
+        )
     kind = kind_of(directory)
     if kind == "checkpoint":
         return f"{directory} is a checkpoint: 'osa export' makes an artifact of it"

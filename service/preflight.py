@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from osa.model.directories import describe, kind_of
+from osa.model.config import EncoderConfig
+from osa.model.directories import CONFIG, PRETRAINED, describe, kind_of
 from osa.model.errors import ConfigError
 from osa.model.requirements import require
 
@@ -31,14 +32,28 @@ def check_serving(settings: Settings) -> None:
         require("tracing.endpoint is set, which", "tracing", "opentelemetry")
 
 
-def check_model(settings: ModelSettings) -> None:
+def check_model(settings: ModelSettings, dimensions: int | None = None) -> None:
     """Refuse a ``model.path`` that holds nothing that can be run.
 
+    Args:
+        settings: Which model.
+        dimensions: What ``--dimensions`` asks of it; told here where it has one ``config.json``.
+
     Raises:
-        ConfigError: Saying what is there instead.
+        ConfigError: Saying what is there instead, or which dimensions there are.
     """
     if settings.path is not None:
         _check_directory("model.path", settings.path)
+    file = (settings.path or PRETRAINED) / CONFIG
+    if dimensions is None or not file.is_file():
+        return
+    try:
+        known = EncoderConfig.from_json(file.read_text(encoding="utf-8")).allowed_dimensions
+    except (ConfigError, OSError, UnicodeDecodeError):
+        return  # a damaged model is told as such when it is loaded
+    if dimensions not in known:
+        allowed = ", ".join(map(str, known))
+        raise ConfigError(f"--dimensions must be one of {allowed}, got {dimensions}")
 
 
 def _check_directory(name: str, path: Path) -> None:

@@ -244,9 +244,7 @@ def load_settings(
         for section, fields in _read(file).items():
             if not isinstance(fields, dict):
                 suggestion = did_you_mean(section, field_names(Settings))
-                raise ConfigError(
-                    f"{file}: {section} must be a section ([{section}]){suggestion}"
-                )
+                raise ConfigError(f"{file}: {section} must be a section ([{section}]){suggestion}")
             values[section] = dict(fields)
     for name, value in environment.items():
         if name.startswith(PREFIX) and name != CONFIG_VARIABLE:
