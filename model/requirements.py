@@ -8,7 +8,7 @@ from osa.model.errors import ConfigError
 
 
 def is_installed(module: str) -> bool:
-    """Whether a top-level module can be found; it is not imported."""
+    """Whether a module can be found; packages above it are imported, it is not."""
     try:
         return find_spec(module) is not None
     except (ImportError, ValueError):  # hidden, or half removed
@@ -21,7 +21,7 @@ def require(command: str, extra: str, *modules: str) -> None:
     Args:
         command: Who needs them, for the message.
         extra: Which extra of this project brings them.
-        modules: Top-level modules, in the order in which they are named.
+        modules: Their names, in the order of the message.
 
     Raises:
         ConfigError: Naming what is missing, and the extra.

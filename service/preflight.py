@@ -21,7 +21,7 @@ def check_serving(settings: Settings) -> None:
         ConfigError: A model that is none, a keys file that is wrong, or packages of tracing that
             are not installed.
     """
-    from osa.service.keys import KeyFile
+    from osa.service.keys import KeyFile  # with starlette, which other commands do without
 
     check_model(settings.model)
     for name, path in settings.model.others.items():
@@ -29,7 +29,7 @@ def check_serving(settings: Settings) -> None:
     if settings.auth.keys_file is not None:
         KeyFile(settings.auth.keys_file)
     if settings.tracing.endpoint is not None:
-        require("tracing.endpoint is set, which", "tracing", "opentelemetry")
+        require("tracing.endpoint", "tracing", "opentelemetry.sdk", "opentelemetry.exporter")
 
 
 def check_model(settings: ModelSettings, dimensions: int | None = None) -> None:

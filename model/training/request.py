@@ -20,7 +20,8 @@ STATE = "state"
 
 def work_directory(output: Path) -> Path:
     """Where a run keeps its logs and its state."""
-    return output.with_name(output.name + ".run")
+    named = output if output.name not in ("", "..") else output.resolve()
+    return named.with_name(named.name + ".run")
 
 
 def read_request(options: argparse.Namespace) -> TrainConfig:
