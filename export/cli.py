@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
+import os
+import shutil
 from pathlib import Path
 
+from osa.model.directories import ARTIFACT, check_output, describe, kind_of
 from osa.model.errors import ConfigError
+from osa.model.progress import say
+from osa.model.requirements import is_installed, require
 
 FORMATS = ("onnx", "aoti", "torch-export")
 LAYOUTS = ("packed", "padded")
@@ -37,52 +41,96 @@ def add_export(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--device", default="cpu", choices=("cpu", "cuda"), help="what aoti compiles for"
     )
+    parser.add_argument("--force", action="store_true", help="replace an artifact that is there")
 
 
 def run_export(options: argparse.Namespace) -> int:
     """Export a checkpoint; returns the exit code."""
+    _check_export(options)
     from osa.export.exporter import ExportOptions, export_model
-    from osa.model import EmbeddingModel
 
     asked = ExportOptions(options.format, options.layout, options.dtype, options.device)
-    if options.model is not None and not options.model.is_dir():
-        raise ConfigError(f"--model must be a checkpoint directory, got {options.model}")
+    say("loading the model")
+    from osa.model import EmbeddingModel
+
     model = EmbeddingModel.from_pretrained(options.model)
-    results = export_model(model, options.output, asked, _tell)
+    results = export_model(model, options.output, asked, say)
     _print_results(results)
     print(f"wrote {options.output}")
     return 0
 
 
+def _check_export(options: argparse.Namespace) -> None:
+    """Refuse, before a model is loaded, what cannot be done.
+
+    Raises:
+        ConfigError: No checkpoint, an output that would be replaced, a tool that is missing.
+    """
+    if options.model is not None and kind_of(options.model) != "checkpoint":
+        raise ConfigError(f"--model must be a checkpoint directory: {describe(options.model)}")
+    check_output(options.output, ARTIFACT, options.force)
+    if options.format == "onnx":
+        require("the onnx format", "export", "onnxscript")
+        if not is_installed("onnxruntime"):
+            raise ConfigError("the onnx format needs onnxruntime: pip install onnxruntime-gpu")
+    if options.format == "aoti" and not (
+        os.environ.get("CXX") or shutil.which("g++") or shutil.which("c++")
+    ):
+        raise ConfigError("aoti needs a C++ compiler: install one, or use --format torch-export")
+
+
 def add_directory(parser: argparse.ArgumentParser) -> None:
     """The argument of ``osa verify`` and ``osa inspect``."""
-    parser.add_argument("directory", type=Path, metavar="DIR", help="artifact directory")
+    parser.add_argument(
+        "directory", type=Path, metavar="DIR", help="directory of an artifact or a checkpoint"
+    )
 
 
 def run_verify(options: argparse.Namespace) -> int:
-    """Check every hash and run the parity grid again; returns the exit code."""
-    from osa.export.exporter import verify_artifact
+    """Check every hash and run the model; returns the exit code."""
+    directory: Path = options.directory
+    if _is_checkpoint(directory):
+        from osa.export.checkpoints import verify_checkpoint
+
+        print("\n".join(verify_checkpoint(directory, say)))
+        return 0
     from osa.export.manifest import load_artifact
 
-    artifact = load_artifact(options.directory)
-    _tell("every file matches its sha256")
-    results = verify_artifact(artifact, _tell)
+    artifact = load_artifact(directory)
+    say("every file matches its sha256")
+    from osa.export.exporter import verify_artifact
+
+    results = verify_artifact(artifact, say)
     _print_results(results)
-    print(f"{options.directory} gives its source's vectors within {artifact.manifest.tolerance:g}")
+    print(f"{directory} gives its source's vectors within {artifact.manifest.tolerance:g}")
     return 0
 
 
 def run_inspect(options: argparse.Namespace) -> int:
-    """Print what an artifact is; returns the exit code."""
-    from osa.export.inspection import describe
+    """Print what a model is; returns the exit code."""
+    directory: Path = options.directory
+    if _is_checkpoint(directory):
+        from osa.export.checkpoints import describe_checkpoint
+
+        print(json.dumps(describe_checkpoint(directory), indent=2))
+        return 0
+    from osa.export import inspection
     from osa.export.manifest import load_artifact
 
-    print(json.dumps(describe(load_artifact(options.directory)), indent=2))
+    print(json.dumps(inspection.describe(load_artifact(directory)), indent=2))
     return 0
 
 
-def _tell(step: str) -> None:
-    print(step, file=sys.stderr)
+def _is_checkpoint(directory: Path) -> bool:
+    """Whether it is a checkpoint; otherwise it is an artifact.
+
+    Raises:
+        ConfigError: It is neither, saying what it is.
+    """
+    kind = kind_of(directory)
+    if kind not in ("checkpoint", "artifact"):
+        raise ConfigError(describe(directory))
+    return kind == "checkpoint"
 
 
 def _print_results(results: dict[str, list]) -> None:  # type: ignore[type-arg]

@@ -21,15 +21,16 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from osa.export.errors import ArtifactError
-from osa.export.program import LAYOUTS, Layout, TensorSpec
-from osa.model.checkpoint import CONFIG, TOKENIZER
+from osa.export.layouts import LAYOUTS, Layout, TensorSpec
 from osa.model.config import EncoderConfig
+from osa.model.directories import ARTIFACT as ARTIFACT
+from osa.model.directories import CONFIG, TOKENIZER, describe
 from osa.model.errors import ConfigError, InputError
 from osa.model.tokenization import TextTokenizer
 
 FORMAT = "osa-artifact"
 FORMAT_VERSION = 1
-ARTIFACT, PARITY, REFERENCE = "artifact.json", "parity.json", "reference.safetensors"
+PARITY, REFERENCE = "parity.json", "reference.safetensors"
 Kind = Literal["onnx", "aoti", "torch-export"]
 Dtype = Literal["float32", "float16", "bfloat16", "int8"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -130,6 +131,8 @@ def load_artifact(directory: Path) -> Artifact:
     path = directory / ARTIFACT
     try:
         raw = path.read_bytes()
+    except FileNotFoundError as error:
+        raise ArtifactError(f"cannot read {path}: {describe(directory)}") from error
     except OSError as error:
         raise ArtifactError(f"cannot read {path}: {error.strerror}") from error
     manifest = _parse(raw, path)

@@ -12,38 +12,21 @@ Outputs: ``embeddings`` [sequences, E], ``norms`` [sequences] (lengths before no
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
-
 import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from osa.export.errors import ExportError
+from osa.export.layouts import LAYOUTS as LAYOUTS
+from osa.export.layouts import Layout as Layout
+from osa.export.layouts import TensorSpec as TensorSpec
 from osa.model import EmbeddingModel
 from osa.model.config import EncoderConfig
 
-Layout = Literal["packed", "padded"]
-LAYOUTS: tuple[Layout, ...] = ("packed", "padded")
 OUTPUTS = ("embeddings", "norms", "token_embeddings")
 MIN_TOKENS = 2
 MIN_SEQUENCES = 2
 """torch.export keeps sizes 0 and 1 apart from all others: smaller batches get a dummy sequence."""
-
-
-@dataclass(frozen=True)
-class TensorSpec:
-    """One input or output of a graph.
-
-    Attributes:
-        name: Its name.
-        dtype: Element type, as numpy calls it.
-        shape: Sizes; a name where a size is dynamic.
-    """
-
-    name: str
-    dtype: str
-    shape: tuple[int | str, ...]
 
 
 def input_specs(config: EncoderConfig, layout: Layout) -> tuple[TensorSpec, TensorSpec]:

@@ -47,8 +47,7 @@ class Calibration:
         Raises:
             ConfigError: Too few vectors to tell.
         """
-        if len(vectors) < LEAST_TEXTS:
-            raise ConfigError(f"calibration takes at least {LEAST_TEXTS} texts, got {len(vectors)}")
+        check_count(len(vectors))
         bounds = {}
         for width in widths:
             part = vectors[:, :width].astype(np.float32)
@@ -101,3 +100,13 @@ class Calibration:
             if file.is_file():
                 return cls.from_json(file.read_text(encoding="utf-8"))
         return None
+
+
+def check_count(texts: int) -> None:
+    """Refuse so many texts before they are embedded.
+
+    Raises:
+        ConfigError: There are too few to tell.
+    """
+    if texts < LEAST_TEXTS:
+        raise ConfigError(f"calibration takes at least {LEAST_TEXTS} texts, got {texts}")

@@ -27,6 +27,11 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from osa.model.config import EncoderConfig
+from osa.model.directories import CONFIG as CONFIG
+from osa.model.directories import MANIFEST as MANIFEST
+from osa.model.directories import TOKENIZER as TOKENIZER
+from osa.model.directories import WEIGHTS as WEIGHTS
+from osa.model.directories import describe
 from osa.model.errors import CheckpointError, ConfigError, InputError
 from osa.model.tokenization import TextTokenizer
 
@@ -35,12 +40,6 @@ STORED_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 UNREADABLE = (OverflowError, RecursionError)
 """What damaged JSON raises besides ``ValueError``."""
 FORMAT_VERSION = 1
-CONFIG, WEIGHTS, TOKENIZER, MANIFEST = (
-    "config.json",
-    "model.safetensors",
-    "tokenizer.json",
-    "manifest.json",
-)
 
 
 @dataclass(frozen=True)
@@ -170,7 +169,9 @@ def read_verified(directory: Path) -> tuple[dict[str, bytes], str]:
         CheckpointError: Naming the file that is missing, truncated or changed.
     """
     if not directory.is_dir():
-        raise CheckpointError(f"{directory} is not a directory")
+        raise CheckpointError(describe(directory))
+    if not (directory / MANIFEST).exists():
+        raise CheckpointError(f"cannot read {directory / MANIFEST}: {describe(directory)}")
     raw = _read(directory / MANIFEST)
     try:
         manifest = json.loads(raw)

@@ -21,15 +21,14 @@ from osa.model.checkpoint import (
     save_checkpoint,
 )
 from osa.model.config import EncoderConfig
+from osa.model.directories import PRETRAINED as PRETRAINED
 from osa.model.encoder import Encoder
 from osa.model.errors import CheckpointError, ConfigError, InputError
-from osa.model.initialization import orthonormal
+from osa.model.initialization import orthonormal, shapes_alone
 from osa.model.pooling import EmbeddingOutput, normalize, pool
 from osa.model.tiling import project_rows
 from osa.model.tokenization import TextTokenizer
 from osa.model.varlen import check_cu_seqlens, cu_seqlens_of
-
-PRETRAINED = Path(__file__).parent / "pretrained" / "default"
 
 
 def check_ids(config: EncoderConfig, sequences: Sequence[Sequence[int]]) -> None:
@@ -219,7 +218,7 @@ class EmbeddingModel(nn.Module):
         source = PRETRAINED if directory is None else Path(directory)
         checkpoint = load_checkpoint(source)
         try:
-            with torch.device("meta"):
+            with shapes_alone():
                 model = cls(checkpoint.config, checkpoint.tokenizer)
         except (ConfigError, RuntimeError, TypeError, OverflowError) as error:
             raise CheckpointError(f"{source / CONFIG}: {error}") from error

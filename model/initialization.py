@@ -12,10 +12,14 @@ ReLU. With skip connections a small random start serves better and is used inste
 
 from __future__ import annotations
 
+import contextlib
 import math
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from osa.model.config import EncoderConfig
 from osa.model.errors import ConfigError
@@ -23,10 +27,41 @@ from osa.model.layers import FeedForward
 from osa.model.mixers import Mixer
 
 RESIDUAL_STD = 0.02
+RANDOM = ("normal_", "uniform_", "kaiming_uniform_")
+"""What fills tensors in place here and in torch's own modules."""
+
+
+class _WithoutRandom(TorchFunctionMode):
+    """Leaves tensors as they are where they would be filled with random values."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Pass all other calls on."""
+        kwargs = kwargs or {}
+        if getattr(func, "__name__", "") in RANDOM:
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs)
+
+
+@contextlib.contextmanager
+def shapes_alone() -> Iterator[None]:
+    """Modules that are made within have shapes and no values: weights are put in later.
+
+    Random values on ``meta`` would be none, and make torch import its compiler: seconds.
+    """
+    with torch.device("meta"), _WithoutRandom():
+        yield
 
 
 def orthonormal(rows: int, columns: int, generator: torch.Generator | None = None) -> Tensor:
     """A random [rows, columns] matrix with orthonormal rows or columns, whichever are fewer."""
+    if torch.get_default_device().type == "meta":
+        return torch.empty(rows, columns)
     gaussian = torch.randn(
         max(rows, columns), min(rows, columns), generator=generator, dtype=torch.float64
     )

@@ -80,8 +80,7 @@ def _empty_token_major(like: Tensor) -> Tensor:
     return like.new_empty(batch, length, heads, width).transpose(1, 2)
 
 
-@torch.library.custom_op("osa::attention", mutates_args=(), schema=SCHEMA)
-def attention(
+def _attention(
     query: Tensor,
     key: Tensor,
     value: Tensor,
@@ -101,7 +100,6 @@ def attention(
     return kernel.forward(query, key, value, alpha, mask, cu_seqlens, scale, center)
 
 
-@attention.register_fake
 def _attention_fake(
     query: Tensor,
     key: Tensor,
@@ -116,8 +114,7 @@ def _attention_fake(
     return _empty_token_major(query)
 
 
-@torch.library.custom_op("osa::attention_backward", mutates_args=(), schema=BACKWARD_SCHEMA)
-def attention_backward(
+def _attention_backward(
     grad: Tensor,
     query: Tensor,
     key: Tensor,
@@ -133,7 +130,6 @@ def attention_backward(
     return kernel.backward(grad, query, key, value, alpha, mask, cu_seqlens, scale, center)
 
 
-@attention_backward.register_fake
 def _attention_backward_fake(
     grad: Tensor,
     query: Tensor,
@@ -160,9 +156,21 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     return (*grads, None, None, None, None)
 
 
-attention.register_autograd(_backward, setup_context=_setup_context)
-
-for _operator in ("osa::attention", "osa::attention_backward"):
+# Not ``torch.library.custom_op``: its wrappers import torch's compiler at the first call, seconds
+# in which a server does not answer.
+_LIBRARY = torch.library.Library("osa", "DEF")
+for _name, _schema, _kernel, _fake in (
+    ("attention", SCHEMA, _attention, _attention_fake),
+    ("attention_backward", BACKWARD_SCHEMA, _attention_backward, _attention_backward_fake),
+):
+    _LIBRARY.define(_name + _schema, tags=(torch.Tag.pt2_compliant_tag,))
+    _LIBRARY.impl(_name, _kernel, "CompositeExplicitAutograd")
+    torch.library.register_fake(f"osa::{_name}", _fake, lib=_LIBRARY)
     for _device in ("cpu", "cuda"):
         # Under autocast the products inside would run in half precision; they must not.
-        torch.library.register_autocast(_operator, _device, torch.float32)
+        torch.library.register_autocast(f"osa::{_name}", _device, torch.float32, lib=_LIBRARY)
+torch.library.register_autograd(
+    "osa::attention", _backward, setup_context=_setup_context, lib=_LIBRARY
+)
+attention = torch.ops.osa.attention.default
+attention_backward = torch.ops.osa.attention_backward.default

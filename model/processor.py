@@ -17,6 +17,7 @@ before torch; imported later, all but the first still hold, up to torch's first 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 from collections.abc import Mapping
@@ -72,9 +73,20 @@ def supported() -> tuple[str, ...]:
 
 
 def instruction_set_limit() -> str:
-    """The best instruction set that may be used: the processor's, or a lesser one asked for."""
+    """The best instruction set that may be used: the processor's, or a lesser one asked for.
+
+    Raises:
+        ConfigError: The environment asks for one that is unknown, or that this processor lacks.
+    """
     asked = os.environ.get(VARIABLE, AUTO)
-    return supported()[0] if asked in ("", AUTO) else asked
+    if asked in ("", AUTO):
+        return supported()[0]
+    if asked not in supported():
+        raise ConfigError(
+            f"{VARIABLE} must be {AUTO} or one of {', '.join(supported())} on this processor, got "
+            f"{asked!r}"
+        )
+    return asked
 
 
 def allowed() -> tuple[str, ...]:
@@ -103,15 +115,10 @@ def limit_instruction_set(name: str) -> None:
     Raises:
         ConfigError: There is no such instruction set, or this processor lacks it.
     """
-    if name in ("", AUTO):
-        return
-    if name not in supported():
-        raise ConfigError(
-            f"the instruction set must be {AUTO} or one of {', '.join(supported())} on this "
-            f"processor, got {name!r}"
-        )
-    os.environ[VARIABLE] = name
-    os.environ.update(_LIMITS[name])
+    if name != AUTO:
+        os.environ[VARIABLE] = name
+    if os.environ.get(VARIABLE, AUTO) not in ("", AUTO):
+        os.environ.update(_LIMITS[instruction_set_limit()])
 
 
 def fix_product_order() -> str | None:
@@ -131,11 +138,11 @@ def fix_product_order() -> str | None:
 
 
 def prepare() -> None:
-    """Settle all three, unless the environment says otherwise.
+    """Settle all three, unless the environment says otherwise; called when this is imported.
 
-    Raises:
-        ConfigError: The environment asks for an instruction set that this processor lacks.
+    An instruction set that cannot be is refused where it would be used, not here.
     """
     os.environ.setdefault(WAIT_POLICY, "passive")
-    limit_instruction_set(os.environ.get(VARIABLE, AUTO))
-    fix_product_order()
+    with contextlib.suppress(ConfigError):
+        limit_instruction_set(AUTO)
+        fix_product_order()

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import version
 
 from osa.model.errors import ConfigError, OsaError
+from osa.service.command_parser import CommandParser, positive
 from osa.service.settings_arguments import add_settings, read_settings
 
 
@@ -28,6 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
+    """Every command's arguments; none of these modules imports torch before its command runs."""
     from osa.export import cli as export
     from osa.model.training import cli as training
     from osa.model.training import tokenizer_cli
@@ -35,7 +37,7 @@ def _parser() -> argparse.ArgumentParser:
     from osa.service.bulk import cli as bulk
     from osa.service.top import cli as top
 
-    parser = argparse.ArgumentParser(prog="osa", description="Orthogonal Self-Attention encoders.")
+    parser = CommandParser(prog="osa", description="Orthogonal Self-Attention encoders.")
     parser.add_argument("--version", action="version", version=version("osa-encoder"))
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     serve = commands.add_parser("serve", help="serve a model over HTTP")
@@ -50,10 +52,10 @@ def _parser() -> argparse.ArgumentParser:
     exporter = commands.add_parser("export", help="make an artifact: ONNX, AOTInductor, program")
     export.add_export(exporter)
     exporter.set_defaults(command=export.run_export)
-    verify = commands.add_parser("verify", help="check an artifact's hashes and vectors")
+    verify = commands.add_parser("verify", help="check a model's hashes and vectors")
     export.add_directory(verify)
     verify.set_defaults(command=export.run_verify)
-    inspect = commands.add_parser("inspect", help="print what an artifact is and what runs it")
+    inspect = commands.add_parser("inspect", help="print what a model is and what runs it")
     export.add_directory(inspect)
     inspect.set_defaults(command=export.run_inspect)
     embed = commands.add_parser("embed", help="embed files into a Parquet file")
@@ -70,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     calibrator.set_defaults(command=calibrate.run)
     key = commands.add_parser("key", help="make an API key, and its entry for the keys file")
     key.add_argument("name", help="whose it is, for logs")
-    key.add_argument("--tokens-per-minute", type=_positive, metavar="N", help="quota")
+    key.add_argument("--tokens-per-minute", type=positive, metavar="N", help="quota")
     key.add_argument("--admin", action="store_true", help="may exchange models")
     key.set_defaults(command=_key)
     info = commands.add_parser("info", help="print versions, machine and kernel")
@@ -80,12 +82,15 @@ def _parser() -> argparse.ArgumentParser:
 
 def _serve(options: argparse.Namespace) -> int:
     settings = read_settings(options)
-    from osa.service.app import create_service
     from osa.service.logs import configure_logging
+    from osa.service.preflight import check_serving
     from osa.service.server import bind, serve
 
     configure_logging(settings.log)
+    check_serving(settings)
     with bind(settings.server) as listener:
+        from osa.service.app import create_service
+
         serve(create_service(settings), settings, listener)
     return 0
 
@@ -93,13 +98,6 @@ def _serve(options: argparse.Namespace) -> int:
 def _config(options: argparse.Namespace) -> int:
     print(read_settings(options).model_dump_json(indent=2))
     return 0
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, got {number}")
-    return number
 
 
 def _key(options: argparse.Namespace) -> int:

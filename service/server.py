@@ -13,13 +13,16 @@ import math
 import socket
 import time
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import uvicorn
 
 from osa.model.errors import OsaError
-from osa.service.app import Service
 from osa.service.protocol import LlhttpProtocol
 from osa.service.settings import ServerSettings, Settings
+
+if TYPE_CHECKING:  # a taken port is told before all that a service needs is imported
+    from osa.service.app import Service
 
 logger = logging.getLogger(__name__)
 QUIET_S = 0.5

@@ -16,6 +16,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from osa.model.errors import ConfigError
+from osa.model.suggestions import did_you_mean, explain, field_names
 
 PREFIX = "OSA_"
 NESTED = "__"
@@ -248,7 +249,8 @@ def load_settings(
     if file is not None:
         for section, fields in _read(file).items():
             if not isinstance(fields, dict):
-                raise ConfigError(f"{file}: {section} must be a section ([{section}])")
+                suggestion = did_you_mean(section, field_names(Settings))
+                raise ConfigError(f"{file}: {section} must be a section ([{section}]){suggestion}")
             values[section] = dict(fields)
     for name, value in environment.items():
         if name.startswith(PREFIX) and name != CONFIG_VARIABLE:
@@ -260,11 +262,7 @@ def load_settings(
     try:
         return Settings.model_validate(values)
     except ValidationError as error:
-        problems = (
-            f"{'.'.join(map(str, item['loc'])) or 'settings'}: {item['msg']}"
-            for item in error.errors(include_url=False)
-        )
-        raise ConfigError("; ".join(problems)) from error
+        raise ConfigError(explain(error, Settings, "settings")) from error
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -282,9 +280,16 @@ def _split_variable(name: str) -> tuple[str, str]:
     known = Settings.model_fields.get(section)
     fields = known.annotation.model_fields if known and known.annotation else {}
     if field not in fields:
+        dotted = name.removeprefix(PREFIX).replace(NESTED, ".")
+        suggestion = did_you_mean(dotted, field_names(Settings), _variable)
         raise ConfigError(
             f"unknown environment variable {name}: variables are {PREFIX}<SECTION>{NESTED}<FIELD>, "
             f"sections are {', '.join(Settings.model_fields)} (see 'osa config'); in "
-            "Kubernetes set enableServiceLinks: false"
+            f"Kubernetes set enableServiceLinks: false{suggestion}"
         )
     return section, field
+
+
+def _variable(dotted: str) -> str:
+    """The environment variable of a setting."""
+    return PREFIX + dotted.replace(".", NESTED).upper()

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from osa.model.errors import ConfigError
-from osa.service.settings import Settings, load_settings
+from osa.model.suggestions import did_you_mean, field_names
+
+if TYPE_CHECKING:
+    from osa.service.settings import Settings
 
 SHORTCUTS = {"model": "model.path", "host": "server.host", "port": "server.port"}
 HELP = {
@@ -40,11 +43,14 @@ def read_settings(options: argparse.Namespace) -> Settings:
     Raises:
         ConfigError: A setting that is unknown or cannot be.
     """
+    from osa.service.settings import Settings, load_settings
+
     overrides: dict[str, Any] = {}
     for setting in options.set:
         name, separator, value = setting.partition("=")
         if not separator or "." not in name:
-            raise ConfigError(f"--set takes SECTION.FIELD=VALUE, got {setting!r}")
+            suggestion = did_you_mean(name, field_names(Settings))
+            raise ConfigError(f"--set takes SECTION.FIELD=VALUE, got {setting!r}{suggestion}")
         overrides[name] = value
     for option, name in SHORTCUTS.items():
         if getattr(options, option, None) is not None:

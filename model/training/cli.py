@@ -5,8 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from osa.model.errors import ConfigError
-from osa.model.training.config import RECIPES
+from osa.model.training import RECIPES
 
 DTYPES = ("bfloat16", "float16", "float32")
 
@@ -29,6 +28,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="override a field, e.g. --set optimizer.steps=400 (may be repeated)",
     )
     parser.add_argument("--resume", action="store_true", help="go on from the saved state")
+    parser.add_argument(
+        "--force",
+        action="store_true",
+        help="start anew and replace the checkpoint or the state that is there",
+    )
     parser.add_argument("--dtype", choices=DTYPES, default="float16", help="of the file")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
 
@@ -39,10 +43,9 @@ def run(options: argparse.Namespace) -> int:
     Raises:
         OsaError: Naming what was wrong.
     """
-    try:
-        from osa.model.training.command import train  # what it needs, a server does without
-    except ImportError as error:
-        raise ConfigError(
-            f"training needs more: pip install 'osa-encoder[train]' ({error})"
-        ) from error
-    return train(options)
+    from osa.model.training.request import read_request
+
+    config = read_request(options)
+    from osa.model.training.command import train
+
+    return train(config, options)

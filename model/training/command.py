@@ -13,30 +13,25 @@ from typing import Any
 import torch
 from safetensors.torch import save as save_tensors
 
-from osa.model.checkpoint import MANIFEST, check_replaceable
 from osa.model.embedder import EmbeddingModel
 from osa.model.errors import ConfigError
-from osa.model.training.config import RECIPES, TrainConfig, load_config
+from osa.model.training.config import TrainConfig
 from osa.model.training.distributed import Processes, join
 from osa.model.training.logs import CURVES, plot_curves
-from osa.model.training.loop import STATE, Trainer
+from osa.model.training.loop import Trainer
 from osa.model.training.preparation import Run, prepare
+from osa.model.training.request import STATE, work_directory
 
 HEAD, RECORD = "head.safetensors", "training.json"
 
 
-def train(options: argparse.Namespace) -> int:
-    """Train; returns the exit code.
+def train(config: TrainConfig, options: argparse.Namespace) -> int:
+    """Train as ``read_request`` has allowed; returns the exit code.
 
     Raises:
         OsaError: Naming what was wrong.
     """
-    recipe = RECIPES / f"{options.config}.toml"
-    config = load_config(recipe if recipe.is_file() else options.config, options.set)
-    work = options.output.with_name(options.output.name + ".run")
-    check_replaceable(options.output, MANIFEST)
-    if not options.resume and (work / STATE).is_dir():
-        raise ConfigError(f"{work} holds a state: pass --resume, or remove it to start anew")
+    work = work_directory(options.output)
     with join() as processes:
         if processes.world > config.optimizer.batch_size:
             raise ConfigError(
@@ -44,6 +39,8 @@ def train(options: argparse.Namespace) -> int:
                 f"number of processes ({processes.world})"
             )
         quiet = options.quiet or not processes.first
+        if processes.first and not options.resume:
+            shutil.rmtree(work / STATE, ignore_errors=True)  # only --force leaves one there
         with processes.first_alone():  # it fills the caches that the others read
             prepared = prepare(config, progress=not quiet)
         trainer = Trainer(config, prepared, work, processes, progress=not quiet)

@@ -11,8 +11,9 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from osa.model.errors import ConfigError
+from osa.model.suggestions import explain
+from osa.model.training import RECIPES as RECIPES
 
-RECIPES = Path(__file__).parent / "recipes"
 ObjectiveName = Literal["distill", "contrastive", "mlm", "classify"]
 
 
@@ -227,10 +228,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
     try:
         return TrainConfig.model_validate(values)
     except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()
-        )
-        raise ConfigError(f"{path}: {problems}") from error
+        raise ConfigError(f"{path}: {explain(error, TrainConfig, 'the file')}") from error
 
 
 def _apply(values: dict[str, Any], override: str) -> None:

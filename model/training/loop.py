@@ -15,9 +15,9 @@ from types import FrameType
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from osa.model.errors import OsaError
+from osa.model.progress import Progress
 from osa.model.training.batches import BatchOrder, share_of
 from osa.model.training.config import TrainConfig
 from osa.model.training.distributed import PeerError, Processes, is_peer_loss
@@ -33,6 +33,7 @@ from osa.model.training.optimization import (
     set_rates,
 )
 from osa.model.training.preparation import Run
+from osa.model.training.request import STATE
 from osa.model.training.state import (
     Position,
     collect_state,
@@ -40,8 +41,6 @@ from osa.model.training.state import (
     load_state,
     save_state,
 )
-
-STATE = "state"
 
 
 class TrainingError(OsaError):
@@ -224,17 +223,14 @@ class Trainer:
         )
         with (
             logs,
-            tqdm(
-                total=steps, initial=self.position.step, desc="train", disable=not self.progress
-            ) as bar,
+            Progress("train", "updates", steps, self.position.step, self.progress) as bar,
         ):
             before, since = self.position.tokens, time.monotonic()
             while self.position.step < steps:
                 row = self.update()
                 step = self.position.step
                 rate = (self.position.tokens - before) / (time.monotonic() - since)
-                bar.update()
-                bar.set_postfix(loss=f"{row['loss']:.4f}", tokens_s=f"{rate:.0f}", refresh=False)
+                bar.update(1, f"loss {row['loss']:.4f}, {rate:.0f} tokens/s")
                 stop = self._agreed_stop()
                 due = step % report.evaluate_every == 0 or step == steps
                 scores = self.evaluate() if due and not stop else {}

@@ -16,10 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from tqdm import tqdm
 
 from osa.model.errors import ConfigError
+from osa.model.progress import Progress
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -72,6 +71,8 @@ def load_teacher(directory: Path, max_tokens: int) -> SentenceTransformer:
         raise ConfigError(
             "training needs sentence-transformers: pip install 'osa-encoder[train]'"
         ) from error
+    import torch
+
     device = "cuda" if torch.cuda.is_available() else "cpu"
     teacher = SentenceTransformer(str(directory), device=device, local_files_only=True)
     teacher.max_seq_length = min(max_tokens, teacher.max_seq_length or max_tokens)
@@ -130,7 +131,7 @@ class TeacherVectors:
         _, first = np.unique(wanted, return_index=True)
         missing = np.sort(first[~np.isin(wanted[first], self._digests)])
         added = []
-        with tqdm(total=len(missing), desc="teacher", unit="text", disable=not progress) as bar:
+        with Progress("teacher", "texts", len(missing), enabled=progress) as bar:
             for start in range(0, len(missing), CHUNK):
                 rows = missing[start : start + CHUNK]
                 vectors = embed([texts[row] for row in rows])

@@ -10,7 +10,10 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from osa.model.directories import check_parent
 from osa.model.errors import ConfigError
+from osa.model.progress import say
+from osa.model.requirements import require
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -63,11 +66,13 @@ def run(options: argparse.Namespace) -> int:
     Raises:
         OsaError: Naming what was wrong.
     """
+    _check(options)
+    require("osa tokenizer", "train", "pyarrow")
     from osa.model.training.tokenizer_existing import load_existing, measure, remarks
     from osa.model.training.tokenizer_training import TextFiles, train_tokenizer
 
-    _check(options)
-    texts = TextFiles(options.files, options.column)
+    texts = TextFiles(options.files, options.column, progress=True)
+    texts.check()
     given = {name: getattr(options, name) for name in TRAINING}
     if options.source is not None:
         tokenizer = load_existing(options.source)
@@ -77,7 +82,7 @@ def run(options: argparse.Namespace) -> int:
             **{name: x for name, x in given.items() if x is not None},
         }
         values.setdefault("lowercase", values["kind"] == "wordpiece")
-        tokenizer = train_tokenizer(texts, **values)
+        tokenizer = train_tokenizer(texts, **values, report=say)
     lines = [f"vocabulary      {_size(tokenizer)} tokens"]
     lines += [f"note            {remark}" for remark in remarks(tokenizer)]
     if options.files:
@@ -97,10 +102,16 @@ def _check(options: argparse.Namespace) -> None:
         raise ConfigError(f"{options.output} is a directory; name the file: .../tokenizer.json")
     if options.output.exists() and not options.force:
         raise ConfigError(f"{options.output} exists: pass --force to replace it")
+    check_parent(options.output)
     given = [name for name in TRAINING if getattr(options, name) is not None]
     if options.source is not None and given:
         names = ", ".join("--" + name.replace("_", "-") for name in given)
         raise ConfigError(f"--from takes a tokenizer as it is, without {names}")
+    if options.min_frequency is not None and options.min_frequency < 1:
+        got = options.min_frequency
+        raise ConfigError(f"the smallest frequency must be at least 1, got {got}")
+    if options.source is not None and not options.source.exists():
+        raise ConfigError(f"cannot take over {options.source}: there is nothing of that name")
     if options.source is None and not options.files:
         raise ConfigError("pass --files to train on, or --from with a tokenizer to take over")
 

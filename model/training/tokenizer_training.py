@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -25,7 +25,9 @@ from tokenizers import (
 )
 
 from osa.model.errors import ConfigError
+from osa.model.progress import Progress
 from osa.model.training.data import DataError, Field, Problem, Record, Report, read_file
+from osa.model.training.data.readers import check_format
 from osa.model.training.data.report import SHOWN
 
 TokenizerKind = Literal["wordpiece", "bpe"]
@@ -45,11 +47,29 @@ class TextFiles:
         report: What the last iteration that came to the end has found.
     """
 
-    def __init__(self, files: Sequence[Path], column: str) -> None:
-        """Read ``column`` of ``files``; see ``data.read_file``."""
-        self._files = files
+    def __init__(self, files: Sequence[Path], column: str, progress: bool = False) -> None:
+        """Read ``column`` of ``files``; see ``data.read_file``.
+
+        Args:
+            files: What to read.
+            column: Which column holds the texts.
+            progress: Tell on standard error how far an iteration is.
+        """
+        self._files, self._progress, self._passes = files, progress, 0
         self._fields = (Field("text", column, "text"),)
         self.report = Report(0, 0, 0, {}, ())
+
+    def check(self) -> None:
+        """Refuse files that cannot be read, before any is.
+
+        Raises:
+            ConfigError: A file of no kind that is known, or that is not there.
+        """
+        for file in self._files:
+            check_format(file, self._fields)
+            if not file.is_file():
+                state = "Is not a regular file" if file.exists() else "No such file or directory"
+                raise ConfigError(f"cannot read {file}: {state}")
 
     def __iter__(self) -> Iterator[str]:
         """Yield the texts, in the order of the files.
@@ -58,6 +78,12 @@ class TextFiles:
             ConfigError: A file that cannot be read.
             DataError: A damaged file, or no text at all.
         """
+        self._passes += 1
+        label = f"reading, pass {self._passes}"
+        with Progress(label, "texts", enabled=self._progress) as progress:
+            yield from progress.track(self._read())
+
+    def _read(self) -> Iterator[str]:
         kept, empty, bad, first = 0, 0, Counter[str](), list[str]()
         for file in self._files:
             for item in read_file(file, self._fields):
@@ -80,6 +106,7 @@ def train_tokenizer(
     vocab_size: int,
     lowercase: bool,
     min_frequency: int,
+    report: Callable[[str], None] = lambda line: None,
 ) -> Tokenizer:
     """Train a tokenizer.
 
@@ -90,15 +117,15 @@ def train_tokenizer(
         lowercase: Take capital letters for small ones; ``wordpiece`` drops accents with them.
         min_frequency: How often a pair of pieces must occur to be joined; ``wordpiece`` leaves
             out characters that are rarer.
+        report: Told when all is read and the vocabulary is being chosen.
 
     Raises:
         ConfigError: A vocabulary that is too small for the alphabet.
     """
     if min_frequency < 1:
         raise ConfigError(f"the smallest frequency must be at least 1, got {min_frequency}")
-    if kind == "bpe":
-        return _train_bpe(texts, vocab_size, lowercase, min_frequency)
-    return _train_wordpiece(texts, vocab_size, lowercase, min_frequency)
+    train = _train_bpe if kind == "bpe" else _train_wordpiece
+    return train(texts, vocab_size, lowercase, min_frequency, report)
 
 
 def wordpiece(
@@ -137,7 +164,11 @@ def wordpiece(
 
 
 def _train_wordpiece(
-    texts: Iterable[str], vocab_size: int, lowercase: bool, min_frequency: int
+    texts: Iterable[str],
+    vocab_size: int,
+    lowercase: bool,
+    min_frequency: int,
+    report: Callable[[str], None],
 ) -> Tokenizer:
     blank = wordpiece({name: place for place, name in enumerate(SPECIAL)}, lowercase)
     starts, continued = _alphabet(texts, blank, min_frequency)
@@ -155,12 +186,16 @@ def _train_wordpiece(
         continuing_subword_prefix=PREFIX,
         show_progress=False,
     )
-    blank.train_from_iterator(batches(texts), trainer)
+    blank.train_from_iterator(_reported(texts, report), trainer)
     return wordpiece(blank.get_vocab(with_added_tokens=False), lowercase)
 
 
 def _train_bpe(
-    texts: Iterable[str], vocab_size: int, lowercase: bool, min_frequency: int
+    texts: Iterable[str],
+    vocab_size: int,
+    lowercase: bool,
+    min_frequency: int,
+    report: Callable[[str], None],
 ) -> Tokenizer:
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     _check_size(vocab_size, len(SPECIAL) + len(alphabet), f"{len(alphabet)} bytes")
@@ -176,7 +211,7 @@ def _train_bpe(
         initial_alphabet=alphabet,
         show_progress=False,
     )
-    tokenizer.train_from_iterator(batches(texts), trainer)
+    tokenizer.train_from_iterator(_reported(texts, report), trainer)
     _finish(tokenizer, SPECIAL, "[CLS]", "[SEP]")
     return tokenizer
 
@@ -220,6 +255,12 @@ def _check_size(vocab_size: int, least: int, alphabet: str) -> None:
             f"a vocabulary of {vocab_size} is too small: the alphabet of {alphabet} and the "
             f"special tokens alone need {least}; raise --vocab-size, or --min-frequency"
         )
+
+
+def _reported(texts: Iterable[str], report: Callable[[str], None]) -> Iterator[list[str]]:
+    """Batches for a trainer, and a word once it has them all and is silent."""
+    yield from batches(texts)
+    report("choosing the vocabulary")
 
 
 def batches(texts: Iterable[str]) -> Iterator[list[str]]:

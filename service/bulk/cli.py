@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
-from importlib.util import find_spec
 from pathlib import Path
-
-from tqdm import tqdm
+from typing import TYPE_CHECKING
 
 from osa.model.errors import ConfigError
-from osa.service.settings import ModelSettings
+from osa.model.progress import Progress, say
+from osa.model.requirements import require
+from osa.service.preflight import check_model
 from osa.service.settings_arguments import add_settings, read_settings
+
+if TYPE_CHECKING:
+    from osa.service.settings import ModelSettings
 
 SHOWN = 20
 """Bad records that are named; the rest are counted."""
-QUIET_INTERVAL_S = 10.0
-"""Between lines of progress where nobody watches [s]."""
+PARQUET = ".parquet"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -68,30 +69,46 @@ def find_prompt(settings: ModelSettings, name: str | None) -> str:
     return "" if name is None else settings.prompts[name]
 
 
-def run(options: argparse.Namespace) -> int:
-    """Embed files; returns the exit code."""
-    if find_spec("pyarrow") is None:
-        raise ConfigError("osa embed needs pyarrow: pip install 'osa-encoder[embed]'")
-    for name in ("batch_tokens", "rows_per_group"):
+def check(options: argparse.Namespace) -> None:
+    """Refuse, before anything is read, options that cannot be.
+
+    Raises:
+        ConfigError: Naming the option, what came and what is allowed.
+    """
+    require("osa embed", "embed", "pyarrow")
+    for name in ("batch_tokens", "rows_per_group", "dimensions"):
         value = getattr(options, name)
         if value is not None and value < 1:
             raise ConfigError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
+    if options.output.suffix.lower() != PARQUET:
+        raise ConfigError(
+            f"--output is written as Parquet: its name must end with {PARQUET}, got "
+            f"{options.output}"
+        )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Embed files; returns the exit code."""
+    check(options)
     settings = read_settings(options)
     prompt = find_prompt(settings.model, options.prompt_name)
+    check_model(settings.model, options.dimensions)
+    from osa.service.bulk.parts import check_untouched
+    from osa.service.bulk.sources import open_inputs
+
+    check_untouched(options.output, options.resume)
+    inputs = open_inputs(options.inputs, options.column, options.format)
+    say("loading the model")
     from osa.model.processor import limit_instruction_set
     from osa.model.training.data.records import Problem
     from osa.service.bulk.encoder import BatchLimits, BulkEncoder, TextOptions
-    from osa.service.bulk.parts import check_untouched
     from osa.service.bulk.run import BulkRun, RunOptions
-    from osa.service.bulk.sources import open_sources
     from osa.service.engines import select_engine
 
-    check_untouched(options.output, options.resume)
-    sources = open_sources(options.inputs, options.column, options.format)
     limit_instruction_set(settings.model.instruction_set)
     selection = select_engine(settings.model)
     selection.engine.warm_up()
-    print(f"{selection.engine.info.backend}: {selection.reason}", file=sys.stderr)
+    say(f"{selection.engine.info.backend}: {selection.reason}")
     batching = settings.batching
     limits = BatchLimits(
         options.batch_tokens or batching.max_batch_tokens, batching.max_batch_requests
@@ -109,16 +126,15 @@ def run(options: argparse.Namespace) -> int:
         nonlocal told
         told += 1
         if told <= SHOWN:
-            tqdm.write(f"skipped {problem}", file=sys.stderr)
+            bar.write(f"skipped {problem}")
 
     asked = RunOptions(options.column, options.rows_per_group, options.skip_bad, options.resume)
-    interval_s = 0.5 if sys.stderr.isatty() else QUIET_INTERVAL_S
+    bar = Progress("embedding", "texts")
     try:
-        with tqdm(unit=" texts", file=sys.stderr, mininterval=interval_s) as bar:
-            work = BulkRun(sources, encoder, options.output, asked, report)
-            summary = work.run(bar.update)
+        with bar:
+            summary = BulkRun(inputs, encoder, options.output, asked, report).run(bar.update)
     except KeyboardInterrupt:
-        print("osa: stopped; --resume goes on", file=sys.stderr)
+        say("osa: stopped; --resume goes on")
         return 1
     print(json.dumps({"output": str(options.output), **summary.to_note()}))
     return 0

@@ -18,10 +18,11 @@ from typing import IO, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from osa.model.directories import check_parent
 from osa.model.errors import ConfigError, OsaError
 from osa.model.training.data.errors import DataError
 
-JOB, LOCK = "job.json", "lock"
+JOB, LOCK, PARTS = "job.json", "lock", "part-*.parquet"
 KEY = b"osa"
 """Metadata of a file: what made it, as JSON."""
 Note = dict[str, Any]
@@ -50,6 +51,7 @@ class Parts:
         """
         self.output, self.directory = output, directory_of(output)
         self._job = json.loads(json.dumps(job))
+        self.count = 0
         begun = self.directory / JOB
         check_untouched(output, resume)
         try:
@@ -57,20 +59,19 @@ class Parts:
         except OSError as error:
             raise ConfigError(f"cannot write {self.directory}: {error.strerror}") from error
         self._lock = _lock(self.directory / LOCK)
+        while self._path(self.count).exists():
+            self.count += 1
         try:
-            if begun.exists():
+            if self.count and begun.exists():
                 _compare(self.directory, json.loads(begun.read_text(encoding="utf-8")), self._job)
-            else:
+            else:  # nothing is finished: whatever was begun here may be another job
                 _write(begun, lambda path: path.write_text(json.dumps(self._job), encoding="utf-8"))
         except OsaError:
             self.close()
             raise
-        self.count = 0
-        while self._path(self.count).exists():
-            self.count += 1
 
     def _path(self, number: int) -> Path:
-        return self.directory / f"part-{number:06d}.parquet"
+        return self.directory / PARTS.replace("*", f"{number:06d}")
 
     def note(self, number: int) -> Note:
         """What was noted of a part.
@@ -120,7 +121,9 @@ class Parts:
         self._lock.close()
 
     def close(self) -> None:
-        """Give the lock back and leave the parts."""
+        """Give the lock back and leave the parts; a directory without any goes too."""
+        if not self.count:
+            shutil.rmtree(self.directory, ignore_errors=True)
         self._lock.close()
 
 
@@ -133,12 +136,16 @@ def check_untouched(output: Path, resume: bool) -> None:
     """Refuse to begin where something is.
 
     Raises:
-        ConfigError: There is the output, or an unfinished run, and nothing is to be resumed.
+        ConfigError: There is the output, or parts of an unfinished run, and nothing is to be
+            resumed; or nothing can be written there.
     """
     directory = directory_of(output)
+    if output.is_dir():
+        raise ConfigError(f"{output} is a directory, it must be a file")
+    check_parent(output)
     if not resume and output.exists():
         raise ConfigError(f"{output} exists: remove it, or choose another --output")
-    if not resume and (directory / JOB).exists():
+    if not resume and directory.is_dir() and any(directory.glob(PARTS)):
         raise ConfigError(
             f"{directory} holds an unfinished run: --resume goes on with it, or remove it"
         )
@@ -189,11 +196,16 @@ def _lock(path: Path) -> IO[str]:
     """A lock that ends with the process.
 
     Raises:
-        ConfigError: Another process holds it.
+        ConfigError: Another process holds it, or has just removed the directory.
     """
-    file = path.open("w")
+    try:
+        file = path.open("w")
+    except OSError as error:
+        raise ConfigError(f"cannot write {path.parent}: {error.strerror}") from error
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.fstat(file.fileno()).st_ino != path.stat().st_ino:
+            raise OSError("the file that is locked is no longer there")
     except OSError:
         file.close()
         raise ConfigError(f"another process works on {path.parent}") from None

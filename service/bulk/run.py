@@ -17,12 +17,11 @@ import pyarrow as pa
 from osa.model.errors import ConfigError
 from osa.model.training.data.errors import DataError
 from osa.model.training.data.records import Problem
-from osa.service.bulk.chunks import CHUNK_ROWS, Chunk, Source, Window, gather_windows
+from osa.service.bulk.chunks import CHUNK_ROWS, Chunk, Window, gather_windows
 from osa.service.bulk.encoder import BulkEncoder
 from osa.service.bulk.parts import Note, Parts, discard, find_finished
-from osa.service.bulk.sources import agree
+from osa.service.bulk.sources import EMBEDDING, Inputs
 
-EMBEDDING = "embedding"
 ARROW_FLOATS = {"float32": pa.float32(), "float16": pa.float16()}
 
 
@@ -85,29 +84,24 @@ class BulkRun:
 
     def __init__(
         self,
-        sources: Sequence[Source],
+        inputs: Inputs,
         encoder: BulkEncoder,
         output: Path,
         options: RunOptions,
         report: Callable[[Problem], None],
     ) -> None:
-        """Check the columns of all inputs.
+        """Describe the run.
 
         Args:
-            sources: What to read, in this order.
+            inputs: What to read.
             encoder: What embeds it.
             output: The file to make.
             options: How.
             report: Told every record that is left out.
-
-        Raises:
-            ConfigError: Inputs that do not go together.
         """
-        self._sources, self._encoder, self._output = sources, encoder, output
+        self._sources, self._encoder, self._output = inputs.sources, encoder, output
         self._options, self._report = options, report
-        self._columns = agree(sources, options.column)
-        if EMBEDDING in self._columns.names:
-            raise ConfigError(f"the input has a column {EMBEDDING!r}, which the output adds")
+        self._columns = inputs.columns
         vector = pa.list_(ARROW_FLOATS[encoder.dtype], encoder.dimensions)
         self._schema = self._columns.append(pa.field(EMBEDDING, vector, nullable=False))
 

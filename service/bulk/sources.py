@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
@@ -23,6 +24,40 @@ KINDS: dict[str, LineKind] = {
     ".csv": "csv",
 }
 PARQUET = ".parquet"
+EMBEDDING = "embedding"
+"""Name of the column that the output adds."""
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What is embedded.
+
+    Attributes:
+        sources: Readers of the files, in order.
+        columns: Of all of them.
+    """
+
+    sources: Sequence[Source]
+    columns: pa.Schema
+
+
+def open_inputs(inputs: Sequence[str], column: str, kind: LineKind | None) -> Inputs:
+    """Open files and check their columns; of standard input the first records are read.
+
+    Args:
+        inputs: Paths, or ``-`` for standard input.
+        column: Which column holds the text.
+        kind: What standard input and files without a known suffix hold.
+
+    Raises:
+        ConfigError: Inputs that cannot be read, or do not go together.
+        DataError: A damaged file.
+    """
+    sources = open_sources(inputs, column, kind)
+    columns = agree(sources, column)
+    if EMBEDDING in columns.names:
+        raise ConfigError(f"the input has a column {EMBEDDING!r}, which the output adds")
+    return Inputs(sources, columns)
 
 
 def open_sources(inputs: Sequence[str], column: str, kind: LineKind | None) -> list[Source]:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from osa.export.manifest import DTYPES, is_artifact, load_artifact
-from osa.model.checkpoint import MANIFEST
+from osa.model.directories import MANIFEST, describe
 from osa.model.errors import ConfigError, OsaError
 from osa.model.precision import has_fast_bfloat16
 from osa.service.engines.artifact import BACKENDS, ArtifactEngine
@@ -55,17 +55,14 @@ def select_engine(settings: ModelSettings) -> Selection:
     if is_artifact(path):
         return _open_artifact(path, settings)
     if not path.is_dir():
-        raise ConfigError(f"model.path is {path}, which is not a directory")
+        raise ConfigError(f"model.path: {describe(path)}")
     members = [
         member
         for member in sorted(path.iterdir())
         if member.is_dir() and ((member / MANIFEST).is_file() or is_artifact(member))
     ]
     if not members:
-        raise ConfigError(
-            f"model.path is {path}, which holds neither a checkpoint ({MANIFEST}) nor an artifact "
-            "(artifact.json), nor directories of them"
-        )
+        raise ConfigError(f"model.path: {describe(path)}")
     return _open_fastest(members, settings)
 
 

@@ -16,7 +16,7 @@ import pytest
 
 from osa.model.training import cli
 from osa.model.training.config import load_config
-from osa.model.training.loop import STATE
+from osa.model.training.request import STATE
 from tests.deploy.chart import Object, case_values, of_kind, render, rendered_case
 
 

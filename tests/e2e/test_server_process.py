@@ -168,7 +168,7 @@ def test_a_start_that_cannot_work_says_why(tmp_path: Path) -> None:
     local = ("serve", "--host", "127.0.0.1", "--port", "0")
     missing = run_osa(*local, "--model", str(tmp_path / "nowhere"))
     assert missing.returncode == 2
-    assert "nowhere, which is not a directory" in missing.stderr
+    assert "nowhere is not a directory (nothing there)" in missing.stderr
     injected = run_osa(*local, OSA_PORT="tcp://10.0.0.1:80")
     assert injected.returncode == 2
     assert "enableServiceLinks" in injected.stderr

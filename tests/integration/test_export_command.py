@@ -48,8 +48,8 @@ def test_verify_fails_on_a_changed_artifact(
     [
         (["export", "--format", "onnx", "--output", "x", "--model", "nowhere"], 2, "--model must"),
         (["export", "--format", "aoti", "--dtype", "int8", "--output", "x"], 2, "are float32"),
-        (["verify", "nowhere"], 1, "cannot read nowhere/artifact.json: No such file"),
-        (["inspect", "nowhere"], 1, "cannot read nowhere/artifact.json: No such file"),
+        (["verify", "nowhere"], 2, "nowhere is not a directory (nothing there)"),
+        (["inspect", "nowhere"], 2, "nowhere is not a directory (nothing there)"),
     ],
 )
 def test_wrong_requests_are_told_so(

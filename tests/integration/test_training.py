@@ -151,21 +151,49 @@ def test_a_run_that_is_not_the_same_does_not_resume(
     assert main([*arguments(texts, output, {**diverging, "seed": "1"}), "--resume"]) == 1
     assert "belongs to other settings, data or another teacher" in capsys.readouterr().err
     assert main(arguments(texts, output)) == 2
-    assert "pass --resume, or remove it" in capsys.readouterr().err
+    assert "pass --resume to go on from it, or --force" in capsys.readouterr().err
+    assert main([*arguments(texts, output), "--force"]) == 0, "a run that begins anew"
+    assert metrics(output)[0][0] == "1"
+    assert not (tmp_path / "model.run" / "state").exists()
 
 
 def test_a_run_without_a_state_does_not_resume(
     texts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main([*arguments(texts, tmp_path / "model"), "--resume"]) == 1
+    assert main([*arguments(texts, tmp_path / "model"), "--resume"]) == 2
     assert "holds no training state" in capsys.readouterr().err
+
+
+def test_a_checkpoint_is_replaced_by_force_alone(
+    texts: Path, tmp_path: Path, tiny_checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights = (tiny_checkpoint / "model.safetensors").read_bytes()
+    assert main(arguments(texts, tiny_checkpoint, steps=2)) == 2
+    assert f"--output {tiny_checkpoint} exists: pass --force" in capsys.readouterr().err
+    assert (tiny_checkpoint / "model.safetensors").read_bytes() == weights
+    assert main([*arguments(texts, tiny_checkpoint, steps=2), "--force"]) == 0
+    assert (tiny_checkpoint / "model.safetensors").read_bytes() != weights
+
+
+def test_a_run_that_was_killed_after_it_had_written_goes_on(
+    texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It had written its checkpoint and not removed its state: --resume is not in its way."""
+    output = tmp_path / "model"
+    monkeypatch.setattr("osa.model.training.command.shutil.rmtree", lambda *_, **__: None)
+    assert main(arguments(texts, output, steps=4)) == 0
+    monkeypatch.undo()
+    assert (tmp_path / "model.run" / "state").is_dir()
+    assert main([*arguments(texts, output, steps=4), "--resume"]) == 0
+    assert not (tmp_path / "model.run" / "state").exists()
 
 
 def test_an_output_that_holds_other_files_is_left_alone(
     texts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "thesis.txt").write_text("years of work")
-    assert main(arguments(texts, tmp_path)) == 1
+    assert main(arguments(texts, tmp_path)) == 2
+    assert main([*arguments(texts, tmp_path), "--force"]) == 2, "whatever is asked for"
     assert "holds other files" in capsys.readouterr().err
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from tqdm import tqdm
 
+from osa.model.progress import Progress
 from osa.model.training.data.fields import Field
 from osa.model.training.data.readers import read_file
 from osa.model.training.data.records import Item, Problem, Record
@@ -97,7 +97,7 @@ def write_examples(
         DataError: The files are damaged, or ``tally`` says that too much is bad.
     """
     agreement = Agreement()
-    bar = tqdm(desc="checking examples", unit="record", disable=not progress)
+    bar = Progress("checking examples", "records", enabled=progress)
     with bar, _Writer(output, fields) as writer:
         for index, file in enumerate(files):
             if tally.is_full:

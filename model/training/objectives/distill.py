@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from osa.model.embedder import EmbeddingModel
 from osa.model.errors import ConfigError
+from osa.model.progress import Progress
 from osa.model.tokenization import TextTokenizer
 from osa.model.training.config import DistillSection
 from osa.model.training.data import ExampleStore, Field
@@ -93,11 +94,13 @@ class SegmentTable:
         self.tokenizer, self.budget = tokenizer, budget
         segments: list[str] = []
         counts: list[int] = []
-        for start in range(0, len(store), BLOCK):
-            texts = store.take(range(start, min(len(store), start + BLOCK)))["text"]
-            for parts in segment_texts(tokenizer, texts, budget):
-                segments += parts
-                counts.append(len(parts))
+        with Progress("cutting into segments", "texts", len(store), enabled=progress) as bar:
+            for start in range(0, len(store), BLOCK):
+                texts = store.take(range(start, min(len(store), start + BLOCK)))["text"]
+                for parts in segment_texts(tokenizer, texts, budget):
+                    segments += parts
+                    counts.append(len(parts))
+                bar.update(len(texts))
         self.first = np.concatenate([[0], np.cumsum(counts)])
         self.vectors = cache.get(segments, embed, progress)
 

@@ -22,15 +22,28 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
+import shutil
+import subprocess
 import tempfile
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
+
+from osa.model.directories import check_parent
+from osa.model.errors import ConfigError
+from osa.model.progress import say
 
 from osa.model.training.prepare.catalogue import PACKAGED, Catalogue
 from osa.model.training.prepare.cleaning import normalized
 from osa.model.training.prepare.corpus import Corpus, compose, made_records
-from osa.model.training.prepare.packages import Fetched, fetch
+from osa.model.training.prepare.packages import Fetched, Kind, fetch
+
+SOURCES = "SOURCES.json"
+WRITTEN = (
+    *("train.txt", "held_out.txt", "sentences.txt", SOURCES),
+    *made_records(Corpus()),
+)
+"""Files of the output directory."""
 
 
 def excluded_texts(files: Sequence[Path]) -> set[str]:
@@ -85,24 +98,66 @@ def described(catalogue: Catalogue, fetched: Sequence[Fetched], made: Corpus) ->
 
 
 def main(arguments: Sequence[str] | None = None, catalogue: Catalogue = PACKAGED) -> int:
-    """Run the preparation; returns the exit code."""
+    """Run the preparation; returns the exit code: 1 where it failed, 2 where it cannot be."""
     parser = argparse.ArgumentParser(prog="prepare", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--output", type=Path, required=True, help="directory to write to")
     parser.add_argument("--packages", type=Path, help="directory of archives; no download")
     parser.add_argument("--exclude", type=Path, nargs="*", default=[], help="tab-separated files")
+    parser.add_argument("--force", action="store_true", help="replace files that are there")
     options = parser.parse_args(arguments)
-    excluded = excluded_texts(options.exclude)
+    try:
+        _check(options, {package.kind for package in catalogue.packages})
+        excluded = excluded_texts(options.exclude)
+    except (ConfigError, OSError, UnicodeDecodeError) as error:
+        say(f"prepare: {error}")
+        return 2
+    try:
+        _prepare(options, catalogue, excluded)
+    except (OSError, subprocess.CalledProcessError) as error:
+        say(f"prepare: {error}")
+        return 1
+    return 0
+
+
+def _check(options: argparse.Namespace, kinds: set[Kind]) -> None:
+    """Refuse, before packages of these kinds are fetched, what cannot be done.
+
+    Raises:
+        ConfigError: Naming what is there and must not be, or is missing.
+    """
+    check_parent(options.output)
+    if options.output.exists() and not options.output.is_dir():
+        raise ConfigError(f"--output {options.output} is a file, it must be a directory")
+    there = [name for name in WRITTEN if (options.output / name).exists()]
+    if there and not options.force:
+        raise ConfigError(
+            f"--output {options.output} holds {', '.join(there)}: pass --force to replace them"
+        )
+    if options.packages is not None and not options.packages.is_dir():
+        raise ConfigError(f"--packages {options.packages} is not a directory")
+    downloads = options.packages is None
+    needed = ["dpkg"] if "deb" in kinds else []
+    needed += ["apt-get"] if downloads and kinds & {"deb", "index"} else []
+    missing = [tool for tool in needed if shutil.which(tool) is None]
+    if downloads and "sdist" in kinds and find_spec("pip") is None:
+        missing.append("pip")
+    if missing:
+        raise ConfigError(f"the preparation needs {', '.join(missing)}, which is not there")
+
+
+def _prepare(options: argparse.Namespace, catalogue: Catalogue, excluded: set[str]) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         fetched = []
-        for package in catalogue.packages:
+        verb = "fetching" if options.packages is None else "unpacking"
+        for place, package in enumerate(catalogue.packages, start=1):
+            say(f"{verb} {package.name} ({place} of {len(catalogue.packages)})")
             fetched.append(fetch(package, options.packages, Path(scratch)))
-            print(f"{package.name} {fetched[-1].version}", file=sys.stderr)
         roots = {item.package: item.root for item in fetched}
-        made = compose(catalogue, roots, excluded, report=lambda line: print(line, file=sys.stderr))
+        made = compose(catalogue, roots, excluded, report=say)
+    say(f"writing to {options.output}")
     write(made, options.output)
     text = described(catalogue, fetched, made)
-    (options.output / "SOURCES.json").write_text(text, encoding="utf-8")
-    return 0
+    (options.output / SOURCES).write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -55,33 +55,33 @@ def compose(
         excluded: Normalised texts that may occur nowhere.
         held_out_texts: Texts of the dictionaries that are not trained on.
         held_out_pairs: Pairs that are not trained on; their texts are in no other new file.
-        report: Told of every part that is ready.
+        report: Told of every source that is read, and of every part that is ready.
     """
     made = Corpus()
-    first, origin = _cleaned(_read(catalogue.dictionaries, roots), excluded)
+    first, origin = _cleaned(_read(catalogue.dictionaries, roots, report), excluded)
     made.held_out, made.train = first[:held_out_texts], first[held_out_texts:]
     for name, texts in (("train.txt", made.train), ("held_out.txt", made.held_out)):
         made.counts[name] = Counter(origin[normalized(text)] for text in texts)
     report(f"dictionaries: {len(first)} texts")
 
-    found = list(pairs.distinct(_pairs(catalogue.retrieval, roots), excluded))
+    found = list(pairs.distinct(_pairs(catalogue.retrieval, roots, report), excluded))
     made.held_out_pairs, rest = pairs.split(found, held_out_pairs)
     withheld = {normalized(text) for item in made.held_out_pairs for text in _texts(item)}
-    meanings = pairs.distinct(_pairs(catalogue.meanings, roots), excluded | withheld)
+    meanings = pairs.distinct(_pairs(catalogue.meanings, roots, report), excluded | withheld)
     made.train_pairs = pairs.split([*rest, *meanings], 0)[1]
     report(f"pairs: {len(made.train_pairs)} and {len(made.held_out_pairs)} held out")
 
     names = {item.query for item in made.held_out_pairs}
-    pages = _documents(catalogue.documents, roots, excluded)
+    pages = _documents(catalogue.documents, roots, excluded, report)
     made.documents = [item for item in pages if item.title not in names][:MOST_DOCUMENTS]
-    made.held_out_documents = _documents(catalogue.held_out_documents, roots, excluded)
+    made.held_out_documents = _documents(catalogue.held_out_documents, roots, excluded, report)
     report(f"documents: {len(made.documents)} and {len(made.held_out_documents)} held out")
 
     candidates = [
-        *_read(catalogue.sentences, roots),
+        *_read(catalogue.sentences, roots, report),
         *_openings(item for item in made.train_pairs if item.source not in _names(catalogue)),
         *_prose(item for item in made.documents if item.source in catalogue.prose),
-        *_read(catalogue.composed, roots),
+        *_read(catalogue.composed, roots, report),
     ]
     taken = excluded | withheld | {normalized(text) for text in first}
     made.sentences, origin = _cleaned(candidates, taken)
@@ -103,10 +103,12 @@ def made_records(made: Corpus) -> dict[str, list[Document] | list[Pair]]:
     }
 
 
-def _read(sources: Texts, roots: Roots) -> list[tuple[str, str]]:
-    return [
-        (source.name, text) for source in sources for text in source.read(roots[source.package])
-    ]
+def _read(sources: Texts, roots: Roots, report: Report) -> list[tuple[str, str]]:
+    found = []
+    for source in sources:
+        report(f"reading {source.name}")
+        found += [(source.name, text) for text in source.read(roots[source.package])]
+    return found
 
 
 def _cleaned(
@@ -121,19 +123,23 @@ def _cleaned(
     return clean(texts, excluded), origin
 
 
-def _pairs(sources: Pairs, roots: Roots) -> Iterator[tuple[Pair, int]]:
+def _pairs(sources: Pairs, roots: Roots, report: Report) -> Iterator[tuple[Pair, int]]:
     for source in sources:
+        report(f"reading {source.name}")
         for query, passage in source.read(roots[source.package]):
             yield pairs.pair(query, passage, source.name), source.shortest_query
 
 
-def _documents(sources: Pages, roots: Roots, excluded: set[str]) -> list[Document]:
-    read = (
-        documents.document(title, paragraphs, source.name)
-        for source in sources
-        for title, paragraphs in source.read(roots[source.package])
-    )
-    return sorted(documents.distinct(read, excluded), key=lambda item: digest(item.text))
+def _documents(
+    sources: Pages, roots: Roots, excluded: set[str], report: Report
+) -> list[Document]:
+    def read() -> Iterator[Document]:
+        for source in sources:
+            report(f"reading {source.name}")
+            for title, paragraphs in source.read(roots[source.package]):
+                yield documents.document(title, paragraphs, source.name)
+
+    return sorted(documents.distinct(read(), excluded), key=lambda item: digest(item.text))
 
 
 def _names(catalogue: Catalogue) -> set[str]:

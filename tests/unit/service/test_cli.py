@@ -27,7 +27,11 @@ def test_config_prints_the_settings_that_serve_would_use(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["config", "--set", "port=1"], "--set takes SECTION.FIELD=VALUE, got 'port=1'"),
+        (
+            ["config", "--set", "port=1"],
+            "--set takes SECTION.FIELD=VALUE, got 'port=1'; did you mean server.port?",
+        ),
+        (["config", "--set", "batchin.max_batch_token=1"], "mean batching.max_batch_tokens?"),
         (["config", "--port", "many"], "server.port"),
         (["train", "--config", "nowhere.toml", "--output", "x"], "cannot read nowhere.toml"),
     ],
@@ -43,6 +47,23 @@ def test_an_unknown_command_is_exit_code_2(capsys: pytest.CaptureFixture[str]) -
     with pytest.raises(SystemExit, match="2"):
         main(["surf"])
     assert "invalid choice: 'surf'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "meant"),
+    [
+        (["exprot"], "export"),
+        (["calib"], "calibrate"),
+        (["export", "--format", "onyx", "--output", "x"], "onnx"),
+        (["embed", "a", "--output", "x", "--dtype", "flaot16"], "float16"),
+    ],
+)
+def test_the_closest_choice_is_suggested(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], meant: str
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(arguments)
+    assert capsys.readouterr().err.rstrip().endswith(f"; did you mean {meant}?")
 
 
 def test_info_names_the_kernel_that_runs(capsys: pytest.CaptureFixture[str]) -> None:

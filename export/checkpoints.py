@@ -1,0 +1,108 @@
+"""Checkpoints, for ``osa verify`` and ``osa inspect``: whole, and do they embed?"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from osa.export.errors import ExportError
+from osa.model import EmbeddingModel
+from osa.model.checkpoint import MANIFEST, load_checkpoint
+from osa.model.errors import CheckpointError
+from osa.model.varlen import cu_seqlens_of
+
+LENGTHS = (3, 17, 64, 65, 200)
+"""Sequences that are embedded, from both regimes of the operator [tokens]."""
+TOLERANCE = 1e-4
+"""Largest difference of a vector's length from one."""
+RECORD = "training.json"
+
+
+def verify_checkpoint(
+    directory: Path, progress: Callable[[str], None] = lambda step: None
+) -> list[str]:
+    """Check hashes, load strictly, and embed.
+
+    Args:
+        directory: A checkpoint.
+        progress: Told of every step.
+
+    Returns:
+        What was found, a line each.
+
+    Raises:
+        CheckpointError: A file that is missing or changed, a tensor that does not fit.
+        ExportError: It embeds to vectors that are not finite or not of unit length.
+    """
+    model = EmbeddingModel.from_pretrained(directory)
+    progress("every file matches its sha256; every tensor fits the configuration")
+    lengths = sorted({min(length, model.config.max_seq_len) for length in LENGTHS})
+    inputs, offsets = _inputs(model, lengths)
+    with torch.inference_mode():
+        embeddings = model(inputs, cu_seqlens=offsets).embeddings
+    if not bool(torch.isfinite(embeddings).all()):
+        raise ExportError(f"{directory} embeds to vectors that are not finite")
+    off = float((torch.linalg.vector_norm(embeddings, dim=-1) - 1).abs().max())
+    if off > TOLERANCE:
+        raise ExportError(f"{directory} embeds to vectors whose length is off from one by {off:g}")
+    count = sum(parameter.numel() for parameter in model.parameters())
+    return [
+        f"{directory} is a checkpoint of {count} parameters, sha256 {model.checkpoint_sha256}",
+        f"sequences of {lengths[0]} to {lengths[-1]} tokens embed to finite unit vectors",
+    ]
+
+
+def _inputs(model: EmbeddingModel, lengths: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Ids or features of so many sequences, packed, the same at every call."""
+    config, total = model.config, sum(lengths)
+    offsets = cu_seqlens_of(lengths, torch.device("cpu"))
+    generator = torch.Generator().manual_seed(0)
+    if config.vocab_size is not None:
+        return torch.randint(0, config.vocab_size, (1, total), generator=generator), offsets
+    assert config.feature_size is not None  # EncoderConfig has made sure
+    return torch.randn(1, total, config.feature_size, generator=generator), offsets
+
+
+def describe_checkpoint(directory: Path) -> dict[str, Any]:
+    """What a checkpoint is: shape, limits, sizes, and how it was trained.
+
+    Raises:
+        CheckpointError: It is damaged.
+    """
+    checkpoint = load_checkpoint(directory)
+    config = checkpoint.config
+    listed = json.loads((directory / MANIFEST).read_bytes())["files"]
+    return {
+        "format": "checkpoint",
+        "config": dataclasses.asdict(config),
+        "dimensions": list(config.allowed_dimensions),
+        "limits": {"longest sequence": config.max_seq_len},
+        "parameters": sum(tensor.numel() for tensor in checkpoint.weights.values()),
+        "stored in": sorted({str(tensor.dtype) for tensor in checkpoint.weights.values()}),
+        "vocabulary": checkpoint.tokenizer.vocab_size if checkpoint.tokenizer else None,
+        "sha256": checkpoint.sha256,
+        "bytes": {name: entry["size"] for name, entry in listed.items()},
+        "trained": _training(directory),
+        "runs here": "by eager, or compile (osa serve --set model.engine=compile)",
+    }
+
+
+def _training(directory: Path) -> dict[str, Any] | None:
+    """What the record of the training says in short; None where there is none.
+
+    Raises:
+        CheckpointError: It is no record.
+    """
+    if not (directory / RECORD).is_file():
+        return None
+    try:
+        record = json.loads((directory / RECORD).read_bytes())
+        names = ("updates", "tokens", "held_out", "versions")
+        return {name: record[name] for name in names if name in record}
+    except (ValueError, TypeError) as error:
+        raise CheckpointError(f"{directory / RECORD} is no record of a training") from error

@@ -1,0 +1,106 @@
+"""Progress on standard error: a bar for who watches, a line now and then for who reads a log."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+QUIET_INTERVAL_S = 10.0
+"""Between lines of progress where nobody watches [s]."""
+Item = TypeVar("Item")
+
+
+def say(message: str) -> None:
+    """A line on standard error."""
+    print(message, file=sys.stderr, flush=True)
+
+
+class Progress:
+    """Counts what is done; a tqdm bar on a terminal, lines elsewhere, nothing where disabled."""
+
+    def __init__(
+        self,
+        label: str,
+        unit: str,
+        total: int | None = None,
+        initial: int = 0,
+        enabled: bool = True,
+        interval_s: float = QUIET_INTERVAL_S,
+    ) -> None:
+        """Describe the work; ``with`` begins it.
+
+        Args:
+            label: What is done.
+            unit: What is counted, in the plural.
+            total: How many there are, where that is known.
+            initial: How many are done already.
+            enabled: Whether anything is shown.
+            interval_s: Between lines where standard error is no terminal [s].
+        """
+        self.done = initial
+        self._label, self._unit, self._total = label, unit, total
+        self._begun_with, self._enabled, self._interval_s = initial, enabled, interval_s
+        self._bar: Any = None
+        self._note = ""
+
+    def __enter__(self) -> Self:
+        """Begin to count."""
+        self._begun_at = self._told_at = time.monotonic()
+        if self._enabled and sys.stderr.isatty():
+            from tqdm import tqdm
+
+            self._bar = tqdm(
+                desc=self._label,
+                unit=f" {self._unit}",
+                total=self._total,
+                initial=self.done,
+                file=sys.stderr,
+                mininterval=0.5,
+            )
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """End; the last line tells the count."""
+        if self._bar is not None:
+            self._bar.close()
+        elif self._enabled and self._told_at > self._begun_at:
+            self._tell(time.monotonic())
+
+    def update(self, count: int = 1, note: str = "") -> None:
+        """Count so many as done; ``note`` stands beside the count."""
+        self.done += count
+        self._note = note or self._note
+        if self._bar is not None:
+            self._bar.update(count)
+            if note:
+                self._bar.set_postfix_str(note, refresh=False)
+        elif self._enabled and (now := time.monotonic()) - self._told_at >= self._interval_s:
+            self._tell(now)
+
+    def track(self, items: Iterable[Item]) -> Iterator[Item]:
+        """The items, each counted as it is asked for."""
+        for item in items:
+            self.update()
+            yield item
+
+    def write(self, message: str) -> None:
+        """A line that does not disturb the bar."""
+        if self._bar is None:
+            say(message)
+        else:
+            self._bar.write(message, file=sys.stderr)
+
+    def _tell(self, now: float) -> None:
+        self._told_at = now
+        rate = (self.done - self._begun_with) / max(now - self._begun_at, 1e-9)
+        count = f"{self.done}" if self._total is None else f"{self.done} of {self._total}"
+        note = f", {self._note}" if self._note else ""
+        say(f"{self._label}: {count} {self._unit}, {rate:.3g}/s{note}")

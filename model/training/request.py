@@ -1,0 +1,93 @@
+"""What ``osa train`` is asked for, checked before torch is imported and any data are read."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from pathlib import Path
+
+from osa.model.config import EncoderConfig
+from osa.model.directories import MANIFEST, check_output, describe, kind_of
+from osa.model.errors import ConfigError
+from osa.model.requirements import is_installed, require
+from osa.model.suggestions import did_you_mean
+from osa.model.training import RECIPES
+from osa.model.training.config import TrainConfig, load_config
+
+STATE = "state"
+"""Directory of what a run resumes from, within the run's own."""
+
+
+def work_directory(output: Path) -> Path:
+    """Where a run keeps its logs and its state."""
+    named = output if output.name not in ("", "..") else output.resolve()
+    return named.with_name(named.name + ".run")
+
+
+def read_request(options: argparse.Namespace) -> TrainConfig:
+    """The configuration that the command line names.
+
+    Raises:
+        ConfigError: A package, a file or a state that is missing, a setting that cannot be, or an
+            output that would be replaced.
+    """
+    require("osa train", "train", "pyarrow")
+    recipe = RECIPES / f"{options.config}.toml"
+    if not recipe.is_file() and not options.config.exists():
+        recipes = [file.stem for file in RECIPES.glob("*.toml")]
+        raise ConfigError(
+            f"cannot read {options.config}: it is no file, and no packaged recipe "
+            f"({', '.join(sorted(recipes))}){did_you_mean(str(options.config), recipes)}"
+        )
+    config = load_config(recipe if recipe.is_file() else options.config, options.set)
+    _check_places(options)
+    _check_files(config)
+    _check_model(config)
+    if config.report.tensorboard and not is_installed("tensorboard"):
+        raise ConfigError("report.tensorboard needs a package: pip install tensorboard")
+    if config.distill is not None:
+        require("the objective distill", "train", "sentence_transformers")
+        from osa.model.training.teacher import locate_teacher
+
+        locate_teacher(config.distill.teacher)
+    return config
+
+
+def _check_places(options: argparse.Namespace) -> None:
+    work = work_directory(options.output)
+    state = (work / STATE).is_dir()
+    if options.resume and not state:
+        raise ConfigError(f"--resume: {work} holds no training state to go on from")
+    if state and not (options.resume or options.force):
+        raise ConfigError(
+            f"{work} holds a state: pass --resume to go on from it, or --force (or remove it) to "
+            "start anew"
+        )
+    resuming = options.resume and state  # the run was allowed to write there when it began
+    check_output(options.output, MANIFEST, options.force or resuming)
+
+
+def _check_files(config: TrainConfig) -> None:
+    data = config.data
+    for file in (*data.files, *data.held_out, *([config.tokenizer] if config.tokenizer else [])):
+        if not file.is_file():
+            state = "is not a regular file" if file.exists() else "does not exist"
+            raise ConfigError(f"cannot read {file}: it {state}")
+    if config.start is not None and kind_of(config.start) != "checkpoint":
+        raise ConfigError(f"start must be a checkpoint: {describe(config.start)}")
+
+
+def _check_model(config: TrainConfig) -> None:
+    """Refuse a ``model`` section that no encoder can have, whatever the data."""
+    if reserved := sorted({"vocab_size", "feature_size"} & set(config.model)):
+        raise ConfigError(f"model.{reserved[0]} follows from the data: leave it out")
+    if config.start is not None:
+        return
+    known = [field.name for field in dataclasses.fields(EncoderConfig)]
+    for name in config.model:
+        if name not in known:
+            suggestion = did_you_mean(name, known, "model.{}".format)
+            raise ConfigError(
+                f"model: unknown field {name}; known are {', '.join(known)}{suggestion}"
+            )
+    EncoderConfig.from_dict({**config.model, "vocab_size": 1})

@@ -1,0 +1,106 @@
+"""Commands import what they need and when they need it: torch alone takes seconds."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.command_process import run_command
+
+HEAVY = (
+    *("torch", "numpy", "onnx", "onnxruntime", "fastapi", "uvicorn", "pyarrow", "matplotlib"),
+    *("sentence_transformers", "triton", "sympy", "safetensors", "tokenizers"),
+)
+COMMANDS = ("serve", "train", "tokenizer", "export", "verify", "inspect", "embed", "top", "config",
+            "calibrate", "key", "info")  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        (["--version"], 0, "0."),
+        (["--help"], 0, "serve a model over HTTP"),
+        (["key", "search-team"], 0, "[[keys]]"),
+        (["config"], 0, '"max_batch_tokens"'),
+        (["top", "http://127.0.0.1:1"], 1, "no answer from http://127.0.0.1:1"),
+        (["surf"], 2, "invalid choice: 'surf'"),
+        *((([command, "--help"]), 0, f"usage: osa {command}") for command in COMMANDS),
+    ],
+)
+def test_a_command_without_a_model_imports_nothing_heavy(
+    arguments: list[str], code: int, told: str
+) -> None:
+    done = run_command(*arguments)
+    assert (done.code, done.imported(*HEAVY)) == (code, set())
+    assert told in done.out + done.errors
+
+
+@pytest.mark.parametrize(
+    ("command", "choices"),
+    [
+        ("export", ["{onnx,aoti,torch-export}", "{packed,padded}"]),
+        ("train", ["recipe: default", "{bfloat16,float16,float32}"]),
+        ("tokenizer", ["{wordpiece,bpe}"]),
+        ("embed", ["{txt,jsonl,csv}", "{float32,float16}"]),
+    ],
+)
+def test_help_lists_what_is_allowed(command: str, choices: list[str]) -> None:
+    told = " ".join(run_command(command, "--help", COLUMNS="500").out.split())
+    assert [choice for choice in choices if choice not in told] == []
+
+
+def test_choices_of_the_command_line_are_those_of_the_code() -> None:
+    """They are written twice, so that a parser need not import what they belong to."""
+    from typing import get_args
+
+    from osa.export import cli, layouts, manifest
+    from osa.model.checkpoint import STORED_DTYPES
+    from osa.model.training import cli as training
+    from osa.model.training import tokenizer_cli
+    from osa.model.training.tokenizer_training import TokenizerKind
+
+    assert cli.FORMATS == manifest.KINDS
+    assert cli.DTYPES == manifest.DTYPES
+    assert cli.LAYOUTS == layouts.LAYOUTS
+    assert {f"torch.{name}" for name in training.DTYPES} == set(map(str, STORED_DTYPES))
+    assert tokenizer_cli.KINDS == get_args(TokenizerKind)
+
+
+SERVE = """
+import sys
+from osa.service import server
+from osa.service.cli import main
+server.serve = lambda service, settings, listener: print(*sorted(sys.modules))
+raise SystemExit(main(["serve", "--host", "127.0.0.1", "--port", "0", "--model", sys.argv[1]]))
+"""
+
+
+def test_a_server_of_a_checkpoint_imports_no_other_runtime(tiny_checkpoint: Path) -> None:
+    """Up to the moment in which it would listen, its model warmed up and tried."""
+    done = subprocess.run(
+        [sys.executable, "-c", SERVE, str(tiny_checkpoint)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    modules = set(done.stdout.split())
+    assert {"torch", "fastapi"} <= modules
+    others = {"onnx", "onnxruntime", "pyarrow", "matplotlib", "sentence_transformers"}
+    compiler = {"torch._dynamo", "torch._inductor.compile_fx", "sympy", "triton"}
+    assert modules & (others | compiler) == set()
+
+
+def test_names_of_the_package_are_there_when_they_are_asked_for() -> None:
+    import osa.model
+    from osa.model import EmbeddingModel, Encoder
+    from osa.model.embedder import EmbeddingModel as Same
+
+    assert EmbeddingModel is Same
+    assert osa.model.Encoder is Encoder
+    assert set(osa.model.__all__) <= set(dir(osa.model))
+    with pytest.raises(AttributeError, match="no attribute 'Embedder'"):
+        osa.model.Embedder  # type: ignore[attr-defined]  # noqa: B018
