@@ -18,6 +18,7 @@ import numpy as np
 from osa.export.errors import ExportError
 from osa.export.manifest import Artifact, Manifest
 from osa.export.ort_ops import BUILD_COMMAND, find_library
+from osa.export.rows import lay_out
 
 PROCESSOR = "processor"
 CAPABILITIES = ("DEFAULT", "AVX2", "AVX512")
@@ -256,29 +257,6 @@ def open_runner(
     if artifact.manifest.kind == "onnx":
         return OnnxRunner(artifact, device, kernel, threads)
     return TorchRunner(artifact, device)
-
-
-def lay_out(sequences: Sequence[np.ndarray], manifest: Manifest) -> tuple[np.ndarray, np.ndarray]:
-    """Inputs of a graph for these sequences, with the dummies that its least sizes ask for.
-
-    Args:
-        sequences: Ids [tokens] or features [tokens, F] of each; at least one.
-        manifest: Of the artifact.
-    """
-    first = manifest.inputs[0]
-    rows = [np.asarray(row, dtype=first.dtype) for row in sequences]
-    dummy = np.zeros((manifest.min_tokens, *rows[0].shape[1:]), dtype=first.dtype)
-    while len(rows) < manifest.min_sequences or sum(map(len, rows)) < manifest.min_tokens:
-        rows.append(dummy)
-    lengths = [len(row) for row in rows]
-    if manifest.layout == "packed":
-        return np.concatenate(rows), np.cumsum([0, *lengths], dtype=np.int32)
-    width = max(*lengths, manifest.min_tokens)
-    inputs = np.zeros((len(rows), width, *rows[0].shape[1:]), dtype=first.dtype)
-    mask = np.zeros((len(rows), width), dtype=np.int64)
-    for place, row in enumerate(rows):
-        inputs[place, : len(row)], mask[place, : len(row)] = row, 1
-    return inputs, mask
 
 
 def embed_sequences(

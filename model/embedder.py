@@ -119,10 +119,9 @@ class EmbeddingModel(nn.Module):
         pooled = pool(hidden, self.config.pooling, mask, cu_seqlens)
         if self.projection is None:
             return normalize(pooled), hidden
-        batch, length, width = hidden.shape
-        tokens = project_rows(self.projection, hidden.view(batch * length, width))
+        tokens = project_rows(self.projection, hidden.flatten(0, 1))
         projected = project_rows(self.projection, pooled)
-        return normalize(projected), tokens.view(batch, length, -1)
+        return normalize(projected), tokens.unflatten(0, hidden.shape[:2])
 
     def embed_spans(
         self,

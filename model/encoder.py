@@ -69,9 +69,9 @@ class Encoder(nn.Module):
             InputError: Masks or offsets that do not fit, or sequences that are too long.
         """
         self._check(inputs, mask, cu_seqlens)
-        length = inputs.shape[1]
-        if cu_seqlens is not None:
-            inputs, cu_seqlens = _with_fillers(inputs, cu_seqlens)
+        fillers = 0 if cu_seqlens is None else missing_rows(inputs.shape[1], inputs)
+        if cu_seqlens is not None and fillers:
+            inputs, cu_seqlens = _with_fillers(inputs, cu_seqlens, fillers)
         hidden: Tensor = self.embed(inputs)
         places = token_positions(hidden.shape[1], mask, cu_seqlens, hidden.device)
         rotary = None
@@ -83,7 +83,7 @@ class Encoder(nn.Module):
         for block in self.blocks:
             hidden = block(hidden, context)
         normalised: Tensor = self.norm(hidden)
-        return normalised[:, :length] if hidden.shape[1] != length else normalised
+        return normalised[:, :-fillers] if fillers else normalised
 
     def _check(self, inputs: Tensor, mask: Tensor | None, cu_seqlens: Tensor | None) -> None:
         batch, longest = inputs.shape[:2]
@@ -108,12 +108,9 @@ class Encoder(nn.Module):
             )
 
 
-def _with_fillers(inputs: Tensor, cu_seqlens: Tensor) -> tuple[Tensor, Tensor]:
-    """A packed batch with sequences of one token added, as many as ``missing_rows`` asks for."""
+def _with_fillers(inputs: Tensor, cu_seqlens: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """A packed batch with ``count`` sequences of one token added, for products of fixed bits."""
     length = inputs.shape[1]
-    missing = missing_rows(length, inputs)
-    if not missing:
-        return inputs, cu_seqlens
-    filled = F.pad(inputs, (0, 0) * (inputs.dim() - 2) + (0, missing))
-    ends = torch.arange(length + 1, length + missing + 1, dtype=cu_seqlens.dtype)
+    filled = F.pad(inputs, (0, 0) * (inputs.dim() - 2) + (0, count))
+    ends = torch.arange(length + 1, length + count + 1, dtype=cu_seqlens.dtype)
     return filled, torch.cat([cu_seqlens, ends])

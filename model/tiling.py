@@ -3,7 +3,7 @@
 Tiles keep inner activations in cache and in reused memory. Rows are rounded up since oneDNN
 compiles a bfloat16 product anew for every number of rows (2.4 ms and 1.3 MB, 1024 of them kept),
 and MKL, on processors of other vendors than its own, sums the last rows in another order where
-their number is no multiple of ``ROW_MULTIPLE`` (decision 22).
+their number is no multiple of ``ROW_MULTIPLE`` (decision 23).
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def round_rows(rows: Tensor) -> Tensor:
     return F.pad(rows, (0, 0) * (rows.dim() - 1) + (0, missing)) if missing else rows
 
 
-def missing_rows(count: int, like: Tensor) -> int:
+def missing_rows(count: int | torch.SymInt, like: Tensor) -> int:
     """Rows to add to ``count`` [rows] so that float32 products of them have fixed bits.
 
     None on other devices than CPUs, nor in training and traced code, where batches are what they
@@ -48,14 +48,17 @@ def missing_rows(count: int, like: Tensor) -> int:
     """
     if like.is_cuda or torch.is_grad_enabled() or torch.compiler.is_compiling():
         return 0
-    return -count % ROW_MULTIPLE
+    return -int(count) % ROW_MULTIPLE
 
 
 def project_rows(layer: nn.Linear, rows: Tensor) -> Tensor:
     """``layer`` of rows [n, K]: each row has the same bits beside any others."""
-    missing = missing_rows(len(rows), rows)
-    projected: Tensor = layer(F.pad(rows, (0, 0, 0, missing)) if missing else rows)
-    return projected[: len(rows)]
+    missing = missing_rows(rows.shape[0], rows)
+    if not missing:
+        projected: Tensor = layer(rows)
+        return projected
+    filled: Tensor = layer(F.pad(rows, (0, 0, 0, missing)))
+    return filled[:-missing]
 
 
 def by_tiles(function: Callable[..., tuple[Tensor, ...]], *operands: Tensor) -> tuple[Tensor, ...]:

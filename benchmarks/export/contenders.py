@@ -12,7 +12,8 @@ import torch
 from osa.export.exporter import ExportOptions, export_model
 from osa.export.manifest import Artifact, load_artifact
 from osa.export.ort_ops import find_library
-from osa.export.runners import OnnxRunner, Runner, TorchRunner, lay_out
+from osa.export.rows import lay_out
+from osa.export.runners import OnnxRunner, Runner, TorchRunner
 from osa.model import EmbeddingModel
 
 Run = Callable[[list[np.ndarray]], object]

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from osa.export.program import MIN_SEQUENCES, MIN_TOKENS, trace
+from osa.export.rows import dummy_lengths
 from osa.model.embedder import check_ids
 from osa.model.errors import ConfigError
 from osa.model.varlen import cu_seqlens_of
@@ -52,7 +53,7 @@ class CompiledEngine(EagerEngine):
     def embed(
         self, sequences: Sequence[Sequence[int]], tokens: bool = False, exact: bool = False
     ) -> EngineOutput:
-        """Embed one packed batch; too small ones get a dummy sequence, as the graph asks for.
+        """Embed one packed batch, with the dummies that ``dummy_lengths`` asks for.
 
         Raises:
             InputError: Ids that do not fit the model.
@@ -61,8 +62,8 @@ class CompiledEngine(EagerEngine):
             return super().embed(sequences, tokens, exact)
         check_ids(self._model.config, sequences)
         rows = [list(ids) for ids in sequences]
-        while len(rows) < MIN_SEQUENCES:
-            rows.append([0] * MIN_TOKENS)
+        lengths = [len(row) for row in rows]
+        rows += [[0] * added for added in dummy_lengths(lengths, MIN_SEQUENCES, MIN_TOKENS)]
         ids = torch.tensor([token for row in rows for token in row], device=self._device)
         offsets = cu_seqlens_of([len(row) for row in rows], ids.device)
         with self._chosen(), _quiet():

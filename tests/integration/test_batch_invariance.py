@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import base64
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 
 import httpx
@@ -13,15 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from osa.model.reproducibility import VARIABLE, fix_product_order
 from osa.service.engines import ArtifactEngine, EagerEngine, Engine
 from osa.service.engines.invariance import is_batch_invariant
-from tests.conftest import ArtifactMaker
+from tests.conftest import ArtifactMaker, make_tiny_model
 from tests.engines import FaultyEngine
 
-ordered = pytest.mark.skipif(
-    fix_product_order() is None, reason="torch's products have no fixed order on this processor"
-)
 TEXTS = [
     "A man is playing a guitar.",
     "Rain",
@@ -30,12 +23,35 @@ TEXTS = [
 ]
 
 
-@ordered
-def test_the_packaged_model_in_random_batches() -> None:
-    assert is_batch_invariant(EagerEngine(device="cpu"), batches=60, seed=1)
+@pytest.mark.parametrize("threads", [1, 2, 5])
+@pytest.mark.parametrize(
+    ("dtype", "kernel"), [("auto", "auto"), ("float32", "auto"), ("float32", "torch")]
+)
+def test_the_packaged_model_in_random_batches(threads: int, dtype: str, kernel: str) -> None:
+    """On every processor, whatever it computes in."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        engine = EagerEngine(device="cpu", kernel=kernel, dtype=dtype)
+        assert is_batch_invariant(engine, batches=12, seed=threads)
+    finally:
+        torch.set_num_threads(before)
 
 
-@ordered
+@pytest.mark.parametrize("count", [1, 2, 3, 5, 11])
+def test_a_projection_does_not_see_how_many_texts_there_are(count: int) -> None:
+    model = make_tiny_model(embedding_size=8, matryoshka_dims=(8,))
+    rows = [[2, 4 + place % 8, 3, 5, place % 12] for place in range(count)]
+    with torch.inference_mode():
+        together = model.embed_ids(rows).embeddings
+        _, states = model.embed_tokens(*model.pack_ids(rows)[:1], None, model.pack_ids(rows)[1])
+        for place, row in enumerate(rows):
+            packed, offsets = model.pack_ids([row])
+            assert torch.equal(model.embed_ids([row]).embeddings[0], together[place])
+            alone = model.embed_tokens(packed, cu_seqlens=offsets)[1]
+            assert torch.equal(alone[0], states[0, 5 * place : 5 * place + 5])
+
+
 def test_compiled_and_exported_forms(make_artifact: ArtifactMaker) -> None:
     for kind in ("onnx", "aoti", "torch-export"):
         assert is_batch_invariant(ArtifactEngine(make_artifact(kind)), batches=100, seed=2), kind
@@ -46,7 +62,6 @@ def test_an_engine_that_is_not_invariant_is_found_out(make_artifact: ArtifactMak
     assert not is_batch_invariant(ArtifactEngine(make_artifact("onnx", "packed", "int8")))
 
 
-@ordered
 def test_every_route_and_every_batch_answers_the_same_bits(client: httpx.Client) -> None:
     together = client.post("/embed", json={"inputs": TEXTS}).json()
     assert client.get("/info").json()["batch_invariant"] is True
@@ -63,25 +78,3 @@ def test_an_engine_that_was_not_tried_claims_nothing(
 ) -> None:
     engine: Engine = FaultyEngine(tiny_checkpoint, "nan")  # type: ignore[arg-type]
     assert serve(engine).get("/info").json()["batch_invariant"] is False
-
-
-def test_a_value_of_the_environment_is_kept() -> None:
-    code = "from osa.model.reproducibility import fix_product_order; print(fix_product_order())"
-    environment = {**os.environ, VARIABLE: "COMPATIBLE"}
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
-    )
-    assert done.stdout.strip() == "COMPATIBLE"
-
-
-@pytest.mark.skipif(
-    torch.backends.cpu.get_cpu_capability() not in ("AVX2", "AVX512"), reason="no AVX2 here"
-)
-def test_one_order_is_asked_for_on_intel_processors_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(VARIABLE, raising=False)
-    monkeypatch.setattr("osa.model.reproducibility._is_intel", lambda: False)
-    assert fix_product_order() is None
-    assert VARIABLE not in os.environ
-    monkeypatch.setattr("osa.model.reproducibility._is_intel", lambda: True)
-    if torch.backends.mkl.is_available():
-        assert (fix_product_order() or "").endswith(",STRICT")

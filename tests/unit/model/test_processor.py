@@ -1,0 +1,161 @@
+"""What a process may use of its processor: read from the environment, limited on request."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from osa.model import processor
+from osa.model.errors import ConfigError
+from osa.model.kernels import native
+from osa.model.precision import has_fast_bfloat16
+from osa.service.cli import main
+
+INTEL, AMD = "GenuineIntel", "AuthenticAMD"
+AVX2 = "fpu sse4_2 avx avx2 fma"
+AVX512 = f"{AVX2} avx512f avx512bw avx512dq avx512vl"
+BF16 = f"{AVX512} avx512_bf16"
+AMX = f"{BF16} amx_tile amx_bf16 amx_int8"
+MACHINES = [
+    (INTEL, AMX, ("amx", "avx512", "avx2", "baseline"), True, "AVX512,STRICT"),
+    (AMD, BF16, ("avx512", "avx2", "baseline"), True, None),
+    (INTEL, AVX512, ("avx512", "avx2", "baseline"), False, "AVX512,STRICT"),
+    (AMD, AVX2, ("avx2", "baseline"), False, None),
+    (INTEL, AVX2, ("avx2", "baseline"), False, "AVX2,STRICT"),
+    (INTEL, "fpu sse4_2", ("baseline",), False, None),
+    ("", "", ("baseline",), False, None),
+]
+
+
+@pytest.fixture
+def clean(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """An environment that says nothing, and is itself again after the test."""
+    limits = {name for values in processor._LIMITS.values() for name in values}
+    for name in (processor.VARIABLE, processor.PRODUCT_ORDER, *limits):
+        monkeypatch.setenv(name, "")  # remembers what there was
+        monkeypatch.delenv(name)
+    return monkeypatch
+
+
+def pretend(monkeypatch: pytest.MonkeyPatch, vendor: str, flags: str) -> None:
+    fields = {"vendor_id": vendor, "flags": flags}
+    monkeypatch.setattr(processor, "_cpuinfo", lambda: fields)
+
+
+@pytest.mark.parametrize(("vendor", "flags", "sets", "bfloat16", "order"), MACHINES)
+def test_what_a_processor_has(
+    clean: pytest.MonkeyPatch,
+    vendor: str,
+    flags: str,
+    sets: tuple[str, ...],
+    bfloat16: bool,
+    order: str | None,
+) -> None:
+    pretend(clean, vendor, flags)
+    assert processor.supported() == processor.allowed() == sets
+    assert processor.has_bfloat16_products() is bfloat16
+    assert processor.fix_product_order() == order
+    assert os.environ.get(processor.PRODUCT_ORDER) == order
+
+
+@pytest.mark.parametrize(
+    ("limit", "sets", "bfloat16", "order"),
+    [
+        ("auto", ("amx", "avx512", "avx2", "baseline"), True, "AVX512,STRICT"),
+        ("amx", ("amx", "avx512", "avx2", "baseline"), True, "AVX512,STRICT"),
+        ("avx512", ("avx512", "avx2", "baseline"), True, "AVX512,STRICT"),
+        ("avx2", ("avx2", "baseline"), False, "AVX2,STRICT"),
+        ("baseline", ("baseline",), False, None),
+    ],
+)
+def test_a_limit_makes_a_lesser_processor_of_it(
+    clean: pytest.MonkeyPatch, limit: str, sets: tuple[str, ...], bfloat16: bool, order: str | None
+) -> None:
+    pretend(clean, INTEL, AMX)
+    processor.limit_instruction_set(limit)
+    assert processor.allowed() == sets
+    assert processor.has_bfloat16_products() is bfloat16
+    assert processor.fix_product_order() == order
+
+
+def test_an_instruction_set_that_is_not_there_is_refused(clean: pytest.MonkeyPatch) -> None:
+    pretend(clean, AMD, AVX2)
+    with pytest.raises(ConfigError, match=r"auto or one of avx2, baseline on .*, got 'avx512'"):
+        processor.limit_instruction_set("avx512")
+
+
+def test_what_the_environment_says_of_the_order_is_kept(clean: pytest.MonkeyPatch) -> None:
+    clean.setenv(processor.PRODUCT_ORDER, "COMPATIBLE")
+    pretend(clean, INTEL, AMX)
+    assert processor.fix_product_order() == "COMPATIBLE"
+
+
+def told(limit: str, **environment: str) -> dict[str, object]:
+    """What a fresh process finds in torch and in our library under a limit."""
+    code = """
+import json, os
+import osa.model
+import torch
+from osa.model.kernels import native
+from osa.model.precision import has_fast_bfloat16
+print(json.dumps({
+    "torch": torch.backends.cpu.get_cpu_capability(),
+    "native": None if isinstance(native.library(), str) else native.instruction_set(),
+    "sets": native.instruction_sets(),
+    "bfloat16": has_fast_bfloat16("cpu"),
+    "wait": os.environ["OMP_WAIT_POLICY"],
+}))
+"""
+    values = {**os.environ, "OSA_MODEL__INSTRUCTION_SET": limit, **environment}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=values, capture_output=True, text=True, check=True
+    )
+    found: dict[str, object] = json.loads(done.stdout)
+    return found
+
+
+@pytest.mark.parametrize(
+    "limit", [name for name in ("avx2", "baseline") if name in processor.allowed()]
+)
+def test_torch_and_the_library_keep_to_the_limit(limit: str) -> None:
+    found = told(limit)
+    assert found["torch"] == {"avx2": "AVX2", "baseline": "DEFAULT"}[limit]
+    assert found["native"] in (None, limit)
+    assert found["bfloat16"] is False
+    assert found["wait"] == os.environ["OMP_WAIT_POLICY"] == "passive"
+
+
+def test_idle_threads_spin_where_the_environment_says_so() -> None:
+    assert told("auto", OMP_WAIT_POLICY="active")["wait"] == "active"
+
+
+def test_the_library_uses_nothing_above_the_limit() -> None:
+    if isinstance(native.library(), str):
+        assert native.instruction_sets() == ()
+        return
+    assert set(native.instruction_sets()) <= set(processor.allowed())
+    assert native.instruction_set() in processor.allowed()
+
+
+def test_bfloat16_is_fast_where_the_processor_says_so() -> None:
+    assert has_fast_bfloat16("cpu") is processor.has_bfloat16_products()
+    if not os.environ.get(processor.VARIABLE):
+        capabilities = torch.cpu.get_capabilities()
+        native_products = capabilities.get("amx_bf16") or capabilities.get("avx512_bf16")
+        assert processor.has_bfloat16_products() is bool(native_products)
+
+
+def test_the_server_refuses_what_it_has_not(
+    clean: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    pretend(clean, AMD, AVX2)
+    arguments = ["--set", "model.instruction_set=amx", "--output", str(tmp_path / "x.parquet")]
+    (tmp_path / "texts.txt").write_text("a text\n")
+    assert main(["embed", str(tmp_path / "texts.txt"), *arguments]) == 2
+    assert "one of avx2, baseline on this processor, got 'amx'" in capsys.readouterr().err
