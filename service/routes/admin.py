@@ -35,8 +35,12 @@ def admin_routes(
 
     def check_key(request: Request) -> str:
         key = request.scope.get("osa.key")
-        if key is None or not key.admin:
-            raise ForbiddenError("this needs an API key with admin = true (auth.keys_file)")
+        if key is None:
+            raise ForbiddenError(
+                "this server has no API keys: set auth.keys_file, with a key of admin = true"
+            )
+        if not key.admin:
+            raise ForbiddenError("this API key may not: it needs admin = true in the keys file")
         return str(key.name)
 
     @router.get("/models", response_model=list[Info], responses=failures(ErrorBody, 401, 403))
