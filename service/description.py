@@ -32,5 +32,6 @@ def describe(settings: Settings, model: ServedModel) -> Info:
         kernel=about.kernel,
         mixer=about.mixer,
         batch_invariant=model.batch_invariant,
+        member=model.member,
         artifact=None if model.manifest is None else dict(model.manifest),
     )

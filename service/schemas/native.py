@@ -230,7 +230,14 @@ class Info(BaseModel):
     kernel: str
     mixer: str
     batch_invariant: bool
-    artifact: dict[str, Any] | None = Field(None, description="Manifest of an artifact.")
+    member: str | None = Field(
+        None,
+        description="Where model.path is a directory of checkpoints and artifacts: the one of them "
+        "that is served.",
+    )
+    artifact: dict[str, Any] | None = Field(
+        None, description="Manifest of the artifact that is served; null for a checkpoint."
+    )
 
 
 class Status(BaseModel):
