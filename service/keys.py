@@ -36,7 +36,12 @@ logger = logging.getLogger(__name__)
 LOOK_S = 2.0
 """How often the file's stamp is looked at, at most."""
 PREFIX = "osa-"
-HOW = "send Authorization: Bearer KEY, x-api-key: KEY or api-key: KEY"
+_HOW = "send Authorization: Bearer KEY, x-api-key: KEY or api-key: KEY"
+NO_KEY = f"no API key was sent: {_HOW}"
+NOT_BEARER = f"the Authorization header is not 'Bearer KEY': {_HOW}"
+UNKNOWN_KEY = "unknown API key: it is not in the server's keys file"
+NO_ADMIN = "this API key may not: it needs admin = true in the keys file"
+NO_KEYS = "this server has no API keys: set auth.keys_file, with a key of admin = true"
 OPEN = frozenset(
     ("/", "/health", "/ping", "/livez", "/readyz", "/metrics", "/openapi.json", "/docs",
      "/v2/health/live", "/v2/health/ready")
@@ -126,12 +131,10 @@ class KeyFile:
         self._look()
         secret = secret_of(headers)
         if secret is None:
-            if "authorization" in headers:
-                raise UnauthorizedError(f"the Authorization header is not 'Bearer KEY': {HOW}")
-            raise UnauthorizedError(f"no API key was sent: {HOW}")
+            raise UnauthorizedError(NOT_BEARER if "authorization" in headers else NO_KEY)
         key = self._keys.get(_hash(secret))
         if key is None:
-            raise UnauthorizedError("unknown API key: it is not in the server's keys file")
+            raise UnauthorizedError(UNKNOWN_KEY)
         return key
 
     def _look(self) -> None:
