@@ -32,6 +32,24 @@ def describe(settings: Settings, model: ServedModel) -> Info:
         kernel=about.kernel,
         mixer=about.mixer,
         batch_invariant=model.batch_invariant,
+        batch_invariant_reason=variance_reason(model),
         member=model.member,
         artifact=None if model.manifest is None else dict(model.manifest),
     )
+
+
+def variance_reason(model: ServedModel) -> str | None:
+    """Why a vector's last bits may depend on its batch; None where they do not."""
+    if model.batch_invariant:
+        return None
+    about = model.about
+    if about.dtype == "int8":
+        why = "int8 graphs scale a product by the largest value of the whole batch"
+    elif about.device.startswith("cuda"):
+        why = f"the matrix products of this GPU in {about.dtype} sum in an order that depends on it"
+    else:
+        why = (
+            f"the matrix products of the {about.backend} engine in {about.dtype} on this processor "
+            "sum in an order that depends on how many rows there are"
+        )
+    return f"The last bits of a vector may depend on the batch that it is computed in: {why}."

@@ -229,7 +229,13 @@ class Info(BaseModel):
     device: str
     kernel: str
     mixer: str
-    batch_invariant: bool
+    batch_invariant: bool = Field(
+        description="Whether a vector has the same bits alone and in any batch, as was tried at "
+        "the start."
+    )
+    batch_invariant_reason: str | None = Field(
+        None, description="Why batch_invariant is false; null where it is true."
+    )
     member: str | None = Field(
         None,
         description="Where model.path is a directory of checkpoints and artifacts: the one of them "
