@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from importlib.metadata import version
 
+from osa.service.engines import EngineInfo
 from osa.service.models import ServedModel
 from osa.service.schemas.native import Info, ModelType, Pooling
 from osa.service.settings import Settings
@@ -32,17 +33,14 @@ def describe(settings: Settings, model: ServedModel) -> Info:
         kernel=about.kernel,
         mixer=about.mixer,
         batch_invariant=model.batch_invariant,
-        batch_invariant_reason=variance_reason(model),
+        batch_invariant_reason=None if model.batch_invariant else variance_reason(about),
         member=model.member,
         artifact=None if model.manifest is None else dict(model.manifest),
     )
 
 
-def variance_reason(model: ServedModel) -> str | None:
-    """Why a vector's last bits may depend on its batch; None where they do not."""
-    if model.batch_invariant:
-        return None
-    about = model.about
+def variance_reason(about: EngineInfo) -> str:
+    """Why the last bits of what an engine computes may depend on the batch."""
     if about.dtype == "int8":
         why = "int8 graphs scale a product by the largest value of the whole batch"
     elif about.device.startswith("cuda"):

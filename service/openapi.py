@@ -53,7 +53,7 @@ FAILURES = {
 }
 POST_FAILURES = (400, 401, 408, 413, 415, 429, 500, 503)
 INFERENCE_FAILURES = (*POST_FAILURES, 504)
-CHALLENGE = {"description": "How a key is sent", "schema": {"const": "Bearer"}}
+CHALLENGE = {"description": "How a key is sent", "schema": {"type": "string", "const": "Bearer"}}
 WAIT = {"description": "Seconds to wait before another try", "schema": {"type": "integer"}}
 TIMEOUT = {
     "name": TIMEOUT_HEADER,

@@ -45,10 +45,14 @@ EMBED_ANSWER = inference(
                         {"type": "string", "format": "byte"},
                     ]
                 },
-            }
+            },
+            "example": [[0.0125, -0.0421, 0.0733], [0.0514, 0.0082, -0.0196]],
         },
         BYTES: {"schema": {"type": "string", "format": "binary"}},
-        NDJSON: {"schema": {"type": "string", "description": "A JSON object a line."}},
+        NDJSON: {
+            "schema": {"type": "string", "description": "A JSON object a line."},
+            "example": '{"index":0,"embedding":[0.0125,-0.0421,0.0733]}\n',
+        },
     },
 )
 

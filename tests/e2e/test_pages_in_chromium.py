@@ -135,6 +135,8 @@ def test_no_page_is_wider_than_its_screen(
     page.set_width(width)
     page.open(f"{client.base_url}/{path}")
     page.wait_for("document.querySelectorAll('.heat td, .opblock').length > 20")
+    if path:
+        open_operation(page, "/embed")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
@@ -216,6 +218,25 @@ def test_every_other_text_of_the_playground_can_be_read(
         contrasts = page.evaluate(f"{MEASURE} measure({places!r})")
         assert len(contrasts) > 100
         assert min(contrasts) >= 4.5, kind
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_text_of_the_documentation_can_be_read(
+    page: Page, client: httpx.Client, scheme: str
+) -> None:
+    page.set_scheme(scheme)
+    page.open(f"{client.base_url}/docs")
+    page.wait_for("document.querySelectorAll('.opblock').length > 20")
+    open_operation(page, "/embed")
+    contrasts = page.evaluate(f"{MEASURE} measure('nav a, #docs *:not(:has(*))')")
+    assert len(contrasts) > 200
+    assert min(contrasts) >= 4.5
+
+
+def open_operation(page: Page, path: str) -> None:
+    """Unfold a route of the documentation, with its answers."""
+    page.evaluate(f"document.querySelector('[data-path=\"{path}\"] a').click()")
+    page.wait_for("document.querySelector('.opblock.is-open .response-col_description code')")
 
 
 EVERY_VALUE = """(async () => {
