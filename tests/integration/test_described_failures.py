@@ -18,10 +18,9 @@ from osa.service.engines import EagerEngine
 from osa.service.keys import make_key
 from tests.conftest import WORDS, local_settings, run_service, wait_until
 from tests.engines import POISON, FaultyEngine, GatedEngine
+from tests.openapi_observer import Observer
 
 Serve = Callable[..., httpx.Client]
-Example = tuple[str, str, int, str]
-"""Method, path, status and name."""
 JSON = {"content-type": "application/json"}
 TENSOR = {"name": "text", "datatype": "BYTES", "shape": [1]}
 DOCUMENTS = ("/embed_all", "/embed_chunks")
@@ -31,47 +30,6 @@ EMBED = ("/embed", "/", "/invocations", "/vertex", *DOCUMENTS, "/v1/embeddings",
 TEXT = ("/tokenize", "/decode")
 INFERENCE = (*EMBED, "/similarity")
 LOAD = "/admin/models/{name}"
-
-
-class Observer:
-    """Compares answers with what the description shows for them, and notes what it has seen."""
-
-    def __init__(self, description: dict[str, Any]) -> None:
-        self.paths: dict[str, Any] = description["paths"]
-        self.seen: set[Example] = set()
-
-    def shown(self) -> set[Example]:
-        """Every example of a failure."""
-        return {
-            (method, path, int(status), name)
-            for path, operations in self.paths.items()
-            for method, operation in operations.items()
-            for status in operation["responses"]
-            if int(status) >= 400
-            for name in self.examples(method, path, int(status))
-        }
-
-    def examples(self, method: str, path: str, status: int) -> dict[str, Any]:
-        content = self.paths[path][method]["responses"][str(status)]["content"]["application/json"]
-        found: dict[str, Any] = content.get("examples") or {"only": {"value": content["example"]}}
-        return found
-
-    def note(self, method: str, path: str, answer: httpx.Response) -> None:
-        """Fail where the answer is none of those that are shown."""
-        assert str(answer.status_code) in self.paths[path][method]["responses"], answer.text
-        found = {
-            (method, path, answer.status_code, name)
-            for name, example in self.examples(method, path, answer.status_code).items()
-            if masked(example["value"]) == masked(answer.json())
-        }
-        assert found, f"{method} {path} {answer.status_code}: not shown: {answer.text}"
-        self.seen |= found
-
-
-def masked(body: Any) -> str:
-    """A body without its numbers, of which lists count as one."""
-    text = re.sub(r"\d+(\.\d+)?", "N", json.dumps(body, sort_keys=True))
-    return re.sub(r"N(, N)+", "N", text).replace("nowhere", "models/law-N")
 
 
 def place(path: str) -> str:
