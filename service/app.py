@@ -24,7 +24,7 @@ from osa.service.loading import ModelLoader, export_gauges, export_process_gauge
 from osa.service.metrics import Families, Metrics
 from osa.service.middleware import Endpoint, RequestGate
 from osa.service.models import ModelRegistry
-from osa.service.openapi import DescribedAPI
+from osa.service.openapi import TAGS, DescribedAPI
 from osa.service.routes.admin import admin_routes
 from osa.service.routes.documents import document_routes
 from osa.service.routes.inference import InferencePipeline
@@ -92,6 +92,7 @@ def create_service(settings: Settings, engine: Engine | None = None) -> Service:
         description="Text embeddings from linear-time Orthogonal Self-Attention encoders. Every "
         "failure is answered in JSON, unknown paths (404) and methods (405) too.",
         version=version("osa-encoder"),
+        openapi_tags=TAGS,
         lifespan=lifespan,
         redirect_slashes=False,
         docs_url=None,
@@ -100,8 +101,8 @@ def create_service(settings: Settings, engine: Engine | None = None) -> Service:
     app.asks_for_keys = keys is not None
     inference = [
         native_routes(pipeline, lambda: describe(settings, models.default)),
-        token_routes(pipeline, settings.batching.max_client_batch_size),
         document_routes(pipeline),
+        token_routes(pipeline, settings.batching.max_client_batch_size),
         openai_routes(pipeline),
         kserve_routes(pipeline, health, version("osa-encoder")),
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from importlib.metadata import version
 
+from osa.service.engines import EngineInfo
 from osa.service.models import ServedModel
 from osa.service.schemas.native import Info, ModelType, Pooling
 from osa.service.settings import Settings
@@ -32,5 +33,21 @@ def describe(settings: Settings, model: ServedModel) -> Info:
         kernel=about.kernel,
         mixer=about.mixer,
         batch_invariant=model.batch_invariant,
+        batch_invariant_reason=None if model.batch_invariant else variance_reason(about),
+        member=model.member,
         artifact=None if model.manifest is None else dict(model.manifest),
     )
+
+
+def variance_reason(about: EngineInfo) -> str:
+    """Why the last bits of what an engine computes may depend on the batch."""
+    if about.dtype == "int8":
+        why = "int8 graphs scale a product by the largest value of the whole batch"
+    elif about.device.startswith("cuda"):
+        why = f"the matrix products of this GPU in {about.dtype} sum in an order that depends on it"
+    else:
+        why = (
+            f"the matrix products of the {about.backend} engine in {about.dtype} on this processor "
+            "sum in an order that depends on how many rows there are"
+        )
+    return f"The last bits of a vector may depend on the batch that it is computed in: {why}."

@@ -107,7 +107,7 @@ class SlowBodyError(ServiceError):
 
 
 class UnauthorizedError(ServiceError):
-    """There is no API key, or one that is not known."""
+    """No API key was sent, or one that is not known; the message says which."""
 
     code, status, error_type = "invalid_api_key", 401, "Unauthorized"
     openai_type = "authentication_error"
@@ -192,6 +192,8 @@ def reply_for(error: Exception, path: str) -> ErrorReply:
     dialect = dialect_of(path)
     status = error.status if dialect == "native" else error.protocol_status or error.status
     headers = {} if error.retry_after_s is None else {"retry-after": str(error.retry_after_s)}
+    if status == HTTPStatus.UNAUTHORIZED:
+        headers["www-authenticate"] = "Bearer"  # RFC 9110 asks for a challenge with every 401
     body: dict[str, Any] = {"error": str(error)}
     if dialect == "native":
         body["error_type"] = error.error_type

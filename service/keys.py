@@ -30,12 +30,18 @@ from typing import Any
 from starlette.datastructures import Headers
 
 from osa.model.errors import ConfigError
-from osa.service.errors import QuotaError
+from osa.service.errors import QuotaError, UnauthorizedError
 
 logger = logging.getLogger(__name__)
 LOOK_S = 2.0
 """How often the file's stamp is looked at, at most."""
 PREFIX = "osa-"
+_HOW = "send Authorization: Bearer KEY, x-api-key: KEY or api-key: KEY"
+NO_KEY = f"no API key was sent: {_HOW}"
+NOT_BEARER = f"the Authorization header is not 'Bearer KEY': {_HOW}"
+UNKNOWN_KEY = "unknown API key: it is not in the server's keys file"
+NO_ADMIN = "this API key may not: it needs admin = true in the keys file"
+NO_KEYS = "this server has no API keys: set auth.keys_file, with a key of admin = true"
 OPEN = frozenset(
     ("/", "/health", "/ping", "/livez", "/readyz", "/metrics", "/openapi.json", "/docs",
      "/v2/health/live", "/v2/health/ready")
@@ -115,12 +121,21 @@ class KeyFile:
         self._looked = time.monotonic()
         self._keys = _read(path, {})
 
-    def find(self, secret: str | None) -> ApiKey | None:
-        """The entry of a key that a client showed, or None."""
+    def check(self, headers: Headers) -> ApiKey:
+        """The entry of the key that a request shows.
+
+        Raises:
+            UnauthorizedError: No key was sent, it was sent in another form, or it is not in the
+                file; says which of the three, and nothing of the keys that are.
+        """
         self._look()
+        secret = secret_of(headers)
         if secret is None:
-            return None
-        return self._keys.get(_hash(secret))
+            raise UnauthorizedError(NOT_BEARER if "authorization" in headers else NO_KEY)
+        key = self._keys.get(_hash(secret))
+        if key is None:
+            raise UnauthorizedError(UNKNOWN_KEY)
+        return key
 
     def _look(self) -> None:
         """Read the file again where it has changed."""
@@ -142,11 +157,11 @@ class KeyFile:
 
 
 def secret_of(headers: Headers) -> str | None:
-    """The key that a request shows: a bearer token, or ``x-api-key`` or ``api-key``."""
+    """The key that a request shows: a bearer token, or ``x-api-key`` or ``api-key``; or None."""
     scheme, _, token = headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer" and token.strip():
         return token.strip()
-    return headers.get("x-api-key") or headers.get("api-key")
+    return headers.get("x-api-key") or headers.get("api-key") or None
 
 
 def is_open(method: str, path: str) -> bool:

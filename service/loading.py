@@ -18,7 +18,7 @@ from osa.model.embedder import PRETRAINED
 from osa.model.processor import fix_product_order, limit_instruction_set
 from osa.service.batching import BatchQueue
 from osa.service.embedder import Embedder
-from osa.service.engines import Engine, select_engine
+from osa.service.engines import Engine, Selection, select_engine
 from osa.service.engines.base import WARM_UP_LENGTHS
 from osa.service.engines.invariance import is_batch_invariant
 from osa.service.health import Health
@@ -54,11 +54,13 @@ class ModelLoader:
             OsaError: The model cannot be loaded, or the settings do not fit it.
         """
         settings = self._settings.model.model_copy(update={"path": path})
-        given = engine
-        engine, manifest = given or _select(settings), _manifest(path)
+        given, served = engine, path
         if given is None:
+            selection = _select(settings)
+            engine, served = selection.engine, selection.path
             rate = _warm_up(engine)
         else:
+            engine = given
             given.warm_up()
         invariant = given is None and is_batch_invariant(engine)
         about = engine.info
@@ -80,7 +82,7 @@ class ModelLoader:
         embedder = Embedder(about, engine.tokenizer, queue, metrics, self._settings)
         supervisor = EngineSupervisor(
             engine,
-            _reopener(settings, given),
+            _reopener(settings.model_copy(update={"path": served}), given),
             queue,
             metrics,
             self._settings.engine,
@@ -97,12 +99,13 @@ class ModelLoader:
             metrics,
             invariant,
             calibration,
-            manifest,
+            _manifest(served),
+            None if served is None or served == path else served.name,
         )
 
 
-def _select(settings: ModelSettings) -> Engine:
-    """The engine for what ``model.path`` holds, on the instruction set that is asked for."""
+def _select(settings: ModelSettings) -> Selection:
+    """What runs ``model.path``'s content, on the instruction set that is asked for."""
     limit_instruction_set(settings.instruction_set)
     selection = select_engine(settings)
     about = selection.engine.info
@@ -111,7 +114,7 @@ def _select(settings: ModelSettings) -> Engine:
         "engine selected",
         extra={**facts, "reason": selection.reason, "product_order": fix_product_order()},
     )
-    return selection.engine
+    return selection
 
 
 def _warm_up(engine: Engine) -> tuple[int, float]:
@@ -125,10 +128,10 @@ def _warm_up(engine: Engine) -> tuple[int, float]:
 
 
 def _reopener(settings: ModelSettings, given: Engine | None) -> Callable[[], Engine]:
-    """Opens the same model once more, ready for work."""
+    """Opens the same model once more, of a collection the same member, ready for work."""
 
     def reopen() -> Engine:
-        engine = given or _select(settings)
+        engine = given or _select(settings).engine
         engine.warm_up()
         return engine
 
@@ -136,7 +139,7 @@ def _reopener(settings: ModelSettings, given: Engine | None) -> Callable[[], Eng
 
 
 def _manifest(path: Path | None) -> Mapping[str, object] | None:
-    """What an artifact says of itself, for ``/info``; None for checkpoints and collections."""
+    """What an artifact says of itself, for ``/info``; None for checkpoints."""
     if path is None or not (path / ARTIFACT).is_file():
         return None
     found: Mapping[str, object] = json.loads((path / ARTIFACT).read_text(encoding="utf-8"))

@@ -25,12 +25,11 @@ from osa.service.errors import (
     PayloadTooLargeError,
     ServiceError,
     SlowBodyError,
-    UnauthorizedError,
     UnavailableError,
     reply_for,
 )
 from osa.service.health import Health
-from osa.service.keys import KeyFile, is_open, secret_of
+from osa.service.keys import KeyFile, is_open
 from osa.service.metrics import Metrics
 from osa.service.settings import ServerSettings
 from osa.service.tracing import SCOPE_KEY, Tracing
@@ -128,9 +127,7 @@ class RequestGate:
         if length.isdigit() and int(length) > limit:
             raise PayloadTooLargeError(f"the body is over the limit of {limit} bytes")
         if self.keys is not None and not is_open(scope["method"], scope["path"]):
-            scope["osa.key"] = key = self.keys.find(secret_of(headers))
-            if key is None:
-                raise UnauthorizedError("send an API key: Authorization: Bearer KEY")
+            scope["osa.key"] = self.keys.check(headers)
         if scope["method"] == "HEAD":  # answered as GET; the server leaves the body out
             scope = {**scope, "method": "GET"}
         if scope["method"] != "POST":

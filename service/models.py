@@ -39,6 +39,7 @@ class ServedModel:
         batch_invariant: Whether a vector's bits were seen not to depend on the batch.
         calibration: Ranges of its vectors, for int8 and uint8; None where none were measured.
         manifest: Of its artifact, or None.
+        member: Of a collection, the name of the directory that is served, or None.
         loaded_at: When (wall clock) [s].
         leases: Requests that use it.
     """
@@ -52,6 +53,7 @@ class ServedModel:
     batch_invariant: bool
     calibration: Calibration | None = None
     manifest: Mapping[str, object] | None = None
+    member: str | None = None
     loaded_at: float = field(default_factory=time.time)
     leases: int = 0
 

@@ -12,12 +12,30 @@ from fastapi import FastAPI
 from pydantic import BaseModel
 
 from osa.service.encoding import JSON
+from osa.service.failure_examples import EMBEDDING, Samples, examples
 from osa.service.keys import is_open
 from osa.service.routes.inference import MAX_TIMEOUT_MS, TIMEOUT_HEADER
+from osa.service.schemas.kserve import KServeErrorBody
+from osa.service.schemas.native import ErrorBody
+from osa.service.schemas.openai import OpenAIErrorBody
 
+TAGS = [
+    {"name": "Embeddings", "description": "One vector a text, as text-embeddings-inference has it"},
+    {"name": "Documents", "description": "Vectors of tokens, and of chunks of long texts"},
+    {"name": "Tokens", "description": "The tokenizer alone"},
+    {"name": "OpenAI", "description": "For clients of OpenAI's API"},
+    {"name": "KServe", "description": "Open Inference Protocol (KServe v2), for Triton's clients"},
+    {"name": "Operations", "description": "What is served, probes and metrics"},
+    {"name": "Admin", "description": "Models exchanged while requests run"},
+]
+"""In the order of use."""
 KEY = "api_key"
 COMPONENTS = "#/components/schemas/"
 Responses = dict[int | str, dict[str, Any]]
+DIALECTS: dict[type[BaseModel], str] = {
+    ErrorBody: "/", OpenAIErrorBody: "/v1", KServeErrorBody: "/v2"
+}  # fmt: skip
+"""A path whose failures have this body."""
 FAILURES = {
     400: "Nothing to embed; a body that cannot be read or, where no 422 is named, a field that "
     "cannot be",
@@ -35,6 +53,7 @@ FAILURES = {
 }
 POST_FAILURES = (400, 401, 408, 413, 415, 429, 500, 503)
 INFERENCE_FAILURES = (*POST_FAILURES, 504)
+CHALLENGE = {"description": "How a key is sent", "schema": {"type": "string", "const": "Bearer"}}
 WAIT = {"description": "Seconds to wait before another try", "schema": {"type": "integer"}}
 TIMEOUT = {
     "name": TIMEOUT_HEADER,
@@ -58,26 +77,41 @@ MEASURED_HEADERS = {
 }
 
 
-def failures(body: type[BaseModel], *statuses: int) -> Responses:
-    """Declare failures that answer with ``body``."""
+def failures(body: type[BaseModel], *statuses: int, samples: Samples) -> Responses:
+    """Declare failures.
+
+    Args:
+        body: Of every one.
+        statuses: Which can come.
+        samples: Failures to show, of these and of other statuses.
+    """
     declared: Responses = {
-        status: {"model": body, "description": FAILURES[status]} for status in sorted(statuses)
+        status: {
+            "model": body,
+            "description": FAILURES[status],
+            "content": {JSON: {"examples": examples(samples, DIALECTS[body], status)}},
+        }
+        for status in sorted(statuses)
     }
+    if 401 in declared:
+        declared[401]["headers"] = {"WWW-Authenticate": {**CHALLENGE, "required": True}}
     for status in {429, 503} & set(statuses):
         declared[status]["headers"] = {"Retry-After": {**WAIT, "required": True}}
     return declared
 
 
-def inference(body: type[BaseModel], *statuses: int, **answer: Any) -> Responses:
+def inference(body: type[BaseModel], *statuses: int, samples: Samples, **answer: Any) -> Responses:
     """Declare the failures and the headers of an inference route.
 
     Args:
         body: Of every failure.
         statuses: Failures beyond ``INFERENCE_FAILURES``.
+        samples: Failures to show, beyond those of all such routes.
         answer: More to say of the answer, in OpenAPI's words.
     """
     ok = {"description": "Successful response", **answer, "headers": MEASURED_HEADERS}
-    return {200: ok, **failures(body, *INFERENCE_FAILURES, *statuses)}
+    shown = {**EMBEDDING, **samples}
+    return {200: ok, **failures(body, *INFERENCE_FAILURES, *statuses, samples=shown)}
 
 
 def reads(model: type[BaseModel], deadline: bool = True) -> dict[str, Any]:
@@ -109,6 +143,7 @@ class DescribedAPI(FastAPI):
                 for method, operation in operations.items():
                     _name_bodies(operation, components)
                     _drop_generic_422(operation)
+                    _restore_nulls(operation)
                     if self.asks_for_keys and not is_open(method.upper(), path):
                         operation["security"] = [{KEY: []}]
             if self.asks_for_keys:
@@ -116,12 +151,27 @@ class DescribedAPI(FastAPI):
                 description["components"]["securitySchemes"] = {KEY: scheme}
             for name in ("HTTPValidationError", "ValidationError"):
                 components.pop(name, None)
+            description["paths"] = _by_use(description["paths"])
             self.openapi_schema = description
         return self.openapi_schema
 
     def methods(self, path: str) -> list[str]:
         """Methods that the description has for a path of it, such as ``/v2/models/{model}``."""
         return sorted(method.upper() for method in self.openapi()["paths"].get(path, {}))
+
+
+def _by_use(paths: dict[str, Any]) -> dict[str, Any]:
+    """Paths in the order of their tags; what embeds before the rest, a model before its versions.
+
+    Routes are in the order in which they are tried, longer paths of KServe first.
+    """
+    order = [tag["name"] for tag in TAGS]
+
+    def place(path: str) -> tuple[int, bool, bool]:
+        first = min(order.index(operation["tags"][0]) for operation in paths[path].values())
+        return first, not path.endswith("/infer"), "/versions/" in path
+
+    return {path: paths[path] for path in sorted(paths, key=place)}
 
 
 def _name_bodies(operation: dict[str, Any], components: dict[str, Any]) -> None:
@@ -137,6 +187,16 @@ def _name_bodies(operation: dict[str, Any], components: dict[str, Any]) -> None:
         named[media_type] = content
     if named:
         operation["requestBody"] = {**body, "content": named}
+
+
+def _restore_nulls(operation: dict[str, Any]) -> None:
+    """FastAPI leaves nulls out; OpenAI's errors have ``param``, be it null."""
+    for answer in operation["responses"].values():
+        for example in answer.get("content", {}).get(JSON, {}).get("examples", {}).values():
+            error = example["value"]["error"]
+            if isinstance(error, dict):
+                whole = {name: error.get(name) for name in ("message", "type", "param", "code")}
+                example["value"] = {"error": whole}
 
 
 def _drop_generic_422(operation: dict[str, Any]) -> None:

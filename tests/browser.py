@@ -91,6 +91,11 @@ class Page:
         """Go to a page."""
         self.send("Page.navigate", url=url)
 
+    def leave(self) -> None:
+        """Go to an empty page: the playground would go on asking a server that is gone."""
+        self.open("about:blank")
+        self.wait_for("location.href == 'about:blank'")
+
     def evaluate(self, expression: str) -> Any:
         """The value of a JavaScript expression."""
         found = self.send(
@@ -115,6 +120,13 @@ class Page:
         """Prefer ``light`` or ``dark``."""
         features = [{"name": "prefers-color-scheme", "value": scheme}]
         self.send("Emulation.setEmulatedMedia", features=features)
+
+    def set_width(self, width: int) -> None:
+        """Show the page on a screen of this width [pixels]."""
+        self.send(
+            "Emulation.setDeviceMetricsOverride",
+            width=width, height=1400, deviceScaleFactor=1, mobile=False,
+        )  # fmt: skip
 
     def screenshot(self, file: Path) -> None:
         """Write what is seen as PNG."""

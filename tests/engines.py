@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import httpx
 import numpy as np
 
 from osa.service.engines import EagerEngine, EngineOutput
@@ -55,3 +57,19 @@ class GatedEngine(EagerEngine):
         assert self.gate.wait(60), "nobody opened the gate"
         self.computed.extend(sequences)
         return super().embed(sequences, tokens)
+
+    @contextlib.contextmanager
+    def holding(self, client: httpx.Client) -> Iterator[None]:
+        """Within it the engine has the batch of a request that it does not answer."""
+        self.entered.clear()
+        self.gate.clear()
+        thread = threading.Thread(
+            target=client.post, args=("/embed",), kwargs={"json": {"inputs": [[4]]}}
+        )
+        thread.start()
+        assert self.entered.wait(60), "the request did not come"
+        try:
+            yield
+        finally:
+            self.gate.set()
+            thread.join()

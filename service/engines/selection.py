@@ -37,10 +37,13 @@ class Selection:
     Attributes:
         engine: Ready to warm up.
         reason: In words, for the log.
+        path: The checkpoint or artifact that it runs, of a collection one of its members; None for
+            the packaged model.
     """
 
     engine: Engine
     reason: str
+    path: Path | None
 
 
 def select_engine(settings: ModelSettings) -> Selection:
@@ -81,7 +84,8 @@ def _open_checkpoint(path: Path | None, settings: ModelSettings) -> Selection:
         reason = "a checkpoint runs eagerly; compile takes up to a minute before the first answer"
     else:
         reason = "asked for by model.engine"
-    return Selection(engines[asked](path, settings.device, settings.kernel, settings.dtype), reason)
+    engine = engines[asked](path, settings.device, settings.kernel, settings.dtype)
+    return Selection(engine, reason, path)
 
 
 def _open_artifact(path: Path, settings: ModelSettings) -> Selection:
@@ -91,7 +95,7 @@ def _open_artifact(path: Path, settings: ModelSettings) -> Selection:
         raise ConfigError(
             f"model.engine is {settings.engine}, but {path} is an artifact that {backend} runs"
         )
-    return Selection(engine, f"the artifact's format is run by {backend}")
+    return Selection(engine, f"the artifact's format is run by {backend}", path)
 
 
 def _open_fastest(members: list[Path], settings: ModelSettings) -> Selection:
@@ -131,7 +135,8 @@ def _open_fastest(members: list[Path], settings: ModelSettings) -> Selection:
     reason = f"fastest of those that run here ({times})"
     if problems:
         reason += f"; left out: {'; '.join(problems)}"
-    return Selection(found[0][2], reason)
+    _, name, engine = found[0]
+    return Selection(engine, reason, members[0].parent / name)
 
 
 def _takes_bfloat16(settings: ModelSettings, engine: Engine) -> bool:

@@ -15,15 +15,31 @@ from fastapi import APIRouter, Request, Response
 
 from osa.model.errors import OsaError
 from osa.service.errors import ForbiddenError, ServiceError, ValidationError
+from osa.service.failure_examples import ADMIN, UNKNOWN_MODEL, Samples
+from osa.service.keys import NO_ADMIN, NO_KEYS
 from osa.service.loading import ModelLoader, export_gauges
 from osa.service.models import ModelRegistry, ServedModel
-from osa.service.openapi import POST_FAILURES, failures, reads
+from osa.service.openapi import failures, reads
 from osa.service.schemas.admin import LoadRequest
 from osa.service.schemas.body import parse_body
 from osa.service.schemas.native import ErrorBody, Info
 
 logger = logging.getLogger(__name__)
-FAILURES = failures(ErrorBody, *POST_FAILURES, 403, 404, 422)
+SHOWN = failures(ErrorBody, 401, 403, samples=ADMIN)
+NOT_LOADED: Samples = {
+    "path": ValidationError(
+        "nothing has changed: model.path is /models/law-2, which is not a directory", param="path"
+    )
+}
+LOADED = failures(
+    ErrorBody, 400, 401, 403, 408, 413, 415, 422, 500, samples={**ADMIN, **NOT_LOADED}
+)
+DEFAULT: Samples = {
+    "default": ValidationError(
+        "osa-default is the default model: put another one in its place", param="name"
+    )
+}
+REMOVED = failures(ErrorBody, 401, 403, 404, 422, samples={**ADMIN, **UNKNOWN_MODEL, **DEFAULT})
 
 
 def admin_routes(
@@ -35,19 +51,23 @@ def admin_routes(
 
     def check_key(request: Request) -> str:
         key = request.scope.get("osa.key")
-        if key is None or not key.admin:
-            raise ForbiddenError("this needs an API key with admin = true (auth.keys_file)")
+        if key is None:
+            raise ForbiddenError(NO_KEYS)
+        if not key.admin:
+            raise ForbiddenError(NO_ADMIN)
         return str(key.name)
 
-    @router.get("/models", response_model=list[Info], responses=failures(ErrorBody, 401, 403))
+    @router.get(
+        "/models", summary="List the served models", response_model=list[Info], responses=SHOWN
+    )
     async def show(request: Request) -> list[Info]:
         """Every model that is served, the default first."""
         check_key(request)
         return [describe(model) for model in models.all()]
 
     @router.post(
-        "/models/{name:path}", response_model=Info, responses=FAILURES,
-        openapi_extra=reads(LoadRequest, deadline=False),
+        "/models/{name:path}", summary="Add or exchange a model", response_model=Info,
+        responses=LOADED, openapi_extra=reads(LoadRequest, deadline=False),
     )  # fmt: skip
     async def load(request: Request, name: str) -> Info:
         """Load a directory, and serve it under this name in place of what was."""
@@ -71,8 +91,8 @@ def admin_routes(
         return describe(model)
 
     @router.delete(
-        "/models/{name:path}", status_code=204, response_class=Response,
-        responses=failures(ErrorBody, 401, 403, 404, 422),
+        "/models/{name:path}", summary="Remove a model", status_code=204, response_class=Response,
+        responses=REMOVED,
     )  # fmt: skip
     async def remove(request: Request, name: str) -> Response:
         """Serve a model no longer; what it has accepted is answered."""

@@ -36,6 +36,7 @@ def document_routes(pipeline: InferencePipeline) -> APIRouter:
 
     @router.post(
         "/embed_all",
+        summary="Embed every token",
         response_model=list[list[list[float]]],
         responses=INFERENCE,
         openapi_extra=reads(EmbedAllRequest),
@@ -68,6 +69,7 @@ def document_routes(pipeline: InferencePipeline) -> APIRouter:
 
     @router.post(
         "/embed_chunks",
+        summary="Embed chunks of documents, each in its context",
         response_model=list[list[ChunkEmbedding]],
         responses=INFERENCE,
         openapi_extra=reads(EmbedChunksRequest),

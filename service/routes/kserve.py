@@ -13,6 +13,7 @@ from fastapi.responses import JSONResponse
 
 from osa.service.encoding import BYTES, JSON, Answer
 from osa.service.errors import MediaTypeError, UnavailableError, UnknownModelError, reply_for
+from osa.service.failure_examples import DIMENSIONS, HUNG, READING, TENSORS, UNREADY, missing
 from osa.service.health import Health
 from osa.service.models import ServedModel
 from osa.service.open_inference import (
@@ -55,6 +56,7 @@ INFER_BODY["requestBody"]["content"][BYTES] = BINARY
 INFER_ANSWER = inference(
     KServeErrorBody,
     404,
+    samples={**missing("inputs"), **DIMENSIONS, **TENSORS},
     description=f"Tensors; binary ones behind the JSON, whose length is in {LENGTH_HEADER}",
     content={BYTES: BINARY},
 )
@@ -63,9 +65,9 @@ INFER_ANSWER = inference(
 def kserve_routes(pipeline: InferencePipeline, health: Health, version: str) -> APIRouter:
     """Routes bound to a pipeline, the state of the process and the server's version."""
     models = pipeline.models
-    router = APIRouter(tags=["Open Inference Protocol"])
-    probed = failures(KServeErrorBody, 503)
-    named = failures(KServeErrorBody, 401, 404)
+    router = APIRouter(tags=["KServe"])
+    probed = failures(KServeErrorBody, 503, samples=UNREADY)
+    named = failures(KServeErrorBody, 401, 404, samples={**READING, **TENSORS})
 
     def find(name: str, version: str | None) -> ServedModel:
         if name not in models.names() or version not in (None, VERSION):
@@ -79,17 +81,27 @@ def kserve_routes(pipeline: InferencePipeline, health: Health, version: str) -> 
         reply = reply_for(UnavailableError(problem), "/v2")
         return JSONResponse(reply.body, reply.status, reply.headers)
 
-    @router.get("/v2", responses=failures(KServeErrorBody, 401))
+    @router.get(
+        "/v2",
+        summary="Name, version and extensions",
+        responses=failures(KServeErrorBody, 401, samples=READING),
+    )
     async def server() -> ServerMetadata:
         """Name, version and extensions of the server."""
         return ServerMetadata(name="osa", version=version, extensions=["binary_tensor_data"])
 
-    @router.get("/v2/health/live", response_model=Live, responses=probed)
+    @router.get(
+        "/v2/health/live", summary="Whether the process lives", response_model=Live,
+        responses=failures(KServeErrorBody, 503, samples=HUNG),
+    )  # fmt: skip
     async def live() -> Response:
         """503 when the process should be restarted."""
         return probe(health.live_problem(), {"live": True})
 
-    @router.get("/v2/health/ready", response_model=Ready, responses=probed)
+    @router.get(
+        "/v2/health/ready", summary="Whether traffic is wanted", response_model=Ready,
+        responses=probed,
+    )  # fmt: skip
     async def ready() -> Response:
         """503 when the process should get no traffic."""
         return probe(health.ready_problem(), {"ready": True})
@@ -98,18 +110,25 @@ def kserve_routes(pipeline: InferencePipeline, health: Health, version: str) -> 
         name = find(model, version).name
         return probe(health.ready_problem(), {"name": name, "ready": True})
 
-    @router.get(f"{VERSIONED}/ready", response_model=ModelReady, responses={**named, **probed})
+    @router.get(
+        f"{VERSIONED}/ready", summary="Whether a version of a model is ready",
+        response_model=ModelReady, responses={**named, **probed},
+    )  # fmt: skip
     async def version_ready(model: str, version: str) -> Response:
         """503 when the model should get no traffic."""
         return model_probe(model, version)
 
-    @router.get(f"{MODEL}/ready", response_model=ModelReady, responses={**named, **probed})
+    @router.get(
+        f"{MODEL}/ready", summary="Whether a model is ready", response_model=ModelReady,
+        responses={**named, **probed},
+    )  # fmt: skip
     async def model_ready(model: str) -> Response:
         """503 when the model should get no traffic."""
         return model_probe(model, None)
 
     @router.post(
         f"{VERSIONED}/infer",
+        summary="Embed texts or token ids with a version of a model",
         response_model=InferResponse,
         responses=INFER_ANSWER,
         openapi_extra=INFER_BODY,
@@ -120,6 +139,7 @@ def kserve_routes(pipeline: InferencePipeline, health: Health, version: str) -> 
 
     @router.post(
         f"{MODEL}/infer",
+        summary="Embed texts or token ids",
         response_model=InferResponse,
         responses=INFER_ANSWER,
         openapi_extra=INFER_BODY,
@@ -128,12 +148,12 @@ def kserve_routes(pipeline: InferencePipeline, health: Health, version: str) -> 
         """Embed texts or token ids."""
         return await infer_with(request, pipeline, find(model, None).name)
 
-    @router.get(VERSIONED, responses=named)
+    @router.get(VERSIONED, summary="Tensors of a version of a model", responses=named)
     async def version_metadata(model: str, version: str) -> ModelMetadata:
         """Versions and tensors of a model."""
         return describe_model(find(model, version))
 
-    @router.get(MODEL, responses=named)
+    @router.get(MODEL, summary="Versions and tensors of a model", responses=named)
     async def model_metadata(model: str) -> ModelMetadata:
         """Versions and tensors of a model."""
         if model not in models.names() and model.endswith("/infer"):  # names may have slashes too

@@ -12,6 +12,7 @@ from fastapi import APIRouter, Request, Response
 from osa.model.calibration import Calibration
 from osa.service.encoding import BYTES, JSON, Answer, convert, encode_vector, render_vectors
 from osa.service.errors import EmptyInputError, ValidationError
+from osa.service.failure_examples import DIMENSIONS, READING, missing
 from osa.service.openapi import failures, inference, reads
 from osa.service.routes.inference import Call, InferencePipeline
 from osa.service.routes.streaming import NDJSON, stream, wants_lines
@@ -27,10 +28,12 @@ from osa.service.schemas.native import (
 )
 from osa.service.work import Embedded, EmbedOptions, Inputs, PreparedRequest
 
-INFERENCE = inference(ErrorBody, 422)
+TAG = "Embeddings"
+INFERENCE = inference(ErrorBody, 422, samples={**missing("inputs"), **DIMENSIONS})
 EMBED_ANSWER = inference(
     ErrorBody,
     422,
+    samples={**missing("inputs"), **DIMENSIONS},
     description="Vectors: a list each, or base64 strings, or bytes with shape and type in headers",
     content={
         JSON: {
@@ -42,22 +45,23 @@ EMBED_ANSWER = inference(
                         {"type": "string", "format": "byte"},
                     ]
                 },
-            }
+            },
+            "example": [[0.0125, -0.0421, 0.0733], [0.0514, 0.0082, -0.0196]],
         },
         BYTES: {"schema": {"type": "string", "format": "binary"}},
-        NDJSON: {"schema": {"type": "string", "description": "A JSON object a line."}},
+        NDJSON: {
+            "schema": {"type": "string", "description": "A JSON object a line."},
+            "example": '{"index":0,"embedding":[0.0125,-0.0421,0.0733]}\n',
+        },
     },
 )
 
 
 def native_routes(pipeline: InferencePipeline, describe: Callable[[], Info]) -> APIRouter:
     """Routes bound to a pipeline; ``describe`` tells what is served."""
-    router = APIRouter(tags=["Embeddings"])
+    router = APIRouter()
     described = reads(EmbedRequest)
 
-    @router.post("/embed", responses=EMBED_ANSWER, openapi_extra=described)
-    @router.post("/invocations", responses=EMBED_ANSWER, openapi_extra=described)
-    @router.post("/", responses=EMBED_ANSWER, openapi_extra=described)
     async def embed(request: Request) -> Response:
         """Embed texts or token ids; always a list of vectors."""
         chosen: dict[str, EmbedRequest] = {}
@@ -86,35 +90,25 @@ def native_routes(pipeline: InferencePipeline, describe: Callable[[], Info]) -> 
             )
         return await pipeline.handle(request, parse, render)
 
-    @router.post(
-        "/vertex",
-        response_model=VertexResponse,
-        responses=INFERENCE,
-        openapi_extra=reads(VertexRequest),
-    )
-    async def vertex(request: Request) -> Response:
-        """Embed requests in the envelope of Vertex AI."""
-        counts: list[int] = []
+    def serve(path: str, summary: str) -> None:
+        router.add_api_route(
+            path,
+            embed,
+            methods=["POST"],
+            tags=[TAG],
+            summary=summary,
+            responses=EMBED_ANSWER,
+            openapi_extra=described,
+        )
 
-        def parse(call: Call) -> PreparedRequest:
-            instances = parse_body(call.raw, call.content_type, VertexRequest).instances
-            if not instances:
-                raise EmptyInputError("instances is empty", param="instances")
-            inputs, options = join_instances(instances, counts)
-            call.choose(name_of(instances[0].model))
-            return call.prepare(inputs, options)
-
-        def render(prepared: PreparedRequest, embedded: Embedded) -> Answer:
-            parts = np.split(embedded.vectors, np.cumsum(counts)[:-1])
-            body = {"predictions": parts}
-            return Answer(orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY))
-
-        return await pipeline.handle(request, parse, render)
+    serve("/embed", "Embed texts or token ids")
 
     @router.post(
         "/similarity",
+        tags=[TAG],
+        summary="Compare a sentence with others",
         response_model=list[float],
-        responses=INFERENCE,
+        responses=inference(ErrorBody, 422, samples=missing("inputs", "sentences")),
         openapi_extra=reads(SimilarityRequest),
     )
     async def similarity(request: Request) -> Response:
@@ -140,7 +134,42 @@ def native_routes(pipeline: InferencePipeline, describe: Callable[[], Info]) -> 
 
         return await pipeline.handle(request, parse, render)
 
-    @router.get("/info", responses=failures(ErrorBody, 401))
+    serve("/", "Embed texts, for Hugging Face's clients")
+    serve("/invocations", "Embed texts, for SageMaker")
+
+    @router.post(
+        "/vertex",
+        tags=[TAG],
+        summary="Embed texts, for Vertex AI",
+        response_model=VertexResponse,
+        responses=inference(ErrorBody, 422, samples={**missing("instances"), **DIMENSIONS}),
+        openapi_extra=reads(VertexRequest),
+    )
+    async def vertex(request: Request) -> Response:
+        """Embed requests in the envelope of Vertex AI."""
+        counts: list[int] = []
+
+        def parse(call: Call) -> PreparedRequest:
+            instances = parse_body(call.raw, call.content_type, VertexRequest).instances
+            if not instances:
+                raise EmptyInputError("instances is empty", param="instances")
+            inputs, options = join_instances(instances, counts)
+            call.choose(name_of(instances[0].model))
+            return call.prepare(inputs, options)
+
+        def render(prepared: PreparedRequest, embedded: Embedded) -> Answer:
+            parts = np.split(embedded.vectors, np.cumsum(counts)[:-1])
+            body = {"predictions": parts}
+            return Answer(orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY))
+
+        return await pipeline.handle(request, parse, render)
+
+    @router.get(
+        "/info",
+        tags=["Operations"],
+        summary="What is served, and its limits",
+        responses=failures(ErrorBody, 401, samples=READING),
+    )
     async def info() -> Info:
         """What is served, and its limits."""
         return describe()

@@ -7,6 +7,7 @@ import orjson
 from fastapi import APIRouter, Request, Response
 
 from osa.service.encoding import Answer, convert, encode_vector
+from osa.service.failure_examples import DIMENSIONS, READING, UNKNOWN_AMONG_SEVERAL, missing
 from osa.service.openapi import failures, inference, reads
 from osa.service.routes.inference import Call, InferencePipeline
 from osa.service.schemas.body import parse_body, parse_inputs
@@ -19,7 +20,9 @@ from osa.service.schemas.openai import (
 )
 from osa.service.work import Embedded, EmbedOptions, PreparedRequest
 
-INFERENCE = inference(OpenAIErrorBody, 404)
+INFERENCE = inference(
+    OpenAIErrorBody, 404, samples={**missing("input"), **DIMENSIONS, **UNKNOWN_AMONG_SEVERAL}
+)
 
 
 def openai_routes(pipeline: InferencePipeline) -> APIRouter:
@@ -28,27 +31,6 @@ def openai_routes(pipeline: InferencePipeline) -> APIRouter:
 
     described = reads(EmbeddingsRequest)
 
-    @router.get("/v1/models", responses=failures(OpenAIErrorBody, 401))
-    async def models() -> ModelList:
-        """What is served, the default first."""
-        entries = [
-            ModelEntry(id=model.name, object="model", created=int(model.loaded_at), owned_by="osa")
-            for model in pipeline.models.all()
-        ]
-        return ModelList(object="list", data=entries)
-
-    @router.post(
-        "/embeddings",
-        response_model=EmbeddingsResponse,
-        responses=INFERENCE,
-        openapi_extra=described,
-    )
-    @router.post(
-        "/v1/embeddings",
-        response_model=EmbeddingsResponse,
-        responses=INFERENCE,
-        openapi_extra=described,
-    )
     async def embeddings(request: Request) -> Response:
         """Embed texts or token ids, as OpenAI's endpoint of this name does."""
         chosen: dict[str, str] = {}
@@ -65,6 +47,33 @@ def openai_routes(pipeline: InferencePipeline) -> APIRouter:
             return render_embeddings(prepared, embedded.vectors, chosen["format"], chosen["name"])
 
         return await pipeline.handle(request, parse, render)
+
+    for path, summary in (
+        ("/v1/embeddings", "Embed texts, as OpenAI's route of this name"),
+        ("/embeddings", "The same without /v1"),
+    ):
+        router.add_api_route(
+            path,
+            embeddings,
+            methods=["POST"],
+            summary=summary,
+            response_model=EmbeddingsResponse,
+            responses=INFERENCE,
+            openapi_extra=described,
+        )
+
+    @router.get(
+        "/v1/models",
+        summary="List the served models",
+        responses=failures(OpenAIErrorBody, 401, samples=READING),
+    )
+    async def models() -> ModelList:
+        """What is served, the default first."""
+        entries = [
+            ModelEntry(id=model.name, object="model", created=int(model.loaded_at), owned_by="osa")
+            for model in pipeline.models.all()
+        ]
+        return ModelList(object="list", data=entries)
 
     return router
 

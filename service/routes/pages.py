@@ -55,9 +55,12 @@ class Links(BaseModel):
 
 def page_routes() -> APIRouter:
     """Routes of pages and their assets, and the links at the root."""
-    router = APIRouter()
+    router = APIRouter(tags=["Operations"])
 
-    @router.get("/", response_model=Links, responses=ROOT_ANSWERS)
+    @router.get(
+        "/", summary="Links; for browsers the playground", response_model=Links,
+        responses=ROOT_ANSWERS,
+    )  # fmt: skip
     def root(request: Request) -> Response:
         """The playground for browsers; for others, where to look."""
         if "text/html" in request.headers.get("accept", ""):

@@ -9,7 +9,8 @@ from fastapi import APIRouter, Request, Response
 
 from osa.model.errors import InputError
 from osa.service.errors import EmptyInputError, ValidationError
-from osa.service.openapi import POST_FAILURES, failures, reads
+from osa.service.failure_examples import WORKING, missing
+from osa.service.openapi import POST_FAILURES, Responses, failures, reads
 from osa.service.routes.inference import Call, InferencePipeline
 from osa.service.schemas.body import check_texts, name_of, parse_body
 from osa.service.schemas.native import DecodeRequest, ErrorBody, TokenInfo, TokenizeRequest
@@ -18,7 +19,9 @@ from osa.service.schemas.native import DecodeRequest, ErrorBody, TokenInfo, Toke
 def token_routes(pipeline: InferencePipeline, max_client_batch_size: int) -> APIRouter:
     """Routes bound to the served models' tokenizers."""
     router = APIRouter(tags=["Tokens"])
-    errors = failures(ErrorBody, *POST_FAILURES, 422)
+
+    def errors(field: str) -> Responses:
+        return failures(ErrorBody, *POST_FAILURES, 422, samples={**WORKING, **missing(field)})
 
     def check_count(count: int, field: str) -> None:
         if count > max_client_batch_size:
@@ -66,8 +69,9 @@ def token_routes(pipeline: InferencePipeline, max_client_batch_size: int) -> API
 
     @router.post(
         "/tokenize",
+        summary="Split texts into tokens",
         response_model=list[list[TokenInfo]],
-        responses=errors,
+        responses=errors("inputs"),
         openapi_extra=reads(TokenizeRequest, deadline=False),
     )
     async def tokenize_route(request: Request) -> Response:
@@ -76,8 +80,9 @@ def token_routes(pipeline: InferencePipeline, max_client_batch_size: int) -> API
 
     @router.post(
         "/decode",
+        summary="Turn token ids into text",
         response_model=list[str],
-        responses=errors,
+        responses=errors("ids"),
         openapi_extra=reads(DecodeRequest, deadline=False),
     )
     async def decode_route(request: Request) -> Response:

@@ -10,7 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field
 class LoadRequest(BaseModel):
     """Body of ``POST /admin/models/{name}``."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"path": "/models/law-2"}]}
+    )
 
     path: Path | None = Field(
         None, description="Checkpoint, artifact, or directory of them, where the server runs; null "

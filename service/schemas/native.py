@@ -229,8 +229,21 @@ class Info(BaseModel):
     device: str
     kernel: str
     mixer: str
-    batch_invariant: bool
-    artifact: dict[str, Any] | None = Field(None, description="Manifest of an artifact.")
+    batch_invariant: bool = Field(
+        description="Whether a vector has the same bits alone and in any batch, as was tried at "
+        "the start."
+    )
+    batch_invariant_reason: str | None = Field(
+        None, description="Why batch_invariant is false; null where it is true."
+    )
+    member: str | None = Field(
+        None,
+        description="Where model.path is a directory of checkpoints and artifacts: the one of them "
+        "that is served.",
+    )
+    artifact: dict[str, Any] | None = Field(
+        None, description="Manifest of the artifact that is served; null for a checkpoint."
+    )
 
 
 class Status(BaseModel):

@@ -1,5 +1,7 @@
 // Cosines of every pair as a table that arrow keys walk through.
-const DEEP = { light: 0.77, dark: 0.64 }; // share of colour from which white text beats black, or black white
+// Shares of colour from which on light pages white text beats black, and on dark ones black white.
+const DEEP = { light: 0.77, dark: 0.55 };
+let watcher = null;
 
 export function drawHeatMap(place, pair, sentences, vectors) {
   const table = document.createElement("table");
@@ -24,7 +26,21 @@ export function drawHeatMap(place, pair, sentences, vectors) {
   });
   table.addEventListener("keydown", (event) => walk(event, cells));
   place.replaceChildren(table);
+  cueScrolling(place);
   pair.textContent = closest(sentences, vectors);
+}
+
+// While there is more on the right, CSS fades the edge and shows a line that says so.
+function cueScrolling(place) {
+  const look = () => {
+    const left = place.scrollWidth - place.clientWidth - place.scrollLeft;
+    place.toggleAttribute("data-more", left > 1);
+  };
+  place.onscroll = look;
+  watcher?.disconnect();
+  watcher = new ResizeObserver(look);
+  watcher.observe(place);
+  watcher.observe(place.firstElementChild);
 }
 
 function cosine(one, other) {
@@ -47,10 +63,11 @@ function header(text, scope, title = text) {
 
 export function fill(cell, value) {
   const share = Math.min(1, Math.abs(value));
-  const scheme = matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
   cell.textContent = value.toFixed(2).replace("-0.00", "0.00");
   cell.toggleAttribute("data-warm", value >= 0);
-  cell.classList.toggle("deep", value > 0 && share >= DEEP[scheme]);
+  for (const scheme of ["light", "dark"]) { // both, for the page follows the system while it is open
+    cell.classList.toggle(`deep-${scheme}`, value > 0 && share >= DEEP[scheme]);
+  }
   cell.style.setProperty("--share", share);
 }
 

@@ -1,4 +1,5 @@
 // The form: sentences to /embed and /tokenize, answers to the three cards beside it.
+import { Failure, clear, failureOf, reach, tell } from "./failures.js";
 import { drawHeatMap } from "./heatmap.js";
 import { drawTokens } from "./tokens.js";
 import { describe, watchServer } from "./status.js";
@@ -6,34 +7,35 @@ import { drawTiming } from "./timing.js";
 
 const MAX_SENTENCES = 40;
 const element = (id) => document.getElementById(id);
+const RESULTS = ["heat", "pair", "bar", "timing", "tokens"];
 let running = null, described = false;
 
 async function ask(path, body, signal) {
   const headers = body ? { "content-type": "application/json" } : {};
   if (element("key").value) headers.authorization = `Bearer ${element("key").value}`;
   const method = body ? "POST" : "GET";
-  const response = await fetch(path, { method, body: body && JSON.stringify(body), headers, signal });
+  const request = { method, body: body && JSON.stringify(body), headers, signal };
+  const response = await reach(fetch(path, request));
   if (response.ok) return response;
   if (response.status === 401) {
     element("key-row").hidden = false;
     element("key").focus();
   }
-  const answer = await response.json().catch(() => ({}));
-  throw new Error(answer.error ?? `the server answered ${response.status}`);
+  throw await reach(failureOf(response));
 }
 
 function readSentences() {
   const lines = element("sentences").value.split("\n").map((line) => line.trim());
   const sentences = lines.filter((line) => line);
-  if (!sentences.length) throw new Error("Type at least one sentence.");
+  if (!sentences.length) throw new Failure("input", "Nothing to compare.", "Type at least one sentence.");
   if (sentences.length > MAX_SENTENCES) {
-    throw new Error(`${sentences.length} sentences; at most ${MAX_SENTENCES} are compared.`);
+    throw new Failure("input", "Too many.", `${sentences.length} sentences; at most ${MAX_SENTENCES} are compared.`);
   }
   return sentences;
 }
 
 async function learn(signal) {
-  const info = await (await ask("info", undefined, signal)).json();
+  const info = await reach((await ask("info", undefined, signal)).json());
   describe(element, info);
   for (const width of info.dimensions) element("dimensions").add(new Option(width, width));
   described = true;
@@ -44,7 +46,7 @@ async function compare() {
   running = new AbortController();
   const { signal } = running;
   const button = document.querySelector("button");
-  element("error").textContent = "";
+  clear(element("error"));
   button.disabled = true;
   try {
     const inputs = readSentences();
@@ -52,16 +54,18 @@ async function compare() {
     const dimensions = Number(element("dimensions").value) || undefined;
     const began = performance.now();
     const response = await ask("embed", { inputs, dimensions, encoding_format: "bytes" }, signal);
-    const values = new Float32Array(await response.arrayBuffer());
+    const values = new Float32Array(await reach(response.arrayBuffer()));
     const elapsed = performance.now() - began;
+    const tokens = await reach((await ask("tokenize", { inputs }, signal)).json());
     const width = values.length / inputs.length;
     const vectors = inputs.map((_, row) => values.subarray(row * width, (row + 1) * width));
     drawHeatMap(element("heat"), element("pair"), inputs, vectors);
     drawTiming(element("bar"), element("timing"), response.headers, elapsed, inputs.length);
-    const tokens = await ask("tokenize", { inputs }, signal);
-    drawTokens(element("tokens"), inputs, await tokens.json());
+    drawTokens(element("tokens"), inputs, tokens);
   } catch (error) {
-    if (error.name !== "AbortError") element("error").textContent = error.message;
+    if (signal.aborted) return; // another comparison has begun, and tells its own end
+    for (const name of RESULTS) element(name).replaceChildren(); // they belong to other sentences
+    tell(element("error"), error);
   } finally {
     if (!signal.aborted) button.disabled = false;
   }

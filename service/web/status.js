@@ -18,6 +18,9 @@ export function watchServer(element) {
       draw(element, history[0], history.at(-1));
     } catch {
       pill(element("ready"), "bad", "no answer");
+      history.length = 0;
+      element("status").replaceChildren(); // what they were would look like what they are
+      element("window").textContent = "";
     }
   };
   setInterval(refresh, EVERY_MS);
@@ -45,9 +48,9 @@ function draw(element, first, last) {
     figure("requests", short(rate("te_request_count")), "/s"),
     figure("texts", short(rate("te_embed_success")), "/s"),
     figure("tokens", short(rate("osa_computed_tokens_total") ?? rate("te_batch_next_tokens_sum")), "/s"),
-    figure("engine", short(now("osa_tokens_per_second")), "tokens/s"),
-    figure("p50", milliseconds(always(0.5)), "ms"),
-    figure("p99", milliseconds(always(0.99)), "ms"),
+    figure("engine tokens/s", short(now("osa_tokens_per_second"))),
+    figure("p50, half are faster", milliseconds(always(0.5)), "ms"),
+    figure("p99, 1 % are slower", milliseconds(always(0.99)), "ms"),
     figure("queue", short(now("te_queue_size")), `texts, ${short(now("osa_queued_tokens"))} tokens`),
     figure("backlog", short(now("osa_backlog_seconds")), "s"),
     figure("in flight", short(now("osa_in_flight_requests"))),
@@ -70,10 +73,11 @@ export function describe(element, info) {
     engine: `${info.backend}, ${info.kernel}, ${info.device}, ${info.model_dtype}`,
     "longest input": `${info.max_input_length.toLocaleString("en")} tokens`,
     dimensions: info.dimensions.join(", "),
-    "same bits in any batch": info.batch_invariant ? "yes" : "no",
+    "same bits in any batch": info.batch_invariant ? "yes" : "no, see below",
     version: info.version,
     model: info.model_sha.slice(0, 12),
   };
+  element("bits").textContent = info.batch_invariant_reason ?? "";
   element("facts").replaceChildren(...Object.entries(facts).map(([name, value]) => {
     const entry = document.createElement("div");
     const term = document.createElement("dt");

@@ -2,40 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
 import numpy as np
 import pytest
 
+from osa.service.engines import EagerEngine
 from osa.service.keys import make_key
-from tests.browser import Page, find_chromium, open_browser
+from tests.browser import Page
 
-pytestmark = pytest.mark.skipif(
-    find_chromium() is None, reason="no Chromium here: apt-get install chromium"
-)
 SENTENCES = ["A man is playing a guitar.", "Someone plays an acoustic guitar.", "Stocks fell."]
 CELLS = "[...document.querySelectorAll('.heat td')].map(cell => cell.textContent)"
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
-    with open_browser(tmp_path_factory.mktemp("profile")) as page:
-        yield page
-
-
-@pytest.fixture
-def page(browser: Page, client: httpx.Client) -> Iterator[Page]:
-    """A tab; at the end nothing may have been complained of or asked from elsewhere."""
-    browser.requests.clear()
-    browser.complaints.clear()
-    yield browser
-    assert browser.complaints == []
-    assert browser.requests
-    own = str(client.base_url)
-    for url in browser.requests:
-        assert url.startswith((own, "data:")), url
 
 
 def type_sentences(page: Page, text: str) -> None:
@@ -98,8 +77,7 @@ def test_a_server_that_asks_for_keys_is_given_one(
     browser.wait_for("document.querySelectorAll('.tokens li').length == 6")
     assert browser.evaluate("document.getElementById('dimensions').length") == 2
     assert browser.evaluate("document.getElementById('error').textContent") == ""
-    browser.open("about:blank")  # or it would go on asking a server that is gone
-    browser.wait_for("location.href == 'about:blank'")
+    browser.leave()
 
 
 def test_every_control_has_a_name(page: Page, client: httpx.Client) -> None:
@@ -133,36 +111,166 @@ def test_the_documentation_shows_and_tries_every_route(page: Page, client: httpx
     assert status.startswith("200")
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_of_every_cell_can_be_read(
-    page: Page, client: httpx.Client, scheme: str, tmp_path: Path
+def test_the_documentation_is_in_the_order_of_use_and_links_to_the_schema_once(
+    page: Page, client: httpx.Client
 ) -> None:
-    """Contrast of at least 4.5 (WCAG AA), measured on colours as the browser mixes them."""
-    page.set_scheme(scheme)
+    page.open(f"{client.base_url}/docs")
+    page.wait_for("document.querySelectorAll('.opblock').length > 20")
+    tags = "[...document.querySelectorAll('.opblock-tag')].map(tag => tag.dataset.tag)"
+    assert page.evaluate(tags) == [
+        "Embeddings", "Documents", "Tokens", "OpenAI", "KServe", "Operations", "Admin"
+    ]  # fmt: skip
+    first = "document.querySelector('.opblock-summary-path').dataset.path"
+    assert page.evaluate(first) == "/embed"
+    links = "document.querySelectorAll('a[href$=\"openapi.json\"]').length"
+    page.wait_for(f"{links} > 0")
+    assert page.evaluate(links) == 1
+
+
+@pytest.mark.parametrize("width", [390, 1240])
+@pytest.mark.parametrize("path", ["", "docs"])
+def test_no_page_is_wider_than_its_screen(
+    page: Page, client: httpx.Client, path: str, width: int
+) -> None:
+    page.set_width(width)
+    page.open(f"{client.base_url}/{path}")
+    page.wait_for("document.querySelectorAll('.heat td, .opblock').length > 20")
+    if path:
+        open_operation(page, "/embed")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_a_heat_map_that_is_wider_than_its_card_says_so(page: Page, client: httpx.Client) -> None:
+    cue = "getComputedStyle(document.querySelector('.cue')).display != 'none'"
+    page.open(f"{client.base_url}")
+    page.wait_for("document.querySelectorAll('.tokens li').length == 6")
+    assert not page.evaluate(cue)
+    page.set_width(390)
+    page.wait_for(cue)
+    assert page.evaluate("getComputedStyle(document.getElementById('heat')).maskImage") != "none"
+    page.evaluate("document.getElementById('heat').scrollLeft = 10000")
+    page.wait_for(f"!({cue})")
+    label = "document.querySelector('.heat tbody th').getBoundingClientRect().left"
+    assert page.evaluate(label) >= 0, "names of rows stay in sight"
+
+
+def test_the_playground_explains_what_it_shows(page: Page, client: httpx.Client) -> None:
+    page.open(f"{client.base_url}")
+    page.wait_for("document.querySelectorAll('.tokens li').length == 6")
+    page.wait_for("document.querySelectorAll('#status div').length")
+    legend = page.evaluate("document.querySelector('.legend').innerText")
+    for words in ("Cosine", "1 opposite", "0 unrelated", "1 same"):
+        assert words in legend
+    page.evaluate("document.querySelector('.glossary').open = true")
+    explained = page.evaluate(
+        "[...document.querySelectorAll('.glossary dt')].map(term => term.textContent)"
+    )
+    shown = page.evaluate("[...document.querySelectorAll('#status dt')].map(t => t.textContent)")
+    for term in ("p50", "p99", "engine tokens/s", "queue", "backlog", "failures"):
+        assert term in explained
+        assert [label for label in shown if label.startswith(term)], term
+
+
+def test_the_playground_says_why_bits_are_not_fixed(
+    browser: Page, serve: Callable[..., httpx.Client], tiny_checkpoint: Path
+) -> None:
+    client = serve(EagerEngine(tiny_checkpoint, "cpu"), model__path=tiny_checkpoint)
+    reason = client.get("/info").json()["batch_invariant_reason"]
+    assert reason.startswith("The last bits of a vector may depend on the batch")
+    browser.open(f"{client.base_url}")
+    browser.wait_for("document.querySelectorAll('.tokens li').length == 6")
+    assert browser.evaluate("document.getElementById('bits').textContent") == reason
+    browser.leave()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_of_every_cell_can_be_read(page: Page, client: httpx.Client, scheme: str) -> None:
+    """Contrast of at least 4.5 (WCAG AA), on colours as mixed, in a scheme chosen afterwards."""
+    page.set_scheme("dark" if scheme == "light" else "light")
     page.open(f"{client.base_url}")
     page.wait_for("document.querySelectorAll('.heat td').length == 36")
-    contrasts = page.evaluate(CONTRAST)
-    assert len(contrasts) == 101
+    page.evaluate(EVERY_VALUE)
+    page.set_scheme(scheme)
+    contrasts = page.evaluate(f"{MEASURE} measure('.heat td')")
+    assert len(contrasts) == 36 + 101
     assert min(contrasts) >= 4.5, contrasts
-    page.set_scheme("light")
+    edges = page.evaluate(f"{MEASURE} edges('.heat td', '.card')")
+    assert min(edges) >= 1.1, "a cell looks like the card behind it"
 
 
-CONTRAST = """(async () => {
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_other_text_of_the_playground_can_be_read(
+    page: Page, client: httpx.Client, scheme: str
+) -> None:
+    page.set_scheme(scheme)
+    page.open(f"{client.base_url}")
+    page.wait_for("document.querySelectorAll('.tokens li').length == 6")
+    page.wait_for("document.querySelectorAll('#status div').length")
+    page.evaluate("document.querySelector('.glossary').open = true")
+    for kind in ("network", "refused", "busy", "server", "input"):
+        page.evaluate(
+            f"document.getElementById('error').dataset.kind = {kind!r};"
+            "document.getElementById('error').textContent = 'words'"
+        )
+        places = (
+            "h1, h2, small, p, a, label, textarea, select, button, dt, dd, li, code, summary, th"
+        )
+        contrasts = page.evaluate(f"{MEASURE} measure({places!r})")
+        assert len(contrasts) > 100
+        assert min(contrasts) >= 4.5, kind
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_text_of_the_documentation_can_be_read(
+    page: Page, client: httpx.Client, scheme: str
+) -> None:
+    page.set_scheme(scheme)
+    page.open(f"{client.base_url}/docs")
+    page.wait_for("document.querySelectorAll('.opblock').length > 20")
+    open_operation(page, "/embed")
+    contrasts = page.evaluate(f"{MEASURE} measure('nav a, #docs *:not(:has(*))')")
+    assert len(contrasts) > 200
+    assert min(contrasts) >= 4.5
+
+
+def open_operation(page: Page, path: str) -> None:
+    """Unfold a route of the documentation, with its answers."""
+    page.evaluate(f"document.querySelector('[data-path=\"{path}\"] a').click()")
+    page.wait_for("document.querySelector('.opblock.is-open .response-col_description code')")
+
+
+EVERY_VALUE = """(async () => {
   const script = document.querySelector('script').src;
   const { fill } = await import(script.replace('playground', 'heatmap'));
-  const context = document.createElement('canvas').getContext('2d', { willReadFrequently: true });
-  const luminance = (colour) => {
+  const row = document.querySelector('.heat tbody').insertRow();
+  for (let step = 0; step <= 100; step++) fill(row.insertCell(), step / 50 - 1);
+})()"""
+MEASURE = """
+var canvas = document.createElement('canvas');
+var context = canvas.getContext('2d', { willReadFrequently: true });
+var luminance = (...layers) => {
+  context.fillStyle = '#fff';
+  context.fillRect(0, 0, 1, 1);
+  for (const colour of layers) {
     context.fillStyle = colour;
     context.fillRect(0, 0, 1, 1);
-    const [r, g, b] = [...context.getImageData(0, 0, 1, 1).data].map((value) => value / 255)
-      .map((value) => value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4);
-    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
-  };
-  const cell = document.querySelector('.heat td');
-  return [...Array(101).keys()].map((step) => {
-    fill(cell, step / 50 - 1);
-    const style = getComputedStyle(cell);
-    const [one, other] = [luminance(style.color), luminance(style.backgroundColor)];
-    return (Math.max(one, other) + 0.05) / (Math.min(one, other) + 0.05);
-  });
-})()"""
+  }
+  const [r, g, b] = [...context.getImageData(0, 0, 1, 1).data].map((value) => value / 255)
+    .map((value) => value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4);
+  return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+};
+var behind = (place) => {
+  const layers = [];
+  for (let each = place; each; each = each.parentElement) {
+    layers.unshift(getComputedStyle(each).backgroundColor);
+  }
+  return layers;
+};
+var ratio = (one, other) => (Math.max(one, other) + 0.05) / (Math.min(one, other) + 0.05);
+var measure = (selector) => [...document.querySelectorAll(selector)]
+  .filter((place) => place.checkVisibility() && place.textContent.trim())
+  .map((place) => ratio(
+    luminance(...behind(place), getComputedStyle(place).color), luminance(...behind(place))));
+var edges = (selector, card) => [...document.querySelectorAll(selector)].map((place) => ratio(
+  luminance(...behind(place)), luminance(...behind(document.querySelector(card)))));
+"""

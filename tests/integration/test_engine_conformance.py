@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 
@@ -20,8 +21,10 @@ from osa.service.engines import (
     Engine,
     select_engine,
 )
+from osa.service.loading import ModelLoader
+from osa.service.metrics import Families
 from osa.service.settings import ModelSettings
-from tests.conftest import ArtifactMaker, make_tiny_model
+from tests.conftest import ArtifactMaker, local_settings, make_tiny_model
 
 ENGINES = ("eager", "compile", "onnxruntime", "onnxruntime-padded", "onnxruntime-int8", "aoti",
            "torch-export", "eager-bfloat16", "aoti-bfloat16")  # fmt: skip
@@ -222,3 +225,33 @@ def test_an_artifact_is_served_like_its_checkpoint(
     assert info["backend"] == "onnxruntime"
     manifest = json.loads((make_artifact("onnx") / ARTIFACT).read_text())
     assert info["model_dtype"] == manifest["dtype"]
+
+
+def test_info_names_the_member_of_a_collection_and_has_its_manifest(
+    serve: Callable[..., httpx.Client],
+    make_artifact: ArtifactMaker,
+    checkpoint: Path,
+    tmp_path: Path,
+) -> None:
+    shutil.copytree(checkpoint, tmp_path / "plain")
+    shutil.copytree(make_artifact("onnx"), tmp_path / "graph")
+    manifest = json.loads((tmp_path / "graph" / ARTIFACT).read_text())
+    graph = serve(model__path=tmp_path, model__engine="onnxruntime").get("/info").json()
+    assert (graph["member"], graph["artifact"]) == ("graph", manifest)
+    plain = serve(model__path=tmp_path, model__engine="eager").get("/info").json()
+    assert (plain["member"], plain["artifact"]) == ("plain", None)
+    alone = serve(model__path=tmp_path / "graph").get("/info").json()
+    assert (alone["member"], alone["artifact"]) == (None, manifest)
+
+
+def test_an_engine_is_opened_again_from_the_same_member(
+    make_artifact: ArtifactMaker, checkpoint: Path, tmp_path: Path
+) -> None:
+    """What ``/info`` says of it stays true, whatever has come into the directory since."""
+    shutil.copytree(make_artifact("onnx"), tmp_path / "graph")
+    loader = ModelLoader(local_settings(model__path=tmp_path), Families())
+    model = loader.load("a", tmp_path)
+    make_tiny_model(alpha_init=0.5).save_pretrained(tmp_path / "other")
+    with pytest.raises(ConfigError, match="are different models"):
+        select_engine(settings(tmp_path))
+    assert model.supervisor._reopen().info == model.about

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
@@ -14,13 +14,24 @@ from osa.service import keys as key_module
 from osa.service.app import create_service
 from osa.service.errors import QuotaError
 from osa.service.keys import TokenBucket, make_key
-from tests.conftest import local_settings, wait_until
+from tests.conftest import local_settings, make_tiny_model, run_service, wait_until
 
 Serve = Callable[..., httpx.Client]
 
 
 def bearer(secret: str) -> dict[str, str]:
     return {"authorization": f"Bearer {secret}"}
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    """A server that asks for the one key of "team"."""
+    folder = tmp_path_factory.mktemp("guarded")
+    make_tiny_model().save_pretrained(folder / "tiny")
+    (folder / "keys.toml").write_text(make_key("team", None, admin=False)[1])
+    settings = local_settings(model__path=folder / "tiny", auth__keys_file=folder / "keys.toml")
+    with run_service(create_service(settings), settings) as client:
+        yield client
 
 
 def test_only_known_keys_come_in(serve: Serve, tiny_checkpoint: Path, tmp_path: Path) -> None:
@@ -40,6 +51,48 @@ def test_only_known_keys_come_in(serve: Serve, tiny_checkpoint: Path, tmp_path: 
     for path in ("/health", "/livez", "/readyz", "/ping", "/metrics", "/v2/health/ready"):
         assert client.get(path).status_code == 200, path
     assert client.get("/admin/models", headers=bearer(secret)).status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("headers", "told"),
+    [
+        ({}, "no API key was sent"),
+        ({"x-api-key": ""}, "no API key was sent"),
+        ({"authorization": "osa-wrong"}, "not 'Bearer KEY'"),
+        ({"authorization": "Basic b3NhOndyb25n"}, "not 'Bearer KEY'"),
+        ({"authorization": "Bearer"}, "not 'Bearer KEY'"),
+        ({"authorization": "Bearer osa-wrong"}, "unknown API key"),
+        ({"authorization": "bearer osa-wrong"}, "unknown API key"),
+        ({"x-api-key": "osa-wrong"}, "unknown API key"),
+        ({"api-key": "osa-wrong"}, "unknown API key"),
+    ],
+)
+def test_who_does_not_come_in_is_told_why(
+    guarded: httpx.Client, headers: dict[str, str], told: str
+) -> None:
+    """In every dialect; and of the keys that there are, nothing."""
+    requests = [
+        ("POST", "/embed", {"inputs": "a"}),
+        ("POST", "/tokenize", {"inputs": "a"}),
+        ("GET", "/info", None),
+        ("POST", "/v1/embeddings", {"input": "a"}),
+        ("GET", "/v1/models", None),
+        ("GET", "/v2", None),
+        ("POST", "/v2/models/osa-default/infer", {}),
+        ("GET", "/admin/models", None),
+        ("POST", "/admin/models/x", {"path": None}),
+        ("DELETE", "/admin/models/x", None),
+        ("GET", "/nowhere", None),
+    ]
+    for method, path, body in requests:
+        refused = guarded.request(method, path, json=body, headers=headers)
+        assert refused.status_code == 401, path
+        assert refused.headers["www-authenticate"] == "Bearer"
+        answer = refused.json()["error"]
+        message = answer["message"] if path.startswith("/v1") else answer
+        assert told in message, path
+        for secret in ("osa-wrong", "b3NhOndyb25n", "team", ".toml"):
+            assert secret not in refused.text
 
 
 def test_a_path_that_is_open_to_readers_embeds_for_nobody(

@@ -6,6 +6,7 @@ import base64
 
 import httpx
 import numpy as np
+import pytest
 
 
 def test_the_answer_is_openais_list_object(client: httpx.Client) -> None:
@@ -17,6 +18,15 @@ def test_the_answer_is_openais_list_object(client: httpx.Client) -> None:
     assert all(entry["object"] == "embedding" for entry in answer["data"])
     assert answer["usage"] == {"prompt_tokens": 7, "total_tokens": 7}
     assert answer["model"] == "osa-default"
+
+
+@pytest.mark.parametrize("name", ["m", "text-embedding-3-small", "osa-default", "", None])
+def test_one_model_answers_to_every_name_and_says_its_own(
+    client: httpx.Client, name: str | None
+) -> None:
+    """Decision 22; several answer to their own alone."""
+    answer = client.post("/v1/embeddings", json={"input": "a cat", "model": name})
+    assert (answer.status_code, answer.json()["model"]) == (200, "osa-default")
 
 
 def test_base64_is_little_endian_float32(client: httpx.Client) -> None:

@@ -107,6 +107,28 @@ def test_every_reference_of_the_description_leads_somewhere(client: httpx.Client
             place = place[step]
 
 
+def test_every_route_has_a_plain_name_in_its_place(client: httpx.Client) -> None:
+    document = client.get("/openapi.json").json()
+    order = [tag["name"] for tag in document["tags"]]
+    operations = [
+        (order.index(operation["tags"][0]), operation)
+        for methods in document["paths"].values()
+        for operation in methods.values()
+    ]
+    assert next(iter(document["paths"])) == "/embed"
+    places = [
+        min(order.index(operation["tags"][0]) for operation in methods.values())
+        for methods in document["paths"].values()
+    ]
+    assert places == sorted(places), "routes are not in the order of their tags"
+    names = [(place, operation["summary"]) for place, operation in operations]
+    assert len(set(names)) == len(names)
+    for _, operation in operations:
+        assert len(operation["tags"]) == 1
+        assert 3 <= len(operation["summary"].split()) <= 11
+        assert operation["description"]
+
+
 def test_every_example_of_the_description_is_answered(client: httpx.Client) -> None:
     tried = 0
     document = client.get("/openapi.json").json()

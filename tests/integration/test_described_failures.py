@@ -1,0 +1,265 @@
+"""Every failure that ``/openapi.json`` shows is provoked, and answered as it is shown."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from osa.service.app import create_service
+from osa.service.engines import EagerEngine
+from osa.service.keys import make_key
+from tests.conftest import WORDS, local_settings, run_service, wait_until
+from tests.engines import POISON, FaultyEngine, GatedEngine
+from tests.openapi_observer import Observer
+
+Serve = Callable[..., httpx.Client]
+JSON = {"content-type": "application/json"}
+TENSOR = {"name": "text", "datatype": "BYTES", "shape": [1]}
+DOCUMENTS = ("/embed_all", "/embed_chunks")
+INFER = ("/v2/models/{model}/infer", "/v2/models/{model}/versions/{version}/infer")
+EMBED = ("/embed", "/", "/invocations", "/vertex", *DOCUMENTS, "/v1/embeddings", "/embeddings",
+         *INFER)  # fmt: skip
+TEXT = ("/tokenize", "/decode")
+INFERENCE = (*EMBED, "/similarity")
+LOAD = "/admin/models/{name}"
+
+
+def place(path: str) -> str:
+    return path.format(model="osa-default", version="1", name="osa-default")
+
+
+def body_of(path: str, **fields: Any) -> dict[str, Any]:
+    """A small body that the route answers, with more fields."""
+    if path == "/vertex":
+        return {"instances": [{"inputs": "the cat", **fields}]}
+    if path == "/similarity":
+        return {"inputs": {"source_sentence": "the cat", "sentences": ["a dog"]}}
+    if path == "/decode":
+        return {"ids": [4, 5]}
+    if path in INFER:
+        return {"inputs": [{**TENSOR, "data": ["the cat"]}], "parameters": fields}
+    return {"input" if "embeddings" in path else "inputs": "the cat", **fields}
+
+
+def empty_of(path: str) -> dict[str, Any]:
+    """A body with nothing to work on."""
+    if path == "/similarity":
+        return {"inputs": {"source_sentence": "the cat", "sentences": []}}
+    if path in INFER:
+        return {"inputs": [{**TENSOR, "shape": [0], "data": []}]}
+    fields = {"/vertex": "instances", "/decode": "ids"}
+    return {fields.get(path, next(iter(body_of(path)))): []}
+
+
+def poisoned(path: str) -> dict[str, Any]:
+    """A body with a text that the faulty engine cannot take."""
+    text = json.dumps(body_of(path)).replace("the cat", WORDS[POISON])
+    found: dict[str, Any] = json.loads(text)
+    return found
+
+
+def bearer(secret: str) -> dict[str, str]:
+    return {"authorization": f"Bearer {secret}"}
+
+
+def refused_keys(
+    serve: Serve, observer: Observer, tiny: Path, keys: Path, plain: str, admin: str
+) -> None:
+    client = serve(model__path=tiny, auth__keys_file=keys)
+    keyless = serve(model__path=tiny)
+    for path, operations in observer.paths.items():
+        for method, operation in operations.items():
+            if "401" in operation["responses"]:
+                for headers in ({}, {"authorization": "wrong"}, bearer("wrong")):
+                    answer = client.request(method, place(path), headers=headers)
+                    observer.note(method, path, answer)
+            if "403" in operation["responses"]:
+                answer = client.request(method, place(path), headers=bearer(plain))
+                observer.note(method, path, answer)
+                observer.note(method, path, keyless.request(method, place(path)))
+    for path in INFERENCE:  # each once within the quota or beyond, and certainly beyond
+        for _ in range(2):
+            answer = client.post(place(path), json=body_of(path), headers=bearer(plain))
+        observer.note("post", path, answer)
+    headers = bearer(admin)
+    refused = client.post(place(LOAD), json={"path": "/nowhere"}, headers=headers)
+    observer.note("post", LOAD, refused)
+    observer.note("delete", LOAD, client.delete(place(LOAD), headers=headers))
+    observer.note("delete", LOAD, client.delete("/admin/models/other", headers=headers))
+    for content, media_type in ((b"{", "application/json"), (b"{}", "text/plain")):
+        sent = {**headers, "content-type": media_type}
+        observer.note("post", LOAD, client.post(place(LOAD), content=content, headers=sent))
+
+
+def refused_bodies(serve: Serve, observer: Observer, tiny: Path) -> None:
+    client = serve(model__path=tiny)
+    for path in (*INFERENCE, *TEXT):
+        where = place(path)
+        observer.note("post", path, client.post(where, content=b"{", headers=JSON))
+        text = {"content-type": "text/plain"}
+        observer.note("post", path, client.post(where, content=b"{}", headers=text))
+        observer.note("post", path, client.post(where, json={}))
+        observer.note("post", path, client.post(where, json=empty_of(path)))
+    for path in EMBED:
+        answer = client.post(place(path), json=body_of(path, dimensions=100))
+        observer.note("post", path, answer)
+
+
+def unknown_models(serve: Serve, observer: Observer, tiny: Path) -> None:
+    client = serve(model__path=tiny)
+    for path, operations in observer.paths.items():
+        for method in operations if path.startswith("/v2/models/") else ():
+            where = path.format(model="other", version="1")
+            body = body_of(path) if method == "post" else None
+            observer.note(method, path, client.request(method, where, json=body))
+
+
+def unknown_among_several(serve: Serve, observer: Observer, tiny: Path) -> None:
+    client = serve(model__path=tiny, model__others=f"law={tiny}")
+    for path in ("/v1/embeddings", "/embeddings"):
+        observer.note("post", path, client.post(path, json=body_of(path, model="other")))
+
+
+def broken_limits(serve: Serve, observer: Observer, tiny: Path, keys: Path, admin: str) -> None:
+    client = serve(
+        model__path=tiny,
+        auth__keys_file=keys,
+        server__payload_limit=1024,
+        server__body_timeout_s=0.3,
+    )
+    for path in (*INFERENCE, *TEXT, LOAD):
+        large = client.post(place(path), content=b" " * 2000, headers=bearer(admin))
+        observer.note("post", path, large)
+        observer.note("post", path, send_half(client, place(path), admin))
+
+
+def send_half(client: httpx.Client, path: str, secret: str) -> httpx.Response:
+    """The answer to a body of which half is sent."""
+    address = (client.base_url.host, client.base_url.port or 0)
+    with socket.create_connection(address, 10) as wire:
+        head = f"POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {secret}\r\n"
+        wire.sendall(f"{head}Content-Length: 10\r\n\r\n{{".encode())
+        received = b"".join(iter(lambda: wire.recv(65536), b""))
+    line, _, rest = received.partition(b"\r\n")
+    return httpx.Response(int(line.split()[1]), content=rest.partition(b"\r\n\r\n")[2])
+
+
+def engines_that_fail(serve: Serve, observer: Observer, tiny: Path) -> None:
+    client = serve(FaultyEngine(tiny, "raise"), model__path=tiny)
+    for path in INFERENCE:
+        observer.note("post", path, client.post(place(path), json=poisoned(path)))
+
+
+def faults_of_our_own(
+    serve: Serve, observer: Observer, tiny: Path, keys: Path, admin: str, patch: pytest.MonkeyPatch
+) -> None:
+
+    def broken(*_: object) -> None:
+        raise RuntimeError("secret")
+
+    engine = EagerEngine(tiny, "cpu")
+    client = serve(engine, model__path=tiny, auth__keys_file=keys)
+    for name in ("encode", "tokens", "decode"):
+        patch.setattr(engine.tokenizer, name, broken)
+    patch.setattr("osa.service.loading.ModelLoader.load", broken)
+    client.headers.update(bearer(admin))
+    for path in (*INFERENCE, *TEXT, LOAD):
+        body = {"path": None} if path == LOAD else body_of(path)
+        observer.note("post", path, client.post(place(path), json=body))
+
+
+def too_much_at_once(serve: Serve, observer: Observer, tiny: Path) -> None:
+    engine = GatedEngine(tiny)
+    client = serve(engine, model__path=tiny, server__max_concurrent_requests=1)
+    with engine.holding(client):
+        for path in (*INFERENCE, *TEXT):
+            observer.note("post", path, client.post(place(path), json=body_of(path)))
+
+
+def a_full_queue_and_deadlines(serve: Serve, observer: Observer, tiny: Path) -> None:
+    engine = GatedEngine(tiny)
+    client = serve(
+        engine,
+        model__path=tiny,
+        model__max_input_length=64,
+        batching__max_batch_tokens=64,
+        batching__max_queue_tokens=64,
+    )
+    waiting = threading.Thread(
+        target=client.post, args=("/embed",), kwargs={"json": {"inputs": [[5] * 64]}}
+    )
+    with engine.holding(client):
+        for path in INFERENCE:
+            hasty = {"x-request-timeout-ms": "50"}
+            answer = client.post(place(path), json=body_of(path), headers=hasty)
+            observer.note("post", path, answer)
+        wait_until(lambda: queued(client) == 0)
+        waiting.start()
+        wait_until(lambda: queued(client) == 1)
+        for path in INFERENCE:
+            observer.note("post", path, client.post(place(path), json=body_of(path)))
+    waiting.join()
+
+
+def queued(client: httpx.Client) -> float:
+    """Inputs that wait for the engine."""
+    found = re.search(r'te_queue_size{model="osa-default"} (\S+)', client.get("/metrics").text)
+    assert found
+    return float(found[1])
+
+
+def the_drain(observer: Observer, tiny: Path) -> None:
+    settings, engine = local_settings(model__path=tiny), GatedEngine(tiny)
+    service = create_service(settings, engine)
+    with run_service(service, settings) as client, engine.holding(client):  # or it would be done
+        service.health.begin_drain()
+        for path in (*INFERENCE, *TEXT):
+            observer.note("post", path, client.post(place(path), json=body_of(path)))
+        for path, operations in observer.paths.items():
+            live = path in ("/livez", "/v2/health/live")
+            if "503" in operations.get("get", {"responses": ()})["responses"] and not live:
+                observer.note("get", path, client.get(place(path)))
+
+
+def a_hung_engine(serve: Serve, observer: Observer, tiny: Path) -> None:
+    engine = GatedEngine(tiny)
+    client = serve(engine, model__path=tiny, server__stall_timeout_s=0.5)
+    with engine.holding(client):
+        wait_until(lambda: client.get("/livez").status_code == 503)
+        for path in ("/livez", "/v2/health/live"):
+            observer.note("get", path, client.get(path))
+
+
+def test_every_failure_is_answered_as_it_is_shown(
+    serve: Serve, tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """None is shown that was not provoked, none is answered that is not shown."""
+    plain, plain_entry = make_key("plain", 5, admin=False)
+    admin, admin_entry = make_key("admin", None, admin=True)
+    keys = tmp_path / "keys.toml"
+    keys.write_text(plain_entry + admin_entry)
+    observer = Observer(serve(model__path=tiny_checkpoint).get("/openapi.json").json())
+    refused_keys(serve, observer, tiny_checkpoint, keys, plain, admin)
+    broken_limits(serve, observer, tiny_checkpoint, keys, admin)
+    with monkeypatch.context() as patch:
+        faults_of_our_own(serve, observer, tiny_checkpoint, keys, admin, patch)
+    for provoke in (
+        refused_bodies, unknown_models, unknown_among_several, engines_that_fail, too_much_at_once,
+        a_full_queue_and_deadlines, a_hung_engine,
+    ):  # fmt: skip
+        provoke(serve, observer, tiny_checkpoint)
+    the_drain(observer, tiny_checkpoint)
+    assert sorted(observer.shown() - observer.seen) == []
+    for path, operations in observer.paths.items():
+        for method, operation in operations.items():
+            for status in operation["responses"]:
+                if int(status) >= 400:
+                    assert observer.examples(method, path, int(status)), (method, path, status)

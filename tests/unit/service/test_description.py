@@ -1,0 +1,28 @@
+"""Why bits are not fixed, in words that fit the engine."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from osa.service.description import variance_reason
+from osa.service.engines import EagerEngine
+
+
+@pytest.mark.parametrize(
+    ("dtype", "device", "words"),
+    [
+        ("int8", "cpu", "int8 graphs scale a product by the largest value of the whole batch"),
+        ("bfloat16", "cuda", "the matrix products of this GPU in bfloat16"),
+        ("float32", "cpu", "the matrix products of the eager engine in float32 on this processor"),
+    ],
+)
+def test_the_reason_fits_what_computes(
+    tiny_checkpoint: Path, dtype: str, device: str, words: str
+) -> None:
+    about = EagerEngine(tiny_checkpoint, "cpu").info
+    reason = variance_reason(dataclasses.replace(about, dtype=dtype, device=device))
+    assert reason.startswith("The last bits of a vector may depend on the batch")
+    assert words in reason
