@@ -172,22 +172,26 @@ class EmbeddingModel(nn.Module):
 
     @torch.no_grad()
     def encode(
-        self, texts: Sequence[str], *, batch_tokens: int = 8192, normalize: bool = True
-    ) -> Float[Tensor, "S E"]:
+        self, texts: str | Sequence[str], *, batch_tokens: int = 8192, normalize: bool = True
+    ) -> Float[Tensor, "S E"] | Float[Tensor, " E"]:
         """Embed texts; longer ones than the model takes are truncated on the right.
 
         Args:
-            texts: What to embed.
+            texts: What to embed; one string gives one vector.
             batch_tokens: Tokens run through the network at once.
             normalize: Unit vectors; otherwise the pooled vectors as they are.
 
         Raises:
-            InputError: No tokenizer, or a text that is no valid Unicode.
+            InputError: No tokenizer, or a text that is empty or no valid Unicode.
         """
         if isinstance(texts, str):
-            raise InputError("texts must be a sequence of strings, got one string")
+            vector: Tensor = self.encode([texts], batch_tokens=batch_tokens, normalize=normalize)[0]
+            return vector
         if self.tokenizer is None:
             raise InputError("this model has no tokenizer: call it on ids or features")
+        for row, text in enumerate(texts):
+            if not text:
+                raise InputError(f"text {row} is empty")
         tokenized = self.tokenizer.encode(texts, self.config.max_seq_len)
         vectors = torch.empty(len(texts), self.config.output_size)
         order = sorted(range(len(texts)), key=lambda row: len(tokenized[row].ids))
