@@ -118,8 +118,7 @@ def build(base: str) -> float:
     """Build the image; returns the time it took [s]."""
     began = time.monotonic()
     arguments = [f"--build-arg=BASE={base}"]
-    if index := os.environ.get("TORCH_INDEX"):
-        arguments.append(f"--build-arg=TORCH_INDEX={index}")
+    arguments.append(f"--build-arg=TORCH_INDEX={os.environ.get('TORCH_INDEX', '')}")
     arguments += shlex.split(os.environ.get("BUILD_FLAGS", ""))
     ignore = "--ignorefile=docker/Dockerfile.dockerignore"
     call("buildah", "bud", "--isolation=chroot", "--format=docker", "--layers", ignore, *arguments,

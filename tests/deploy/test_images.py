@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import re
 import shutil
 import subprocess
@@ -81,6 +82,45 @@ def test_an_extra_that_does_not_exist_stops_the_build() -> None:
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 1
     assert "EXTRAS has trian; extras are train" in done.stderr
+
+
+def test_a_cpu_image_stops_before_it_fetches_torch_with_cuda() -> None:
+    """Where compose passes nothing on, and the usual index has the CUDA build alone."""
+    argument = compose("compose.yaml")["services"]["server"]["build"]["args"]["TORCH_INDEX"]
+    assert argument == "${TORCH_INDEX:-}"
+    asks, installs = (
+        DOCKERFILE.index(text)
+        for text in ('--cpu "${TORCH_INDEX}"', "pip install -c docker/constraints.txt -r")
+    )
+    assert DOCKERFILE.index(" AS build-cpu") < asks < installs
+    command = [sys.executable, str(DOCKER / "dependencies.py"), "--cpu"]
+    found = {
+        index: subprocess.run([*command, index], capture_output=True, text=True)
+        for index in ("", "usual", "https://wheels.example.com/cpu")
+    }
+    if platform.machine() == "x86_64":
+        assert found[""].returncode == 1
+        assert "torch with CUDA alone for this platform (several GB)" in found[""].stderr
+    named, usual = found["https://wheels.example.com/cpu"].stdout.split("\n", 1)
+    assert named == "--extra-index-url https://wheels.example.com/cpu"
+    assert usual == found["usual"].stdout
+    assert usual.startswith("torch~=")
+
+
+def test_one_onnx_runtime_for_every_platform() -> None:
+    """Both would be one too many: the second would take the first one's place."""
+    texts = filter(lambda text: text.startswith("onnxruntime"), project())
+    runtimes = [Requirement(text) for text in texts]
+    for machine, system, expected in (
+        ("x86_64", "linux", "onnxruntime-gpu"),
+        ("AMD64", "win32", "onnxruntime"),
+        ("aarch64", "linux", "onnxruntime"),
+        ("arm64", "darwin", "onnxruntime"),
+        ("x86_64", "darwin", "onnxruntime"),
+    ):
+        place = {"platform_machine": machine, "sys_platform": system}
+        chosen = [item.name for item in runtimes if item.marker and item.marker.evaluate(place)]
+        assert chosen == [expected], place
 
 
 @pytest.mark.parametrize("name", ["compose.yaml", "compose.gpu.yaml"])
