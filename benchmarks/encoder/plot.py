@@ -1,0 +1,67 @@
+"""The README's plot: CPU time with softmax attention over that with OSA, by length.
+
+    python -m benchmarks.encoder.plot [FILE ...]
+
+Reads what ``benchmarks.encoder.lengths --output`` wrote, one file a processor, by default those in
+``benchmarks/reports``, and writes ``benchmarks/reports/encoder_lengths.svg``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+REPORTS = Path(__file__).parents[1] / "reports"
+TARGET = REPORTS / "encoder_lengths.svg"
+NAMES = {"cpu-xeon-amx": "Intel Xeon (AMX)", "cpu-epyc-avx512": "AMD EPYC (AVX-512)"}
+COLORS = ("#1f5fa8", "#c1272d", "#3f9c9c", "#5b3f9c")
+
+
+def ratios(record: dict[str, dict[str, dict[str, float]]]) -> tuple[list[int], list[float]]:
+    """Lengths [tokens] that both were measured at, and softmax over OSA."""
+    times = record["seconds_per_token"]
+    lengths = [int(length) for length in times["softmax"]]
+    return lengths, [times["softmax"][str(n)] / times["osa"][str(n)] for n in lengths]
+
+
+def draw(files: list[Path], target: Path) -> None:
+    """Write the plot of these measurements."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    matplotlib.rcParams["svg.hashsalt"] = "osa"
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(7.2, 3.2), layout="constrained")
+    for file, color in zip(files, COLORS, strict=False):
+        record = json.loads(file.read_text(encoding="utf-8"))
+        slug = record["machine"]["hardware"]
+        lengths, values = ratios(record)
+        axes.plot(lengths, values, "o-", color=color, label=NAMES.get(slug, slug))
+        for length, value in list(zip(lengths, values, strict=True))[-2:]:
+            axes.annotate(f"{value:.1f}x", (length, value), (-6, 5), textcoords="offset points",
+                          ha="right", color=color)  # fmt: skip
+    axes.axhline(1, color="#777777", linewidth=1)
+    axes.set(xscale="log", yscale="log", xlabel="tokens in a text")
+    axes.set_ylabel("CPU time: softmax / OSA")
+    axes.set_xticks(lengths, [f"{length:,}" for length in lengths])
+    axes.set_yticks([0.5, 1, 2, 4], ["0.5", "1", "2", "4"])
+    axes.minorticks_off()
+    axes.grid(alpha=0.25)
+    axes.legend(frameon=False)
+    figure.savefig(target, metadata={"Date": None})
+
+
+def main() -> int:
+    """Draw; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="plot", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("files", nargs="*", type=Path, metavar="FILE")
+    options = parser.parse_args()
+    draw(options.files or sorted(REPORTS.glob("encoder_cpu-*.json")), TARGET)
+    print(f"wrote {TARGET}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
