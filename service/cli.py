@@ -15,7 +15,7 @@ from osa.service.settings_arguments import add_settings, read_settings
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code."""
-    parser = _parser()
+    parser = make_parser()
     options = parser.parse_args(arguments)
     command: Callable[[argparse.Namespace], int] = options.command
     try:
@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
     """Every command's arguments; none of these modules imports torch before its command runs."""
     from osa.export import cli as export
     from osa.model.training import cli as training

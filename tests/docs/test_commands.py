@@ -1,0 +1,151 @@
+"""Every command of the documents exists, with the options, settings, files and routes it names."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import tomllib
+from argparse import ArgumentParser
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+import yaml
+
+from osa.service.cli import make_parser
+from osa.service.settings import load_settings
+from osa.service.settings_arguments import read_settings
+from tests.conftest import local_settings
+from tests.docs.commands import ROOT, Command, commands
+
+COMMANDS = commands()
+TOOLS = {"docker", "gzip", "helm", "kubectl", "python3", "zcat"}
+"""Programs of others; of these, files and values of ours are checked."""
+
+
+def of(*programs: str) -> list[Command]:
+    found = [command for command in COMMANDS if command.words[0] in programs]
+    assert found, programs
+    return found
+
+
+def test_no_program_is_unknown() -> None:
+    known = {"", "osa", "python", "torchrun", "make", "curl", "pip", "pytest", *TOOLS}
+    assert {command.words[0] for command in COMMANDS} <= known
+
+
+def parse(arguments: list[str]) -> Any:
+    """By the parser of ``osa``, which ends the process on what it does not know."""
+    placed = ["1" if word == "N" else word for word in arguments]
+    return make_parser().parse_args(placed)
+
+
+def osa_arguments() -> Iterator[Command]:
+    for command in COMMANDS:
+        if command.words[0] == "osa":
+            yield command
+        elif command.words[0] == "torchrun":
+            place = command.words.index("osa.service.cli")
+            yield Command(command.document, command.words[place:], command.environment)
+
+
+@pytest.mark.parametrize("command", osa_arguments(), ids=str)
+def test_osa_understands(command: Command) -> None:
+    words = list(command.words[1:])
+    environment = dict(command.environment)
+    if len(words) == 1:  # a command named in a sentence
+        with pytest.raises(SystemExit, match="0"):
+            make_parser().parse_args([*words, "--help"])
+        return
+    options = parse(words)
+    if words[0] == "train" or "SECTION.FIELD=VALUE" in words:
+        return
+    if hasattr(options, "set"):
+        read_settings(options)
+    load_settings(environment=environment)
+
+
+@pytest.mark.parametrize("command", of("python"), ids=str)
+def test_modules_and_their_options_exist(command: Command) -> None:
+    program, *words = command.words
+    if words[0] != "-m":
+        assert (ROOT / words[0]).is_file(), words[0]
+        return
+    spec = importlib.util.find_spec(words[1])
+    assert spec is not None, words[1]
+    if spec.submodule_search_locations:
+        spec = importlib.util.find_spec(f"{words[1]}.__main__")
+    assert spec is not None, words[1]
+    assert spec.origin is not None
+    folder = Path(spec.origin).parent
+    source = "\n".join(file.read_text(encoding="utf-8") for file in folder.glob("*.py"))
+    for word in words[2:]:
+        if word.startswith("--"):
+            assert f'"{word.partition("=")[0]}"' in source, word
+
+
+@pytest.mark.parametrize("command", of("make"), ids=str)
+def test_targets_exist(command: Command) -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for target in command.words[1:]:
+        assert re.search(rf"^{re.escape(target)}:", makefile, flags=re.MULTILINE), target
+
+
+@pytest.mark.parametrize("command", of("pip"), ids=str)
+def test_extras_exist(command: Command) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    for word in command.words:
+        if match := re.fullmatch(r"(?:\.|osa-encoder)\[(.*)\]", word):
+            assert set(match[1].split(",")) <= set(project["optional-dependencies"]), word
+
+
+@pytest.fixture(scope="module")
+def paths() -> list[str]:
+    """Paths that the server answers, as patterns."""
+    from osa.service.app import create_service
+
+    app = create_service(local_settings()).app
+    found = [route.path for route in app.routes if hasattr(route, "path")]
+    return [re.sub(r"{[^}]*}", "[^/]+", path) for path in found]
+
+
+@pytest.mark.parametrize("command", of("curl"), ids=str)
+def test_routes_exist(command: Command, paths: list[str]) -> None:
+    (address,) = (word for word in command.words[1:] if re.match(r"(http://)?\w+:\d+", word))
+    path = urlsplit(address if "://" in address else f"http://{address}").path
+    assert any(re.fullmatch(pattern, path) for pattern in paths), path
+
+
+@pytest.mark.parametrize("command", of("docker", "helm"), ids=str)
+def test_files_targets_and_values_exist(command: Command) -> None:
+    words = list(command.words)
+    for flag, word in zip(words, words[1:], strict=False):
+        if flag == "-f" and "/" in word:
+            assert (ROOT / word).is_file(), word
+        if flag == "--target":
+            assert f" AS {word}\n" in (ROOT / "docker" / "Dockerfile").read_text(encoding="utf-8")
+        if flag == "--set" and words[0] == "helm":
+            values = yaml.safe_load((ROOT / "helm" / "values.yaml").read_text(encoding="utf-8"))
+            for name in word.partition("=")[0].split("."):
+                assert name in values, word
+                values = values[name]
+    for word in words:
+        if word.startswith("./"):
+            assert (ROOT / word).is_dir(), word
+
+
+@pytest.mark.parametrize(
+    ("line", "check"),
+    [
+        ("osa serve --modle DIR", lambda words: make_parser().parse_args(words[1:])),
+        ("osa srve", lambda words: make_parser().parse_args(words[1:])),
+    ],
+)
+def test_a_command_that_does_not_exist_is_found(
+    line: str, check: Callable[[list[str]], ArgumentParser]
+) -> None:
+    """The parser that the tests above rely on refuses, rather than guess."""
+    with pytest.raises(SystemExit, match="2"):
+        check(line.split())
