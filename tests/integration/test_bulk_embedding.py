@@ -281,6 +281,43 @@ def test_a_run_to_go_on_with_is_the_same_job_on_the_same_input(
     assert pq.read_table(tmp_path / "out.parquet").column("text").to_pylist() == [*TEXTS, "a dog"]
 
 
+@pytest.mark.parametrize("stop", [b"", b"\xff\n"], ids=["no text", "bad first record"])
+def test_a_run_that_finished_nothing_is_not_in_the_way(
+    stop: bytes, embed: Embed, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "a.txt"
+    file.write_bytes(stop)
+    assert embed(file) == 1
+    assert not (tmp_path / "out.parquet.partial").exists()
+    file.write_text("a cat\n")
+    assert embed(file, options="--dimensions 8") == 0, "another job, too"
+    assert pq.read_table(tmp_path / "out.parquet").num_rows == 1
+
+
+def test_a_run_that_was_killed_before_its_first_part_is_not_in_the_way(
+    embed: Embed, tmp_path: Path
+) -> None:
+    partial = tmp_path / "out.parquet.partial"
+    partial.mkdir()
+    (partial / "job.json").write_text('{"dtype": "float16"}')
+    (partial / "lock").touch()
+    (partial / "part-000000.parquet.tmp").write_bytes(b"half")
+    (tmp_path / "a.txt").write_text("a cat\n")
+    assert embed(tmp_path / "a.txt") == 0
+    assert not partial.exists()
+
+
+def test_the_output_is_parquet_and_is_named_so(
+    embed: Embed, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.txt").write_text("a cat\n")
+    for name in ("out.csv", "out", "out.parquet.gz"):
+        assert embed(tmp_path / "a.txt", output=name) == 2
+        assert "is written as Parquet: its name must end with .parquet" in capsys.readouterr().err
+        assert not (tmp_path / name).exists()
+    assert embed(tmp_path / "a.txt", output="OUT.PARQUET") == 0
+
+
 def test_one_run_at_a_time_works_on_an_output(
     embed: Embed, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -130,9 +130,7 @@ def _pairs(sources: Pairs, roots: Roots, report: Report) -> Iterator[tuple[Pair,
             yield pairs.pair(query, passage, source.name), source.shortest_query
 
 
-def _documents(
-    sources: Pages, roots: Roots, excluded: set[str], report: Report
-) -> list[Document]:
+def _documents(sources: Pages, roots: Roots, excluded: set[str], report: Report) -> list[Document]:
     def read() -> Iterator[Document]:
         for source in sources:
             report(f"reading {source.name}")
