@@ -118,9 +118,9 @@ def test_a_missing_package_is_named_with_its_extra(
 
 
 def test_an_export_needs_its_runtime_and_its_compiler(place: Path) -> None:
-    onnx = run_command(*"export --format onnx --output x".split(), hidden=("onnxruntime",))
+    onnx = run_command(*["export", "--format", "onnx", "--output", "x"], hidden=("onnxruntime",))
     assert "the onnx format needs onnxruntime: pip install" in onnx.errors
-    aoti = run_command(*"export --format aoti --output x".split(), PATH="/nowhere", CXX="")
+    aoti = run_command(*["export", "--format", "aoti", "--output", "x"], PATH="/nowhere", CXX="")
     assert "aoti needs a C++ compiler" in aoti.errors
     assert (onnx.code, aoti.code) == (2, 2)
     assert onnx.imported("torch") | aoti.imported("torch") == set()

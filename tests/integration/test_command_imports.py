@@ -66,7 +66,7 @@ def test_choices_of_the_command_line_are_those_of_the_code() -> None:
     assert cli.DTYPES == manifest.DTYPES
     assert cli.LAYOUTS == layouts.LAYOUTS
     assert {f"torch.{name}" for name in training.DTYPES} == set(map(str, STORED_DTYPES))
-    assert tokenizer_cli.KINDS == get_args(TokenizerKind)
+    assert get_args(TokenizerKind) == tokenizer_cli.KINDS
 
 
 SERVE = """

@@ -32,7 +32,6 @@ from pathlib import Path
 from osa.model.directories import check_parent
 from osa.model.errors import ConfigError
 from osa.model.progress import say
-
 from osa.model.training.prepare.catalogue import PACKAGED, Catalogue
 from osa.model.training.prepare.cleaning import normalized
 from osa.model.training.prepare.corpus import Corpus, compose, made_records
