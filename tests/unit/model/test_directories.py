@@ -55,7 +55,9 @@ def test_a_model_of_other_libraries_is_told_with_what_can_be_done(
 
 def test_what_is_no_model_is_told_in_words(tiny_checkpoint: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    assert describe(tmp_path / "file") == f"{tmp_path}/file is not a directory"
+    assert describe(tmp_path / "file") == f"{tmp_path}/file is a file, not a directory"
+    hub = describe(Path("sentence-transformers/all-MiniLM-L6-v2"))
+    assert hub.endswith("(nothing there; models are not downloaded, a local directory is needed)")
     assert "is not a directory (nothing there)" in describe(tmp_path / "nowhere")
     assert "holds neither a checkpoint" in describe(fill(tmp_path / "notes", {"a.md": "x"}))
     assert kind_of(tmp_path) == "collection"

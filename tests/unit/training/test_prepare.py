@@ -236,9 +236,7 @@ def small_catalogue(folder: Path) -> Catalogue:
     )
 
 
-def test_the_command_writes_every_file(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command_writes_every_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     catalogue = small_catalogue(tmp_path)
     secret = write(tmp_path, "sts.tsv", "3.0\tNever train on this sentence.\tother\n")
     options = ["--packages", str(tmp_path), "--exclude", str(secret), "--output"]
@@ -281,9 +279,7 @@ def test_what_is_there_is_replaced_by_force_alone(
     assert (output / "train.txt").read_text() != "mine"
 
 
-def test_what_the_command_cannot_do_is_told(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_cannot_be_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     catalogue = small_catalogue(tmp_path)
     (tmp_path / "empty").mkdir()
     for folder, more, code, message in (
