@@ -44,10 +44,12 @@ def _own_kind(directory: Path) -> Kind:
 
 def describe(directory: Path) -> str:
     """What ``directory`` is and what can be done with it, for a message that refuses it."""
-    if not directory.is_dir():
-        return f"{directory} is not a directory" + (
-            "" if directory.exists() else " (nothing there)"
-        )
+    if directory.exists() and not directory.is_dir():
+        return f"{directory} is a file, not a directory"
+    if not directory.exists():
+        hub = len(directory.parts) == 2 and not directory.parent.exists()
+        hint = "; models are not downloaded, a local directory is needed" if hub else ""
+        return f"{directory} is not a directory (nothing there{hint})"
     kind = kind_of(directory)
     if kind == "checkpoint":
         return f"{directory} is a checkpoint: 'osa export' makes an artifact of it"

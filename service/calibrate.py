@@ -6,7 +6,7 @@ import argparse
 import itertools
 from pathlib import Path
 
-from osa.model.directories import describe, kind_of
+from osa.model.directories import check_parent, describe, kind_of
 from osa.model.errors import ConfigError
 from osa.model.progress import Progress, say
 from osa.service.command_parser import positive
@@ -42,6 +42,7 @@ def run(options: argparse.Namespace) -> int:
     target = options.model / CALIBRATION
     if target.exists() and not options.force:
         raise ConfigError(f"{target} exists: pass --force to replace it")
+    check_parent(target)
     texts = _read(options.texts, options.limit)
     check_count(len(texts))
     say("loading the model")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,9 @@ from osa.model.requirements import require
 
 if TYPE_CHECKING:
     from osa.service.settings import ModelSettings, Settings
+
+CHECKPOINT_ENGINES = ("eager", "compile")
+COMPILERS = ("g++", "c++")
 
 
 def check_serving(settings: Settings) -> None:
@@ -44,6 +48,7 @@ def check_model(settings: ModelSettings, dimensions: int | None = None) -> None:
     """
     if settings.path is not None:
         _check_directory("model.path", settings.path)
+    _check_engine(settings)
     file = (settings.path or PRETRAINED) / CONFIG
     if dimensions is None or not file.is_file():
         return
@@ -54,6 +59,21 @@ def check_model(settings: ModelSettings, dimensions: int | None = None) -> None:
     if dimensions not in known:
         allowed = ", ".join(map(str, known))
         raise ConfigError(f"--dimensions must be one of {allowed}, got {dimensions}")
+
+
+def _check_engine(settings: ModelSettings) -> None:
+    """Refuse an engine that what is there cannot run by, or that needs what is not there."""
+    kind = "checkpoint" if settings.path is None else kind_of(settings.path)
+    if kind == "checkpoint" and settings.engine not in ("auto", *CHECKPOINT_ENGINES):
+        raise ConfigError(
+            f"model.engine is {settings.engine}, but a checkpoint runs by "
+            f"{', '.join(CHECKPOINT_ENGINES)}: export it first, 'osa export --help'"
+        )
+    if settings.engine == "compile" and not any(map(shutil.which, COMPILERS)):
+        raise ConfigError(
+            "model.engine is compile, but there is no C++ compiler: install one, use eager, or "
+            "serve an aoti artifact, which was compiled elsewhere"
+        )
 
 
 def _check_directory(name: str, path: Path) -> None:

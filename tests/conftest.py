@@ -174,3 +174,18 @@ def make_artifact(tmp_path_factory: pytest.TempPathFactory) -> ArtifactMaker:
         return directory
 
     return make
+
+
+Embed = Callable[..., int]
+
+
+@pytest.fixture
+def embed(tiny_checkpoint: Path, tmp_path: Path) -> Embed:
+    """Run ``osa embed`` with the tiny model; the output is ``out.parquet``."""
+    from osa.service.cli import main
+
+    def run(*inputs: object, output: str = "out.parquet", options: str = "") -> int:
+        fixed = ["--output", str(tmp_path / output), "--model", str(tiny_checkpoint)]
+        return main(["embed", *map(str, inputs), *fixed, *options.split()])
+
+    return run

@@ -14,8 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from osa.service.bulk.parts import Parts
-from osa.service.cli import main
+from tests.conftest import Embed
 
 TEXTS = [
     "the cat sat on the mat",
@@ -25,18 +24,6 @@ TEXTS = [
     "a\u2028dog\u0085sat",
     "the cat, the dog and the mat",
 ]
-Embed = Callable[..., int]
-
-
-@pytest.fixture
-def embed(tiny_checkpoint: Path, tmp_path: Path) -> Embed:
-    """Run ``osa embed`` with the tiny model; the output is ``out.parquet``."""
-
-    def run(*inputs: object, output: str = "out.parquet", options: str = "") -> int:
-        fixed = ["--output", str(tmp_path / output), "--model", str(tiny_checkpoint)]
-        return main(["embed", *map(str, inputs), *fixed, *options.split()])
-
-    return run
 
 
 def vectors_of(file: Path) -> np.ndarray:
@@ -238,54 +225,3 @@ def test_what_cannot_be_is_refused(
     assert embed(tmp_path / name, options=options) == code
     assert message in capsys.readouterr().err
     assert not (tmp_path / "out.parquet").exists()
-
-
-def test_an_output_that_exists_is_never_written_over(
-    embed: Embed, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (tmp_path / "a.txt").write_text("a cat\n")
-    assert embed(tmp_path / "a.txt") == 0
-    made = (tmp_path / "out.parquet").read_bytes()
-    assert embed(tmp_path / "a.txt") == 2
-    assert embed(tmp_path / "a.txt", options="--resume") == 0, "it is finished: nothing to do"
-    (tmp_path / "a.txt").write_text("a longer cat\n")
-    assert embed(tmp_path / "a.txt", options="--resume") == 2
-    assert "out.parquet exists" in capsys.readouterr().err
-    assert (tmp_path / "out.parquet").read_bytes() == made
-
-
-def test_a_run_to_go_on_with_is_the_same_job_on_the_same_input(
-    embed: Embed, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    file, groups = tmp_path / "a.txt", "--rows-per-group 2"
-    file.write_text("\n".join([*TEXTS, "", "a dog"]))
-    assert embed(file, options=groups) == 1
-    parts = sorted((tmp_path / "out.parquet.partial").glob("part-*"))
-    assert len(parts) == 3, "what came before the bad record is kept"
-
-    def refusal(code: int, options: str) -> str:
-        assert embed(file, options=f"{groups} {options}") == code
-        return capsys.readouterr().err
-
-    assert "unfinished run: --resume goes on with it" in refusal(2, "")
-    assert "was begun with dimensions 16, now it is 8" in refusal(2, "--dimensions 8 --resume")
-    file.write_text("\n".join([TEXTS[1], TEXTS[0], *TEXTS[2:]]))
-    assert "the input has changed since" in refusal(1, "--resume")
-    file.write_text("\n".join(TEXTS[:3]))
-    assert "the input" in refusal(1, "--resume")
-    for shorter in ("\n".join(TEXTS[:4]), ""):
-        file.write_text(shorter)
-        assert "the input is shorter than when" in refusal(1, "--resume")
-    file.write_text("\n".join([*TEXTS, "a dog"]))
-    assert embed(file, options=f"{groups} --resume") == 0, "the bad line is gone"
-    assert pq.read_table(tmp_path / "out.parquet").column("text").to_pylist() == [*TEXTS, "a dog"]
-
-
-def test_one_run_at_a_time_works_on_an_output(
-    embed: Embed, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (tmp_path / "a.txt").write_text("a cat\n")
-    held = Parts(tmp_path / "out.parquet", {}, resume=False)
-    assert embed(tmp_path / "a.txt", options="--resume") == 2
-    assert "another process works on" in capsys.readouterr().err
-    held.close()

@@ -52,8 +52,9 @@ WRONG = [
     ("serve --set model.others=law=nowhere", "model.others.law: nowhere is not a directory"),
     ("serve --set auth.keys_file=nowhere.toml", "auth.keys_file nowhere.toml cannot be read"),
     ("serve --port 99999", "server.port"),
+    ("embed texts.txt --output x.parquet --set model.engine=aoti", "runs by eager, compile"),
     ("verify nowhere", "nowhere is not a directory (nothing there)"),
-    ("inspect file", "file is not a directory"),
+    ("inspect file", "file is a file, not a directory"),
     ("export --format onnx --output x --model nowhere", "--model must be a checkpoint directory"),
     ("export --format onnx --output file", "--output file is a file"),
     ("export --format onnx --output .", "holds other files (no artifact.json)"),
@@ -120,6 +121,10 @@ def test_a_missing_package_is_named_with_its_extra(
 def test_an_export_needs_its_runtime_and_its_compiler(place: Path) -> None:
     onnx = run_command(*["export", "--format", "onnx", "--output", "x"], hidden=("onnxruntime",))
     assert "the onnx format needs onnxruntime: pip install" in onnx.errors
+    compiled = ["serve", "--port", "0", "--set", "model.engine=compile"]
+    told = run_command(*compiled, PATH="/nowhere", CXX="")
+    assert "model.engine is compile, but there is no C++ compiler" in told.errors
+    assert (told.code, told.imported("torch")) == (2, set())
     aoti = run_command(*["export", "--format", "aoti", "--output", "x"], PATH="/nowhere", CXX="")
     assert "aoti needs a C++ compiler" in aoti.errors
     assert (onnx.code, aoti.code) == (2, 2)

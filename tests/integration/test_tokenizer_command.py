@@ -151,7 +151,9 @@ def test_what_came_out_is_printed(
     texts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(arguments(texts, tmp_path / "t.json", vocab_size=5000)) == 0
-    printed = capsys.readouterr().out
+    captured = capsys.readouterr()
+    printed = captured.out
+    assert captured.err == "choosing the vocabulary\n"
     size = len(Tokenizer.from_file(str(tmp_path / "t.json")).get_vocab())
     words = sum(len(line.split()) for line in LINES)
     assert f"vocabulary      {size} tokens" in printed

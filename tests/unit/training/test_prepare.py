@@ -236,11 +236,13 @@ def small_catalogue(folder: Path) -> Catalogue:
     )
 
 
-def test_the_command_writes_every_file(tmp_path: Path) -> None:
+def test_the_command_writes_every_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     catalogue = small_catalogue(tmp_path)
     secret = write(tmp_path, "sts.tsv", "3.0\tNever train on this sentence.\tother\n")
     options = ["--packages", str(tmp_path), "--exclude", str(secret), "--output"]
     assert main([*options, str(tmp_path / "a")], catalogue) == 0
+    told = capsys.readouterr().err.splitlines()
+    assert {"unpacking texts (1 of 1)", "reading dictionary", "reading novel"} <= set(told)
     assert main([*options, str(tmp_path / "b")], catalogue) == 0
     files = sorted(file.name for file in (tmp_path / "a").iterdir())
     assert files == [
@@ -262,6 +264,33 @@ def test_the_command_writes_every_file(tmp_path: Path) -> None:
     assert row["version"] == "1"
     assert row["texts"]["held_out.txt"] == {"dictionary": 52}
     assert row["texts"]["documents.jsonl"] == {"manual": 1}
+
+
+def test_what_is_there_is_replaced_by_force_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    catalogue, output = small_catalogue(tmp_path), tmp_path / "out"
+    write(output, "train.txt", "mine")
+    command = ["--packages", str(tmp_path), "--output", str(output)]
+    assert main(command, catalogue) == 2
+    assert f"{output} holds train.txt: pass --force to replace" in capsys.readouterr().err
+    assert [file.read_text() for file in output.iterdir()] == ["mine"]
+    assert main([*command, "--force"], catalogue) == 0
+    assert (output / "train.txt").read_text() != "mine"
+
+
+def test_what_cannot_be_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    catalogue = small_catalogue(tmp_path)
+    (tmp_path / "empty").mkdir()
+    for folder, more, code, message in (
+        ("nowhere", [], 2, "nowhere is not a directory"),
+        ("", ["--exclude", "nowhere.tsv"], 2, "No such file or directory: 'nowhere.tsv'"),
+        ("empty", [], 1, "holds no archive of texts"),
+    ):
+        command = ["--packages", str(tmp_path / folder), "--output", str(tmp_path / "out"), *more]
+        assert main(command, catalogue) == code
+        assert message in capsys.readouterr().err
+        assert not (tmp_path / "out").exists()
 
 
 def test_training_and_held_out_documents_share_no_source() -> None:

@@ -1,0 +1,108 @@
+"""``osa embed``: what is there is kept or resumed, and what is worth nothing is in nobody's way."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from osa.service.bulk.parts import Parts
+from tests.conftest import Embed
+
+TEXTS = [
+    "the cat sat on the mat",
+    "a dog ran",
+    " the mat ",
+    "cat " * 90,
+    "a\u2028dog\u0085sat",
+    "the cat, the dog and the mat",
+]
+
+
+def test_an_output_that_exists_is_never_written_over(
+    embed: Embed, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.txt").write_text("a cat\n")
+    assert embed(tmp_path / "a.txt") == 0
+    made = (tmp_path / "out.parquet").read_bytes()
+    assert embed(tmp_path / "a.txt") == 2
+    assert embed(tmp_path / "a.txt", options="--resume") == 0, "it is finished: nothing to do"
+    (tmp_path / "a.txt").write_text("a longer cat\n")
+    assert embed(tmp_path / "a.txt", options="--resume") == 2
+    assert "out.parquet exists" in capsys.readouterr().err
+    assert (tmp_path / "out.parquet").read_bytes() == made
+
+
+def test_a_run_to_go_on_with_is_the_same_job_on_the_same_input(
+    embed: Embed, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, groups = tmp_path / "a.txt", "--rows-per-group 2"
+    file.write_text("\n".join([*TEXTS, "", "a dog"]))
+    assert embed(file, options=groups) == 1
+    parts = sorted((tmp_path / "out.parquet.partial").glob("part-*"))
+    assert len(parts) == 3, "what came before the bad record is kept"
+
+    def refusal(code: int, options: str) -> str:
+        assert embed(file, options=f"{groups} {options}") == code
+        return capsys.readouterr().err
+
+    assert "unfinished run: --resume goes on with it" in refusal(2, "")
+    assert "was begun with dimensions 16, now it is 8" in refusal(2, "--dimensions 8 --resume")
+    file.write_text("\n".join([TEXTS[1], TEXTS[0], *TEXTS[2:]]))
+    assert "the input has changed since" in refusal(1, "--resume")
+    file.write_text("\n".join(TEXTS[:3]))
+    assert "the input" in refusal(1, "--resume")
+    for shorter in ("\n".join(TEXTS[:4]), ""):
+        file.write_text(shorter)
+        assert "the input is shorter than when" in refusal(1, "--resume")
+    file.write_text("\n".join([*TEXTS, "a dog"]))
+    assert embed(file, options=f"{groups} --resume") == 0, "the bad line is gone"
+    assert pq.read_table(tmp_path / "out.parquet").column("text").to_pylist() == [*TEXTS, "a dog"]
+
+
+@pytest.mark.parametrize("stop", [b"", b"\xff\n"], ids=["no text", "bad first record"])
+def test_a_run_that_finished_nothing_is_not_in_the_way(
+    stop: bytes, embed: Embed, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "a.txt"
+    file.write_bytes(stop)
+    assert embed(file) == 1
+    assert not (tmp_path / "out.parquet.partial").exists()
+    file.write_text("a cat\n")
+    assert embed(file, options="--dimensions 8") == 0, "another job, too"
+    assert pq.read_table(tmp_path / "out.parquet").num_rows == 1
+
+
+def test_a_run_that_was_killed_before_its_first_part_is_not_in_the_way(
+    embed: Embed, tmp_path: Path
+) -> None:
+    partial = tmp_path / "out.parquet.partial"
+    partial.mkdir()
+    (partial / "job.json").write_text('{"dtype": "float16"}')
+    (partial / "lock").touch()
+    (partial / "part-000000.parquet.tmp").write_bytes(b"half")
+    (tmp_path / "a.txt").write_text("a cat\n")
+    assert embed(tmp_path / "a.txt") == 0
+    assert not partial.exists()
+
+
+def test_the_output_is_parquet_and_is_named_so(
+    embed: Embed, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.txt").write_text("a cat\n")
+    for name in ("out.csv", "out", "out.parquet.gz"):
+        assert embed(tmp_path / "a.txt", output=name) == 2
+        assert "is written as Parquet: its name must end with .parquet" in capsys.readouterr().err
+        assert not (tmp_path / name).exists()
+    assert embed(tmp_path / "a.txt", output="OUT.PARQUET") == 0
+
+
+def test_one_run_at_a_time_works_on_an_output(
+    embed: Embed, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.txt").write_text("a cat\n")
+    held = Parts(tmp_path / "out.parquet", {}, resume=False)
+    assert embed(tmp_path / "a.txt", options="--resume") == 2
+    assert "another process works on" in capsys.readouterr().err
+    held.close()

@@ -1,0 +1,87 @@
+"""What a directory is, and what is said of one that cannot be used."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from osa.model import EmbeddingModel
+from osa.model.directories import check_output, check_parent, describe, kind_of
+from osa.model.errors import CheckpointError, ConfigError
+from osa.service.cli import main
+
+BERT = {"model_type": "bert", "architectures": ["BertModel"], "hidden_size": 384}
+FOREIGN = [
+    ({"modules.json": [], "config.json": BERT}, "a model of sentence-transformers (modules.json)"),
+    ({"config.json": BERT, "model.safetensors": ""}, "config.json names BertModel"),
+    ({"config.json": {"model_type": "t5"}}, "has model_type 't5'"),
+    ({"pytorch_model.bin": ""}, "a directory of weights without the description of an encoder"),
+]
+
+
+def fill(directory: Path, files: dict[str, object]) -> Path:
+    directory.mkdir()
+    for name, content in files.items():
+        (directory / name).write_text(content if isinstance(content, str) else json.dumps(content))
+    return directory
+
+
+@pytest.mark.parametrize(("files", "what"), FOREIGN)
+def test_a_model_of_other_libraries_is_told_with_what_can_be_done(
+    files: dict[str, object], what: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    directory = fill(tmp_path / "bert", files)
+    assert kind_of(directory) == "other"
+    (tmp_path / "a.txt").write_text("a cat")
+    output = ["--output", str(tmp_path / "out.parquet")]
+    for command in (
+        ["verify", str(directory)],
+        ["inspect", str(directory)],
+        ["serve", "--model", str(directory)],
+        ["embed", str(tmp_path / "a.txt"), *output, "--model", str(directory)],
+        ["export", "--format", "onnx", *output, "--model", str(directory)],
+    ):
+        assert main(command) == 2, command
+        told = capsys.readouterr().err
+        assert what in told, command
+        assert "'osa train' with distill.teacher, docs/training.md" in told, command
+    with pytest.raises(CheckpointError, match="runs checkpoints of its own encoders") as error:
+        EmbeddingModel.from_pretrained(directory)
+    assert what in str(error.value)
+
+
+def test_what_is_no_model_is_told_in_words(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert describe(tmp_path / "file") == f"{tmp_path}/file is a file, not a directory"
+    hub = describe(Path("sentence-transformers/all-MiniLM-L6-v2"))
+    assert hub.endswith("(nothing there; models are not downloaded, a local directory is needed)")
+    assert "is not a directory (nothing there)" in describe(tmp_path / "nowhere")
+    assert "holds neither a checkpoint" in describe(fill(tmp_path / "notes", {"a.md": "x"}))
+    assert kind_of(tmp_path) == "collection"
+    assert f"holds several models ({tiny_checkpoint.name})" in describe(tmp_path)
+    artifact = fill(tmp_path / "artifact", {"artifact.json": {}})
+    assert kind_of(artifact) == "artifact"
+    with pytest.raises(CheckpointError, match="is an artifact: serve, embed, verify and inspect"):
+        EmbeddingModel.from_pretrained(artifact)
+    half = shutil.copytree(tiny_checkpoint, tmp_path / "half")
+    (half / "manifest.json").unlink()
+    with pytest.raises(CheckpointError, match=r"misses manifest\.json.*copy it again"):
+        EmbeddingModel.from_pretrained(half)
+
+
+def test_an_output_is_checked_by_what_it_holds(tmp_path: Path) -> None:
+    check_output(tmp_path / "a" / "b" / "new", "manifest.json", force=False)
+    fill(tmp_path / "empty", {})
+    check_output(tmp_path / "empty", "manifest.json", force=False)
+    made = fill(tmp_path / "made", {"manifest.json": "{}"})
+    check_output(made, "manifest.json", force=True)
+    with pytest.raises(ConfigError, match="exists: pass --force to replace it, or name another"):
+        check_output(made, "manifest.json", force=False)
+    for force in (False, True):
+        with pytest.raises(ConfigError, match="holds other files"):
+            check_output(made, "artifact.json", force)
+    with pytest.raises(ConfigError, match="is not a directory"):
+        check_parent(made / "manifest.json" / "below")
