@@ -28,7 +28,7 @@ from osa.export.manifest import (
     load_artifact,
 )
 from osa.export.ort_ops import find_library
-from osa.export.parity import Deviation, check_deviations, compare, make_reference, report
+from osa.export.parity import Deviation, check_deviations, compare, report
 from osa.export.program import (
     LAYOUTS,
     MIN_SEQUENCES,
@@ -37,7 +37,8 @@ from osa.export.program import (
     input_specs,
     output_specs,
 )
-from osa.export.runners import PROCESSOR, OnnxRunner, open_runner, processor
+from osa.export.reference import make_reference
+from osa.export.runners import PROCESSOR, OnnxRunner, Runner, open_runner, processor
 from osa.model import EmbeddingModel
 from osa.model.calibration import CALIBRATION
 from osa.model.checkpoint import CONFIG, TOKENIZER, atomic_directory
@@ -100,7 +101,7 @@ def export_model(
         model: The source.
         directory: Where; replaced only if it is empty or holds an artifact.
         options: What is made.
-        progress: Told of every step.
+        progress: Told of every step, and of every case of the grid.
 
     Returns:
         The parity grid, by what ran it.
@@ -118,8 +119,7 @@ def export_model(
             (staging / TOKENIZER).write_text(model.tokenizer.to_json(), encoding="utf-8")
         if model.calibration is not None:
             (staging / CALIBRATION).write_text(model.calibration.to_json(), encoding="utf-8")
-        progress("computing the reference in float64")
-        make_reference(model, options.layout, staging)
+        make_reference(model, options.layout, staging, progress)
         manifest = _manifest(model, options)
         results = _prove(staging, manifest, progress)
         (staging / PARITY).write_text(report(results, manifest.tolerance), encoding="utf-8")
@@ -139,15 +139,20 @@ def verify_artifact(
     results = {}
     manifest = artifact.manifest
     for what in _ways(artifact):
-        progress(f"running the parity grid: {what}")
+        progress(f"parity grid, {what}: loading")
         if manifest.kind == "onnx":
-            runner = OnnxRunner(artifact, "cpu", "native" if what == "native" else "body")
-            deviations = compare(runner, artifact)
+            runner: Runner = OnnxRunner(artifact, "cpu", "native" if what == "native" else "body")
         else:
-            deviations = compare(open_runner(artifact), artifact)
+            runner = open_runner(artifact)
+        deviations = compare(runner, artifact, _after(progress, f"parity grid, {what}: "))
         check_deviations(deviations, manifest.tolerance, f"the {manifest.kind} graph ({what})")
         results[what] = deviations
     return results
+
+
+def _after(progress: Callable[[str], None], what: str) -> Callable[[str], None]:
+    """``progress``, told what the steps belong to."""
+    return lambda step: progress(what + step)
 
 
 def _ways(artifact: Artifact) -> list[str]:

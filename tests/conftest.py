@@ -157,6 +157,17 @@ def ort_library() -> Path:
     return find_library() or build(cuda=False)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_references(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Parity references of this session alone: the user's are neither believed nor driven out."""
+    from osa.export import reference
+
+    directory = tmp_path_factory.mktemp("references")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reference, "user_cache", lambda: directory)
+        yield
+
+
 ArtifactMaker = Callable[..., Path]
 
 
