@@ -108,8 +108,8 @@ def _nvcc(nvcc: str, kernel: Path, target: Path) -> list[str]:
     code = [f"-gencode=arch=compute_{arch},code=sm_{arch}" for arch in CUDA_ARCHITECTURES]
     code.append(f"-gencode=arch=compute_{PORTABLE_TO},code=compute_{PORTABLE_TO}")
     source = HERE / "csrc" / "attention_cuda.cu"
-    return [nvcc, "--threads", "0", "-O3", "-std=c++17", "-Xcompiler", "-fPIC,-fvisibility=hidden", *code,
-            f"-I{kernel}", "-c", str(source), "-o", str(target)]  # fmt: skip
+    flags = ["-O3", "-std=c++17", "-Xcompiler", "-fPIC,-fvisibility=hidden", f"-I{kernel}"]
+    return [nvcc, "--threads", "0", *flags, *code, "-c", str(source), "-o", str(target)]
 
 
 def _knows(compiler: str, flags: tuple[str, ...]) -> bool:

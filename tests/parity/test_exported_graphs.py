@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -19,8 +20,7 @@ from osa.export.manifest import ARTIFACT, Artifact, load_artifact
 from osa.export.parity import compare, grid
 from osa.export.program import EmbeddingProgram
 from osa.export.runners import OnnxRunner, embed_sequences, open_runner
-from osa.export.to_onnx import build_onnx, check
-from osa.model import EmbeddingModel
+from osa.export.to_onnx import check
 from tests.conftest import ArtifactMaker, make_tiny_model
 from tests.onnx_operator import session
 
@@ -135,32 +135,29 @@ def test_single_tokens_and_single_sequences_run(
 
 
 def test_a_graph_of_other_weights_fails_parity_and_leaves_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make_artifact: ArtifactMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def build(model: EmbeddingModel, layout: object) -> onnx.ModelProto:
-        proto = build_onnx(model, "packed")
-        weight = max(proto.graph.initializer, key=lambda tensor: len(tensor.raw_data))
-        values = onnx.numpy_helper.to_array(weight) * np.float32(1.01)
-        values[0] += 0.1
-        weight.raw_data = values.tobytes()
-        return proto
-
-    monkeypatch.setattr("osa.export.to_onnx.build_onnx", build)
+    proto = onnx.load(str(make_artifact("onnx") / "model.onnx"))
+    weight = max(proto.graph.initializer, key=lambda tensor: len(tensor.raw_data))
+    values = onnx.numpy_helper.to_array(weight) * np.float32(1.01)
+    values[0] += 0.1
+    weight.raw_data = values.tobytes()
+    monkeypatch.setattr("osa.export.to_onnx.build_onnx", lambda model, layout: proto)
     with pytest.raises(ParityError, match="gives other vectors than its source: lengths"):
-        export_model(make_tiny_model(max_seq_len=64), tmp_path / "artifact")
+        export_model(make_tiny_model(), tmp_path / "artifact")
     assert not list(tmp_path.iterdir())
 
 
 def test_a_failed_export_leaves_the_last_one(
     make_artifact: ArtifactMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = make_tiny_model(max_seq_len=64)
-    export_model(model, tmp_path / "artifact")
-    before = (tmp_path / "artifact" / ARTIFACT).read_bytes()
+    last = shutil.copytree(make_artifact("onnx"), tmp_path / "artifact")
+    before = (last / ARTIFACT).read_bytes()
     monkeypatch.setattr("osa.export.exporter.TOLERANCE", {"float32": 1e-12})
     with pytest.raises(ParityError):
-        export_model(model, tmp_path / "artifact")
-    assert (tmp_path / "artifact" / ARTIFACT).read_bytes() == before
+        export_model(make_tiny_model(max_seq_len=64), last, ExportOptions("torch-export"))
+    assert (last / ARTIFACT).read_bytes() == before
+    load_artifact(last)
 
 
 def test_other_directories_are_not_replaced(tmp_path: Path) -> None:
@@ -269,12 +266,15 @@ def test_from_c_plus_plus(make_artifact: ArtifactMaker, ort_library: Path, tmp_p
 
 
 def test_weights_beyond_the_limit_lie_in_a_file_of_their_own(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make_artifact: ArtifactMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    whole = make_artifact("onnx") / "model.onnx"
+    monkeypatch.setattr("osa.export.to_onnx.build_onnx", lambda *asked: onnx.load(str(whole)))
     monkeypatch.setattr("osa.export.to_onnx.EXTERNAL_BYTES", 0)
-    export_model(make_tiny_model(max_seq_len=64), tmp_path / "artifact")
+    export_model(make_tiny_model(), tmp_path / "artifact")
     artifact: Artifact = load_artifact(tmp_path / "artifact")
     assert "model.onnx.data" in artifact.manifest.files
+    assert artifact.graph.stat().st_size < whole.stat().st_size
     verify_artifact(artifact)
 
 
