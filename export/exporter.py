@@ -29,6 +29,7 @@ from osa.export.manifest import (
 )
 from osa.export.ort_ops import find_library
 from osa.export.parity import Deviation, check_deviations, compare, report
+from osa.export.processor import describe_processor
 from osa.export.program import (
     LAYOUTS,
     MIN_SEQUENCES,
@@ -38,13 +39,13 @@ from osa.export.program import (
     output_specs,
 )
 from osa.export.reference import make_reference
-from osa.export.runners import PROCESSOR, OnnxRunner, Runner, open_runner, processor
+from osa.export.runners import RUNTIMES, OnnxRunner, Runner, open_runner
 from osa.model import EmbeddingModel
 from osa.model.calibration import CALIBRATION
 from osa.model.checkpoint import CONFIG, TOKENIZER, atomic_directory
 from osa.model.precision import use_bfloat16
 
-PACKAGES = ("osa-encoder", "torch", "onnx", "onnxscript", "onnxruntime-gpu")
+PACKAGES = ("osa-encoder", "torch", "onnx", "onnxscript")
 
 
 @dataclass(frozen=True)
@@ -214,13 +215,20 @@ def _manifest(model: EmbeddingModel, options: ExportOptions) -> Manifest:
         max_seq_len=model.config.max_seq_len,
         tolerance=TOLERANCE[options.dtype],
         source_sha256=model.checkpoint_sha256,
-        versions={name: _version(name) for name in PACKAGES} | {PROCESSOR: processor()},
+        versions=_versions(),
         files={},
     )
 
 
-def _version(package: str) -> str:
+def _versions() -> dict[str, str]:
+    """Of what makes an artifact here, and which processor it is made on."""
+    found = {name: _version(name) or "not installed" for name in PACKAGES}
+    runtimes = {name: told for name in RUNTIMES if (told := _version(name)) is not None}
+    return found | (runtimes or {"onnxruntime": "not installed"}) | describe_processor()
+
+
+def _version(package: str) -> str | None:
     try:
         return version(package)
     except PackageNotFoundError:
-        return "not installed"
+        return None
