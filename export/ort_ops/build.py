@@ -92,7 +92,7 @@ def _cpu_steps(
         Step(f"compiling the CPU kernel for {name}",
              [*common, *flags, f"-DOSA_ISA={name}", str(kernel / "kernel.cpp"),
               "-o", str(objects / f"{name}.o")])
-        for name, flags in reversed(sets.items())
+        for name, flags in reversed(list(sets.items()))
     ]  # fmt: skip
     rest = {
         "register": (HERE / "csrc" / "register.cpp", ["-DOSA_CUDA"] if with_cuda else []),

@@ -136,7 +136,7 @@ def reports(
             capture_output=True,
             text=True,
             env=environment,
-            timeout=600,
+            timeout=1200,
             check=False,
         )
         assert finished.returncode == 0, finished.stderr[-3000:]

@@ -77,7 +77,7 @@ def test_another_version_of_the_model_code_has_its_own(
     make(tmp_path, [])
     other = tmp_path / "program.py"
     other.write_text("# another graph")
-    monkeypatch.setattr(reference.program, "__file__", str(other))
+    monkeypatch.setattr("osa.export.program.__file__", str(other))
     make(tmp_path, [])
     assert len(list(cache.iterdir())) == 2
 
