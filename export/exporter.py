@@ -28,7 +28,8 @@ from osa.export.manifest import (
     load_artifact,
 )
 from osa.export.ort_ops import find_library
-from osa.export.parity import Deviation, check_deviations, compare, make_reference, report
+from osa.export.parity import Deviation, check_deviations, compare, report
+from osa.export.processor import describe_processor
 from osa.export.program import (
     LAYOUTS,
     MIN_SEQUENCES,
@@ -37,13 +38,14 @@ from osa.export.program import (
     input_specs,
     output_specs,
 )
-from osa.export.runners import PROCESSOR, OnnxRunner, open_runner, processor
+from osa.export.reference import make_reference
+from osa.export.runners import RUNTIMES, OnnxRunner, Runner, open_runner
 from osa.model import EmbeddingModel
 from osa.model.calibration import CALIBRATION
 from osa.model.checkpoint import CONFIG, TOKENIZER, atomic_directory
 from osa.model.precision import use_bfloat16
 
-PACKAGES = ("osa-encoder", "torch", "onnx", "onnxscript", "onnxruntime-gpu")
+PACKAGES = ("osa-encoder", "torch", "onnx", "onnxscript")
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,7 @@ def export_model(
         model: The source.
         directory: Where; replaced only if it is empty or holds an artifact.
         options: What is made.
-        progress: Told of every step.
+        progress: Told of every step, and of every case of the grid.
 
     Returns:
         The parity grid, by what ran it.
@@ -118,8 +120,7 @@ def export_model(
             (staging / TOKENIZER).write_text(model.tokenizer.to_json(), encoding="utf-8")
         if model.calibration is not None:
             (staging / CALIBRATION).write_text(model.calibration.to_json(), encoding="utf-8")
-        progress("computing the reference in float64")
-        make_reference(model, options.layout, staging)
+        make_reference(model, options.layout, staging, progress)
         manifest = _manifest(model, options)
         results = _prove(staging, manifest, progress)
         (staging / PARITY).write_text(report(results, manifest.tolerance), encoding="utf-8")
@@ -139,15 +140,20 @@ def verify_artifact(
     results = {}
     manifest = artifact.manifest
     for what in _ways(artifact):
-        progress(f"running the parity grid: {what}")
+        progress(f"parity grid, {what}: loading")
         if manifest.kind == "onnx":
-            runner = OnnxRunner(artifact, "cpu", "native" if what == "native" else "body")
-            deviations = compare(runner, artifact)
+            runner: Runner = OnnxRunner(artifact, "cpu", "native" if what == "native" else "body")
         else:
-            deviations = compare(open_runner(artifact), artifact)
+            runner = open_runner(artifact)
+        deviations = compare(runner, artifact, _after(progress, f"parity grid, {what}: "))
         check_deviations(deviations, manifest.tolerance, f"the {manifest.kind} graph ({what})")
         results[what] = deviations
     return results
+
+
+def _after(progress: Callable[[str], None], what: str) -> Callable[[str], None]:
+    """``progress``, told what the steps belong to."""
+    return lambda step: progress(what + step)
 
 
 def _ways(artifact: Artifact) -> list[str]:
@@ -209,13 +215,20 @@ def _manifest(model: EmbeddingModel, options: ExportOptions) -> Manifest:
         max_seq_len=model.config.max_seq_len,
         tolerance=TOLERANCE[options.dtype],
         source_sha256=model.checkpoint_sha256,
-        versions={name: _version(name) for name in PACKAGES} | {PROCESSOR: processor()},
+        versions=_versions(),
         files={},
     )
 
 
-def _version(package: str) -> str:
+def _versions() -> dict[str, str]:
+    """Of what makes an artifact here, and which processor it is made on."""
+    found = {name: _version(name) or "not installed" for name in PACKAGES}
+    runtimes = {name: told for name in RUNTIMES if (told := _version(name)) is not None}
+    return found | (runtimes or {"onnxruntime": "not installed"}) | describe_processor()
+
+
+def _version(package: str) -> str | None:
     try:
         return version(package)
     except PackageNotFoundError:
-        return "not installed"
+        return None

@@ -1,28 +1,25 @@
 """The grid that every artifact is held to: lengths 1 to 8192, batches and masks, against float64.
 
-``make_reference`` runs the source eagerly in float64; inputs and answers travel in the artifact,
-so that ``osa verify`` needs nothing else. ``compare`` runs the artifact over them.
+Inputs and the source's answers (``osa.export.reference``) travel in the artifact, so that
+``osa verify`` needs nothing else. ``compare`` runs the artifact over them.
 """
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 
 from osa.export.errors import ArtifactError, ParityError
 from osa.export.manifest import REFERENCE, Artifact
-from osa.export.program import EmbeddingProgram, Layout
+from osa.export.program import Layout
 from osa.export.runners import Runner
-from osa.model import EmbeddingModel
 from osa.model.config import EncoderConfig
 
 LENGTHS = (1, 2, 3, 7, 16, 31, 32, 63, 64, 65, 127, 128, 129, 200, 255, 256, 257, 511, 512, 513,
@@ -103,38 +100,30 @@ def grid(config: EncoderConfig, layout: Layout) -> Iterator[Case]:
             yield Case("a row of padding alone", draw(3, width), none)
 
 
-def make_reference(model: EmbeddingModel, layout: Layout, directory: Path) -> None:
-    """Write the grid and the answers of ``model`` in float64 to ``directory``."""
-    precise = EmbeddingProgram(copy.deepcopy(model).cpu().double(), layout)
-    tensors: dict[str, np.ndarray] = {}
-    names = []
-    for place, case in enumerate(grid(model.config, layout)):
-        inputs = torch.from_numpy(case.inputs)
-        if inputs.is_floating_point():
-            inputs = inputs.double()
-        with torch.inference_mode():
-            embeddings, norms, tokens = precise(inputs, torch.from_numpy(case.places))
-        parts = [case.inputs, case.places, embeddings.numpy(), norms.numpy()]
-        if case.inputs.shape[0] <= TOKEN_ROWS_UP_TO and layout == "packed":
-            parts.append(tokens.numpy())
-        tensors |= {f"{place}.{part}": value for part, value in zip(PARTS, parts, strict=False)}
-        names.append(case.name)
-    save_file(tensors, directory / REFERENCE, {"cases": json.dumps(names)})
-    (directory / REFERENCE).chmod(0o644)  # safetensors writes for its owner alone
-
-
-def compare(runner: Runner, artifact: Artifact) -> list[Deviation]:
+def compare(
+    runner: Runner, artifact: Artifact, progress: Callable[[str], None] = lambda step: None
+) -> list[Deviation]:
     """Run the whole grid.
+
+    Args:
+        runner: Of the artifact.
+        artifact: Whose inputs and answers they are.
+        progress: Told of every case before it runs.
 
     Raises:
         ArtifactError: The reference cannot be read.
         ExportError: The runtime failed.
     """
     tensors, names = _read_reference(artifact.path / REFERENCE)
-    return [_compare_case(runner, artifact, tensors, place, name) for place, name in names]
+    deviations = []
+    for place, name in enumerate(names):
+        progress(f"case {place + 1} of {len(names)}: {name}")
+        deviations.append(_compare_case(runner, artifact, tensors, place, name))
+    return deviations
 
 
-def _read_reference(path: Path) -> tuple[dict[str, np.ndarray], list[tuple[int, str]]]:
+def _read_reference(path: Path) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Inputs and answers by place and part, and the names of the cases."""
     from safetensors import safe_open
 
     try:
@@ -143,7 +132,7 @@ def _read_reference(path: Path) -> tuple[dict[str, np.ndarray], list[tuple[int, 
             names = json.loads(handle.metadata()["cases"])
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise ArtifactError(f"{path} is not a parity reference: {error}") from error
-    return tensors, list(enumerate(names))
+    return tensors, list(map(str, names))
 
 
 def _compare_case(

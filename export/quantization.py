@@ -73,7 +73,10 @@ def quantize_int8(proto: onnx.ModelProto) -> onnx.ModelProto:
     try:
         from onnxruntime.quantization import QuantType, quantize_dynamic
     except ImportError as error:
-        raise ExportError("int8 needs onnxruntime: pip install onnxruntime-gpu") from error
+        raise ExportError(
+            "int8 needs onnxruntime: pip install onnxruntime-gpu, or onnxruntime where there is "
+            "no NVIDIA GPU"
+        ) from error
     bare = onnx.ModelProto()
     bare.CopyFrom(proto)
     del bare.functions[:]

@@ -7,7 +7,6 @@ any list of sequences into a graph's layout and sizes.
 from __future__ import annotations
 
 import os
-import platform
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,11 +17,11 @@ import numpy as np
 from osa.export.errors import ExportError
 from osa.export.manifest import Artifact, Manifest
 from osa.export.ort_ops import BUILD_COMMAND, find_library
+from osa.export.processor import check_processor
 from osa.export.rows import lay_out
 
-PROCESSOR = "processor"
-CAPABILITIES = ("DEFAULT", "AVX2", "AVX512")
-"""Vector extensions as torch names them, each holding the one before."""
+RUNTIMES = ("onnxruntime-gpu", "onnxruntime")
+"""Distributions of ONNX Runtime, either of which will do."""
 Kernel = Literal["auto", "native", "body"]
 """What computes the attention of an ONNX model: ``native`` the library, ``body`` the function."""
 
@@ -75,7 +74,8 @@ class OnnxRunner:
             import onnxruntime as ort
         except ImportError as error:
             raise ExportError(
-                "ONNX artifacts need onnxruntime: pip install onnxruntime-gpu"
+                "ONNX artifacts need onnxruntime: pip install onnxruntime-gpu, or onnxruntime "
+                "where there is no NVIDIA GPU"
             ) from error
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
@@ -168,7 +168,7 @@ class TorchRunner:
                 "export it again on this machine, or with --device cpu"
             )
         if manifest.kind == "aoti" and manifest.device == "cpu":
-            _check_processor(manifest.versions.get(PROCESSOR, processor()), artifact.path)
+            check_processor(manifest.versions, artifact.path)
         own = manifest.device if manifest.device != "any" else "cpu"
         if device not in ("auto", own):
             raise ExportError(
@@ -221,29 +221,6 @@ class TorchRunner:
         except RuntimeError as error:
             raise ExportError(f"the compiled graph failed: {error}") from error
         return GraphOutputs(*(part.cpu().numpy() for part in found))  # type: ignore[attr-defined]
-
-
-def processor() -> str:
-    """What machine code for this processor may hold: architecture and vector extensions."""
-    import torch
-
-    return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
-
-
-def _check_processor(made_for: str, path: Path) -> None:
-    """Refuse machine code that would end the process with an illegal instruction."""
-    architecture, _, capability = made_for.partition(" ")
-    own_architecture, _, own = processor().partition(" ")
-    fits = capability == own or (
-        capability in CAPABILITIES
-        and own in CAPABILITIES
-        and CAPABILITIES.index(capability) < CAPABILITIES.index(own)
-    )
-    if architecture != own_architecture or not fits:
-        raise ExportError(
-            f"{path} was compiled for {made_for}, this processor is {processor()}: export it again "
-            "here, or use an onnx artifact"
-        )
 
 
 def open_runner(

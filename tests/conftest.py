@@ -155,22 +155,49 @@ def ort_library() -> Path:
     return find_library() or build(cuda=False)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_references(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Parity references of this session alone: the user's are neither believed nor driven out."""
+    from osa.export import reference
+
+    directory = tmp_path_factory.mktemp("references")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reference, "user_cache", lambda: directory)
+        yield
+
+
 ArtifactMaker = Callable[..., Path]
 
 
 @pytest.fixture(scope="session")
 def make_artifact(tmp_path_factory: pytest.TempPathFactory) -> ArtifactMaker:
-    """Exports of one saved tiny model, each made once: ``make_artifact(kind, layout, dtype)``."""
+    """Exports of one saved tiny model, each made once: ``make_artifact(kind, layout, dtype)``.
+
+    One ONNX graph a layout is built for all storage types.
+    """
+    import onnx
+
+    from osa.export import to_onnx
     from osa.export.exporter import ExportOptions, export_model
+    from osa.export.program import Layout
 
     root = tmp_path_factory.mktemp("artifacts")
     make_tiny_model().save_pretrained(root / "checkpoint")
+    model = EmbeddingModel.from_pretrained(root / "checkpoint")
+    build = to_onnx.build_onnx
+    built: dict[Layout, bytes] = {}
+
+    def build_once(model: EmbeddingModel, layout: Layout) -> onnx.ModelProto:
+        if layout not in built:
+            built[layout] = build(model, layout).SerializeToString()
+        return onnx.load_from_string(built[layout])
 
     def make(kind: str, layout: str = "packed", dtype: str = "float32") -> Path:
         directory = root / f"{kind}-{layout}-{dtype}"
         if not directory.exists():
-            model = EmbeddingModel.from_pretrained(root / "checkpoint")
-            export_model(model, directory, ExportOptions(kind, layout, dtype))  # type: ignore[arg-type]
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(to_onnx, "build_onnx", build_once)
+                export_model(model, directory, ExportOptions(kind, layout, dtype))  # type: ignore[arg-type]
         return directory
 
     return make

@@ -2,23 +2,24 @@
 
 The CPU kernel is the operator's own C++ source, compiled for every instruction set that the
 compiler knows; with ``nvcc`` on the path (or ``--cuda``) the CUDA kernel is built in too, and the
-library still loads on machines without a GPU.
+library still loads on machines without a GPU. Every step is told on standard error, with its time.
 """
 
 from __future__ import annotations
 
 import argparse
-import concurrent.futures
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from osa.export.errors import ExportError
 from osa.export.ort_ops import LIBRARY
 from osa.export.ort_ops.headers import include_dir
+from osa.export.ort_ops.steps import Progress, Step, run_steps, tell_nobody
 from osa.model.errors import OsaError
 
 HERE = Path(__file__).parent
@@ -27,12 +28,15 @@ PORTABLE_TO = "90"
 """Newer GPUs compile the intermediate code of this one when the library is loaded."""
 
 
-def build(target: Path = LIBRARY, cuda: bool | None = None) -> Path:
+def build(
+    target: Path = LIBRARY, cuda: bool | None = None, progress: Progress = tell_nobody
+) -> Path:
     """Compile and link the library.
 
     Args:
         target: Where.
         cuda: With the CUDA kernel; default is where there is ``nvcc``.
+        progress: Told of every step.
 
     Raises:
         ExportError: No compiler, no headers, or a compiler's error.
@@ -44,39 +48,30 @@ def build(target: Path = LIBRARY, cuda: bool | None = None) -> Path:
     compiler = os.environ.get("CXX") or shutil.which("c++") or shutil.which("g++")
     if compiler is None:
         raise ExportError("no C++ compiler found: install one, or set CXX")
-    nvcc = shutil.which("nvcc")
+    nvcc = shutil.which("nvcc") if cuda is not False else None
     if cuda and nvcc is None:
         raise ExportError("no nvcc found: put CUDA's compiler on the path, or build without --cuda")
-    with_cuda = nvcc is not None if cuda is None else cuda
     kernel = Path(sys.modules["osa.model.kernels.build"].__file__ or "").parent / "csrc"
-    includes = [f"-I{kernel}", "-isystem", str(include_dir())]
+    includes = [f"-I{kernel}", "-isystem", str(include_dir(progress))]
     common = [compiler, *FLAGS, "-fPIC", "-c", *includes]
+    sets = {
+        name: flags
+        for name, flags in INSTRUCTION_SETS.items()
+        if name == "baseline" or _knows(compiler, flags)
+    }
     with tempfile.TemporaryDirectory() as scratch:
         objects = Path(scratch)
-        sets = [
-            name
-            for name, flags in INSTRUCTION_SETS.items()
-            if name == "baseline" or _knows(compiler, flags)
-        ]
-        jobs = [
-            [*common, *INSTRUCTION_SETS[name], f"-DOSA_ISA={name}", str(kernel / "kernel.cpp"),
-             "-o", str(objects / f"{name}.o")]
-            for name in sets
-        ]  # fmt: skip
-        have = [f"-DOSA_HAVE_{name}=1" for name in sets]
-        jobs.append([*common, *have, str(kernel / "dispatch.cpp"), "-o", f"{objects}/dispatch.o"])
-        defines = ["-DOSA_CUDA"] if with_cuda else []
-        register = HERE / "csrc" / "register.cpp"
-        jobs.append([*common, *defines, str(register), "-o", f"{objects}/register.o"])
-        if with_cuda:
-            assert nvcc is not None  # checked above
-            jobs.append(_nvcc(nvcc, kernel, objects / "cuda.o"))
-        with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-            list(pool.map(_run, jobs))
-        link = [nvcc, "-shared", "--cudart", "static"] if with_cuda else [compiler, "-shared"]
-        bound = ["-Xlinker", "-Bsymbolic"] if with_cuda else ["-Wl,-Bsymbolic", "-pthread"]
+        steps = _cpu_steps(common, sets, kernel, objects, with_cuda=nvcc is not None)
+        if nvcc is not None:  # the longest first
+            cuda_step = Step("compiling for CUDA", _nvcc(nvcc, kernel, objects / "cuda.o"))
+            steps = [cuda_step, *steps]
+        run_steps(steps, progress)
+        link = [compiler, "-shared", "-Wl,-Bsymbolic", "-pthread"]
+        if nvcc is not None:
+            link = [nvcc, "-shared", "--cudart", "static", "-Xlinker", "-Bsymbolic"]
         built = objects / LIBRARY.name
-        _run([*map(str, link), *bound, *map(str, objects.glob("*.o")), "-o", str(built)])
+        inputs = map(str, sorted(objects.glob("*.o")))
+        run_steps([Step("linking", [*link, *inputs, "-o", str(built)])], progress)
         target.parent.mkdir(parents=True, exist_ok=True)
         staged = target.with_name(f".{target.name}.{os.getpid()}")
         shutil.copyfile(built, staged)
@@ -85,23 +80,41 @@ def build(target: Path = LIBRARY, cuda: bool | None = None) -> Path:
     return target
 
 
+def _cpu_steps(
+    common: list[str],
+    sets: Mapping[str, tuple[str, ...]],
+    kernel: Path,
+    objects: Path,
+    with_cuda: bool,
+) -> list[Step]:
+    """The CPU kernel for each instruction set, its dispatch, and the operator."""
+    steps = [
+        Step(f"compiling the CPU kernel for {name}",
+             [*common, *flags, f"-DOSA_ISA={name}", str(kernel / "kernel.cpp"),
+              "-o", str(objects / f"{name}.o")])
+        for name, flags in reversed(list(sets.items()))
+    ]  # fmt: skip
+    rest = {
+        "register": (HERE / "csrc" / "register.cpp", ["-DOSA_CUDA"] if with_cuda else []),
+        "dispatch": (kernel / "dispatch.cpp", [f"-DOSA_HAVE_{name}=1" for name in sets]),
+    }
+    for name, (source, defines) in rest.items():
+        command = [*common, *defines, str(source), "-o", str(objects / f"{name}.o")]
+        steps.append(Step(f"compiling {source.name}", command))
+    return steps
+
+
 def _nvcc(nvcc: str, kernel: Path, target: Path) -> list[str]:
     code = [f"-gencode=arch=compute_{arch},code=sm_{arch}" for arch in CUDA_ARCHITECTURES]
     code.append(f"-gencode=arch=compute_{PORTABLE_TO},code=compute_{PORTABLE_TO}")
     source = HERE / "csrc" / "attention_cuda.cu"
-    return [nvcc, "-O3", "-std=c++17", "-Xcompiler", "-fPIC,-fvisibility=hidden", *code,
-            f"-I{kernel}", "-c", str(source), "-o", str(target)]  # fmt: skip
+    flags = ["-O3", "-std=c++17", "-Xcompiler", "-fPIC,-fvisibility=hidden", f"-I{kernel}"]
+    return [nvcc, "--threads", "0", *flags, *code, "-c", str(source), "-o", str(target)]
 
 
 def _knows(compiler: str, flags: tuple[str, ...]) -> bool:
     command = [compiler, *flags, "-x", "c++", "-c", os.devnull, "-o", os.devnull]
     return not subprocess.run(command, capture_output=True, check=False).returncode
-
-
-def _run(command: list[str]) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise ExportError(f"{' '.join(command)}\n{(done.stderr or done.stdout)[-4000:]}")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -113,11 +126,16 @@ def main(arguments: list[str] | None = None) -> int:
     kind.add_argument("--no-cuda", dest="cuda", action="store_false", help="the CPU kernel alone")
     options = parser.parse_args(arguments)
     try:
-        print(build(options.output, options.cuda))
+        print(build(options.output, options.cuda, _tell))
     except OsaError as error:
         print(f"osa: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _tell(line: str) -> None:
+    sys.stderr.write(f"{line}\n")  # in one piece: steps run side by side
+    sys.stderr.flush()
 
 
 if __name__ == "__main__":

@@ -14,6 +14,8 @@ import tempfile
 from pathlib import Path
 
 from osa.export.errors import ExportError
+from osa.export.ort_ops.steps import Progress, Step, run_steps, tell_nobody
+from osa.export.user_cache import user_cache
 
 HEADER = "onnxruntime_cxx_api.h"
 VARIABLE = "ORT_INCLUDE_DIR"
@@ -23,8 +25,11 @@ SUITES = ("trixie", "sid")
 CURE = f"set {VARIABLE} to a directory that holds {HEADER}"
 
 
-def include_dir() -> Path:
+def include_dir(progress: Progress = tell_nobody) -> Path:
     """The directory of the headers, fetched if need be.
+
+    Args:
+        progress: Told of every step of fetching.
 
     Raises:
         ExportError: There are none, saying what to do.
@@ -34,7 +39,9 @@ def include_dir() -> Path:
         if not (Path(named) / HEADER).is_file():
             raise ExportError(f"{VARIABLE} is {named}, but there is no {HEADER} in it")
         return Path(named)
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "osa-encoder"
+    cache = user_cache()
+    if cache is None:
+        raise ExportError(f"this user has no home directory to keep headers in: {CURE}")
     target = cache / "onnxruntime-headers"
     if found := _find(target):
         return found
@@ -43,7 +50,7 @@ def include_dir() -> Path:
         raise ExportError(f"this machine has no {' and no '.join(missing)}: {CURE}")
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache) as scratch:
-        _fetch(Path(scratch))
+        _fetch(Path(scratch), progress)
         shutil.rmtree(target, ignore_errors=True)
         (Path(scratch) / "root").rename(target)
     if found := _find(target):
@@ -55,7 +62,7 @@ def _find(root: Path) -> Path | None:
     return next((file.parent for file in root.rglob(HEADER)), None)
 
 
-def _fetch(scratch: Path) -> None:
+def _fetch(scratch: Path, progress: Progress) -> None:
     """Download and unpack the package into ``scratch / "root"``."""
     mirrors = _run(
         ["apt-get", "indextargets", "--format", "$(ORIGIN) $(LABEL) $(REPO_URI)"], scratch
@@ -66,17 +73,18 @@ def _fetch(scratch: Path) -> None:
     problems = []
     for suite in SUITES:
         try:
-            _download(scratch, uris[0], suite)
+            _download(scratch, uris[0], suite, progress)
         except ExportError as error:
             problems.append(str(error))
             continue
         package = next(scratch.glob("*.deb"))
-        _run(["dpkg", "-x", str(package), str(scratch / "root")], scratch)
+        unpack = ["dpkg", "-x", str(package), str(scratch / "root")]
+        _step(f"unpacking {package.name}", unpack, scratch, progress)
         return
     raise ExportError(f"{PACKAGE} could not be fetched: {CURE}\n" + "\n".join(problems))
 
 
-def _download(scratch: Path, uri: str, suite: str) -> None:
+def _download(scratch: Path, uri: str, suite: str, progress: Progress) -> None:
     for folder in ("state/lists/partial", "cache/archives/partial"):
         (scratch / folder).mkdir(parents=True, exist_ok=True)
     keyring = "/usr/share/keyrings/debian-archive-keyring.gpg"
@@ -90,8 +98,13 @@ def _download(scratch: Path, uri: str, suite: str) -> None:
         "APT::Sandbox::User": "root",
     }
     settings = [part for name, value in options.items() for part in ("-o", f"{name}={value}")]
-    _run(["apt-get", *settings, "-q", "update"], scratch)
-    _run(["apt-get", *settings, "-q", "download", PACKAGE], scratch)
+    fetch = ["apt-get", *settings, "-q"]
+    _step(f"apt-get update, Debian {suite}", [*fetch, "update"], scratch, progress)
+    _step(f"apt-get download {PACKAGE}", [*fetch, "download", PACKAGE], scratch, progress)
+
+
+def _step(name: str, command: list[str], folder: Path, progress: Progress) -> None:
+    run_steps([Step(name, command, folder)], progress)
 
 
 def _run(command: list[str], folder: Path) -> str:

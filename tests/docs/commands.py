@@ -31,11 +31,13 @@ class Command:
         document: Its path from the project's root.
         words: The program and its arguments.
         environment: Variables set for it alone.
+        whole: Whether it is meant to be typed as it is; in a sentence it may be named in part.
     """
 
     document: str
     words: tuple[str, ...]
     environment: tuple[tuple[str, str], ...]
+    whole: bool
 
     def __str__(self) -> str:
         """What a failing test is called."""
@@ -47,11 +49,13 @@ def commands() -> list[Command]:
     found: dict[Command, None] = {}
     for document in DOCUMENTS:
         text = document.read_text(encoding="utf-8")
+        name = str(document.relative_to(ROOT))
         lines = [line for block in BLOCK.findall(text) for line in _lines(block)]
-        lines += [*INDENTED.findall(BLOCK.sub("", text)), *INLINE.findall(text)]
-        for line in lines:
-            for command in _split(str(document.relative_to(ROOT)), line):
-                found[command] = None
+        lines += INDENTED.findall(BLOCK.sub("", text))
+        for whole, group in ((True, lines), (False, INLINE.findall(text))):
+            for line in group:
+                for words in _split(line):
+                    found[_command(name, words, whole)] = None
     return list(found)
 
 
@@ -66,8 +70,8 @@ def _lines(block: str) -> list[str]:
     return lines
 
 
-def _split(document: str, line: str) -> list[Command]:
-    """The commands of a line, between ``&&``, ``|`` and redirections."""
+def _split(line: str) -> list[list[str]]:
+    """Words of each command of a line, between ``&&``, ``|`` and redirections."""
     lexer = shlex.shlex(line, posix=True, punctuation_chars="&|<>;")
     lexer.whitespace_split, lexer.commenters = True, "#"
     parts: list[list[str]] = [[]]
@@ -81,13 +85,13 @@ def _split(document: str, line: str) -> list[Command]:
             parts.append([])
         else:
             parts[-1].append(word)
-    return [_command(document, words) for words in parts if words]
+    return [words for words in parts if words]
 
 
-def _command(document: str, words: list[str]) -> Command:
+def _command(document: str, words: list[str], whole: bool) -> Command:
     environment = []
     while words and (match := ASSIGNMENT.fullmatch(words[0])):
         environment.append((match[1], match[2]))
         words = words[1:]
     program = words[0].rpartition("/")[2] if words else ""
-    return Command(document, (program, *words[1:]), tuple(environment))
+    return Command(document, (program, *words[1:]), tuple(environment), whole)

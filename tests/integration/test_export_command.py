@@ -14,16 +14,25 @@ from tests.conftest import ArtifactMaker
 
 
 def test_export_verify_inspect(
-    tiny_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tiny_checkpoint: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("osa.export.reference.user_cache", lambda: None)
     out = tmp_path / "artifact"
     assert main(["export", "--format", "onnx", "--output", str(out),
                  "--model", str(tiny_checkpoint)]) == 0  # fmt: skip
-    told = capsys.readouterr().out
-    assert "body: " in told
-    assert "off by at most" in told
+    told = capsys.readouterr()
+    assert "body: " in told.out
+    assert "off by at most" in told.out
+    for place in (1, 21):
+        assert f"float64 reference: case {place} of 21: lengths " in told.err
     assert main(["verify", str(out)]) == 0
-    assert "gives its source's vectors within 1e-05" in capsys.readouterr().out
+    told = capsys.readouterr()
+    assert "gives its source's vectors within 1e-05" in told.out
+    assert "parity grid, body: case 1 of 21: lengths 1\n" in told.err
+    assert "parity grid, body: case 21 of 21: " in told.err
     assert main(["inspect", str(out)]) == 0
     facts = json.loads(capsys.readouterr().out)
     assert facts["inputs"] == {"input_ids": "int64 [tokens]", "cu_seqlens": "int32 [sequences + 1]"}

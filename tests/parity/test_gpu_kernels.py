@@ -40,24 +40,30 @@ CASES = [  # width, length, dtype, scale, center
     (32, 1, torch.float32, "paper", False),
     (32, 2, torch.float32, "length", True),
     (32, 31, torch.bfloat16, "length", True),
-    (32, 65, torch.float32, "length", True),
     (32, 130, torch.float16, "length", False),
     (32, 600, torch.float32, "length", True),
-    (64, 1, torch.bfloat16, "length", True),
     (64, 64, torch.float32, "length", False),
     (64, 65, torch.bfloat16, "paper", True),
-    (64, 600, torch.bfloat16, "length", True),
-    (128, 31, torch.float32, "length", True),
-    (128, 65, torch.bfloat16, "length", False),
     (128, 130, torch.float16, "length", True),
 ]
+"""Every width, type, scale and centring; one token, a tile and more, a chunk and more, several."""
+if CUDA:  # what a device may do otherwise, and the interpreter takes seconds for
+    CASES += [
+        (32, 65, torch.float32, "length", True),
+        (64, 1, torch.bfloat16, "length", True),
+        (64, 600, torch.bfloat16, "length", True),
+        (128, 31, torch.float32, "length", True),
+        (128, 65, torch.bfloat16, "length", False),
+    ]
 cases = pytest.mark.parametrize(("width", "length", "dtype", "scale", "center"), CASES)
+PAPER = 0.05
+"""What an angle is multiplied by where the sum is not divided by the length."""
 
 
 @cases
 def test_forward(width: int, length: int, dtype: torch.dtype, scale: str, center: bool) -> None:
     operands = draw(length, width, dtype, batch=1 + (length < 100), heads=2)
-    alpha = torch.tensor([0.7, -0.3], device=DEVICE) * (0.1 if scale == "paper" else 1.0)
+    alpha = torch.tensor([0.7, -0.3], device=DEVICE) * (PAPER if scale == "paper" else 1.0)
     output = forward(*operands, alpha, None, None, scale, center)
     assert output.dtype == dtype
     assert output.transpose(1, 2).is_contiguous()
@@ -67,7 +73,7 @@ def test_forward(width: int, length: int, dtype: torch.dtype, scale: str, center
 @cases
 def test_gradients(width: int, length: int, dtype: torch.dtype, scale: str, center: bool) -> None:
     operands = draw(length, width, dtype, count=4)
-    alpha = torch.tensor([0.7], device=DEVICE) * (0.1 if scale == "paper" else 1.0)
+    alpha = torch.tensor([0.7], device=DEVICE) * (PAPER if scale == "paper" else 1.0)
     grads = backward(operands[3], *operands[:3], alpha, None, None, scale, center)
     truths = reference_gradients(operands[3], operands[:3], alpha, None, scale, center)
     assert [part.dtype for part in grads] == [dtype, dtype, dtype, alpha.dtype]
@@ -99,15 +105,18 @@ def test_large_angles_are_doubled(dtype: torch.dtype, bound: float) -> None:
     assert error(output, reference(operands, alpha, None, "length", False)) <= bound
 
 
-@pytest.mark.parametrize("radians", [2.5, 8.0])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    ("radians", "dtype"),
+    [(2.5, torch.float32), (8.0, torch.float32), (8.0, torch.bfloat16)]
+    + [(2.5, torch.bfloat16)] * CUDA,
+)
 def test_several_steps(radians: float, dtype: torch.dtype) -> None:
     operands = draw(200, 32, dtype, count=4)
     alpha = angle_for(operands, radians, False)
     output = forward(*operands[:3], alpha, None, None, "length", False)
     truth = reference(operands[:3], alpha, None, "length", False)
     assert error(output, truth) <= FORWARD_ERROR[dtype]
-    if dtype == torch.float32:
+    if dtype == torch.float32 and (CUDA or radians < 8):  # the interpreter takes half a minute
         grads = backward(operands[3], *operands[:3], alpha, None, None, "length", False)
         truths = reference_gradients(operands[3], operands[:3], alpha, None, "length", False)
         assert worst(grads, truths, operands[3]) <= BACKWARD_ERROR[dtype]

@@ -7,10 +7,13 @@ are held to the device's limits.
 
 from __future__ import annotations
 
+import concurrent.futures
 import importlib.util
+import itertools
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -25,6 +28,8 @@ SPILLED = 512
 """Stack of a thread [bytes] above which registers are spilled in earnest."""
 SPILLED_RARELY = 2048
 """The same for ``double_weights``, which runs beyond 16 rad alone."""
+CACHE_BYTES = 300_000_000
+"""Of compiled kernels that are kept from one run to the next; one version takes 40 MB."""
 KERNELS = {
     "sum_rows",
     "divide_sums",
@@ -38,8 +43,26 @@ KERNELS = {
 }
 
 
-def compile_kernels(capability: int) -> None:
-    """Print a JSON object for every kernel, width, type and form of batch."""
+CASES = {  # capability, width, type, whether packed (and centred) rather than masked
+    80: [(32, "float32", True), (128, "bfloat16", False)],
+    90: [
+        (32, "bfloat16", True),
+        (64, "float32", False),
+        (64, "float16", True),
+        (128, "float32", True),
+        (128, "bfloat16", True),
+    ],
+}
+"""Every tuning once, the widest of half precision on both: types of one tuning differ in few lines.
+
+Both capabilities see both precisions, both forms of batch and every kernel.
+"""
+PROCESSES = ((80, 0), (80, 1), (90, 0)), ((90, 1), (90, 2), (90, 3), (90, 4))
+"""Two, side by side: capability and place in ``CASES``. The first compiles slower, for imports."""
+
+
+def compile_kernels(cases: list[tuple[int, int]]) -> None:
+    """Print a JSON object for every kernel of every case."""
     import torch
     from triton import knobs
     from triton.backends.compiler import GPUTarget
@@ -52,10 +75,10 @@ def compile_kernels(capability: int) -> None:
         """The part of a driver that compiling asks for."""
 
         def get_current_target(self) -> Any:
-            return GPUTarget("cuda", capability, 32)
+            return GPUTarget("cuda", report["capability"], 32)
 
         def get_current_device(self) -> int:
-            return 0
+            return int(report["capability"])  # kernels are remembered by device
 
         def get_current_stream(self, device: int) -> int:
             return 0
@@ -83,21 +106,11 @@ def compile_kernels(capability: int) -> None:
     driver.set_active(Target())
     for module in (forward, backward):
         vars(module)["launch"] = compile_only
-    single, bfloat = torch.float32, torch.bfloat16
-    cases = {  # width, type, whether packed; the rest is alike
-        80: [(32, single, True), (64, bfloat, True), (128, bfloat, False)],
-        90: [
-            (32, bfloat, True),
-            (64, single, False),
-            (64, bfloat, True),
-            (64, torch.float16, True),
-            (128, single, True),
-            (128, bfloat, True),
-        ],
-    }
     mask, offsets = torch.ones(1, 256, dtype=torch.bool), torch.zeros(3, dtype=torch.int32)
-    for width, dtype, packed in cases[capability]:
-        report.update(width=width, dtype=str(dtype), packed=packed)
+    for capability, place in cases:
+        width, name, packed = CASES[capability][place]
+        report.update(capability=capability, place=place, width=width, dtype=name, packed=packed)
+        dtype = getattr(torch, name)
         states, alpha = torch.empty(1, 4, 256, width, dtype=dtype), torch.empty(4)
         layout = (None, offsets) if packed else (mask, None)
         options = (alpha, *layout, "length", packed)
@@ -105,27 +118,57 @@ def compile_kernels(capability: int) -> None:
         gpu.attention_backward(states, states, states, states, *options)
 
 
-@pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed")
-@pytest.mark.parametrize("capability", SHARED_MEMORY)
-def test_kernels_compile(capability: int, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def reports(
+    pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory
+) -> list[dict[str, Any]]:
+    """What was compiled. Triton keeps it by content: the next run compiles what has changed."""
+    remembered = pytestconfig.cache.mkdir("triton") if pytestconfig.cache else None
+    folder = remembered or tmp_path_factory.mktemp("triton")
+    if sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) > CACHE_BYTES:
+        shutil.rmtree(folder)
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-    environment["TRITON_CACHE_DIR"] = str(tmp_path)
-    finished = subprocess.run(
-        [sys.executable, __file__, str(capability)],
-        capture_output=True,
-        text=True,
-        env=environment,
-        timeout=300,
-        check=False,
-    )
-    assert finished.returncode == 0, finished.stderr[-3000:]
-    reports = [json.loads(line) for line in finished.stdout.splitlines()]
-    assert {report["kernel"] for report in reports} == KERNELS
-    for report in reports:
+    environment["TRITON_CACHE_DIR"] = str(folder)
+
+    def compile_in_process(cases: tuple[tuple[int, int], ...]) -> list[dict[str, Any]]:
+        finished = subprocess.run(
+            [sys.executable, __file__, json.dumps(cases)],
+            capture_output=True,
+            text=True,
+            env=environment,
+            timeout=1200,
+            check=False,
+        )
+        assert finished.returncode == 0, finished.stderr[-3000:]
+        return [json.loads(line) for line in finished.stdout.splitlines()]
+
+    with concurrent.futures.ThreadPoolExecutor(len(PROCESSES)) as pool:
+        return list(itertools.chain.from_iterable(pool.map(compile_in_process, PROCESSES)))
+
+
+@pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed")
+@pytest.mark.parametrize("capability", CASES)
+def test_every_kernel_compiles_within_the_devices_limits(
+    reports: list[dict[str, Any]], capability: int
+) -> None:
+    own = [report for report in reports if report["capability"] == capability]
+    assert {report["place"] for report in own} == set(range(len(CASES[capability])))
+    assert {report["kernel"] for report in own} == KERNELS
+    for report in own:
         assert report["shared"] <= SHARED_MEMORY[capability], report
         limit = SPILLED_RARELY if report["kernel"] == "double_weights" else SPILLED
         assert report["stack"] is None or report["stack"] <= limit, report
 
 
+def test_every_tuning_is_compiled() -> None:
+    from osa.model.kernels.gpu.tuning import TUNINGS
+
+    precisions = {str(dtype).removeprefix("torch."): dtype.itemsize for dtype in TUNINGS}
+    tuned = {(width, dtype.itemsize) for dtype, widths in TUNINGS.items() for width in widths}
+    cases = list(itertools.chain.from_iterable(CASES.values()))
+    assert {(width, precisions[name]) for width, name, _ in cases} == tuned
+    assert {name for _, name, _ in cases} == set(precisions)
+
+
 if __name__ == "__main__":
-    compile_kernels(int(sys.argv[1]))
+    compile_kernels(json.loads(sys.argv[1]))

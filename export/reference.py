@@ -1,0 +1,177 @@
+"""The source's answers to the parity grid in float64, and the last of them in the user's cache.
+
+An entry's name is a digest of all that its content follows from: weights, configuration, layout,
+torch, and the source of the model and of the grid. It begins with its own sha256, appears as a
+whole or not at all, and what cannot be read is computed again. The oldest go first.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import copy
+import hashlib
+import itertools
+import json
+import os
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.numpy import save
+
+from osa.export import parity, program
+from osa.export.manifest import REFERENCE
+from osa.export.parity import PARTS, TOKEN_ROWS_UP_TO, Case, grid
+from osa.export.program import EmbeddingProgram, Layout
+from osa.export.user_cache import user_cache
+from osa.model import EmbeddingModel
+
+FOLDER = "parity-references"
+MAX_ENTRIES = 16
+MAX_BYTES = 512 << 20
+"""Of all entries together."""
+DIGEST_BYTES = 32
+Progress = Callable[[str], None]
+
+
+def make_reference(
+    model: EmbeddingModel, layout: Layout, directory: Path, progress: Progress = lambda step: None
+) -> None:
+    """Write the grid and the answers of ``model`` in float64 to ``directory``.
+
+    Args:
+        model: The source.
+        layout: Of the grid.
+        directory: Of the artifact.
+        progress: Told of every case, or that the cache had them.
+    """
+    folder = _folder()
+    entry = None if folder is None else folder / f"{_identity(model, layout)}.safetensors"
+    content = None if entry is None else _read(entry)
+    if content is not None:
+        progress(f"float64 reference: taken from {entry}")
+    else:
+        content = _compute(model, layout, progress)
+        if entry is not None:
+            _remember(entry, content)
+    (directory / REFERENCE).write_bytes(content)
+
+
+def _compute(model: EmbeddingModel, layout: Layout, progress: Progress) -> bytes:
+    precise = EmbeddingProgram(copy.deepcopy(model).cpu().double(), layout)
+    cases = list(grid(model.config, layout))
+    longest_first = sorted(range(len(cases)), key=lambda place: -cases[place].inputs.size)
+    turn = threading.Lock()
+
+    def answer(begun: int, place: int) -> tuple[int, dict[str, np.ndarray]]:
+        with turn:
+            progress(f"float64 reference: case {begun} of {len(cases)}: {cases[place].name}")
+        return place, _answer(precise, cases[place])
+
+    # A case a thread, rather than threads in a product: short products leave them idle, spinning.
+    with _single_threaded_products(), concurrent.futures.ThreadPoolExecutor(_cores()) as pool:
+        answers = dict(pool.map(answer, itertools.count(1), longest_first))
+    tensors = {
+        f"{place}.{part}": value
+        for place in range(len(cases))
+        for part, value in answers[place].items()
+    }
+    return save(tensors, {"cases": json.dumps([case.name for case in cases])})
+
+
+def _answer(precise: EmbeddingProgram, case: Case) -> dict[str, np.ndarray]:
+    inputs = torch.from_numpy(case.inputs)
+    if inputs.is_floating_point():
+        inputs = inputs.double()
+    with torch.inference_mode():
+        embeddings, norms, tokens = precise(inputs, torch.from_numpy(case.places))
+    parts = [case.inputs, case.places, embeddings.numpy(), norms.numpy()]
+    if case.inputs.shape[0] <= TOKEN_ROWS_UP_TO and precise.layout == "packed":
+        parts.append(tokens.numpy())
+    return dict(zip(PARTS, parts, strict=False))
+
+
+@contextlib.contextmanager
+def _single_threaded_products() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)  # also that of threads that begin from here on
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _cores() -> int:
+    """Processors that this process may use."""
+    if sys.platform == "linux":
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _identity(model: EmbeddingModel, layout: Layout) -> str:
+    """Digest of all that the reference of a model follows from.
+
+    Of the weights themselves: those in memory need not be a checkpoint's.
+    """
+    digest = hashlib.sha256()
+    for part in (layout, torch.__version__, np.__version__, model.config.to_json()):
+        digest.update(f"{len(part)} {part}".encode())
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+    model_code = Path(sys.modules["osa.model"].__file__ or "").parent
+    sources = [*model_code.glob("*.py"), *model_code.glob("mixers/*.py"),
+               *model_code.glob("kernels/*.py")]  # fmt: skip
+    sources += [Path(module.__file__ or "") for module in (parity, program)] + [Path(__file__)]
+    for source in sorted(sources):
+        digest.update(hashlib.sha256(source.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def _folder() -> Path | None:
+    cache = user_cache()
+    return None if cache is None else cache / FOLDER
+
+
+def _read(entry: Path) -> bytes | None:
+    """The content of an entry; None where there is none, or a damaged one."""
+    try:
+        stored = entry.read_bytes()
+    except OSError:
+        return None
+    with contextlib.suppress(OSError):
+        os.utime(entry)  # used now: the last to go
+    digest, content = stored[:DIGEST_BYTES], stored[DIGEST_BYTES:]
+    return content if hashlib.sha256(content).digest() == digest else None
+
+
+def _remember(entry: Path, content: bytes) -> None:
+    """Keep an entry, if the cache can be written; then remove the oldest beyond the bounds."""
+    try:
+        entry.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=entry.parent, prefix=".", delete=False) as staged:
+            try:
+                staged.write(hashlib.sha256(content).digest() + content)
+                staged.close()
+                Path(staged.name).replace(entry)
+            except OSError:
+                Path(staged.name).unlink(missing_ok=True)
+                raise
+        _shrink(entry.parent)
+    except OSError:
+        return  # a full disk or a read-only home: the reference is at hand all the same
+
+
+def _shrink(folder: Path) -> None:
+    found = [(file.stat(), file) for file in folder.iterdir() if file.is_file()]
+    found.sort(key=lambda pair: pair[0].st_mtime_ns, reverse=True)
+    total = 0
+    for place, (status, file) in enumerate(found):
+        total += status.st_size
+        if place and (place >= MAX_ENTRIES or total > MAX_BYTES):
+            file.unlink(missing_ok=True)
