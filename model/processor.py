@@ -20,6 +20,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import platform
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -135,6 +136,19 @@ def fix_product_order() -> str | None:
         return None
     os.environ[PRODUCT_ORDER] = f"{'AVX2' if best == 'avx2' else 'AVX512'},STRICT"
     return os.environ[PRODUCT_ORDER]
+
+
+def arithmetic() -> dict[str, str]:
+    """What the last bits of a computation depend on besides torch and the number of threads.
+
+    Raises:
+        ConfigError: The environment asks for an instruction set that this processor lacks.
+    """
+    return {
+        "processor": _cpuinfo().get("model name", platform.machine()),
+        "instruction set": instruction_set_limit(),
+        "order of products": os.environ.get(PRODUCT_ORDER, "the library's own"),
+    }
 
 
 def prepare() -> None:

@@ -24,12 +24,27 @@ from osa.service.settings import Settings, load_settings
 
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # before anything imports triton
+ARITHMETIC = ("OSA_", "MKL_", "OMP_", "ONEDNN_", "ATEN_", "OPENBLAS_")
+"""Beginnings of the variables that numerical libraries read."""
 WORDS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "the", "cat", "dog", "sat", "ran", "on", "mat", "a")
 
 
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _arithmetic_is_left_alone() -> Iterator[None]:
+    """No test changes what later ones, and the processes that they start, compute with."""
+    before = _arithmetic()
+    yield
+    assert _arithmetic() == before
+
+
+def _arithmetic() -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if name.startswith(ARITHMETIC)}
+    return {**kept, "threads": str(torch.get_num_threads())}
 
 
 @pytest.fixture

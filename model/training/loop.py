@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from osa.model.errors import OsaError
-from osa.model.progress import Progress
+from osa.model.progress import Progress, say
 from osa.model.training.batches import BatchOrder, share_of
 from osa.model.training.config import TrainConfig
 from osa.model.training.distributed import PeerError, Processes, is_peer_loss
@@ -39,6 +39,7 @@ from osa.model.training.state import (
     collect_state,
     copy_weights,
     load_state,
+    other_arithmetic,
     save_state,
 )
 
@@ -100,13 +101,15 @@ class Trainer:
         self._stop_signal = 0
 
     def resume(self) -> None:
-        """Go on from the saved state.
+        """Go on from the saved state: to the same bits, or it says what will make them differ.
 
         Raises:
             CheckpointError: No state, or of other settings, data or another teacher.
         """
         place = self.output / STATE
         self.position = load_state(place, self.network, self.optimizer, self.average, self.identity)
+        if self.processes.first and (differences := other_arithmetic(place)):
+            say(f"weights will differ in their last bits: {'; '.join(differences)}")
 
     def save(self) -> None:
         """Save the state to resume from; every process takes part."""

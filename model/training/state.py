@@ -24,11 +24,13 @@ from torch.distributed.checkpoint.state_dict import (
 )
 from torch.optim import Optimizer
 
+from osa.model import processor
 from osa.model.checkpoint import atomic_directory
 from osa.model.errors import CheckpointError
 from osa.model.training.optimization import AveragedWeights
 
 TENSORS, PROGRESS = "state.safetensors", "progress.json"
+ARITHMETIC = "arithmetic"
 FULL = StateDictOptions(full_state_dict=True)
 
 
@@ -67,6 +69,26 @@ def collect_state(
     return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
 
 
+def arithmetic() -> dict[str, str]:
+    """What the bits of an update depend on besides the run's settings."""
+    threads, version = str(torch.get_num_threads()), torch.__version__
+    return {**processor.arithmetic(), "threads": threads, "torch": version}
+
+
+def other_arithmetic(directory: Path) -> list[str]:
+    """What differs from the process that saved the state, in words; of none where none is told."""
+    try:
+        saved = json.loads((directory / PROGRESS).read_text(encoding="utf-8"))[ARITHMETIC]
+    except (OSError, ValueError, KeyError):
+        return []
+    now = arithmetic()
+    return [
+        f"{name} {now[name]}, was {saved[name]}"
+        for name in now
+        if name in saved and saved[name] != now[name]
+    ]
+
+
 def save_state(
     directory: Path, tensors: dict[str, Tensor], position: Position, identity: str
 ) -> None:
@@ -80,7 +102,7 @@ def save_state(
     """
     with atomic_directory(directory, PROGRESS) as staging:
         save_file({name: tensor.clone() for name, tensor in tensors.items()}, staging / TENSORS)
-        progress = {**asdict(position), "identity": identity}
+        progress = {**asdict(position), "identity": identity, ARITHMETIC: arithmetic()}
         (staging / PROGRESS).write_text(json.dumps(progress), encoding="utf-8")
 
 
@@ -100,6 +122,7 @@ def load_state(
         progress = json.loads((directory / PROGRESS).read_text(encoding="utf-8"))
         tensors = load_file(directory / TENSORS)
         saved = str(progress.pop("identity"))
+        progress.pop(ARITHMETIC, None)
         position = Position(**{name: int(value) for name, value in progress.items()})
     except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
         raise CheckpointError(f"{directory} holds no training state: {error}") from error

@@ -124,7 +124,9 @@ def test_a_stopped_run_resumes_to_the_same_weights(texts: Path, tmp_path: Path) 
     assert_equal_weights(whole, halves)
 
 
-def test_a_killed_run_resumes_to_the_same_weights(texts: Path, tmp_path: Path) -> None:
+def test_a_killed_run_resumes_to_the_same_weights(
+    texts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     averaged = {"optimizer.ema": "0.9", "report.save_every": "7"}
     assert main(arguments(texts, whole, averaged, steps=40)) == 0
@@ -137,9 +139,29 @@ def test_a_killed_run_resumes_to_the_same_weights(texts: Path, tmp_path: Path) -
         process.communicate()
     assert process.returncode == -signal.SIGKILL
     assert main([*arguments(texts, killed, averaged, steps=40), "--resume"]) == 0
+    assert "will differ" not in capsys.readouterr().err
     assert [int(row[0]) for row in metrics(killed)] == list(range(1, 41))
     assert [row[1] for row in metrics(killed)] == [row[1] for row in metrics(whole)]
     assert_equal_weights(whole, killed)
+
+
+def test_a_run_that_computes_otherwise_says_that_its_bits_will_differ(
+    texts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Equal weights need equal arithmetic: the whole process must be as it was."""
+    output = tmp_path / "model"
+    diverging = {"optimizer.learning_rate": "1e30", "report.save_every": "1"}
+    assert main(arguments(texts, output, diverging)) == 1
+    progress = tmp_path / "model.run" / "state" / "progress.json"
+    saved = json.loads(progress.read_text())
+    saved["arithmetic"] |= {"threads": "64", "order of products": "COMPATIBLE"}
+    progress.write_text(json.dumps(saved))
+    assert main([*arguments(texts, output, diverging), "--resume"]) == 1
+    told = capsys.readouterr().err
+    assert f"threads {torch.get_num_threads()}, was 64" in told
+    assert "order of products " in told
+    assert ", was COMPATIBLE" in told
+    assert "processor" not in told
 
 
 def test_a_run_that_is_not_the_same_does_not_resume(
