@@ -34,19 +34,22 @@ def draw(files: list[Path], target: Path) -> None:
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(7.2, 3.2), layout="constrained")
-    for file, color in zip(files, COLORS, strict=False):
+    for place, (file, color) in enumerate(zip(files, COLORS, strict=False)):
         record = json.loads(file.read_text(encoding="utf-8"))
         slug = record["machine"]["hardware"]
         lengths, values = ratios(record)
         axes.plot(lengths, values, "o-", color=color, label=NAMES.get(slug, slug))
-        for length, value in list(zip(lengths, values, strict=True))[-2:]:
-            axes.annotate(f"{value:.1f}x", (length, value), (-6, 5), textcoords="offset points",
-                          ha="right", color=color)  # fmt: skip
+        offset, side = ((-8, 4), "right") if place == 0 else ((-8, -12), "left")
+        last = (lengths[-1], values[-1])
+        axes.annotate(
+            f"{values[-1]:.1f}x", last, offset, textcoords="offset points", ha=side, color=color
+        )
     axes.axhline(1, color="#777777", linewidth=1)
     axes.set(xscale="log", yscale="log", xlabel="tokens in a text")
+    axes.set_ylim(0.5, 8)
     axes.set_ylabel("CPU time: softmax / OSA")
     axes.set_xticks(lengths, [f"{length:,}" for length in lengths])
-    axes.set_yticks([0.5, 1, 2, 4], ["0.5", "1", "2", "4"])
+    axes.set_yticks([0.5, 1, 2, 4, 8], ["0.5", "1", "2", "4", "8"])
     axes.minorticks_off()
     axes.grid(alpha=0.25)
     axes.legend(frameon=False)

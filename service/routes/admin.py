@@ -28,7 +28,8 @@ logger = logging.getLogger(__name__)
 SHOWN = failures(ErrorBody, 401, 403, samples=ADMIN)
 NOT_LOADED: Samples = {
     "path": ValidationError(
-        "nothing has changed: model.path is /models/law-2, which is not a directory", param="path"
+        "nothing has changed: model.path: /models/law-2 is not a directory (nothing there)",
+        param="path",
     )
 }
 LOADED = failures(
