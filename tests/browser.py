@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from tests.conftest import PATIENCE_S
+
 FLAGS = (
     "--headless=new",
     "--no-sandbox",
@@ -161,5 +163,5 @@ def open_browser(profile: Path) -> Iterator[Page]:
         page._reader.close()
     finally:
         process.terminate()
-        process.wait(timeout=30)
+        process.wait(timeout=PATIENCE_S)
         os.close(write_here)

@@ -104,7 +104,11 @@ def free_port() -> int:
         return port
 
 
-def wait_until(condition: Callable[[], bool], timeout_s: float = 30.0) -> None:
+PATIENCE_S = 300.0
+"""Tests wait for events; one that has not come by then never will, on a busy machine either [s]."""
+
+
+def wait_until(condition: Callable[[], bool], timeout_s: float = PATIENCE_S) -> None:
     """Poll ``condition``; fail the test when it stays false."""
     deadline = time.monotonic() + timeout_s
     while not condition():
@@ -121,11 +125,11 @@ def run_service(service: Service, settings: Settings) -> Iterator[httpx.Client]:
     wait_until(lambda: server.started)
     port = server.servers[0].sockets[0].getsockname()[1]
     try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60.0) as client:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE_S) as client:
             yield client
     finally:
         server.should_exit = True
-        thread.join(timeout=30)
+        thread.join(timeout=PATIENCE_S)
         assert not thread.is_alive(), "the server did not stop"
 
 

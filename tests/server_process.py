@@ -32,7 +32,7 @@ def running_server(log: Path, **settings: str) -> Iterator[tuple[subprocess.Pope
     with log.open("wb") as errors:
         process = subprocess.Popen(command, env=environment, stderr=errors)
     try:
-        wait_until(lambda: process.poll() is not None or is_ready(port), timeout_s=90)
+        wait_until(lambda: process.poll() is not None or is_ready(port))
         assert process.poll() is None, log.read_text()
         yield process, port
     finally:

@@ -13,10 +13,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from osa.model import EmbeddingModel
-from tests.conftest import wait_until
+from tests.conftest import PATIENCE_S, wait_until
 
 OSA = [sys.executable, "-m", "osa.service.cli", "embed"]
-COUNT, ROWS = 1500, 50
+COUNT, SENT, ROWS = 1500, 1400, 50
 
 
 @pytest.fixture
@@ -33,41 +33,53 @@ def texts(tmp_path: Path) -> Path:
 
 
 def start(*arguments: object) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([*OSA, *map(str, arguments)], stderr=subprocess.PIPE)
+    command = [*OSA, *map(str, arguments)]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
 def run(*arguments: object, stdin: bytes | None = None) -> subprocess.CompletedProcess[bytes]:
     command = [*OSA, *map(str, arguments)]
-    return subprocess.run(command, input=stdin, capture_output=True, timeout=300)
+    return subprocess.run(command, input=stdin, capture_output=True, timeout=PATIENCE_S)
+
+
+def send(process: subprocess.Popen[bytes], lines: list[bytes]) -> None:
+    """Give it these lines; it waits for more, so it cannot end before a signal comes."""
+    assert process.stdin is not None
+    process.stdin.write(b"".join(lines))
+    process.stdin.flush()
 
 
 def test_a_run_that_is_stopped_and_killed_goes_on_where_it_was(texts: Path, tmp_path: Path) -> None:
     output, whole = tmp_path / "out.parquet", tmp_path / "whole.parquet"
     partial = tmp_path / "out.parquet.partial"
-    arguments = [texts, "--output", output, "--rows-per-group", ROWS]
+    arguments = ["-", "--format", "jsonl", "--output", output, "--rows-per-group", ROWS]
+    lines = texts.read_bytes().splitlines(keepends=True)
 
     def finished() -> dict[str, int]:
         return {file.name: file.stat().st_mtime_ns for file in partial.glob("part-*.parquet")}
 
     stopped = start(*arguments)
-    wait_until(lambda: len(finished()) >= 1, timeout_s=120)
+    send(stopped, lines[:SENT])
+    wait_until(lambda: stopped.poll() is not None or len(finished()) >= 1)
     stopped.send_signal(signal.SIGINT)
-    _, errors = stopped.communicate(timeout=60)
+    _, errors = stopped.communicate(timeout=PATIENCE_S)
     assert stopped.returncode == 1
     assert b"--resume goes on" in errors
     assert b"Traceback" not in errors
     first = finished()
 
     killed = start(*arguments, "--resume")
-    wait_until(lambda: len(finished()) >= len(first) + 2, timeout_s=120)
+    send(killed, lines[:SENT])
+    wait_until(lambda: killed.poll() is not None or len(finished()) >= len(first) + 2)
     killed.send_signal(signal.SIGKILL)
-    killed.communicate(timeout=60)
+    killed.communicate(timeout=PATIENCE_S)
+    assert killed.returncode == -signal.SIGKILL
     assert not output.exists()
     second = finished()
     assert first.items() <= second.items(), "what is finished is not computed again"
     assert len(second) < COUNT // ROWS
 
-    assert run(*arguments, "--resume").returncode == 0
+    assert run(*arguments, "--resume", stdin=b"".join(lines)).returncode == 0
     assert not partial.exists()
     assert run(texts, "--output", whole, "--batch-tokens", 2000).returncode == 0
     resumed, at_once = pq.read_table(output), pq.read_table(whole)

@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from osa.service.metrics import DURATION_BUCKETS
-from tests.conftest import free_port, wait_until
+from tests.conftest import PATIENCE_S, free_port, wait_until
 from tests.deploy.chart import CHART, ROOT
 from tests.deploy.metric_names import alerts, dashboard_expressions, scaling_expressions
 from tests.server_process import running_server
@@ -87,13 +87,13 @@ def running_prometheus(directory: Path, target: int) -> Iterator[Prometheus]:
         process = subprocess.Popen(command, stdout=log, stderr=log)
     prometheus = Prometheus(port)
     try:
-        wait_until(lambda: process.poll() is not None or prometheus.is_up(), timeout_s=60)
+        wait_until(lambda: process.poll() is not None or prometheus.is_up())
         assert process.poll() is None, (directory / "prometheus.log").read_text()
         yield prometheus
     finally:
         prometheus.close()
         process.terminate()
-        process.wait(timeout=30)
+        process.wait(timeout=PATIENCE_S)
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +119,7 @@ def run_clients(address: str, jobs: list[list[str]], clients: int) -> list[tuple
     failed: list[str] = []
 
     def run() -> None:
-        with httpx.Client(timeout=120.0) as client:
+        with httpx.Client(timeout=PATIENCE_S) as client:
             while True:
                 with lock:
                     inputs = next(pending, None)

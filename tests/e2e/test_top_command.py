@@ -18,7 +18,7 @@ import pytest
 from osa.service.app import create_service
 from osa.service.cli import main
 from osa.service.keys import make_key
-from tests.conftest import free_port, local_settings, run_service, wait_until
+from tests.conftest import PATIENCE_S, free_port, local_settings, run_service, wait_until
 
 OSA = [sys.executable, "-m", "osa.service.cli", "top"]
 TEXTS = ["the cat sat on the mat", "a dog", "the mat"]
@@ -118,8 +118,8 @@ class Terminal:
 
     def end(self) -> tuple[int, bytes]:
         """Wait for the end; exit code and what was shown."""
-        code = self.process.wait(timeout=30)
-        self._thread.join(timeout=30)
+        code = self.process.wait(timeout=PATIENCE_S)
+        self._thread.join(timeout=PATIENCE_S)
         os.close(self._master)
         return code, self.shown
 
@@ -129,7 +129,7 @@ def test_a_signal_ends_it_and_gives_the_terminal_back(
     how: signal.Signals, serve: Callable[..., httpx.Client], tiny_checkpoint: Path
 ) -> None:
     terminal = Terminal(str(serve(model__path=tiny_checkpoint).base_url))
-    wait_until(lambda: terminal.shown.count(b"osa top") >= 2, timeout_s=60)
+    wait_until(lambda: terminal.shown.count(b"osa top") >= 2)
     terminal.process.send_signal(how)
     code, shown = terminal.end()
     assert code == 0
@@ -142,7 +142,7 @@ def test_a_server_that_goes_away_ends_it(tiny_checkpoint: Path) -> None:
     settings = local_settings(model__path=tiny_checkpoint)
     with run_service(create_service(settings), settings) as client:
         terminal = Terminal(str(client.base_url))
-        wait_until(lambda: b"osa top" in terminal.shown, timeout_s=60)
+        wait_until(lambda: b"osa top" in terminal.shown)
     code, shown = terminal.end()
     assert code == 1
     after = shown.partition(b"\x1b[?1049l")[2]

@@ -13,6 +13,8 @@ import httpx
 import numpy as np
 import pytest
 
+from tests.conftest import PATIENCE_S
+
 TEXTS = ["A man is playing a guitar.", "Stocks fell on Tuesday.", "é 漢字 🎸"]
 BODY = json.dumps({"inputs": TEXTS})
 
@@ -37,7 +39,7 @@ def run(*command: str) -> str:
     if program is None:
         pytest.skip(f"{command[0]} is not installed")
     done = subprocess.run(
-        [program, *command[1:]], capture_output=True, text=True, timeout=120, check=False
+        [program, *command[1:]], capture_output=True, text=True, timeout=PATIENCE_S, check=False
     )
     assert done.returncode == 0, done.stderr
     return done.stdout

@@ -17,7 +17,7 @@ import torch
 
 from osa.model import EmbeddingModel
 from osa.model.embedder import PRETRAINED
-from tests.conftest import wait_until
+from tests.conftest import PATIENCE_S, wait_until
 
 TORCHRUN = [
     sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
@@ -97,7 +97,7 @@ def started(command: list[str]) -> Iterator[subprocess.Popen[str]]:
 def run(launcher: list[str], arguments: list[str]) -> tuple[int, str]:
     """Exit code and errors."""
     with started([*launcher, *arguments]) as process:
-        _, errors = process.communicate(timeout=120)
+        _, errors = process.communicate(timeout=PATIENCE_S)
     return process.returncode, errors
 
 
@@ -154,9 +154,9 @@ def test_a_dead_process_ends_the_run_with_an_error_and_a_state_to_resume_from(
     arguments = command(recipes, "contrastive", output, "--set", "optimizer.steps=2000")
     state = tmp_path / "model.run" / "state" / "progress.json"
     with started([*TORCHRUN, *arguments]) as process:
-        wait_until(lambda: process.poll() is not None or state.exists(), timeout_s=90)
+        wait_until(lambda: process.poll() is not None or state.exists())
         os.kill(workers(output)[1], signal.SIGKILL)
-        _, errors = process.communicate(timeout=90)
+        _, errors = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 1
     assert "process 0 lost another process at update" in errors
     assert "run the same command with --resume to go on" in errors
@@ -165,10 +165,9 @@ def test_a_dead_process_ends_the_run_with_an_error_and_a_state_to_resume_from(
     with started([*ALONE, *arguments, "--resume"]) as process:  # alone, now
         wait_until(
             lambda: process.poll() is not None or json.loads(state.read_text())["step"] > done,
-            timeout_s=60,
         )
         process.terminate()
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=PATIENCE_S)
     assert "stopped by signal 15 after update" in errors
     steps = columns(output)["step"]
     assert steps == list(range(1, len(steps) + 1)), "no update is lost or doubled"

@@ -16,6 +16,7 @@ from tokenizers import Tokenizer, models
 from osa.model import EmbeddingModel, EncoderConfig
 from osa.model.tokenization import TextTokenizer
 from osa.service.cli import main
+from tests.conftest import PATIENCE_S
 
 SUBJECTS = ["A cat", "The old dog", "My neighbour", "Zoë", "The teacher", "One engineer"]
 VERBS = ["eats", "paints", "repairs", "watches", "describes", "forgets", "buys", "carries"]
@@ -128,7 +129,9 @@ def test_the_same_texts_give_the_same_bytes(texts: Path, tmp_path: Path, kind: s
             *arguments(file, output, "--kind", kind),
         ]
         environment = {**os.environ, "RAYON_NUM_THREADS": str(number + 1)}
-        subprocess.run(command, check=True, env=environment, capture_output=True, timeout=120)
+        subprocess.run(
+            command, check=True, env=environment, capture_output=True, timeout=PATIENCE_S
+        )
         assert output.read_bytes() == expected
 
 

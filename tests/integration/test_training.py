@@ -16,7 +16,7 @@ import torch
 from osa.model import EmbeddingModel
 from osa.model.training.teacher import locate_teacher
 from osa.service.cli import main
-from tests.conftest import wait_until
+from tests.conftest import PATIENCE_S, wait_until
 
 SUBJECTS = ["a cat", "the old dog", "my neighbour", "a small bird", "the teacher", "one engineer"]
 VERBS = ["eats", "paints", "repairs", "watches", "describes", "forgets", "buys", "carries"]
@@ -108,9 +108,9 @@ def test_a_stopped_run_resumes_to_the_same_weights(texts: Path, tmp_path: Path) 
     command = [*COMMAND, *arguments(texts, halves, steps=60)]
     process = subprocess.Popen(command, env=environment(), stderr=subprocess.PIPE)
     try:
-        wait_until(lambda: process.poll() is not None or reached(halves, 5), timeout_s=90)
+        wait_until(lambda: process.poll() is not None or reached(halves, 5))
         process.send_signal(signal.SIGTERM)
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=PATIENCE_S)
     finally:
         process.kill()
     assert process.returncode == 1, errors
@@ -133,7 +133,7 @@ def test_a_killed_run_resumes_to_the_same_weights(
     command = [*COMMAND, *arguments(texts, killed, averaged, steps=40)]
     process = subprocess.Popen(command, env=environment(), stderr=subprocess.PIPE)
     try:
-        wait_until(lambda: process.poll() is not None or reached(killed, 17), timeout_s=90)
+        wait_until(lambda: process.poll() is not None or reached(killed, 17))
     finally:
         process.kill()  # SIGKILL: nothing can be saved now
         process.communicate()

@@ -21,6 +21,7 @@ from osa.service.batching import (
 )
 from osa.service.errors import OverloadedError, UnavailableError
 from osa.service.planning import LOOK_AHEAD, plan_batch
+from tests.conftest import PATIENCE_S
 
 lengths = st.lists(st.integers(1, 100), max_size=30)
 
@@ -219,6 +220,6 @@ def test_many_threads_lose_nothing() -> None:
     for thread in producers:
         thread.join()
     queue.close()
-    consumer.join(timeout=30)
+    consumer.join(timeout=PATIENCE_S)
     expected = sorted(1 + (seed + index) % 40 for seed in range(4) for index in range(200))
     assert sorted(taken) == expected

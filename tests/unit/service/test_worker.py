@@ -16,6 +16,7 @@ from osa.service.errors import BackendError, ClientGoneError, DeadlineError
 from osa.service.metrics import Metrics
 from osa.service.settings import EngineSettings
 from osa.service.supervisor import EngineSupervisor
+from tests.conftest import PATIENCE_S
 from tests.engines import POISON, FaultyEngine, GatedEngine
 
 SEQUENCES = [[2, 4, 3], [2, 5, 3], [2, 4, 5, 6, 3], [2, 6, 3], [2, 7, 3]]
@@ -45,7 +46,7 @@ def run_worker(
         ]
     )
     worker.start()
-    assert worker.stop(timeout_s=30)
+    assert worker.stop(timeout_s=PATIENCE_S)
     return received
 
 
@@ -93,7 +94,7 @@ def test_cancelled_items_in_hand_are_answered_and_not_computed(tiny_checkpoint: 
     item.cancelled = True
     worker = make_worker(engine, queue)
     worker.start()
-    assert worker.stop(timeout_s=30)
+    assert worker.stop(timeout_s=PATIENCE_S)
     assert isinstance(received[0].error, ClientGoneError)
     assert engine.computed == []
 
@@ -107,5 +108,5 @@ def test_the_thread_outlives_a_receiver_that_is_gone(tiny_checkpoint: Path) -> N
     queue.put([WorkItem([2, 4, 3], closed), WorkItem([2, 5, 3], received.append)])
     worker = make_worker(EagerEngine(tiny_checkpoint, "cpu"), queue)
     worker.start()
-    assert worker.stop(timeout_s=30)
+    assert worker.stop(timeout_s=PATIENCE_S)
     assert [result.error for result in received] == [None]

@@ -95,6 +95,7 @@ BUILD = """
 import sys
 from pathlib import Path
 from osa.model.training.data import ExampleStore, Field
+from tests.conftest import PATIENCE_S
 
 file = Path(sys.argv[1])
 fields = (Field("text", "text", "text"),)
@@ -111,7 +112,7 @@ def test_processes_may_build_the_same_store_side_by_side(tmp_path: Path) -> None
     file = lines(tmp_path / "a.txt", *(f"text {number}" for number in range(2000)))
     command = [sys.executable, "-c", BUILD, str(file)]
     processes = [subprocess.Popen(command, stderr=subprocess.PIPE) for _ in range(3)]
-    errors = [process.communicate(timeout=120)[1] for process in processes]
+    errors = [process.communicate(timeout=PATIENCE_S)[1] for process in processes]
     assert [process.returncode for process in processes] == [0, 0, 0], errors
     (directory,) = (tmp_path / "cache").iterdir()
     left = {file.name for file in directory.iterdir()}
