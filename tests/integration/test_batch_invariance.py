@@ -23,11 +23,17 @@ TEXTS = [
 ]
 
 
-@pytest.mark.parametrize("threads", [1, 2, 5])
 @pytest.mark.parametrize(
-    ("dtype", "kernel"), [("auto", "auto"), ("float32", "auto"), ("float32", "torch")]
+    ("dtype", "kernel", "threads"),
+    [
+        ("auto", "auto", 1),
+        ("auto", "auto", 2),
+        ("float32", "auto", 2),
+        ("float32", "auto", 5),
+        ("float32", "torch", 2),
+    ],
 )
-def test_the_packaged_model_in_random_batches(threads: int, dtype: str, kernel: str) -> None:
+def test_the_packaged_model_in_random_batches(dtype: str, kernel: str, threads: int) -> None:
     """On every processor, whatever it computes in."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
@@ -54,7 +60,7 @@ def test_a_projection_does_not_see_how_many_texts_there_are(count: int) -> None:
 
 def test_compiled_and_exported_forms(make_artifact: ArtifactMaker) -> None:
     for kind in ("onnx", "aoti", "torch-export"):
-        assert is_batch_invariant(ArtifactEngine(make_artifact(kind)), batches=100, seed=2), kind
+        assert is_batch_invariant(ArtifactEngine(make_artifact(kind)), batches=40, seed=2), kind
 
 
 def test_an_engine_that_is_not_invariant_is_found_out(make_artifact: ArtifactMaker) -> None:

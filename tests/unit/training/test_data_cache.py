@@ -15,6 +15,7 @@ import pytest
 
 from osa.model.training.data import DataError, ExampleStore, Field
 from osa.model.training.data.build import write_examples
+from tests.conftest import PATIENCE_S
 
 TEXT = (Field("text", "text", "text"),)
 LABELLED = (*TEXT, Field("label", "class", "label"))
@@ -95,7 +96,6 @@ BUILD = """
 import sys
 from pathlib import Path
 from osa.model.training.data import ExampleStore, Field
-from tests.conftest import PATIENCE_S
 
 file = Path(sys.argv[1])
 fields = (Field("text", "text", "text"),)
