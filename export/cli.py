@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import shutil
 from pathlib import Path
 
 from osa.model.directories import ARTIFACT, check_output, describe, kind_of
 from osa.model.errors import ConfigError
 from osa.model.progress import say
-from osa.model.requirements import is_installed, require
+from osa.model.requirements import has_compiler, is_installed, require
 
 FORMATS = ("onnx", "aoti", "torch-export")
 LAYOUTS = ("packed", "padded")
@@ -72,10 +70,11 @@ def _check_export(options: argparse.Namespace) -> None:
     if options.format == "onnx":
         require("the onnx format", "export", "onnxscript")
         if not is_installed("onnxruntime"):
-            raise ConfigError("the onnx format needs onnxruntime: pip install onnxruntime-gpu")
-    if options.format == "aoti" and not (
-        os.environ.get("CXX") or shutil.which("g++") or shutil.which("c++")
-    ):
+            raise ConfigError(
+                "the onnx format needs onnxruntime: pip install onnxruntime-gpu, or onnxruntime "
+                "where there is no such build"
+            )
+    if options.format == "aoti" and not has_compiler():
         raise ConfigError("aoti needs a C++ compiler: install one, or use --format torch-export")
 
 

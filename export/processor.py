@@ -19,6 +19,8 @@ CAPABILITIES = ("DEFAULT", "AVX2", "AVX512")
 USED_UNASKED = ("sse", "ssse", "avx", "fma", "f16c", "bmi", "abm", "movbe", "popcnt", "gfni",
                 "vaes", "vpclmul")  # fmt: skip
 """How Linux' names begin of what compilers use by themselves on x86-64; AMX is none of it."""
+NEVER_USED = {"sse4a", "fma4"}
+"""AMD's own, which no compiler uses unasked."""
 CPU_FACTS = Path("/proc/cpuinfo")
 
 
@@ -41,7 +43,7 @@ def instructions() -> frozenset[str]:
     except OSError:
         return frozenset()
     flags = next((line for line in lines if line.startswith("flags")), "")
-    return frozenset(name for name in flags.split() if name.startswith(USED_UNASKED))
+    return frozenset(flag for flag in flags.split() if flag.startswith(USED_UNASKED)) - NEVER_USED
 
 
 def check_processor(made_for: Mapping[str, str], path: Path) -> None:

@@ -33,7 +33,7 @@ from osa.model import EmbeddingModel
 
 FOLDER = "parity-references"
 MAX_ENTRIES = 16
-MAX_BYTES = 512 << 20
+MAX_BYTES = 128 << 20
 """Of all entries together."""
 DIGEST_BYTES = 32
 Progress = Callable[[str], None]

@@ -25,9 +25,12 @@ def dummy_lengths(lengths: Sequence[int], min_sequences: int, min_tokens: int) -
     wanted = _round_up(max(count, min_sequences)) - count
     if not wanted and tokens % ROW_MULTIPLE == 0:
         return []
-    wanted = wanted or ROW_MULTIPLE
     added = _round_up(max(tokens + wanted, min_tokens)) - tokens
-    return [added - wanted + 1, *[1] * (wanted - 1)]
+    if added > 2 * wanted:
+        wanted += ROW_MULTIPLE
+        added = _round_up(max(tokens + wanted, min_tokens)) - tokens
+    twos = added - wanted  # no dummy is longer: a model may take very short sequences alone
+    return [2] * twos + [1] * (wanted - twos)
 
 
 def _round_up(count: int) -> int:

@@ -7,8 +7,6 @@ compiler to make and none to run.
 
 from __future__ import annotations
 
-import os
-import shutil
 import warnings
 from pathlib import Path
 
@@ -17,6 +15,7 @@ import torch
 from osa.export.errors import ExportError
 from osa.export.program import Layout, trace
 from osa.model import EmbeddingModel
+from osa.model.requirements import has_compiler
 
 
 def save_program(model: EmbeddingModel, layout: Layout, path: Path) -> None:
@@ -34,7 +33,7 @@ def compile_package(model: EmbeddingModel, layout: Layout, path: Path) -> None:
     Raises:
         ExportError: The layout is not possible, there is no compiler, or it fails.
     """
-    if not (os.environ.get("CXX") or shutil.which("g++") or shutil.which("c++")):
+    if not has_compiler():
         raise ExportError("aoti needs a C++ compiler: install one, or use --format torch-export")
     program = trace(model, layout)
     try:

@@ -7,6 +7,7 @@ and ``layers`` -> ``encoder`` -> ``embedder`` (the graph that ships) -> ``checkp
 raises ``ConfigError`` does not wait for torch.
 """
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -23,10 +24,18 @@ else:
     _LATER = {"EmbeddingModel": "osa.model.embedder", "Encoder": "osa.model.encoder"}
 
     def __getattr__(name: str) -> object:
-        """Import what needs torch; type checkers see the imports above instead."""
-        if name not in _LATER:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        value = getattr(import_module(_LATER[name]), name)
+        """Import what needs torch, or a submodule; type checkers see the imports above instead."""
+        try:
+            if name in _LATER:
+                value = getattr(import_module(_LATER[name]), name)
+            elif name.startswith("_"):
+                raise ModuleNotFoundError(name=name)
+            else:
+                value = import_module(f"{__name__}.{name}")
+        except ModuleNotFoundError as error:
+            if error.name in (name, f"{__name__}.{name}"):
+                raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
+            raise
         globals()[name] = value
         return value
 
@@ -44,3 +53,6 @@ __all__ = [
     "InputError",
     "OsaError",
 ]
+
+if "torch" in sys.modules:  # who uses torch already finds the operator registered, as before
+    import_module("osa.model.ops")

@@ -37,9 +37,12 @@ def kind_of(directory: Path) -> Kind:
 
 
 def _own_kind(directory: Path) -> Kind:
-    if (directory / MANIFEST).is_file():
-        return "checkpoint"
-    return "artifact" if (directory / ARTIFACT).is_file() else "other"
+    try:
+        if (directory / MANIFEST).is_file():
+            return "checkpoint"
+        return "artifact" if (directory / ARTIFACT).is_file() else "other"
+    except OSError:  # it may not be looked into, as a volume's lost+found
+        return "other"
 
 
 def describe(directory: Path) -> str:

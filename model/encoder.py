@@ -112,5 +112,7 @@ def _with_fillers(inputs: Tensor, cu_seqlens: Tensor, count: int) -> tuple[Tenso
     """A packed batch with ``count`` sequences of one token added, for products of fixed bits."""
     length = inputs.shape[1]
     filled = F.pad(inputs, (0, 0) * (inputs.dim() - 2) + (0, count))
-    ends = torch.arange(length + 1, length + count + 1, dtype=cu_seqlens.dtype)
+    ends = torch.arange(
+        length + 1, length + count + 1, dtype=cu_seqlens.dtype, device=cu_seqlens.device
+    )
     return filled, torch.cat([cu_seqlens, ends])

@@ -66,4 +66,8 @@ def has_fast_bfloat16(device: str) -> bool:
     """Whether bfloat16 products are native there: AMX, AVX-512 BF16, every recent GPU."""
     if device == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return processor.has_bfloat16_products()
+    if processor.has_bfloat16_products():
+        return True
+    told = torch.cpu.get_capabilities()  # where the system names no features
+    limited = processor.instruction_set_limit() in ("avx2", "baseline")
+    return not limited and bool(told.get("amx_bf16") or told.get("avx512_bf16"))

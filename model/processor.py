@@ -2,17 +2,17 @@
 
 Three libraries read the environment once, when they start: GNU OpenMP (what idle threads do), MKL
 (in which order it sums) and oneDNN (which instructions it compiles for). So import ``osa.model``
-before torch; imported later, all but the first still hold, up to torch's first product.
+before torch; imported later, all but the first still hold, up to torch's first product. What the
+environment says already is kept.
 
-* Idle threads sleep. Between two parallel regions GNU OpenMP's threads spin for milliseconds:
-  measured with two threads on two cores beside other processes, spinning took 1.5 to 4.5 times the
-  CPU time of an encoder's batch, sleeping 1.0 to 1.1 times that of one thread (decision 19).
+* Idle threads sleep instead of spinning: several times less CPU time beside other work (decision
+  23).
 * MKL's strict mode keeps one order of summation on Intel's processors ("Obtaining Numerically
   Reproducible Results", oneMKL Developer Guide). It is not promised for those of other vendors, and
   does not hold there on many threads; ``osa.model.tiling`` is what fixes the order on these
   (decision 23).
 * The instruction set can be limited to that of a lesser processor, so that one machine proves what
-  another will do. ONNX Runtime knows no such limit.
+  another will do. ONNX Runtime knows no such limit, nor does MKL on other vendors' processors.
 """
 
 from __future__ import annotations
@@ -54,6 +54,8 @@ _LIMITS: dict[str, dict[str, str]] = {
         "MKL_ENABLE_INSTRUCTIONS": "SSE4_2",
     },
 }
+_settled: dict[str, str] = {}
+"""Variables that were set here, and may be set otherwise."""
 
 
 @functools.cache
@@ -67,9 +69,19 @@ def _cpuinfo() -> Mapping[str, str]:
     return {name.strip(): value.strip() for name, _, value in pairs}
 
 
+def _flags() -> set[str]:
+    """Features of this processor by Linux' names; none where the system does not tell."""
+    return set(_cpuinfo().get("flags", "").split())
+
+
 def supported() -> tuple[str, ...]:
-    """Instruction sets of this processor, best first; all are x86 but the last."""
-    flags = set(_cpuinfo().get("flags", "").split())
+    """Instruction sets of this processor, best first; all of them where the system does not tell.
+
+    Libraries find out by themselves what the processor has: this list only ever limits them.
+    """
+    flags = _flags()
+    if not flags and platform.machine().lower() in ("x86_64", "amd64"):
+        return INSTRUCTION_SETS
     return tuple(name for name in INSTRUCTION_SETS if _FLAGS[name] <= flags)
 
 
@@ -79,27 +91,40 @@ def instruction_set_limit() -> str:
     Raises:
         ConfigError: The environment asks for one that is unknown, or that this processor lacks.
     """
-    asked = os.environ.get(VARIABLE, AUTO)
+    return _checked(os.environ.get(VARIABLE, AUTO))
+
+
+def _checked(asked: str) -> str:
+    there = supported()
     if asked in ("", AUTO):
-        return supported()[0]
-    if asked not in supported():
+        return there[0]
+    if asked not in there:
         raise ConfigError(
-            f"{VARIABLE} must be {AUTO} or one of {', '.join(supported())} on this processor, got "
+            f"{VARIABLE} must be {AUTO} or one of {', '.join(there)} on this processor, got "
             f"{asked!r}"
         )
     return asked
 
 
 def allowed() -> tuple[str, ...]:
-    """Instruction sets that may be used, best first."""
+    """Instruction sets that may be used, best first.
+
+    Raises:
+        ConfigError: As ``instruction_set_limit``.
+    """
     limit = INSTRUCTION_SETS.index(instruction_set_limit())
     return tuple(name for name in supported() if INSTRUCTION_SETS.index(name) >= limit)
 
 
 def has_bfloat16_products() -> bool:
-    """Whether the processor multiplies bfloat16 natively, and may."""
-    best = allowed()[0]
-    return best == "amx" or (best == "avx512" and "avx512_bf16" in _cpuinfo()["flags"].split())
+    """Whether the processor multiplies bfloat16 natively, and may; no where it does not tell.
+
+    Raises:
+        ConfigError: As ``instruction_set_limit``.
+    """
+    best, flags = allowed()[0], _flags()
+    tiles = best == "amx" and _FLAGS["amx"] <= flags
+    return tiles or (best in ("amx", "avx512") and "avx512_bf16" in flags)
 
 
 def is_intel() -> bool:
@@ -116,26 +141,35 @@ def limit_instruction_set(name: str) -> None:
     Raises:
         ConfigError: There is no such instruction set, or this processor lacks it.
     """
-    if name != AUTO:
-        os.environ[VARIABLE] = name
-    if os.environ.get(VARIABLE, AUTO) not in ("", AUTO):
-        os.environ.update(_LIMITS[instruction_set_limit()])
+    asked = os.environ.get(VARIABLE, AUTO) if name == AUTO else name
+    limit = _checked(asked)
+    for variable, value in _settled.items():
+        if os.environ.get(variable) == value:
+            del os.environ[variable]
+    _settled.clear()
+    if asked not in ("", AUTO):
+        os.environ[VARIABLE] = asked
+        for variable, value in _LIMITS[limit].items():
+            _settle(variable, value)
+    fix_product_order()
 
 
 def fix_product_order() -> str | None:
     """Ask MKL for one order of summation; in force if no product was computed before.
 
     Returns:
-        What was asked for, or None where it would promise nothing. A value that the environment
+        What is asked for, or None where it would promise nothing. A value that the environment
         already has is kept.
     """
-    if PRODUCT_ORDER in os.environ:
-        return os.environ[PRODUCT_ORDER]
     best = allowed()[0]
-    if not is_intel() or best == "baseline":
-        return None
-    os.environ[PRODUCT_ORDER] = f"{'AVX2' if best == 'avx2' else 'AVX512'},STRICT"
-    return os.environ[PRODUCT_ORDER]
+    if is_intel() and best != "baseline":
+        _settle(PRODUCT_ORDER, f"{'AVX2' if best == 'avx2' else 'AVX512'},STRICT")
+    return os.environ.get(PRODUCT_ORDER)
+
+
+def _settle(variable: str, value: str) -> None:
+    if variable not in os.environ:
+        os.environ[variable] = _settled[variable] = value
 
 
 def arithmetic() -> dict[str, str]:
@@ -152,11 +186,10 @@ def arithmetic() -> dict[str, str]:
 
 
 def prepare() -> None:
-    """Settle all three, unless the environment says otherwise; called when this is imported.
+    """Settle all three; called when ``osa.model`` is imported.
 
     An instruction set that cannot be is refused where it would be used, not here.
     """
     os.environ.setdefault(WAIT_POLICY, "passive")
     with contextlib.suppress(ConfigError):
         limit_instruction_set(AUTO)
-        fix_product_order()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from importlib.util import find_spec
 
 from osa.model.errors import ConfigError
@@ -13,6 +15,11 @@ def is_installed(module: str) -> bool:
         return find_spec(module) is not None
     except (ImportError, ValueError):  # hidden, or half removed
         return False
+
+
+def has_compiler() -> bool:
+    """Whether there is a C++ compiler: the one that ``CXX`` names, or a usual one."""
+    return bool(os.environ.get("CXX")) or any(map(shutil.which, ("g++", "c++")))
 
 
 def require(command: str, extra: str, *modules: str) -> None:

@@ -5,9 +5,9 @@
 
     model = SentenceTransformer(modules=[OsaEncoder("DIR")])      # OsaEncoder() is the packaged one
 
-Vectors are those of ``EmbeddingModel.encode`` and of ``/embed``; the model can be trained, saved
-and (with ``trust_remote_code=True``: the class is ours) loaded by sentence-transformers. Needs
-``pip install 'osa-encoder[train]'``.
+Vectors are those of ``EmbeddingModel.encode`` and of ``/embed`` but for rounding; the model can be
+trained, saved and (with ``trust_remote_code=True``: the class is ours) loaded by
+sentence-transformers. Needs ``pip install 'osa-encoder[train]'``.
 """
 
 from __future__ import annotations

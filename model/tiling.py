@@ -46,7 +46,7 @@ def missing_rows(count: int | torch.SymInt, like: Tensor) -> int:
     None on other devices than CPUs, nor in training and traced code, where batches are what they
     are.
     """
-    if like.is_cuda or torch.is_grad_enabled() or torch.compiler.is_compiling():
+    if like.device.type != "cpu" or torch.is_grad_enabled() or torch.compiler.is_compiling():
         return 0
     return -int(count) % ROW_MULTIPLE
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -15,7 +16,7 @@ import torch
 from osa.export.manifest import ARTIFACT
 from osa.model.calibration import Calibration
 from osa.model.embedder import PRETRAINED
-from osa.model.processor import fix_product_order, limit_instruction_set
+from osa.model.processor import PRODUCT_ORDER, limit_instruction_set
 from osa.service.batching import BatchQueue
 from osa.service.embedder import Embedder
 from osa.service.engines import Engine, Selection, select_engine
@@ -112,7 +113,7 @@ def _select(settings: ModelSettings) -> Selection:
     facts = {"backend": about.backend, "kernel": about.kernel, "dtype": about.dtype}
     logger.info(
         "engine selected",
-        extra={**facts, "reason": selection.reason, "product_order": fix_product_order()},
+        extra={**facts, "reason": selection.reason, "product_order": os.environ.get(PRODUCT_ORDER)},
     )
     return selection
 

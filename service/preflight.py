@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from osa.model.config import EncoderConfig
 from osa.model.directories import CONFIG, PRETRAINED, describe, kind_of
 from osa.model.errors import ConfigError
-from osa.model.requirements import require
+from osa.model.requirements import has_compiler, require
 
 if TYPE_CHECKING:
     from osa.service.settings import ModelSettings, Settings
 
 CHECKPOINT_ENGINES = ("eager", "compile")
-COMPILERS = ("g++", "c++")
 
 
 def check_serving(settings: Settings) -> None:
@@ -69,7 +67,7 @@ def _check_engine(settings: ModelSettings) -> None:
             f"model.engine is {settings.engine}, but a checkpoint runs by "
             f"{', '.join(CHECKPOINT_ENGINES)}: export it first, 'osa export --help'"
         )
-    if settings.engine == "compile" and not any(map(shutil.which, COMPILERS)):
+    if settings.engine == "compile" and not has_compiler():
         raise ConfigError(
             "model.engine is compile, but there is no C++ compiler: install one, use eager, or "
             "serve an aoti artifact, which was compiled elsewhere"

@@ -1,1 +1,5 @@
 """Speed of exported artifacts."""
+
+from osa.model.processor import prepare
+
+prepare()  # as the server does, before anything here imports torch

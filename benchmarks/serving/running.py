@@ -18,6 +18,8 @@ from benchmarks.serving.peers.base import ROOT, Launch, Peer
 from benchmarks.serving.peers.environments import PeerUnavailable, last_lines
 from benchmarks.serving.process import ProcessTree
 
+NUMERICAL = ("OMP_", "MKL_", "ONEDNN_", "ATEN_")
+"""Beginnings of variables that this process has settled for itself; contenders choose their own."""
 START_LIMIT_S, STOP_LIMIT_S, POLL_S = 300.0, 20.0, 0.05
 FIRST_TEXT = "the first text"
 
@@ -68,7 +70,9 @@ def run_server(peer: Peer, launch: Launch, log: Path) -> Iterator[RunningServer]
     Raises:
         PeerUnavailable: It ended, or did not answer within ``START_LIMIT_S``; with its last lines.
     """
-    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith(NUMERICAL)
+    }
     environment |= {"TOKENIZERS_PARALLELISM": "false", **peer.environment(launch)}
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as output:

@@ -9,6 +9,7 @@ from pathlib import Path
 from osa.model.config import EncoderConfig
 from osa.model.directories import MANIFEST, check_output, describe, kind_of
 from osa.model.errors import ConfigError
+from osa.model.processor import instruction_set_limit
 from osa.model.requirements import is_installed, require
 from osa.model.suggestions import did_you_mean
 from osa.model.training import RECIPES
@@ -29,9 +30,11 @@ def read_request(options: argparse.Namespace) -> TrainConfig:
 
     Raises:
         ConfigError: A package, a file or a state that is missing, a setting that cannot be, or an
-            output that would be replaced.
+            output that would be replaced; or the environment asks for an instruction set that is
+            not there.
     """
     require("osa train", "train", "pyarrow")
+    instruction_set_limit()
     recipe = RECIPES / f"{options.config}.toml"
     if not recipe.is_file() and not options.config.exists():
         recipes = [file.stem for file in RECIPES.glob("*.toml")]

@@ -70,9 +70,13 @@ def collect_state(
 
 
 def arithmetic() -> dict[str, str]:
-    """What the bits of an update depend on besides the run's settings."""
-    threads, version = str(torch.get_num_threads()), torch.__version__
-    return {**processor.arithmetic(), "threads": threads, "torch": version}
+    """What the bits of an update depend on besides the run's settings and its processes."""
+    return {
+        **processor.arithmetic(),
+        "threads": str(torch.get_num_threads()),
+        "torch": torch.__version__,
+        "GPU": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
+    }
 
 
 def other_arithmetic(directory: Path) -> list[str]:

@@ -7,6 +7,7 @@ group, into one file that appears under its name all at once.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -113,17 +114,21 @@ class Parts:
         _write(made, copy)
         os.replace(made, self.output)
         _synchronise(self.output.parent)
-        self.remove()
+        self.abandon()
 
-    def remove(self) -> None:
-        """Remove the parts."""
-        shutil.rmtree(self.directory)
-        self._lock.close()
+    def abandon(self) -> None:
+        """Leave no part, since none of them holds a text."""
+        for number in range(self.count):
+            self._path(number).unlink(missing_ok=True)
+        self.count = 0
 
     def close(self) -> None:
         """Give the lock back and leave the parts; a directory without any goes too."""
         if not self.count:
-            shutil.rmtree(self.directory, ignore_errors=True)
+            for file in (JOB, LOCK, *(file.name for file in self.directory.glob("*.tmp"))):
+                (self.directory / file).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # not ours, or gone
+                self.directory.rmdir()
         self._lock.close()
 
 

@@ -157,7 +157,7 @@ class BulkRun:
             if windows < parts.count:
                 raise DataError(f"the input is shorter than when {parts.directory} was begun")
             if not summary.texts:
-                parts.remove()
+                parts.abandon()
                 raise DataError(f"no text in {', '.join(str(one.file) for one in self._sources)}")
             made = {"version": version("osa-encoder"), "inputs": self._inputs()}
             parts.finish(self._schema, {"job": self.job(), **summary.to_note(), **made})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from osa.export.program import MIN_SEQUENCES, MIN_TOKENS, trace
 from osa.export.rows import dummy_lengths
 from osa.model.embedder import check_ids
 from osa.model.errors import ConfigError
+from osa.model.requirements import has_compiler
 from osa.model.varlen import cu_seqlens_of
 from osa.service.engines.base import EngineOutput
 from osa.service.engines.eager import EagerEngine
@@ -41,7 +41,7 @@ class CompiledEngine(EagerEngine):
         super().__init__(path, device, kernel, dtype)
         if self._model.config.mixer != "osa":
             raise ConfigError("model.engine is compile, which takes models of the osa mixer only")
-        if shutil.which("g++") is None and shutil.which("c++") is None:
+        if not has_compiler():
             raise ConfigError(
                 "model.engine is compile, but there is no C++ compiler: install one, use eager, or "
                 "serve an aoti artifact, which was compiled elsewhere"

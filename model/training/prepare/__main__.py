@@ -124,7 +124,8 @@ def _check(options: argparse.Namespace, kinds: set[Kind]) -> None:
     Raises:
         ConfigError: Naming what is there and must not be, or is missing.
     """
-    check_parent(options.output)
+    # it writes into a directory that is there, and makes one that is not
+    check_parent(options.output / WRITTEN[0] if options.output.is_dir() else options.output)
     if options.output.exists() and not options.output.is_dir():
         raise ConfigError(f"--output {options.output} is a file, it must be a directory")
     there = [name for name in WRITTEN if (options.output / name).exists()]

@@ -46,6 +46,16 @@ def test_an_instruction_that_is_missing_is_named_within_one_vector_extension(
         check_processor(made, HERE)
 
 
+def test_what_only_one_vendor_has_and_no_compiler_uses_is_not_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An artifact made on AMD's processor runs on Intel's of the same instruction sets."""
+    cpu_with(f"{SERVER} sse4a fma4", tmp_path, monkeypatch)
+    made = describe_processor()
+    cpu_with(SERVER, tmp_path, monkeypatch)
+    check_processor(made, HERE)
+
+
 def test_where_the_system_tells_no_instructions_the_extension_decides(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -85,3 +85,22 @@ def test_an_output_is_checked_by_what_it_holds(tmp_path: Path) -> None:
             check_output(made, "artifact.json", force)
     with pytest.raises(ConfigError, match="is not a directory"):
         check_parent(made / "manifest.json" / "below")
+
+
+def test_what_may_not_be_looked_into_is_no_model(
+    tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A volume's lost+found beside the models of a collection."""
+    collection = tmp_path / "volume"
+    shutil.copytree(tiny_checkpoint, collection / "one")
+    (collection / "lost+found").mkdir()
+    is_file = Path.is_file
+
+    def guarded(path: Path) -> bool:
+        if path.parent.name == "lost+found":
+            raise PermissionError(path)
+        return is_file(path)
+
+    monkeypatch.setattr(Path, "is_file", guarded)
+    assert kind_of(collection) == "collection"
+    assert "(one)" in describe(collection)

@@ -29,7 +29,6 @@ MACHINES = [
     (AMD, AVX2, ("avx2", "baseline"), False, None),
     (INTEL, AVX2, ("avx2", "baseline"), False, "AVX2,STRICT"),
     (INTEL, "fpu sse4_2", ("baseline",), False, None),
-    ("", "", ("baseline",), False, None),
 ]
 
 
@@ -37,10 +36,25 @@ MACHINES = [
 def clean(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """An environment that says nothing, and is itself again after the test."""
     limits = {name for values in processor._LIMITS.values() for name in values}
+    monkeypatch.setattr(processor, "_settled", {})
     for name in (processor.VARIABLE, processor.PRODUCT_ORDER, *limits):
         monkeypatch.setenv(name, "")  # remembers what there was
         monkeypatch.delenv(name)
     return monkeypatch
+
+
+@pytest.mark.parametrize(
+    ("machine", "sets"), [("aarch64", ("baseline",)), ("x86_64", processor.INSTRUCTION_SETS)]
+)
+def test_where_the_system_does_not_tell_nothing_is_limited(
+    clean: pytest.MonkeyPatch, machine: str, sets: tuple[str, ...]
+) -> None:
+    """As on macOS: torch and our library find out by themselves."""
+    pretend(clean, "", "")
+    clean.setattr("platform.machine", lambda: machine)
+    assert processor.supported() == sets
+    assert not processor.has_bfloat16_products()
+    assert processor.fix_product_order() is None
 
 
 def pretend(monkeypatch: pytest.MonkeyPatch, vendor: str, flags: str) -> None:
@@ -78,16 +92,35 @@ def test_a_limit_makes_a_lesser_processor_of_it(
     clean: pytest.MonkeyPatch, limit: str, sets: tuple[str, ...], bfloat16: bool, order: str | None
 ) -> None:
     pretend(clean, INTEL, AMX)
+    clean.setenv(processor.WAIT_POLICY, "passive")
+    processor.prepare()  # as at import: the order is that of the whole processor
+    assert os.environ[processor.PRODUCT_ORDER] == "AVX512,STRICT"
     processor.limit_instruction_set(limit)
     assert processor.allowed() == sets
     assert processor.has_bfloat16_products() is bfloat16
-    assert processor.fix_product_order() == order
+    assert os.environ.get(processor.PRODUCT_ORDER) == order
+    assert os.environ.get("ATEN_CPU_CAPABILITY") == {"avx2": "avx2", "baseline": "default"}.get(
+        limit
+    )
+
+
+def test_a_limit_can_be_raised_again(clean: pytest.MonkeyPatch) -> None:
+    pretend(clean, INTEL, AMX)
+    clean.setenv("ONEDNN_MAX_CPU_ISA", "AVX512_CORE")  # of the user: kept
+    processor.limit_instruction_set("avx2")
+    assert os.environ["MKL_ENABLE_INSTRUCTIONS"] == "AVX2"
+    processor.limit_instruction_set("amx")
+    assert "MKL_ENABLE_INSTRUCTIONS" not in os.environ
+    assert os.environ[processor.PRODUCT_ORDER] == "AVX512,STRICT"
+    assert os.environ["ONEDNN_MAX_CPU_ISA"] == "AVX512_CORE"
 
 
 def test_an_instruction_set_that_is_not_there_is_refused(clean: pytest.MonkeyPatch) -> None:
     pretend(clean, AMD, AVX2)
     with pytest.raises(ConfigError, match=r"auto or one of avx2, baseline on .*, got 'avx512'"):
         processor.limit_instruction_set("avx512")
+    assert processor.VARIABLE not in os.environ
+    assert processor.allowed() == ("avx2", "baseline")
 
 
 def test_what_the_environment_says_of_the_order_is_kept(clean: pytest.MonkeyPatch) -> None:
@@ -113,6 +146,8 @@ print(json.dumps({
 }))
 """
     values = {**os.environ, "OSA_MODEL__INSTRUCTION_SET": limit, **environment}
+    if "OMP_WAIT_POLICY" not in environment:
+        del values["OMP_WAIT_POLICY"]
     done = subprocess.run(
         [sys.executable, "-c", code], env=values, capture_output=True, text=True, check=True
     )
@@ -128,7 +163,7 @@ def test_torch_and_the_library_keep_to_the_limit(limit: str) -> None:
     assert found["torch"] == {"avx2": "AVX2", "baseline": "DEFAULT"}[limit]
     assert found["native"] in (None, limit)
     assert found["bfloat16"] is False
-    assert found["wait"] == os.environ["OMP_WAIT_POLICY"] == "passive"
+    assert found["wait"] == "passive"
 
 
 def test_idle_threads_spin_where_the_environment_says_so() -> None:
