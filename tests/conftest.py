@@ -13,6 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 import torch
+from filelock import FileLock
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from osa.model import EmbeddingModel, EncoderConfig
@@ -160,7 +161,7 @@ def client() -> Iterator[httpx.Client]:
 
 
 @pytest.fixture(scope="session")
-def ort_library() -> Path:
+def ort_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The custom-op library for ONNX Runtime, built by its own command where it is missing."""
     from osa.export.errors import ExportError
     from osa.export.ort_ops import find_library
@@ -171,7 +172,14 @@ def ort_library() -> Path:
         include_dir()
     except ExportError as error:
         pytest.skip(f"ONNX Runtime's headers cannot be had: {error}")
-    return find_library() or build(cuda=False)
+    with FileLock(_session_folder(tmp_path_factory) / "ort_library.lock"):
+        return find_library() or build(cuda=False)
+
+
+def _session_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all processes of the session share."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -190,9 +198,10 @@ ArtifactMaker = Callable[..., Path]
 
 @pytest.fixture(scope="session")
 def make_artifact(tmp_path_factory: pytest.TempPathFactory) -> ArtifactMaker:
-    """Exports of one saved tiny model, each made once: ``make_artifact(kind, layout, dtype)``.
+    """Exports of one saved tiny model: ``make_artifact(kind, layout, dtype)``.
 
-    One ONNX graph a layout is built for all storage types.
+    Each is made once for all processes of the session, and one ONNX graph a layout for all storage
+    types of a process.
     """
     import onnx
 
@@ -200,8 +209,11 @@ def make_artifact(tmp_path_factory: pytest.TempPathFactory) -> ArtifactMaker:
     from osa.export.exporter import ExportOptions, export_model
     from osa.export.program import Layout
 
-    root = tmp_path_factory.mktemp("artifacts")
-    make_tiny_model().save_pretrained(root / "checkpoint")
+    root = _session_folder(tmp_path_factory) / "artifacts"
+    root.mkdir(exist_ok=True)
+    with FileLock(root / "checkpoint.lock"):
+        if not (root / "checkpoint").exists():
+            make_tiny_model().save_pretrained(root / "checkpoint")
     model = EmbeddingModel.from_pretrained(root / "checkpoint")
     build = to_onnx.build_onnx
     built: dict[Layout, bytes] = {}
@@ -213,10 +225,11 @@ def make_artifact(tmp_path_factory: pytest.TempPathFactory) -> ArtifactMaker:
 
     def make(kind: str, layout: str = "packed", dtype: str = "float32") -> Path:
         directory = root / f"{kind}-{layout}-{dtype}"
-        if not directory.exists():
-            with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(to_onnx, "build_onnx", build_once)
-                export_model(model, directory, ExportOptions(kind, layout, dtype))  # type: ignore[arg-type]
+        with FileLock(root / f"{directory.name}.lock"):
+            if not directory.exists():
+                with pytest.MonkeyPatch.context() as patch:
+                    patch.setattr(to_onnx, "build_onnx", build_once)
+                    export_model(model, directory, ExportOptions(kind, layout, dtype))  # type: ignore[arg-type]
         return directory
 
     return make

@@ -188,7 +188,8 @@ def test_a_dead_process_ends_the_run_with_an_error_and_a_state_to_resume_from(
 
 
 def test_a_batch_smaller_than_the_processes_is_refused(recipes: Path, tmp_path: Path) -> None:
-    arguments = command(recipes, "mlm", tmp_path / "model", "--set", "optimizer.batch_size=1")
-    code, errors = run(TORCHRUN, arguments)
+    arguments = command(recipes, "mlm", tmp_path / "model", "--set", "optimizer.batch_size=2")
+    launcher = [part if part != "2" else "3" for part in TORCHRUN]
+    code, errors = run(launcher, arguments)
     assert code != 0
-    assert "optimizer.batch_size (1) must be at least the number of processes (2)" in errors
+    assert "optimizer.batch_size (2) must be at least the number of processes (3)" in errors
