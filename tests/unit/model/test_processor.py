@@ -145,9 +145,9 @@ print(json.dumps({
     "wait": os.environ["OMP_WAIT_POLICY"],
 }))
 """
-    values = {**os.environ, "OSA_MODEL__INSTRUCTION_SET": limit, **environment}
-    if "OMP_WAIT_POLICY" not in environment:
-        del values["OMP_WAIT_POLICY"]
+    settled = {"OMP_WAIT_POLICY", *(name for names in processor._LIMITS.values() for name in names)}
+    inherited = {name: value for name, value in os.environ.items() if name not in settled}
+    values = {**inherited, "OSA_MODEL__INSTRUCTION_SET": limit, **environment}
     done = subprocess.run(
         [sys.executable, "-c", code], env=values, capture_output=True, text=True, check=True
     )
