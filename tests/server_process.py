@@ -14,6 +14,13 @@ import httpx
 from tests.conftest import free_port, wait_until
 
 OSA = [sys.executable, "-m", "osa.service.cli"]
+INTERRUPTIBLE = [
+    sys.executable,
+    "-c",
+    "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    "from osa.service.cli import main; sys.exit(main())",
+]
+"""``osa``, which SIGINT ends also where the tests were started in the background of a shell."""
 
 
 def is_ready(port: int) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +13,9 @@ import pytest
 
 from osa.model import EmbeddingModel
 from tests.conftest import PATIENCE_S, wait_until
+from tests.server_process import INTERRUPTIBLE
 
-OSA = [sys.executable, "-m", "osa.service.cli", "embed"]
+OSA = [*INTERRUPTIBLE, "embed"]
 COUNT, SENT, ROWS = 1500, 1400, 50
 
 

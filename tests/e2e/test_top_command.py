@@ -7,7 +7,6 @@ import os
 import pty
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -19,8 +18,9 @@ from osa.service.app import create_service
 from osa.service.cli import main
 from osa.service.keys import make_key
 from tests.conftest import PATIENCE_S, free_port, local_settings, run_service, wait_until
+from tests.server_process import INTERRUPTIBLE
 
-OSA = [sys.executable, "-m", "osa.service.cli", "top"]
+OSA = [*INTERRUPTIBLE, "top"]
 TEXTS = ["the cat sat on the mat", "a dog", "the mat"]
 
 

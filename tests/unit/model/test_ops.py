@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 from torch import Tensor
@@ -26,10 +28,15 @@ def operands(
 MASK = torch.tensor([[True] * 7, [True] * 4 + [False] * 3])
 
 
-@pytest.mark.parametrize("scale", ["paper", "length"])
-@pytest.mark.parametrize("center", [False, True])
-@pytest.mark.parametrize("length", [1, 4, 7])
-def test_gradients_are_derivatives(scale: str, center: bool, length: int) -> None:
+@pytest.mark.parametrize(
+    ("length", "scale", "center"),
+    [
+        *itertools.product([1, 4], ["paper", "length"], [False, True]),
+        (7, "paper", False),
+        (7, "length", True),
+    ],
+)
+def test_gradients_are_derivatives(length: int, scale: str, center: bool) -> None:
     """Length 7 at width 3 is beyond 2d: feature space; 4 is token space."""
     mask = MASK[:, :length]
     assert torch.autograd.gradcheck(
