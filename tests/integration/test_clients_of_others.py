@@ -25,7 +25,8 @@ QUIET = {
 @pytest.mark.parametrize("file", sorted(FOLDER.glob("test_*.py")), ids=lambda file: file.stem)
 def test_they_work_unchanged(client: httpx.Client, file: Path) -> None:
     url = str(client.base_url).rstrip("/")
-    command = [sys.executable, "-m", "pytest", "-rs", "-p", "no:cacheprovider", str(file)]
+    command = [sys.executable, "-m", "pytest", "-rs", "-n", "0", "-p", "no:cacheprovider"]
+    command += [str(file)]
     command += ["--confcutdir", str(FOLDER)]  # the other fixtures would import all of torch
     command += ["-W", "default"]  # of the clients' code, not of ours
     environment = {**os.environ, **QUIET, SERVER: url}
