@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import version
 
 from osa.model.errors import ConfigError, OsaError
-from osa.service.command_parser import CommandParser, positive
-from osa.service.settings_arguments import add_settings, read_settings
+from osa.service.commands.command_parser import CommandParser, positive
+from osa.service.commands.settings_options import add_settings, read_settings
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -33,8 +33,8 @@ def make_parser() -> argparse.ArgumentParser:
     from osa.export import cli as export
     from osa.model.training import cli as training
     from osa.model.training import tokenizer_cli
-    from osa.service import calibrate
     from osa.service.bulk import cli as bulk
+    from osa.service.commands import calibrate
     from osa.service.top import cli as top
 
     parser = CommandParser(prog="osa", description="Orthogonal Self-Attention encoders.")
@@ -82,14 +82,14 @@ def make_parser() -> argparse.ArgumentParser:
 
 def _serve(options: argparse.Namespace) -> int:
     settings = read_settings(options)
-    from osa.service.logs import configure_logging
-    from osa.service.preflight import check_serving
-    from osa.service.server import bind, serve
+    from osa.service.commands.preflight import check_serving
+    from osa.service.observability.logs import configure_logging
+    from osa.service.server.uvicorn_server import bind, serve
 
     configure_logging(settings.log)
     check_serving(settings)
     with bind(settings.server) as listener:
-        from osa.service.app import create_service
+        from osa.service.server.app import create_service
 
         serve(create_service(settings), settings, listener)
     return 0
@@ -101,7 +101,7 @@ def _config(options: argparse.Namespace) -> int:
 
 
 def _key(options: argparse.Namespace) -> int:
-    from osa.service.keys import make_key
+    from osa.service.auth.api_keys import make_key
 
     secret, entry = make_key(options.name, options.tokens_per_minute, options.admin)
     print(f"# give this to {options.name}; it is not shown again: {secret}", file=sys.stderr)

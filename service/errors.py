@@ -25,9 +25,7 @@ answer KServe's ``{"error"}``, a string.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from http import HTTPStatus
-from typing import Any, ClassVar, Literal
+from typing import ClassVar
 
 from osa.model.errors import OsaError
 
@@ -164,86 +162,3 @@ class BackendError(ServiceError):
     """The engine failed on this input."""
 
     code, status, error_type, openai_type = "backend", 500, "Backend", "server_error"
-
-
-@dataclass(frozen=True)
-class ErrorReply:
-    """What goes on the wire for an error."""
-
-    status: int
-    body: dict[str, Any]
-    headers: dict[str, str]
-
-
-Dialect = Literal["native", "openai", "kserve"]
-
-
-def dialect_of(path: str) -> Dialect:
-    """Which protocol's errors a path speaks."""
-    if path.startswith("/v1/") or path in ("/v1", "/embeddings"):
-        return "openai"
-    return "kserve" if path.startswith("/v2/") or path == "/v2" else "native"
-
-
-def reply_for(error: Exception, path: str) -> ErrorReply:
-    """Status, body and headers for any error; unknown ones become a bare 500."""
-    if not isinstance(error, ServiceError):
-        error = BackendError("internal error")
-    dialect = dialect_of(path)
-    status = error.status if dialect == "native" else error.protocol_status or error.status
-    headers = {} if error.retry_after_s is None else {"retry-after": str(error.retry_after_s)}
-    if status == HTTPStatus.UNAUTHORIZED:
-        headers["www-authenticate"] = "Bearer"  # RFC 9110 asks for a challenge with every 401
-    body: dict[str, Any] = {"error": str(error)}
-    if dialect == "native":
-        body["error_type"] = error.error_type
-    elif dialect == "openai":
-        body["error"] = {
-            "message": str(error),
-            "type": error.openai_type,
-            "param": error.param,
-            "code": error.code,
-        }
-    return ErrorReply(status, body, headers)
-
-
-def routing_error(status: int, path: str, allowed: str | None) -> ErrorReply:
-    """The reply where no route fits: unknown path or method. The path is not echoed."""
-    phrase = HTTPStatus(status).phrase
-    message = f"{phrase}; allowed: {allowed}" if allowed else phrase
-    headers = {"allow": allowed} if allowed else {}
-    dialect = dialect_of(path)
-    body: dict[str, Any] = {"error": message}
-    if dialect == "native":
-        body["error_type"] = "Validation"
-    elif dialect == "openai":
-        code = phrase.lower().replace(" ", "_")
-        detail = {"message": message, "type": "invalid_request_error", "param": None, "code": code}
-        body["error"] = detail
-    return ErrorReply(status, body, headers)
-
-
-__all__ = [
-    "BackendError",
-    "ClientGoneError",
-    "DeadlineError",
-    "Dialect",
-    "EmptyInputError",
-    "ErrorReply",
-    "ForbiddenError",
-    "HeadTooLargeError",
-    "MalformedBodyError",
-    "MediaTypeError",
-    "OverloadedError",
-    "PayloadTooLargeError",
-    "QuotaError",
-    "ServiceError",
-    "SlowBodyError",
-    "UnauthorizedError",
-    "UnavailableError",
-    "UnknownModelError",
-    "ValidationError",
-    "dialect_of",
-    "reply_for",
-    "routing_error",
-]

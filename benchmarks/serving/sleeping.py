@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from osa.model.tokenization import TextTokenizer
-from osa.service.app import create_service
 from osa.service.engines import Engine, EngineInfo, EngineOutput, select_engine
-from osa.service.logs import configure_logging
-from osa.service.server import bind, serve
+from osa.service.observability.logs import configure_logging
+from osa.service.server.app import create_service
+from osa.service.server.uvicorn_server import bind, serve
 from osa.service.settings import load_settings
 
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from osa.model.errors import ConfigError
 from osa.model.progress import Progress, say
 from osa.model.requirements import require
-from osa.service.preflight import check_model
-from osa.service.settings_arguments import add_settings, read_settings
+from osa.service.commands.preflight import check_model
+from osa.service.commands.settings_options import add_settings, read_settings
 
 if TYPE_CHECKING:
     from osa.service.settings import ModelSettings
@@ -93,7 +93,7 @@ def run(options: argparse.Namespace) -> int:
     settings = read_settings(options)
     prompt = find_prompt(settings.model, options.prompt_name)
     check_model(settings.model, options.dimensions)
-    from osa.service.bulk.parts import check_untouched
+    from osa.service.bulk.output_parts import check_untouched
     from osa.service.bulk.sources import open_inputs
 
     check_untouched(options.output, options.resume)

@@ -12,10 +12,10 @@ import numpy as np
 
 from osa.model.errors import ConfigError, OsaError
 from osa.model.tokenization import TextTokenizer, TokenizedText
-from osa.service.embedder import unit
+from osa.service.batching.out_of_memory import is_out_of_memory, release_memory
+from osa.service.batching.planner import plan_batch
 from osa.service.engines.base import Engine
-from osa.service.faults import is_out_of_memory, release_memory
-from osa.service.planning import plan_batch
+from osa.service.inference.embedder import unit
 
 logger = logging.getLogger(__name__)
 RECOVERY = 1.1

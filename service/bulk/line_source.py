@@ -12,9 +12,9 @@ import pyarrow as pa
 from osa.model.training.data.fields import Field
 from osa.model.training.data.lines import read_lines, read_objects
 from osa.model.training.data.records import BadRecord, Problem, Record
-from osa.service.bulk.chunks import CHUNK_BYTES, Chunk, check_text
-from osa.service.bulk.columns import Kind, choose_kinds, fit, to_batch, to_schema
+from osa.service.bulk.column_types import Kind, choose_kinds, fit, to_batch, to_schema
 from osa.service.bulk.csv_records import read_csv
+from osa.service.bulk.windows import CHUNK_BYTES, Chunk, check_text
 
 HEAD = 1000
 """Records from which the kinds of a file's columns are chosen."""

@@ -17,10 +17,10 @@ import pyarrow as pa
 from osa.model.errors import ConfigError
 from osa.model.training.data.errors import DataError
 from osa.model.training.data.records import Problem
-from osa.service.bulk.chunks import CHUNK_ROWS, Chunk, Window, gather_windows
 from osa.service.bulk.encoder import BulkEncoder
-from osa.service.bulk.parts import Note, Parts, discard, find_finished
+from osa.service.bulk.output_parts import Note, Parts, discard, find_finished
 from osa.service.bulk.sources import EMBEDDING, Inputs
+from osa.service.bulk.windows import CHUNK_ROWS, Chunk, Window, gather_windows
 
 ARROW_FLOATS = {"float32": pa.float32(), "float16": pa.float16()}
 

@@ -11,10 +11,10 @@ import pyarrow as pa
 
 from osa.model.errors import ConfigError
 from osa.model.training.data.fields import list_names
-from osa.service.bulk.chunks import Source
-from osa.service.bulk.columns import Kind, to_schema, wider
+from osa.service.bulk.column_types import Kind, to_schema, wider
 from osa.service.bulk.line_source import GZIP, STDIN, LineKind, LineSource
 from osa.service.bulk.table_source import TableSource
+from osa.service.bulk.windows import Source
 
 KINDS: dict[str, LineKind] = {
     ".txt": "txt",

@@ -13,7 +13,7 @@ from osa.model.errors import ConfigError
 from osa.model.training.data.errors import DataError
 from osa.model.training.data.fields import decode
 from osa.model.training.data.records import BadRecord, Problem
-from osa.service.bulk.chunks import Chunk, check_text
+from osa.service.bulk.windows import Chunk, check_text
 
 TEXT_TESTS = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from osa.model.errors import ConfigError, OsaError
-from osa.service.top.readings import Reading, parse
+from osa.service.top.scrape import Reading, parse
 from osa.service.top.snapshot import Snapshot, compare
 from osa.service.top.view import render
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from osa.service.top.readings import DURATION, Reading, growth, quantiles
+from osa.service.top.scrape import DURATION, Reading, growth, quantiles
 
 
 @dataclass(frozen=True)

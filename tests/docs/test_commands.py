@@ -14,8 +14,8 @@ import pytest
 import yaml
 
 from osa.service.cli import make_parser
+from osa.service.commands.settings_options import read_settings
 from osa.service.settings import load_settings
-from osa.service.settings_arguments import read_settings
 from tests.conftest import local_settings
 from tests.docs.commands import ROOT, Command, commands
 
@@ -97,7 +97,7 @@ def test_extras_exist(command: Command) -> None:
 @pytest.fixture(scope="module")
 def paths() -> list[str]:
     """Paths that the server answers, as patterns."""
-    from osa.service.app import create_service
+    from osa.service.server.app import create_service
 
     described = create_service(local_settings()).app.openapi()
     return [re.sub(r"{[^}]*}", "[^/]+", path) for path in described["paths"]]

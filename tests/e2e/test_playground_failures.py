@@ -7,8 +7,8 @@ from pathlib import Path
 
 import httpx
 
-from osa.service.app import create_service
-from osa.service.keys import make_key
+from osa.service.auth.api_keys import make_key
+from osa.service.server.app import create_service
 from tests.browser import Page
 from tests.conftest import local_settings, run_service
 from tests.engines import FaultyEngine, GatedEngine

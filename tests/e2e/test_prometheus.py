@@ -17,7 +17,7 @@ import httpx
 import pytest
 import yaml
 
-from osa.service.metrics import DURATION_BUCKETS
+from osa.service.observability.metrics import DURATION_BUCKETS
 from tests.conftest import PATIENCE_S, free_port, wait_until
 from tests.deploy.chart import CHART, ROOT
 from tests.deploy.metric_names import alerts, dashboard_expressions, scaling_expressions

@@ -14,9 +14,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from osa.service.app import create_service
+from osa.service.auth.api_keys import make_key
 from osa.service.cli import main
-from osa.service.keys import make_key
+from osa.service.server.app import create_service
 from tests.conftest import PATIENCE_S, free_port, local_settings, run_service, wait_until
 from tests.server_process import INTERRUPTIBLE
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from osa.service.engines import ArtifactEngine, EagerEngine, Engine
-from osa.service.engines.invariance import is_batch_invariant
+from osa.service.engines.batch_invariance import is_batch_invariant
 from tests.conftest import ArtifactMaker, make_tiny_model
 from tests.engines import FaultyEngine
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from osa.service.bulk.parts import Parts
+from osa.service.bulk.output_parts import Parts
 from tests.conftest import Embed
 
 TEXTS = [

@@ -14,9 +14,9 @@ from typing import Any
 import httpx
 import pytest
 
-from osa.service.app import create_service
+from osa.service.auth.api_keys import make_key
 from osa.service.engines import EagerEngine
-from osa.service.keys import make_key
+from osa.service.server.app import create_service
 from tests.conftest import WORDS, local_settings, run_service, wait_until
 from tests.engines import POISON, FaultyEngine, GatedEngine
 from tests.openapi_observer import Observer
@@ -174,7 +174,7 @@ def faults_of_our_own(
     client = serve(engine, model__path=tiny, auth__keys_file=keys)
     for name in ("encode", "tokens", "decode"):
         patch.setattr(engine.tokenizer, name, broken)
-    patch.setattr("osa.service.loading.ModelLoader.load", broken)
+    patch.setattr("osa.service.models.loader.ModelLoader.load", broken)
     client.headers.update(bearer(admin))
     for path in (*INFERENCE, *TEXT, LOAD):
         body = {"path": None} if path == LOAD else body_of(path)

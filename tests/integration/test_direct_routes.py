@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from osa.service.app import create_service
+from osa.service.server.app import create_service
 from tests.conftest import local_settings, run_service
 
 CHANGING = {"x-request-id", "x-total-time", "x-tokenization-time", "x-queue-time",

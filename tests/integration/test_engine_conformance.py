@@ -21,8 +21,8 @@ from osa.service.engines import (
     Engine,
     select_engine,
 )
-from osa.service.loading import ModelLoader
-from osa.service.metrics import Families
+from osa.service.models.loader import ModelLoader
+from osa.service.observability.metrics import Families
 from osa.service.settings import ModelSettings
 from tests.conftest import ArtifactMaker, local_settings, make_tiny_model
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import httpx
 import pytest
 
-from osa.service.protocol import MAX_HEAD
+from osa.service.server.http11 import MAX_HEAD
 
 BODY = b'{"inputs": "a"}'
 OFFER = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n"

@@ -10,10 +10,11 @@ import httpx
 import pytest
 
 from osa.model.errors import ConfigError
-from osa.service import keys as key_module
-from osa.service.app import create_service
+from osa.service.auth import api_keys as key_module
+from osa.service.auth.api_keys import make_key
+from osa.service.auth.quota import TokenBucket
 from osa.service.errors import QuotaError
-from osa.service.keys import TokenBucket, make_key
+from osa.service.server.app import create_service
 from tests.conftest import local_settings, make_tiny_model, run_service, wait_until
 
 Serve = Callable[..., httpx.Client]

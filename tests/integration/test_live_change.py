@@ -11,8 +11,8 @@ import httpx
 import pytest
 
 from osa.model.calibration import Calibration
+from osa.service.auth.api_keys import make_key
 from osa.service.engines import EagerEngine
-from osa.service.keys import make_key
 from tests.conftest import make_tiny_model, wait_until
 
 Serve = Callable[..., httpx.Client]

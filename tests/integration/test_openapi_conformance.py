@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 
 from osa.model import EmbeddingModel
-from osa.service.keys import make_key
+from osa.service.auth.api_keys import make_key
 
 SCHEMATHESIS = str(Path(sys.executable).with_name("st"))
 DEADLINE = "x-request-timeout-ms"

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 HTML = {"accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
-WEB = Path(__file__).parents[2] / "service" / "web"
+WEB = Path(__file__).parents[2] / "service" / "api" / "web" / "static"
 TYPES = {
     ".css": "text/css; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",

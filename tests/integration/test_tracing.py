@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from osa.model.errors import ConfigError
-from osa.service.app import create_service
+from osa.service.server.app import create_service
 from tests.conftest import local_settings, run_service
 
 pytest.importorskip("opentelemetry.sdk")

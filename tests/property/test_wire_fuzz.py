@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from osa.service.tensors import LENGTH_HEADER
+from osa.service.api.kserve.binary_tensors import LENGTH_HEADER
 
 ROUTES = (
     "/", "/invocations", "/embed", "/embed_all", "/embed_chunks", "/similarity", "/tokenize",

@@ -18,8 +18,8 @@ from osa.model.errors import ConfigError, InputError
 from osa.model.kernels import native
 from osa.model.kernels.build import BuildNative
 from osa.model.ops import attention
-from osa.service.app import create_service
 from osa.service.engines import EagerEngine
+from osa.service.server.app import create_service
 from tests.conftest import local_settings
 
 ROOT = Path(__file__).parents[3]

@@ -12,15 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from osa.service.batching import (
-    AGE_BOUND_S,
-    LEAST_BUDGET,
-    SAFETY,
-    BatchQueue,
-    WorkItem,
-)
+from osa.service.batching.batch_queue import LEAST_BUDGET, SAFETY, BatchQueue
+from osa.service.batching.item import AGE_BOUND_S, WorkItem
+from osa.service.batching.planner import LOOK_AHEAD, plan_batch
 from osa.service.errors import OverloadedError, UnavailableError
-from osa.service.planning import LOOK_AHEAD, plan_batch
 from tests.conftest import PATIENCE_S
 
 lengths = st.lists(st.integers(1, 100), max_size=30)

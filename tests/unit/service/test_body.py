@@ -6,6 +6,8 @@ import json
 
 import pytest
 
+from osa.service.api.parsing import parse_body, parse_inputs
+from osa.service.api.tei.schemas import EmbedRequest
 from osa.service.errors import (
     EmptyInputError,
     MalformedBodyError,
@@ -13,8 +15,6 @@ from osa.service.errors import (
     ServiceError,
     ValidationError,
 )
-from osa.service.schemas.body import parse_body, parse_inputs
-from osa.service.schemas.native import EmbedRequest
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from osa.service.chunking import Chunk, Chunking, cut, pool_chunk, sentences, windows
 from osa.service.errors import ValidationError
+from osa.service.inference.chunking import Chunk, Chunking, cut, pool_chunk, sentences, windows
 
 TEXT = "One two three. Four five! (Six seven?) Eight\nnine ten eleven twelve"
 

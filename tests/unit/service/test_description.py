@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from osa.service.description import variance_reason
+from osa.service.api.tei.info import variance_reason
 from osa.service.engines import EagerEngine
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from osa.model.errors import CheckpointError
+from osa.service.api.error_replies import reply_for, routing_error
 from osa.service.errors import (
     BackendError,
     DeadlineError,
@@ -17,8 +18,6 @@ from osa.service.errors import (
     UnavailableError,
     UnknownModelError,
     ValidationError,
-    reply_for,
-    routing_error,
 )
 
 TABLE = [

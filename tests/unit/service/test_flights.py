@@ -9,8 +9,9 @@ from collections.abc import Awaitable, Callable
 
 import numpy as np
 
-from osa.service.batching import AGE_BOUND_S, BatchQueue, ItemResult, WorkItem
-from osa.service.flights import Flight, Flights, Pending, key_of
+from osa.service.batching.batch_queue import BatchQueue
+from osa.service.batching.item import AGE_BOUND_S, ItemResult, WorkItem
+from osa.service.inference.inflight import Flight, Flights, Pending, key_of
 
 IDS = [2, 4, 3]
 KEY = key_of(IDS, wants_tokens=False)

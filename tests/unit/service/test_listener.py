@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from osa.service.server import ListenError, bind
+from osa.service.server.uvicorn_server import ListenError, bind
 from tests.conftest import local_settings
 
 

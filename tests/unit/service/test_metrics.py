@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from osa.service.metrics import DURATION_BUCKETS, Metrics
+from osa.service.observability.metrics import DURATION_BUCKETS, Metrics
 
 
 def samples(metrics: Metrics) -> dict[str, float]:

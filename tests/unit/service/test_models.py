@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 
 from osa.model.errors import ConfigError
-from osa.service import supervisor as supervision
-from osa.service.batching import ItemResult, WorkItem
+from osa.service.batching import supervisor as supervision
+from osa.service.batching.item import ItemResult, WorkItem
 from osa.service.engines import EagerEngine, Engine, EngineOutput
 from osa.service.errors import BackendError, ClientGoneError
-from osa.service.loading import ModelLoader
-from osa.service.metrics import Families
-from osa.service.models import ModelRegistry, ServedModel
+from osa.service.models.loader import ModelLoader
+from osa.service.models.registry import ModelRegistry
+from osa.service.models.served_model import ServedModel
+from osa.service.observability.metrics import Families
 from tests.conftest import local_settings, wait_until
 
 

@@ -14,15 +14,16 @@ import numpy as np
 import pytest
 
 from osa.model.errors import ConfigError
-from osa.service import supervisor as supervision
-from osa.service.batching import BatchQueue, ItemResult, WorkItem
+from osa.service.batching import supervisor as supervision
+from osa.service.batching.batch_queue import BatchQueue
+from osa.service.batching.fair_lock import EngineTurns, Turn
+from osa.service.batching.item import ItemResult, WorkItem
+from osa.service.batching.supervisor import EngineSupervisor
+from osa.service.batching.worker import EngineThread
 from osa.service.engines import EagerEngine, Engine, EngineOutput
 from osa.service.errors import BackendError
-from osa.service.metrics import Metrics
+from osa.service.observability.metrics import Metrics
 from osa.service.settings import EngineSettings
-from osa.service.supervisor import EngineSupervisor
-from osa.service.turns import EngineTurns, Turn
-from osa.service.worker import EngineThread
 from tests.conftest import wait_until
 from tests.engines import POISON, FaultyEngine
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from osa.service.api.kserve.binary_tensors import divide, read_integers, read_strings, split_body
 from osa.service.errors import ServiceError, ValidationError
-from osa.service.tensors import divide, read_integers, read_strings, split_body
 
 TEXTS = st.lists(st.text(max_size=20), min_size=1, max_size=8)
 ROWS = st.integers(1, 5).flatmap(

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from osa.service.metrics import DURATION_BUCKETS, Metrics
-from osa.service.top.readings import DURATION, Reading, ReadingError, growth, parse, quantiles
+from osa.service.observability.metrics import DURATION_BUCKETS, Metrics
+from osa.service.top.scrape import DURATION, Reading, ReadingError, growth, parse, quantiles
 from osa.service.top.snapshot import compare
 from osa.service.top.view import render, sparkline
 

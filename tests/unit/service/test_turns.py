@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 
-from osa.service.turns import EngineTurns, Turn
+from osa.service.batching.fair_lock import EngineTurns, Turn
 from tests.conftest import wait_until
 
 

@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from osa.service.batching import BatchQueue, ItemResult, WorkItem
+from osa.service.batching.batch_queue import BatchQueue
+from osa.service.batching.item import ItemResult, WorkItem
+from osa.service.batching.supervisor import EngineSupervisor
 from osa.service.engines import EagerEngine, Engine
 from osa.service.errors import BackendError, ClientGoneError, DeadlineError
-from osa.service.metrics import Metrics
+from osa.service.observability.metrics import Metrics
 from osa.service.settings import EngineSettings
-from osa.service.supervisor import EngineSupervisor
 from tests.conftest import PATIENCE_S
 from tests.engines import POISON, FaultyEngine, GatedEngine
 

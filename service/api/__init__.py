@@ -1,0 +1,1 @@
+"""HTTP: what every protocol shares, and a folder for each protocol."""

@@ -1,0 +1,121 @@
+"""What failures look like, for ``/openapi.json``: bodies made by what answers real ones.
+
+Routes name those that they can meet; a test provokes every one and compares. Numbers and names in
+the texts are those of a server with default settings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from osa.service.api.error_replies import reply_for
+from osa.service.auth.api_keys import NO_ADMIN, NO_KEY, NO_KEYS, NOT_BEARER, UNKNOWN_KEY
+from osa.service.errors import (
+    BackendError,
+    DeadlineError,
+    EmptyInputError,
+    ForbiddenError,
+    MalformedBodyError,
+    MediaTypeError,
+    OverloadedError,
+    PayloadTooLargeError,
+    QuotaError,
+    ServiceError,
+    SlowBodyError,
+    UnauthorizedError,
+    UnavailableError,
+    UnknownModelError,
+    ValidationError,
+)
+
+Samples = Mapping[str, ServiceError]
+"""Failures by a short name."""
+
+READING: Samples = {
+    "no-key": UnauthorizedError(NO_KEY),
+    "malformed-key": UnauthorizedError(NOT_BEARER),
+    "unknown-key": UnauthorizedError(UNKNOWN_KEY),
+}
+"""Of every route that is not open to all."""
+
+POSTING: Samples = {
+    **READING,
+    "malformed-json": MalformedBodyError(
+        "the body is not valid JSON: unexpected end of data at line 1, column 2"
+    ),
+    "slow-body": SlowBodyError("the body did not arrive within 30.0 s"),
+    "large-body": PayloadTooLargeError("the body is over the limit of 2000000 bytes"),
+    "media-type": MediaTypeError("content type must be application/json, got 'text/plain'"),
+    "internal": BackendError("internal error"),
+}
+"""Of every route that reads a body."""
+
+WORKING: Samples = {
+    **POSTING,
+    "many-requests": OverloadedError("512 requests are open, at most 512 are served at once", 1),
+    "draining": UnavailableError("the server is draining"),
+}
+"""Of routes that work on texts."""
+
+EMBEDDING: Samples = {
+    **WORKING,
+    "queue-full": OverloadedError(
+        "the queue holds 1040000 of 1048576 tokens, no room for 9000 more", 9
+    ),
+    "quota": QuotaError("32 tokens are asked for, 20 of 600 a minute are left", 2),
+    "engine": BackendError("input 0: the engine failed on this input", param="input"),
+    "deadline": DeadlineError("no answer before the deadline"),
+}
+"""Of routes that embed."""
+
+DIMENSIONS: Samples = {
+    "dimensions": ValidationError(
+        "dimensions must be one of 384, 256, 128, 64, got 100", param="dimensions"
+    )
+}
+
+TENSORS: Samples = {
+    "empty": EmptyInputError("text is empty: its shape is [0]", param="text"),
+    "media-type": MediaTypeError(
+        "content type must be application/json or application/octet-stream, got 'text/plain'"
+    ),
+    "unknown-model": UnknownModelError(
+        "no model and version of this name; served: osa-default, version 1"
+    ),
+}
+UNREADY: Samples = {"draining": UnavailableError("draining")}
+HUNG: Samples = {"hung": UnavailableError("one batch has been running for 121 s")}
+UNKNOWN_MODEL: Samples = {
+    "unknown-model": UnknownModelError("no such model; served: osa-default", param="model")
+}
+UNKNOWN_AMONG_SEVERAL: Samples = {
+    "unknown-model": UnknownModelError("no such model; served: osa-default, law", param="model")
+}
+ADMIN: Samples = {
+    **POSTING,
+    "no-keys": ForbiddenError(NO_KEYS),
+    "no-admin": ForbiddenError(NO_ADMIN),
+}
+"""Of routes that exchange models."""
+
+
+def missing(field: str, empty: str | None = None) -> Samples:
+    """Failures of a body without its most important field.
+
+    Args:
+        field: Its name.
+        empty: What is named when it holds nothing, by default ``field``.
+    """
+    return {
+        "empty": EmptyInputError(f"{empty or field} is empty", param=empty or field),
+        "missing-field": ValidationError(f"{field}: Field required", param=field),
+    }
+
+
+def examples(samples: Samples, path: str, status: int) -> dict[str, Any]:
+    """OpenAPI's examples of the failures that a path answers with a status."""
+    replies = {name: reply_for(error, path) for name, error in samples.items()}
+    return {
+        name: {"value": reply.body} for name, reply in replies.items() if reply.status == status
+    }

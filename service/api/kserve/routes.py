@@ -1,0 +1,200 @@
+"""Open Inference Protocol (KServe v2) over HTTP, with its binary tensor extension.
+
+Names of models may have slashes. ``mapping`` says what tensors mean, ``binary_tensors`` how they
+are written.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, HTTPException, Request, Response
+from fastapi.responses import JSONResponse
+
+from osa.service.api.error_replies import reply_for
+from osa.service.api.failure_examples import DIMENSIONS, HUNG, READING, TENSORS, UNREADY, missing
+from osa.service.api.kserve.binary_tensors import LENGTH_HEADER, split_body
+from osa.service.api.kserve.mapping import (
+    VERSION,
+    check_outputs,
+    describe_model,
+    options_of,
+    read_inputs,
+    render_tensors,
+)
+from osa.service.api.kserve.schemas import (
+    InferParameters,
+    InferRequest,
+    InferResponse,
+    KServeErrorBody,
+    Live,
+    ModelMetadata,
+    ModelReady,
+    Ready,
+    ServerMetadata,
+)
+from osa.service.api.openapi import failures, inference, reads
+from osa.service.api.parsing import parse_body
+from osa.service.api.pipeline import Call, InferencePipeline
+from osa.service.api.vector_encoding import BYTES, JSON, Answer
+from osa.service.errors import MediaTypeError, UnavailableError, UnknownModelError
+from osa.service.inference.request import Embedded, PreparedRequest
+from osa.service.models.health import Health
+from osa.service.models.served_model import ServedModel
+
+MODEL, VERSIONED = "/v2/models/{model:path}", "/v2/models/{model:path}/versions/{version}"
+LENGTH = {
+    "name": LENGTH_HEADER,
+    "in": "header",
+    "required": False,
+    "description": "Bytes of the JSON; behind it come those of binary tensors.",
+    "schema": {"type": "integer", "minimum": 1},
+}
+BINARY = {"schema": {"type": "string", "format": "binary"}}
+INFER_BODY = reads(InferRequest)
+INFER_BODY["parameters"].append(LENGTH)
+INFER_BODY["requestBody"]["content"][BYTES] = BINARY
+INFER_ANSWER = inference(
+    KServeErrorBody,
+    404,
+    samples={**missing("inputs"), **DIMENSIONS, **TENSORS},
+    description=f"Tensors; binary ones behind the JSON, whose length is in {LENGTH_HEADER}",
+    content={BYTES: BINARY},
+)
+
+
+def kserve_routes(pipeline: InferencePipeline, health: Health, version: str) -> APIRouter:
+    """Routes bound to a pipeline, the state of the process and the server's version."""
+    models = pipeline.models
+    router = APIRouter(tags=["KServe"])
+    probed = failures(KServeErrorBody, 503, samples=UNREADY)
+    named = failures(KServeErrorBody, 401, 404, samples={**READING, **TENSORS})
+
+    def find(name: str, version: str | None) -> ServedModel:
+        if name not in models.names() or version not in (None, VERSION):
+            known = "; ".join(f"{served}, version {VERSION}" for served in models.names())
+            raise UnknownModelError(f"no model and version of this name; served: {known}")
+        return models.find(name, strict=True)
+
+    def probe(problem: str | None, body: dict[str, Any]) -> Response:
+        if problem is None:
+            return JSONResponse(body)
+        reply = reply_for(UnavailableError(problem), "/v2")
+        return JSONResponse(reply.body, reply.status, reply.headers)
+
+    @router.get(
+        "/v2",
+        summary="Name, version and extensions",
+        responses=failures(KServeErrorBody, 401, samples=READING),
+    )
+    async def server() -> ServerMetadata:
+        """Name, version and extensions of the server."""
+        return ServerMetadata(name="osa", version=version, extensions=["binary_tensor_data"])
+
+    @router.get(
+        "/v2/health/live", summary="Whether the process lives", response_model=Live,
+        responses=failures(KServeErrorBody, 503, samples=HUNG),
+    )  # fmt: skip
+    async def live() -> Response:
+        """503 when the process should be restarted."""
+        return probe(health.live_problem(), {"live": True})
+
+    @router.get(
+        "/v2/health/ready", summary="Whether traffic is wanted", response_model=Ready,
+        responses=probed,
+    )  # fmt: skip
+    async def ready() -> Response:
+        """503 when the process should get no traffic."""
+        return probe(health.ready_problem(), {"ready": True})
+
+    def model_probe(model: str, version: str | None) -> Response:
+        name = find(model, version).name
+        return probe(health.ready_problem(), {"name": name, "ready": True})
+
+    @router.get(
+        f"{VERSIONED}/ready", summary="Whether a version of a model is ready",
+        response_model=ModelReady, responses={**named, **probed},
+    )  # fmt: skip
+    async def version_ready(model: str, version: str) -> Response:
+        """503 when the model should get no traffic."""
+        return model_probe(model, version)
+
+    @router.get(
+        f"{MODEL}/ready", summary="Whether a model is ready", response_model=ModelReady,
+        responses={**named, **probed},
+    )  # fmt: skip
+    async def model_ready(model: str) -> Response:
+        """503 when the model should get no traffic."""
+        return model_probe(model, None)
+
+    @router.post(
+        f"{VERSIONED}/infer",
+        summary="Embed texts or token ids with a version of a model",
+        response_model=InferResponse,
+        responses=INFER_ANSWER,
+        openapi_extra=INFER_BODY,
+    )
+    async def infer_version(request: Request, model: str, version: str) -> Response:
+        """Embed texts or token ids."""
+        return await infer_with(request, pipeline, find(model, version).name)
+
+    @router.post(
+        f"{MODEL}/infer",
+        summary="Embed texts or token ids",
+        response_model=InferResponse,
+        responses=INFER_ANSWER,
+        openapi_extra=INFER_BODY,
+    )
+    async def infer_model(request: Request, model: str) -> Response:
+        """Embed texts or token ids."""
+        return await infer_with(request, pipeline, find(model, None).name)
+
+    @router.get(VERSIONED, summary="Tensors of a version of a model", responses=named)
+    async def version_metadata(model: str, version: str) -> ModelMetadata:
+        """Versions and tensors of a model."""
+        return describe_model(find(model, version))
+
+    @router.get(MODEL, summary="Versions and tensors of a model", responses=named)
+    async def model_metadata(model: str) -> ModelMetadata:
+        """Versions and tensors of a model."""
+        if model not in models.names() and model.endswith("/infer"):  # names may have slashes too
+            raise HTTPException(405, headers={"Allow": "POST"})
+        return describe_model(find(model, None))
+
+    return router
+
+
+async def infer_with(request: Request, pipeline: InferencePipeline, name: str) -> Response:
+    """Answer an inference request with one model."""
+    chosen: dict[str, InferRequest] = {}
+
+    def parse(call: Call) -> PreparedRequest:
+        call.choose(name, strict=True)
+        length = request.headers.get(LENGTH_HEADER)
+        check_media_type(call.content_type, length, request.headers.get("content-encoding"))
+        text, tail = split_body(call.raw, length)
+        body = chosen["body"] = parse_body(text, JSON, InferRequest)
+        check_outputs(body)
+        inputs = read_inputs(body.inputs, tail)
+        options = options_of(body.parameters or InferParameters())
+        return call.prepare(inputs, options)
+
+    def render(prepared: PreparedRequest, embedded: Embedded) -> Answer:
+        return render_tensors(embedded.vectors, chosen["body"], name)
+
+    return await pipeline.handle(request, parse, render)
+
+
+def check_media_type(content_type: str | None, json_length: str | None, coding: str | None) -> None:
+    """Refuse bodies of another form.
+
+    Raises:
+        MediaTypeError: Saying what came.
+    """
+    if coding not in (None, "", "identity"):
+        raise MediaTypeError(f"compressed bodies are not read, got {coding[:64]!r}")
+    media_type = (content_type or JSON).partition(";")[0].strip().lower()
+    if media_type == BYTES and json_length is None:
+        raise MediaTypeError(f"{BYTES} needs the header {LENGTH_HEADER}")
+    if media_type not in (JSON, BYTES) and not media_type.endswith("+json"):
+        raise MediaTypeError(f"content type must be {JSON} or {BYTES}, got {media_type[:64]!r}")

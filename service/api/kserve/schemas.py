@@ -1,0 +1,183 @@
+"""Bodies of the Open Inference Protocol (KServe v2)."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, field_validator
+
+from osa.service.api.shared_fields import lower_case
+
+SHARED_MEMORY = ("shared_memory_region", "shared_memory_offset", "shared_memory_byte_size")
+
+
+def refuse_shared_memory(parameters: Any) -> Any:
+    """Tensors travel in the body alone."""
+    for name in SHARED_MEMORY if isinstance(parameters, dict) else ():
+        if parameters.get(name) is not None:
+            raise ValueError(f"{name}: this server has no shared memory, send tensors in the body")
+    return parameters
+
+
+class InputParameters(BaseModel):
+    """What is said of an input tensor. Unknown parameters are ignored."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    binary_data_size: StrictInt | None = Field(
+        None, ge=0, description="Bytes of this tensor behind the JSON, instead of data."
+    )
+
+
+class InputTensor(BaseModel):
+    """A tensor of a request."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    name: str = Field(description="text, input_ids or attention_mask.")
+    shape: list[StrictInt] = Field(description="text: [n] or [n, 1]; the others: [n, t].")
+    datatype: str = Field(description="text: BYTES; the others: INT64.")
+    parameters: InputParameters | None = None
+    data: list[Any] | None = Field(
+        None, description="Elements, flat in row-major order or nested as the shape says."
+    )
+
+    _memory = field_validator("parameters", mode="before")(refuse_shared_memory)
+
+
+class OutputParameters(BaseModel):
+    """How an output tensor is wanted. Unknown parameters are ignored."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    binary_data: StrictBool | None = Field(None, description="Behind the JSON instead of in it.")
+    classification: None = Field(None, description="Not to be had: embeddings have no classes.")
+
+
+class RequestedOutput(BaseModel):
+    """An output that is wanted."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    name: str = Field(description="embedding.")
+    parameters: OutputParameters | None = None
+
+    _memory = field_validator("parameters", mode="before")(refuse_shared_memory)
+
+
+class InferParameters(BaseModel):
+    """What is said of a request. Unknown parameters are ignored."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    binary_data_output: StrictBool | None = Field(
+        None, description="Whether outputs that do not say it themselves are binary."
+    )
+    normalize: StrictBool | None = Field(None, description="As for /embed.")
+    truncate: StrictBool | None = Field(None, description="As for /embed.")
+    truncation_direction: Literal["left", "right"] | None = Field(
+        None, description="As for /embed."
+    )
+    dimensions: StrictInt | None = Field(None, description="As for /embed.")
+
+    _direction = field_validator("truncation_direction", mode="before")(lower_case)
+
+
+class InferRequest(BaseModel):
+    """Body of ``POST /v2/models/{model}/infer``."""
+
+    model_config = ConfigDict(
+        extra="ignore",
+        json_schema_extra={
+            "examples": [
+                {
+                    "id": "1",
+                    "inputs": [
+                        {
+                            "name": "text",
+                            "datatype": "BYTES",
+                            "shape": [1],
+                            "data": ["A man is playing a guitar."],
+                        }
+                    ],
+                }
+            ]
+        },
+    )
+
+    id: str | None = Field(None, description="Repeated in the answer.")
+    parameters: InferParameters | None = None
+    inputs: list[InputTensor] = Field(
+        description="text; or input_ids, with an attention_mask where rows are padded."
+    )
+    outputs: list[RequestedOutput] | None = Field(None, description="Default: every output.")
+
+
+class OutputTensor(BaseModel):
+    """A tensor of an answer."""
+
+    name: str
+    datatype: Literal["FP32"]
+    shape: list[int]
+    parameters: dict[str, int] | None = Field(None, description="binary_data_size, if binary.")
+    data: list[float] | None = Field(None, description="Elements in row-major order.")
+
+
+class InferResponse(BaseModel):
+    """Body of the answer; behind it, for binary outputs, their bytes."""
+
+    model_name: str
+    model_version: str
+    id: str | None = None
+    outputs: list[OutputTensor]
+
+
+class TensorMetadata(BaseModel):
+    """Name, type and shape of a tensor; -1 for a dimension that varies."""
+
+    name: str
+    datatype: Literal["BYTES", "INT64", "FP32"]
+    shape: list[int]
+
+
+class ModelMetadata(BaseModel):
+    """Body of ``GET /v2/models/{model}``."""
+
+    name: str
+    versions: list[str]
+    platform: str
+    inputs: list[TensorMetadata] = Field(description="text, or the others; not all of them.")
+    outputs: list[TensorMetadata]
+
+
+class ServerMetadata(BaseModel):
+    """Body of ``GET /v2``."""
+
+    name: str
+    version: str
+    extensions: list[str]
+
+
+class Live(BaseModel):
+    """Body of ``GET /v2/health/live``."""
+
+    live: bool
+
+
+class Ready(BaseModel):
+    """Body of ``GET /v2/health/ready``."""
+
+    ready: bool
+
+
+class ModelReady(BaseModel):
+    """Body of ``GET /v2/models/{model}/ready``."""
+
+    name: str
+    ready: bool
+
+
+class KServeErrorBody(BaseModel):
+    """Every failure below ``/v2``."""
+
+    error: str

@@ -1,0 +1,89 @@
+"""Bodies of the OpenAI-compatible routes."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StrictInt
+
+from osa.service.api.shared_fields import INPUTS_SCHEMA
+
+
+class EmbeddingsRequest(BaseModel):
+    """Body of ``POST /v1/embeddings``. Unknown fields are ignored; null means the default."""
+
+    model_config = ConfigDict(
+        extra="ignore",
+        json_schema_extra={
+            "examples": [{"input": ["A man is playing a guitar."], "model": "osa-default"}]
+        },
+    )
+
+    input: Annotated[Any, Field(json_schema_extra=INPUTS_SCHEMA)] = Field(
+        description="One text, texts, one sequence of ids, or sequences of ids."
+    )
+    model: str | None = Field(
+        None, description="Name of a served model; where only one is served, any name."
+    )
+    encoding_format: Literal["float", "base64"] | None = Field(
+        None, description="float (default), or base64 of little-endian float32."
+    )
+    dimensions: StrictInt | None = Field(
+        None, description="Leading dimensions to return; see /info for those allowed."
+    )
+    user: str | None = Field(None, description="Ignored.")
+
+
+class Embedding(BaseModel):
+    """One vector."""
+
+    object: Literal["embedding"]
+    index: int
+    embedding: list[float] | str
+
+
+class Usage(BaseModel):
+    """Tokens computed, exactly."""
+
+    prompt_tokens: int
+    total_tokens: int
+
+
+class EmbeddingsResponse(BaseModel):
+    """Body of the answer."""
+
+    object: Literal["list"]
+    data: list[Embedding]
+    model: str
+    usage: Usage
+
+
+class ModelEntry(BaseModel):
+    """A model that is served."""
+
+    id: str
+    object: Literal["model"]
+    created: int
+    owned_by: str
+
+
+class ModelList(BaseModel):
+    """Body of ``GET /v1/models``."""
+
+    object: Literal["list"]
+    data: list[ModelEntry]
+
+
+class ErrorDetail(BaseModel):
+    """What went wrong."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str
+
+
+class OpenAIErrorBody(BaseModel):
+    """Every failure below ``/v1``."""
+
+    error: ErrorDetail

@@ -1,0 +1,28 @@
+"""Fields and JSON schemas that request bodies of several routes share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+TEXT_SCHEMA: dict[str, Any] = {"type": "string", "minLength": 1}
+TEXTS_SCHEMA: dict[str, Any] = {"type": "array", "minItems": 1, "items": TEXT_SCHEMA}
+ID_SCHEMA = {"type": "integer", "minimum": 0}
+IDS_SCHEMA: dict[str, Any] = {"type": "array", "minItems": 1, "items": ID_SCHEMA}
+ROWS_SCHEMA = {"type": "array", "minItems": 1, "items": IDS_SCHEMA}
+INPUTS_SCHEMA: dict[str, Any] = {"anyOf": [TEXT_SCHEMA, TEXTS_SCHEMA, IDS_SCHEMA, ROWS_SCHEMA]}
+TEXT_OR_TEXTS_SCHEMA: dict[str, Any] = {"anyOf": [TEXT_SCHEMA, TEXTS_SCHEMA]}
+DECODED_SCHEMA: dict[str, Any] = {
+    "anyOf": [
+        IDS_SCHEMA,
+        {"type": "array", "minItems": 1, "items": {"type": "array", "items": ID_SCHEMA}},
+    ]
+}
+"""What may be given, in JSON Schema; routes check it themselves, to say which item is wrong."""
+
+
+MODEL_FIELD = "Name of a served model; anything else means the default one."
+
+
+def lower_case(value: Any) -> Any:
+    """Names are taken in any case."""
+    return value.lower() if isinstance(value, str) else value

@@ -1,0 +1,1 @@
+"""text-embeddings-inference's routes, and ours beside them."""

@@ -1,0 +1,87 @@
+"""Bodies of the routes below single vectors: every token's, and chunks of documents."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, field_validator
+
+from osa.service.api.shared_fields import (
+    INPUTS_SCHEMA,
+    MODEL_FIELD,
+    TEXT_OR_TEXTS_SCHEMA,
+    lower_case,
+)
+
+
+class EmbedAllRequest(BaseModel):
+    """Body of ``POST /embed_all``. Unknown fields are ignored; null means the default."""
+
+    model_config = ConfigDict(
+        extra="ignore", json_schema_extra={"examples": [{"inputs": ["A man is playing a guitar."]}]}
+    )
+
+    model: Any = Field(None, description=MODEL_FIELD)
+
+    inputs: Any = Field(description="As for /embed.", json_schema_extra=INPUTS_SCHEMA)
+    normalize: StrictBool | None = Field(
+        None, description="Unit vectors (default false: their mean is the text's own vector)."
+    )
+    truncate: StrictBool | None = None
+    truncation_direction: Literal["left", "right"] | None = None
+    dimensions: StrictInt | None = None
+
+    _direction = field_validator("truncation_direction", mode="before")(lower_case)
+
+
+class ChunkingOptions(BaseModel):
+    """Where documents are cut."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    strategy: Literal["tokens", "sentences", "spans"] = "tokens"
+    size: StrictInt = Field(256, ge=1, description="Most tokens of a chunk.")
+    overlap: StrictInt = Field(0, ge=0, description="Tokens shared by windows (tokens).")
+    spans: list[Any] | None = Field(
+        None,
+        description="For spans: characters [start, end) of every chunk, a list for each input; for "
+        "one text that list itself.",
+    )
+
+
+class EmbedChunksRequest(BaseModel):
+    """Body of ``POST /embed_chunks``."""
+
+    model_config = ConfigDict(
+        extra="ignore",
+        json_schema_extra={
+            "examples": [
+                {
+                    "inputs": "The cat sat. The dog ran.",
+                    "chunking": {"strategy": "sentences"},
+                    "return_text": True,
+                }
+            ]
+        },
+    )
+
+    model: Any = Field(None, description=MODEL_FIELD)
+
+    inputs: str | list[str] = Field(
+        description="A document or documents; none of them empty.",
+        json_schema_extra=TEXT_OR_TEXTS_SCHEMA,
+    )
+    chunking: ChunkingOptions | None = Field(None, description="Default: 256 tokens each.")
+    return_text: StrictBool | None = Field(None, description="Repeat each chunk's text.")
+    normalize: StrictBool | None = Field(None, description="Unit vectors (default true).")
+    truncate: StrictBool | None = None
+    dimensions: StrictInt | None = None
+
+
+class ChunkEmbedding(BaseModel):
+    """A chunk: characters [start, end) of its text, and its vector."""
+
+    start: int
+    end: int
+    text: str | None = None
+    embedding: list[float]

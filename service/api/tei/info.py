@@ -1,0 +1,53 @@
+"""What ``GET /info`` tells of a served model."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+
+from osa.service.api.tei.schemas import Info, ModelType, Pooling
+from osa.service.engines import EngineInfo
+from osa.service.models.served_model import ServedModel
+from osa.service.settings import Settings
+
+
+def describe(settings: Settings, model: ServedModel) -> Info:
+    """Model, limits, what computes, and the artifact's manifest where there is one."""
+    about = model.about
+    return Info(
+        model_id=model.name,
+        model_sha=about.model_sha256,
+        model_dtype=about.dtype,
+        model_type=ModelType(embedding=Pooling(pooling=about.pooling)),
+        max_concurrent_requests=settings.server.max_concurrent_requests,
+        max_input_length=model.embedder.max_input_length,
+        max_batch_tokens=settings.batching.max_batch_tokens,
+        max_batch_requests=settings.batching.max_batch_requests,
+        max_client_batch_size=settings.batching.max_client_batch_size,
+        auto_truncate=settings.model.auto_truncate,
+        tokenization_workers=settings.batching.tokenization_workers,
+        version=version("osa-encoder"),
+        dimensions=list(about.dimensions),
+        prompts=sorted(settings.model.prompts),
+        backend=about.backend,
+        device=about.device,
+        kernel=about.kernel,
+        mixer=about.mixer,
+        batch_invariant=model.batch_invariant,
+        batch_invariant_reason=None if model.batch_invariant else variance_reason(about),
+        member=model.member,
+        artifact=None if model.manifest is None else dict(model.manifest),
+    )
+
+
+def variance_reason(about: EngineInfo) -> str:
+    """Why the last bits of what an engine computes may depend on the batch."""
+    if about.dtype == "int8":
+        why = "int8 graphs scale a product by the largest value of the whole batch"
+    elif about.device.startswith("cuda"):
+        why = f"the matrix products of this GPU in {about.dtype} sum in an order that depends on it"
+    else:
+        why = (
+            f"the matrix products of the {about.backend} engine in {about.dtype} on this processor "
+            "sum in an order that depends on how many rows there are"
+        )
+    return f"The last bits of a vector may depend on the batch that it is computed in: {why}."

@@ -1,0 +1,93 @@
+"""Routes of the tokenizer alone: ``POST /tokenize`` and ``POST /decode``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+from fastapi import APIRouter, Request, Response
+
+from osa.model.errors import InputError
+from osa.service.api.error_replies import ErrorBody
+from osa.service.api.failure_examples import WORKING, missing
+from osa.service.api.openapi import POST_FAILURES, Responses, failures, reads
+from osa.service.api.parsing import check_texts, name_of, parse_body
+from osa.service.api.pipeline import Call, InferencePipeline
+from osa.service.api.tei.schemas import DecodeRequest, TokenInfo, TokenizeRequest
+from osa.service.errors import EmptyInputError, ValidationError
+
+
+def token_routes(pipeline: InferencePipeline, max_client_batch_size: int) -> APIRouter:
+    """Routes bound to the served models' tokenizers."""
+    router = APIRouter(tags=["Tokens"])
+
+    def errors(field: str) -> Responses:
+        return failures(ErrorBody, *POST_FAILURES, 422, samples={**WORKING, **missing(field)})
+
+    def check_count(count: int, field: str) -> None:
+        if count > max_client_batch_size:
+            raise ValidationError(
+                f"{count} inputs in one request, at most {max_client_batch_size} are allowed",
+                param=field,
+            )
+
+    def tokenize(call: Call) -> bytes:
+        body = parse_body(call.raw, call.content_type, TokenizeRequest)
+        texts = [body.inputs] if isinstance(body.inputs, str) else body.inputs
+        check_count(len(texts), "inputs")
+        check_texts(texts, "inputs")
+        try:
+            tokenizer = call.choose(name_of(body.model)).tokenizer
+            found = tokenizer.tokens(texts, body.add_special_tokens is not False)
+        except InputError as error:
+            raise ValidationError(str(error), param="inputs") from error
+        return orjson.dumps(
+            [
+                [
+                    {"id": token.id, "text": token.text, "special": token.special,
+                     "start": token.start, "stop": token.stop}
+                    for token in row
+                ]
+                for row in found
+            ]
+        )  # fmt: skip
+
+    def decode(call: Call) -> bytes:
+        body = parse_body(call.raw, call.content_type, DecodeRequest)
+        tokenizer = call.choose(name_of(body.model)).tokenizer
+        if not body.ids:
+            raise EmptyInputError("ids is empty", param="ids")
+        first: Any = body.ids[0]
+        rows: Any = body.ids if isinstance(first, list) else [body.ids]
+        check_count(len(rows), "ids")
+        for row in rows:
+            if row and not (min(row) >= 0 and max(row) < tokenizer.vocab_size):
+                raise ValidationError(
+                    f"ids must be 0 to {tokenizer.vocab_size - 1}, got {min(row)} to {max(row)}",
+                    param="ids",
+                )
+        return orjson.dumps(tokenizer.decode(rows, body.skip_special_tokens is not False))
+
+    @router.post(
+        "/tokenize",
+        summary="Split texts into tokens",
+        response_model=list[list[TokenInfo]],
+        responses=errors("inputs"),
+        openapi_extra=reads(TokenizeRequest, deadline=False),
+    )
+    async def tokenize_route(request: Request) -> Response:
+        """Tokens of texts with their characters; nothing is cut."""
+        return await pipeline.work_on_text(request, tokenize)
+
+    @router.post(
+        "/decode",
+        summary="Turn token ids into text",
+        response_model=list[str],
+        responses=errors("ids"),
+        openapi_extra=reads(DecodeRequest, deadline=False),
+    )
+    async def decode_route(request: Request) -> Response:
+        """Texts of token ids."""
+        return await pipeline.work_on_text(request, decode)
+
+    return router

@@ -1,0 +1,1 @@
+"""Playground and API pages; the files are in ``static/``."""

@@ -1,0 +1,1 @@
+"""API keys, their quotas, and which paths need one."""

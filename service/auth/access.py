@@ -1,0 +1,27 @@
+"""Which requests need an API key, and where a request carries it."""
+
+from __future__ import annotations
+
+from starlette.datastructures import Headers
+
+OPEN = frozenset(
+    ("/", "/health", "/ping", "/livez", "/readyz", "/metrics", "/openapi.json", "/docs",
+     "/v2/health/live", "/v2/health/ready")
+)  # fmt: skip
+OPEN_BELOW = ("/assets/",)
+
+
+def secret_of(headers: Headers) -> str | None:
+    """The key that a request shows: a bearer token, or ``x-api-key`` or ``api-key``; or None."""
+    scheme, _, token = headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and token.strip():
+        return token.strip()
+    return headers.get("x-api-key") or headers.get("api-key") or None
+
+
+def is_open(method: str, path: str) -> bool:
+    """Whether a request needs no key: probes, metrics, and pages that tell nothing of a model.
+
+    Reading alone is open: ``POST /`` embeds, and ``GET /`` is a page.
+    """
+    return method in ("GET", "HEAD") and (path in OPEN or path.startswith(OPEN_BELOW))

@@ -1,0 +1,1 @@
+"""Queue, batches and the engine thread of a model. No HTTP."""

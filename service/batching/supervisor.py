@@ -1,0 +1,156 @@
+"""Keeps one model's engine alive: finds a thread that died, hung or gave up, and replaces it.
+
+The batch in hand is answered with an error, the engine is opened again after a pause that doubles
+with every failure in a row, and meanwhile the queue keeps what it has accepted. A hung thread
+cannot be ended from Python: it is left behind, and after ``MAX_LEFT_BEHIND`` of them the process
+asks, by its liveness, to be restarted.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+from osa.service.batching.batch_queue import BatchQueue
+from osa.service.batching.fair_lock import EngineTurns, Turn
+from osa.service.batching.item import ItemResult
+from osa.service.batching.worker import EngineThread, deliver
+from osa.service.engines.base import Engine
+from osa.service.errors import BackendError
+from osa.service.observability.metrics import Metrics
+from osa.service.observability.tracing import Tracing
+from osa.service.settings import EngineSettings
+
+logger = logging.getLogger(__name__)
+POLL_S = 0.25
+SLACK = 8.0
+"""A batch hangs when it takes this many times what its tokens should, and a fixed time more."""
+MAX_LEFT_BEHIND = 3
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
+HEALTHY_BATCHES = 20
+"""So many batches after a restart make the next failure the first again."""
+
+
+class EngineSupervisor:
+    """Owns the engine of one model and the thread that runs it."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        reopen: Callable[[], Engine],
+        queue: BatchQueue,
+        metrics: Metrics,
+        settings: EngineSettings,
+        turns: EngineTurns | None = None,
+        tracing: Tracing | None = None,
+    ) -> None:
+        """Prepare; ``start`` begins to take batches.
+
+        Args:
+            engine: Warmed up.
+            reopen: Opens and warms up another one of the same model; raises OsaError.
+            queue: Where batches come from.
+            metrics: Of this model.
+            settings: When a batch counts as hung.
+            turns: The device, where several models share it.
+            tracing: Told of every batch.
+        """
+        self._reopen, self._queue, self._metrics = reopen, queue, metrics
+        self._settings = settings
+        self._turns, self._turn = turns or EngineTurns(), Turn()
+        self._tracing = tracing
+        self._current = self._make(engine)
+        self._down_since: float | None = None
+        self._left_behind: list[threading.Thread] = []
+        self._pause_s = FIRST_PAUSE_S
+        self._stopping = threading.Event()
+        self._watchdog = threading.Thread(target=self._watch, name="osa-watchdog", daemon=True)
+
+    def start(self) -> None:
+        """Start taking batches."""
+        self._current.start()
+        self._watchdog.start()
+
+    def stop(self, timeout_s: float) -> bool:
+        """Finish what is queued, at most ``timeout_s``; returns whether all of it was.
+
+        What was not is answered with an error, and the engine is let go.
+        """
+        deadline = time.monotonic() + timeout_s
+        self._queue.close()
+        while time.monotonic() < deadline and (len(self._queue) or self._current.hand):
+            time.sleep(0.01)
+        self._stopping.set()
+        self._current.thread.join(max(0.0, deadline - time.monotonic()))
+        finished = not self._current.thread.is_alive() and not len(self._queue)
+        error = BackendError("the server stopped before this input was computed")
+        self._current.abandon(error)
+        rest = self._queue.drain()
+        deliver(rest, [ItemResult(error=error) for _ in rest])
+        return finished
+
+    @property
+    def up(self) -> bool:
+        """Whether an engine is there to take batches."""
+        return self._down_since is None
+
+    def problem(self, stall_timeout_s: float) -> str | None:
+        """Why the process should be restarted, or None."""
+        alive = sum(thread.is_alive() for thread in self._left_behind)
+        if alive >= MAX_LEFT_BEHIND:
+            return f"{alive} engine threads hang"
+        down_since = self._down_since  # read once: the watchdog may clear it meanwhile
+        if down_since is not None and time.monotonic() - down_since > stall_timeout_s:
+            return f"the engine has not come back for {time.monotonic() - down_since:.0f} s"
+        hand = self._current.hand
+        if hand is not None and time.monotonic() - hand.since > stall_timeout_s:
+            return f"one batch has been running for {time.monotonic() - hand.since:.0f} s"
+        return None
+
+    def _make(self, engine: Engine) -> EngineThread:
+        return EngineThread(
+            engine, self._queue, self._metrics, self._turns, self._turn, self._tracing
+        )
+
+    def _watch(self) -> None:
+        while not self._stopping.wait(POLL_S):
+            reason = self._failure()
+            if reason is not None:
+                self._replace(reason)
+
+    def _failure(self) -> str | None:
+        """What is wrong with the thread, or None."""
+        if not self._current.thread.is_alive():
+            return None if self._queue.finished else "died"
+        hand = self._current.hand
+        if hand is None:
+            return None
+        allowed_s = self._settings.hang_timeout_s + SLACK * self._queue.expected_s(hand.tokens)
+        return "hung" if time.monotonic() - hand.since > allowed_s else None
+
+    def _replace(self, reason: str) -> None:
+        failed = self._current
+        self._down_since = time.monotonic()
+        logger.error("engine thread is replaced", extra={"reason": reason})
+        failed.abandon(BackendError(f"the engine thread {reason} on this batch"))
+        self._metrics.count_restart()
+        if failed.thread.is_alive():
+            self._left_behind.append(failed.thread)
+        if failed.batches >= HEALTHY_BATCHES:
+            self._pause_s = FIRST_PAUSE_S
+        while not self._stopping.wait(self._pause_s):
+            self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
+            try:
+                replacement = self._make(self._reopen())
+                if self._stopping.is_set():
+                    return
+                replacement.start()
+            except Exception as error:  # the boundary: nobody watches the watchdog
+                logger.error("engine does not come back", extra={"kind": type(error).__name__})
+                continue
+            self._current = replacement
+            logger.info("engine is back", extra={"down_s": time.monotonic() - self._down_since})
+            self._down_since = None
+            return

@@ -1,0 +1,1 @@
+"""What the commands share: argument parsing, settings as options, checks before torch."""

@@ -1,0 +1,1 @@
+"""The use case: texts or ids in, vectors out. No HTTP."""

@@ -1,0 +1,56 @@
+"""Gauges that are read at every scrape, of the process and of each model."""
+
+from __future__ import annotations
+
+from functools import partial
+from importlib.metadata import version
+
+import torch
+
+from osa.service.models.health import Health
+from osa.service.models.served_model import ServedModel
+from osa.service.observability.metrics import Families, Metrics
+
+
+def export_process_gauges(health: Health, families: Families, metrics: Metrics) -> None:
+    """Export what is read of the process at every scrape; requests under the default model."""
+    metrics.gauge("osa_in_flight_requests", "Requests accepted", lambda: health.in_flight)
+    metrics.gauge("osa_ready", "Whether traffic is wanted", lambda: health.ready_problem() is None)
+    devices = range(torch.cuda.device_count())
+    for name, text, place in (
+        ("osa_gpu_memory_used_bytes", "Device memory in use, by anyone", 0),
+        ("osa_gpu_memory_total_bytes", "Device memory", 1),
+    ):
+        gauge = families.gauge(name, text, ("device",))
+        if not devices:
+            gauge.labels("none").set(0)
+        for device in devices:
+            gauge.labels(str(device)).set_function(partial(_gpu_memory, device, place))
+
+
+def _gpu_memory(device: int, place: int) -> float:
+    """Used (0) or total (1) memory of a CUDA device [bytes]."""
+    free, total = torch.cuda.mem_get_info(device)
+    return float((total - free, total)[place])
+
+
+def export_gauges(model: ServedModel) -> None:
+    """Export what is read of a model at every scrape; of the same name, the newest is read."""
+    queue, supervisor, embedder = model.queue, model.supervisor, model.embedder
+    gauge, about = model.metrics.gauge, model.about
+    gauge("te_queue_size", "Inputs waiting", lambda: len(queue))
+    gauge("osa_queued_tokens", "Tokens waiting", lambda: queue.tokens)
+    gauge("osa_backlog_seconds", "Time the waiting tokens will take", queue.backlog_s)
+    gauge("osa_tokens_per_second", "Measured rate of the engine", queue.tokens_per_second)
+    gauge("osa_batch_token_limit", "Largest batch that fits", lambda: queue.batch_token_limit)
+    gauge("osa_engine_up", "Whether the engine takes batches", lambda: supervisor.up)
+    gauge("osa_cache_bytes", "Memory of the exact cache", lambda: embedder.cache.bytes)
+    model.metrics.describe(
+        version=version("osa-encoder"),
+        backend=about.backend,
+        device=about.device,
+        kernel=about.kernel,
+        mixer=about.mixer,
+        dtype=about.dtype,
+        sha=about.model_sha256[:12],
+    )

@@ -1,0 +1,69 @@
+"""Whether this process lives, and whether it wants traffic."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from osa.service.models.registry import ModelRegistry
+from osa.service.settings import ServerSettings
+
+FULL_SHARE = 0.9
+"""Share of a queue's tokens beyond which the process asks for no more traffic."""
+
+
+@dataclass
+class Health:
+    """State of the process, read by probes, gates and the drain.
+
+    Attributes:
+        models: What is served.
+        settings: Limits.
+        open_requests: HTTP requests that have been admitted and not answered.
+        in_flight: Of these, inference requests whose body has arrived.
+        drain_until: When the drain ends at the latest (monotonic clock) [s]; None before it.
+    """
+
+    models: ModelRegistry
+    settings: ServerSettings
+    open_requests: int = 0
+    in_flight: int = 0
+    drain_until: float | None = None
+
+    @property
+    def draining(self) -> bool:
+        """Whether the process is on its way out."""
+        return self.drain_until is not None
+
+    def begin_drain(self) -> None:
+        """Ask for no more traffic, and set the time for what is open."""
+        if self.drain_until is None:
+            self.drain_until = time.monotonic() + self.settings.drain_timeout_s
+
+    def drain_left_s(self) -> float:
+        """Time that is left for what is open [s]."""
+        return 0.0 if self.drain_until is None else max(0.0, self.drain_until - time.monotonic())
+
+    def backlog_s(self) -> float:
+        """Time that everything queued will take [s]."""
+        return sum(model.queue.backlog_s() for model in self.models.all())
+
+    def live_problem(self) -> str | None:
+        """Why the process should be restarted, or None."""
+        for model in self.models.all():
+            problem = model.supervisor.problem(self.settings.stall_timeout_s)
+            if problem is not None:
+                return problem
+        return None
+
+    def ready_problem(self) -> str | None:
+        """Why the process should get no traffic, or None."""
+        if self.draining:
+            return "draining"
+        for model in self.models.all():
+            problem = model.ready_problem(FULL_SHARE)
+            if problem is not None:
+                return problem
+        if self.in_flight >= self.settings.max_concurrent_requests:
+            return "too many requests are open"
+        return self.live_problem()

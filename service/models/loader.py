@@ -1,0 +1,142 @@
+"""From settings to a served model: opened, warmed up, tried, and only then put to work."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from osa.export.manifest import ARTIFACT
+from osa.model.calibration import Calibration
+from osa.model.embedder import PRETRAINED
+from osa.model.processor import PRODUCT_ORDER, limit_instruction_set
+from osa.service.batching.batch_queue import BatchQueue
+from osa.service.batching.fair_lock import EngineTurns
+from osa.service.batching.supervisor import EngineSupervisor
+from osa.service.engines import Engine, Selection, select_engine
+from osa.service.engines.base import WARM_UP_LENGTHS
+from osa.service.engines.batch_invariance import is_batch_invariant
+from osa.service.inference.embedder import Embedder
+from osa.service.models.served_model import ServedModel
+from osa.service.observability.metrics import Families, Metrics
+from osa.service.observability.tracing import Tracing
+from osa.service.settings import ModelSettings, Settings
+
+logger = logging.getLogger(__name__)
+
+
+class ModelLoader:
+    """Loads models that share one device and one registry of metrics."""
+
+    def __init__(
+        self, settings: Settings, families: Families, tracing: Tracing | None = None
+    ) -> None:
+        """Bind what every model shares."""
+        self._settings, self._families, self._tracing = settings, families, tracing
+        self._turns = EngineTurns()
+
+    def load(self, name: str, path: Path | None, engine: Engine | None = None) -> ServedModel:
+        """Open and try a model; it takes no work before its supervisor starts.
+
+        Args:
+            name: What clients call it.
+            path: As ``model.path``.
+            engine: To serve in place of what ``path`` holds, for tests.
+
+        Raises:
+            OsaError: The model cannot be loaded, or the settings do not fit it.
+        """
+        settings = self._settings.model.model_copy(update={"path": path})
+        given, served = engine, path
+        if given is None:
+            selection = _select(settings)
+            engine, served = selection.engine, selection.path
+            rate = _warm_up(engine)
+        else:
+            engine = given
+            given.warm_up()
+        invariant = given is None and is_batch_invariant(engine)
+        about = engine.info
+        facts = {"model": name, "backend": about.backend, "kernel": about.kernel}
+        if about.mixer == "osa" and about.kernel.startswith("torch ("):
+            logger.warning("attention runs in plain torch", extra=facts)
+        if given is None and not invariant:
+            logger.warning("vectors depend on their batch in the last bits", extra=facts)
+        batching = self._settings.batching
+        queue = BatchQueue(
+            batching.max_queue_tokens,
+            batching.max_batch_tokens,
+            batching.max_batch_requests,
+            batching.target_batch_s,
+        )
+        if given is None:
+            queue.observe(*rate)
+        metrics = Metrics(name, self._families)
+        embedder = Embedder(about, engine.tokenizer, queue, metrics, self._settings)
+        supervisor = EngineSupervisor(
+            engine,
+            _reopener(settings.model_copy(update={"path": served}), given),
+            queue,
+            metrics,
+            self._settings.engine,
+            self._turns,
+            self._tracing,
+        )
+        calibration = None if given else Calibration.find(path or PRETRAINED)
+        return ServedModel(
+            name,
+            about,
+            embedder,
+            queue,
+            supervisor,
+            metrics,
+            invariant,
+            calibration,
+            _manifest(served),
+            None if served is None or served == path else served.name,
+        )
+
+
+def _select(settings: ModelSettings) -> Selection:
+    """What runs ``model.path``'s content, on the instruction set that is asked for."""
+    limit_instruction_set(settings.instruction_set)
+    selection = select_engine(settings)
+    about = selection.engine.info
+    facts = {"backend": about.backend, "kernel": about.kernel, "dtype": about.dtype}
+    logger.info(
+        "engine selected",
+        extra={**facts, "reason": selection.reason, "product_order": os.environ.get(PRODUCT_ORDER)},
+    )
+    return selection
+
+
+def _warm_up(engine: Engine) -> tuple[int, float]:
+    """Warm up, then measure a batch: tokens, and how long they took [s]."""
+    engine.warm_up()
+    longest = engine.info.max_input_length
+    batch = [[1] * min(length, longest) for length in WARM_UP_LENGTHS]
+    started = time.monotonic()
+    engine.embed(batch)
+    return sum(map(len, batch)), time.monotonic() - started
+
+
+def _reopener(settings: ModelSettings, given: Engine | None) -> Callable[[], Engine]:
+    """Opens the same model once more, of a collection the same member, ready for work."""
+
+    def reopen() -> Engine:
+        engine = given or _select(settings).engine
+        engine.warm_up()
+        return engine
+
+    return reopen
+
+
+def _manifest(path: Path | None) -> Mapping[str, object] | None:
+    """What an artifact says of itself, for ``/info``; None for checkpoints."""
+    if path is None or not (path / ARTIFACT).is_file():
+        return None
+    found: Mapping[str, object] = json.loads((path / ARTIFACT).read_text(encoding="utf-8"))
+    return found

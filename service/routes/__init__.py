@@ -1,1 +1,0 @@
-"""HTTP routes: read the body, call the use case, write the answer. No numerics, no queueing."""

@@ -1,1 +1,0 @@
-"""Request and response bodies, and how they are read strictly."""

@@ -1,0 +1,1 @@
+"""The HTTP server: composition, admission, connections."""

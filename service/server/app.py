@@ -1,0 +1,161 @@
+"""The composition root: the only place that knows every part."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import logging
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+
+from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
+from starlette.exceptions import HTTPException
+
+from osa.service.api.admin import admin_routes
+from osa.service.api.error_replies import ErrorReply, reply_for, routing_error
+from osa.service.api.kserve.routes import kserve_routes
+from osa.service.api.openai.routes import openai_routes
+from osa.service.api.openapi import TAGS, DescribedAPI
+from osa.service.api.pipeline import InferencePipeline
+from osa.service.api.probes import operation_routes
+from osa.service.api.tei.documents import document_routes
+from osa.service.api.tei.embed import native_routes
+from osa.service.api.tei.info import describe
+from osa.service.api.tei.tokens import token_routes
+from osa.service.api.web.pages import page_routes
+from osa.service.auth.api_keys import KeyFile
+from osa.service.engines import Engine
+from osa.service.errors import ServiceError
+from osa.service.models.gauges import export_gauges, export_process_gauges
+from osa.service.models.health import Health
+from osa.service.models.loader import ModelLoader
+from osa.service.models.registry import ModelRegistry
+from osa.service.observability.metrics import Families, Metrics
+from osa.service.observability.tracing import Tracing
+from osa.service.server.gate import Endpoint, RequestGate
+from osa.service.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Service:
+    """A composed server.
+
+    Attributes:
+        app: The ASGI application.
+        health: Its state, for probes and drain.
+    """
+
+    app: FastAPI
+    health: Health
+
+
+def create_service(settings: Settings, engine: Engine | None = None) -> Service:
+    """Compose a server around an engine, by default the one that ``settings`` names.
+
+    Raises:
+        OsaError: A model or the keys cannot be loaded, or the settings do not fit them.
+    """
+    keys = None if settings.auth.keys_file is None else KeyFile(settings.auth.keys_file)
+    families = Families()
+    tracing = None if settings.tracing.endpoint is None else Tracing(settings.tracing)
+    loader = ModelLoader(settings, families, tracing)
+    first = loader.load(settings.model.name, settings.model.path, engine)
+    models = ModelRegistry(first, settings.server.stall_timeout_s)
+    for name, path in settings.model.others.items():
+        models.put(loader.load(name, path))
+    health = Health(models, settings.server)
+    pipeline = InferencePipeline(
+        models, settings.batching.tokenization_workers, settings.server.request_timeout_s, tracing
+    )
+    metrics = models.default.metrics
+    export_process_gauges(health, families, metrics)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        for model in models.all():
+            export_gauges(model)
+            model.supervisor.start()
+        yield
+        health.begin_drain()
+        if not await asyncio.to_thread(models.close, health.drain_left_s()):
+            logger.error("the engine did not finish")
+        pipeline.close()
+        if tracing is not None:
+            await asyncio.to_thread(tracing.close)
+
+    app = DescribedAPI(
+        title="OSA embeddings",
+        description="Text embeddings from linear-time Orthogonal Self-Attention encoders. Every "
+        "failure is answered in JSON, unknown paths (404) and methods (405) too.",
+        version=version("osa-encoder"),
+        openapi_tags=TAGS,
+        lifespan=lifespan,
+        redirect_slashes=False,
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.asks_for_keys = keys is not None
+    inference = [
+        native_routes(pipeline, lambda: describe(settings, models.default)),
+        document_routes(pipeline),
+        token_routes(pipeline, settings.batching.max_client_batch_size),
+        openai_routes(pipeline),
+        kserve_routes(pipeline, health, version("osa-encoder")),
+    ]
+    for router in inference:
+        app.include_router(router)
+    app.include_router(operation_routes(health, metrics))
+    app.include_router(admin_routes(models, loader, lambda model: describe(settings, model)))
+    app.include_router(page_routes())
+    _handle_errors(app, metrics)
+    app.add_middleware(
+        RequestGate,
+        health=health,
+        metrics=metrics,
+        settings=settings.server,
+        keys=keys,
+        tracing=tracing,
+        direct=_direct(inference),
+    )
+    return Service(app, health)
+
+
+def _direct(routers: Sequence[APIRouter]) -> dict[str, Endpoint]:
+    """POST endpoints by path that take the request alone and return the response itself."""
+    return {
+        route.path: route.endpoint
+        for router in routers
+        for route in router.routes
+        if isinstance(route, APIRoute)
+        and "POST" in (route.methods or ())
+        and list(inspect.signature(route.endpoint).parameters) == ["request"]
+    }
+
+
+def _handle_errors(app: DescribedAPI, metrics: Metrics) -> None:
+    def respond(reply: ErrorReply) -> Response:
+        return JSONResponse(reply.body, reply.status, reply.headers)
+
+    async def service_error(request: Request, error: Exception) -> Response:
+        assert isinstance(error, ServiceError)  # registered for nothing else
+        metrics.count_failure(error.code)
+        return respond(reply_for(error, request.url.path))
+
+    async def http_error(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)  # registered for nothing else
+        allowed = (error.headers or {}).get("Allow")
+        route = request.scope.get("route")
+        if error.status_code == 405 and isinstance(route, APIRoute):  # it knows its own method only
+            methods = app.methods(route.path_format)
+            if methods and request.method not in methods:
+                allowed = ", ".join(methods)
+        return respond(routing_error(error.status_code, request.url.path, allowed))
+
+    app.add_exception_handler(ServiceError, service_error)
+    app.add_exception_handler(HTTPException, http_error)

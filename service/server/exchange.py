@@ -1,0 +1,96 @@
+"""One HTTP request and its answer, as ASGI messages."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import uuid
+
+import orjson
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import Message, Receive, Scope, Send
+
+from osa.service.api.error_replies import reply_for
+from osa.service.errors import PayloadTooLargeError
+from osa.service.models.health import Health
+
+_PROCESS, _COUNTER = uuid.uuid4().hex[:20], itertools.count()
+"""Request ids of this process and a number: random bits for each would be a system call."""
+MAX_REQUEST_ID = 128
+LINGER_S = 2.0
+"""How long the rest of a refused body is read and thrown away, so that the client, which sends
+first and reads later, gets to see the answer."""
+
+
+class Exchange:
+    """One request and its answer on the wire."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, health: Health) -> None:
+        """Bind the three parts of an ASGI call; ``health`` says whether the server drains."""
+        self.scope, self._receive, self._send, self._health = scope, receive, send, health
+        self.request_id = _request_id(Headers(scope=scope).get("x-request-id"))
+        self.status = 0
+        self._body_complete = False
+
+    async def send(self, message: Message) -> None:
+        """Send, adding the request's id, and while draining the end of the connection."""
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            headers = MutableHeaders(scope=message)
+            headers["x-request-id"] = self.request_id
+            if self._health.draining:
+                headers["connection"] = "close"
+        await self._send(message)
+
+    async def read_body(self, limit: int) -> bytes | None:
+        """The whole body, read no further than ``limit``; None where the client went away."""
+        body = bytearray()
+        while not self._body_complete:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                return None
+            body += message.get("body", b"")
+            self._body_complete = not message.get("more_body")
+            if len(body) > limit:
+                raise PayloadTooLargeError(f"the body is over the limit of {limit} bytes")
+        return bytes(body)
+
+    def replay(self, body: bytes) -> Receive:
+        """A ``receive`` that gives ``body`` once, then what the connection says."""
+        pending = [body]
+
+        async def receive() -> Message:
+            if pending:
+                return {"type": "http.request", "body": pending.pop(), "more_body": False}
+            return await self._receive()
+
+        return receive
+
+    async def refuse(self, error: Exception, linger: bool = True) -> None:
+        """Answer with an error, unless an answer has begun; let the client finish sending."""
+        if self.status:
+            return
+        reply = reply_for(error, self.scope["path"])
+        body = orjson.dumps(reply.body)
+        headers = {**reply.headers, "content-type": "application/json"}
+        headers["content-length"] = str(len(body))
+        if not self._body_complete:
+            headers["connection"] = "close"
+        raw = [(name.encode(), value.encode()) for name, value in headers.items()]
+        await self.send({"type": "http.response.start", "status": reply.status, "headers": raw})
+        await self.send({"type": "http.response.body", "body": body, "more_body": True})
+        if linger and not self._body_complete:
+            try:
+                async with asyncio.timeout(LINGER_S):
+                    while (await self._receive()).get("more_body"):
+                        pass
+            except TimeoutError:
+                pass
+        await self.send({"type": "http.response.body", "body": b""})
+
+
+def _request_id(given: str | None) -> str:
+    """The client's id where it is short and printable, else a new one."""
+    if given and len(given) <= MAX_REQUEST_ID and given.isascii() and given.isprintable():
+        return given
+    return f"{_PROCESS}{next(_COUNTER):012x}"

@@ -1,0 +1,171 @@
+"""The gate that every HTTP request passes: identity, size, concurrency, drain. Pure ASGI.
+
+Whatever happens behind it, the client gets an answer in the dialect of its path: errors that
+nobody foresaw, and requests that the end of the drain cuts off, included.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Mapping
+
+from starlette.datastructures import Headers
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from osa.service.auth.access import is_open
+from osa.service.auth.api_keys import KeyFile
+from osa.service.errors import (
+    MalformedBodyError,
+    OverloadedError,
+    PayloadTooLargeError,
+    ServiceError,
+    SlowBodyError,
+    UnavailableError,
+)
+from osa.service.models.health import Health
+from osa.service.observability.metrics import Metrics
+from osa.service.observability.tracing import SCOPE_KEY, Tracing
+from osa.service.server.exchange import Exchange
+from osa.service.settings import ServerSettings
+
+logger = logging.getLogger("osa.service.access")
+Endpoint = Callable[[Request], Awaitable[Response]]
+_PROCESS, _COUNTER = uuid.uuid4().hex[:20], itertools.count()
+"""A made id is of this process and a number: random bits for each would be a system call."""
+MAX_REQUEST_ID, MAX_LOGGED_PATH = 128, 256
+LINGER_S = 2.0
+"""How long the rest of a refused body is read and thrown away, so that the client, which sends
+first and reads later, gets to see the answer."""
+
+
+class RequestGate:
+    """Names, measures, limits and counts requests; refuses them while draining or overloaded."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        health: Health,
+        metrics: Metrics,
+        settings: ServerSettings,
+        keys: KeyFile | None = None,
+        tracing: Tracing | None = None,
+        direct: Mapping[str, Endpoint] | None = None,
+    ) -> None:
+        """Wrap ``app``.
+
+        Args:
+            app: What is behind the gate.
+            health: Counts of what is open; whether the server drains.
+            metrics: Told of failures.
+            settings: Limits.
+            keys: Who may come in; None: everybody.
+            tracing: Told of every request.
+            direct: POST endpoints by path that are called past the layers of ``app``, which
+                would only hand the request on.
+        """
+        self.tracing, self.direct = tracing, direct or {}
+        self.app, self.health, self.metrics, self.settings = app, health, metrics, settings
+        self.keys = keys
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one ASGI scope."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        started = time.monotonic()
+        exchange = Exchange(scope, receive, send, self.health)
+        self.health.open_requests += 1
+        if self.tracing is not None:
+            path = scope["path"][:MAX_LOGGED_PATH]
+            scope[SCOPE_KEY] = self.tracing.begin(
+                scope["method"], path, exchange.request_id, Headers(scope=scope)
+            )
+        try:
+            await self._handle(exchange)
+        except ServiceError as error:
+            self.metrics.count_failure(error.code)
+            await exchange.refuse(error)
+        except asyncio.CancelledError:
+            cut_off = UnavailableError("the server has stopped waiting for this request")
+            self.metrics.count_failure(cut_off.code)
+            await exchange.refuse(cut_off, linger=False)
+        except Exception as error:  # the HTTP boundary: no request goes without an answer
+            self.metrics.count_failure("backend")
+            logger.error(
+                "request failed",
+                extra={"request_id": exchange.request_id, "kind": type(error).__name__},
+            )
+            await exchange.refuse(error)
+        finally:
+            self.health.open_requests -= 1
+            if self.tracing is not None:
+                self.tracing.end(scope[SCOPE_KEY], exchange.status)
+            logger.info(
+                "request",
+                extra={
+                    "request_id": exchange.request_id,
+                    "method": scope["method"],
+                    "path": scope["path"][:MAX_LOGGED_PATH],
+                    "status": exchange.status,
+                    "duration_s": round(time.monotonic() - started, 6),
+                },
+            )
+
+    async def _handle(self, exchange: Exchange) -> None:
+        scope = exchange.scope
+        headers = Headers(scope=scope)
+        if "transfer-encoding" in headers and "content-length" in headers:
+            raise MalformedBodyError("send Content-Length or Transfer-Encoding, not both")
+        length = headers.get("content-length", "0")
+        limit = self.settings.payload_limit
+        if length.isdigit() and int(length) > limit:
+            raise PayloadTooLargeError(f"the body is over the limit of {limit} bytes")
+        if self.keys is not None and not is_open(scope["method"], scope["path"]):
+            scope["osa.key"] = self.keys.check(headers)
+        if scope["method"] == "HEAD":  # answered as GET; the server leaves the body out
+            scope = {**scope, "method": "GET"}
+        if scope["method"] != "POST":
+            await self.app(scope, exchange.replay(b""), exchange.send)
+            return
+        admin = scope["path"].startswith("/admin/")  # must be heard when it is most needed
+        if not admin:
+            self._admit()
+        try:
+            async with asyncio.timeout(self.settings.body_timeout_s):
+                body = await exchange.read_body(limit)
+        except TimeoutError:
+            wait_s = self.settings.body_timeout_s
+            raise SlowBodyError(f"the body did not arrive within {wait_s} s") from None
+        if body is None:
+            return
+        if admin:
+            await self.app(scope, exchange.replay(body), exchange.send)
+            return
+        self._admit()
+        self.health.in_flight += 1
+        try:
+            receive, endpoint = exchange.replay(body), self.direct.get(scope["path"])
+            if endpoint is None:
+                await self.app(scope, receive, exchange.send)
+            else:
+                response = await endpoint(Request(scope, receive))
+                await response(scope, receive, exchange.send)
+        finally:
+            self.health.in_flight -= 1
+
+    def _admit(self) -> None:
+        """Refuse inference while draining, or while too much of it is open."""
+        if self.health.draining:
+            raise UnavailableError("the server is draining")
+        if self.health.in_flight >= self.settings.max_concurrent_requests:
+            raise OverloadedError(
+                f"{self.health.in_flight} requests are open, at most "
+                f"{self.settings.max_concurrent_requests} are served at once",
+                max(1, round(self.health.backlog_s())),
+            )
