@@ -14,7 +14,7 @@ from osa.export.errors import ExportError
 from osa.model import EmbeddingModel
 from osa.model.checkpoint import MANIFEST, load_checkpoint
 from osa.model.errors import CheckpointError
-from osa.model.varlen import cu_seqlens_of
+from osa.model.functional.varlen import cu_seqlens_of
 
 LENGTHS = (3, 17, 64, 65, 200)
 """Sequences that are embedded, from both regimes of the operator [tokens]."""

@@ -6,10 +6,10 @@ import argparse
 import json
 from pathlib import Path
 
-from osa.model.directories import ARTIFACT, check_output, describe, kind_of
+from osa.model.common.directories import ARTIFACT, check_output, describe, kind_of
+from osa.model.common.progress import say
+from osa.model.common.requirements import has_compiler, is_installed, require
 from osa.model.errors import ConfigError
-from osa.model.progress import say
-from osa.model.requirements import has_compiler, is_installed, require
 
 FORMATS = ("onnx", "aoti", "torch-export")
 LAYOUTS = ("packed", "padded")

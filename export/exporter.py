@@ -43,7 +43,7 @@ from osa.export.runners import RUNTIMES, OnnxRunner, Runner, open_runner
 from osa.model import EmbeddingModel
 from osa.model.calibration import CALIBRATION
 from osa.model.checkpoint import CONFIG, TOKENIZER, atomic_directory
-from osa.model.precision import use_bfloat16
+from osa.model.inference.bfloat16 import use_bfloat16
 
 PACKAGES = ("osa-encoder", "torch", "onnx", "onnxscript")
 

@@ -22,9 +22,9 @@ from typing import Any, Literal, get_args
 
 from osa.export.errors import ArtifactError
 from osa.export.layouts import LAYOUTS, Layout, TensorSpec
+from osa.model.common.directories import ARTIFACT as ARTIFACT
+from osa.model.common.directories import CONFIG, TOKENIZER, describe
 from osa.model.config import EncoderConfig
-from osa.model.directories import ARTIFACT as ARTIFACT
-from osa.model.directories import CONFIG, TOKENIZER, describe
 from osa.model.errors import ConfigError, InputError
 from osa.model.tokenization import TextTokenizer
 

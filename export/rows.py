@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from osa.export.manifest import Manifest
-from osa.model.tiling import ROW_MULTIPLE
+from osa.model.functional.tiling import ROW_MULTIPLE
 
 
 def dummy_lengths(lengths: Sequence[int], min_sequences: int, min_tokens: int) -> list[int]:

@@ -15,7 +15,7 @@ import torch
 from osa.export.errors import ExportError
 from osa.export.program import Layout, trace
 from osa.model import EmbeddingModel
-from osa.model.requirements import has_compiler
+from osa.model.common.requirements import has_compiler
 
 
 def save_program(model: EmbeddingModel, layout: Layout, path: Path) -> None:

@@ -1,7 +1,7 @@
 """Orthogonal Self-Attention: the operator, encoders built on it, and their weights.
 
-Layers, lowest first: ``functional`` (pure maths) -> ``ops`` (the torch operator) -> ``mixers``
-and ``layers`` -> ``encoder`` -> ``embedder`` (the graph that ships) -> ``checkpoint``.
+Layers, lowest first: ``functional`` (pure maths) -> ``kernels`` -> ``ops`` (the torch operator) ->
+``layers`` -> ``embedding_model`` (the graph that ships).
 
 ``EmbeddingModel`` and ``Encoder`` are imported when they are first asked for: a command that only
 raises ``ConfigError`` does not wait for torch.
@@ -18,10 +18,10 @@ from osa.model.processor import prepare as _prepare
 _prepare()  # before anything imports torch
 
 if TYPE_CHECKING:
-    from osa.model.embedder import EmbeddingModel
-    from osa.model.encoder import Encoder
+    from osa.model.embedding_model import EmbeddingModel
+    from osa.model.layers.encoder import Encoder
 else:
-    _LATER = {"EmbeddingModel": "osa.model.embedder", "Encoder": "osa.model.encoder"}
+    _LATER = {"EmbeddingModel": "osa.model.embedding_model", "Encoder": "osa.model.layers.encoder"}
 
     def __getattr__(name: str) -> object:
         """Import what needs torch, or a submodule; type checkers see the imports above instead."""

@@ -26,12 +26,12 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
+from osa.model.common.directories import CONFIG as CONFIG
+from osa.model.common.directories import MANIFEST as MANIFEST
+from osa.model.common.directories import TOKENIZER as TOKENIZER
+from osa.model.common.directories import WEIGHTS as WEIGHTS
+from osa.model.common.directories import describe
 from osa.model.config import EncoderConfig
-from osa.model.directories import CONFIG as CONFIG
-from osa.model.directories import MANIFEST as MANIFEST
-from osa.model.directories import TOKENIZER as TOKENIZER
-from osa.model.directories import WEIGHTS as WEIGHTS
-from osa.model.directories import describe
 from osa.model.errors import CheckpointError, ConfigError, InputError
 from osa.model.tokenization import TextTokenizer
 

@@ -34,7 +34,7 @@ class EncoderConfig:
         ffn_size: Inner width of the feed-forward layer.
         embedding_size: Width of the vectors that come out; None means ``hidden_size``.
         matryoshka_dims: Leading widths that may be asked for, descending, full width first.
-        mixer: Name in ``osa.model.mixers.MIXERS``.
+        mixer: Name in ``osa.model.layers.mixers.MIXERS``.
         scale: ``paper`` c = alpha / sqrt(d); ``length`` c = alpha / (sqrt(d) N).
         center: Subtract each sequence's mean query and key before the scores.
         qk_norm: RMS-normalise every head's query and key.

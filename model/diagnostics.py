@@ -21,9 +21,9 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from osa.model.encoder import Encoder
 from osa.model.errors import InputError
-from osa.model.mixers import TokenContext
+from osa.model.layers.encoder import Encoder
+from osa.model.layers.mixers import TokenContext
 
 MAX_COLUMNS = 2048
 """Largest N D of a Jacobian: 32 MiB of float64, some seconds of singular values."""

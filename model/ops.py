@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from osa.model.errors import InputError
-from osa.model.functional import SCALES
+from osa.model.functional.attention import SCALES
 from osa.model.kernels import choose
 
 SCHEMA = (

@@ -9,7 +9,7 @@ environment says already is kept.
   23).
 * MKL's strict mode keeps one order of summation on Intel's processors ("Obtaining Numerically
   Reproducible Results", oneMKL Developer Guide). It is not promised for those of other vendors, and
-  does not hold there on many threads; ``osa.model.tiling`` is what fixes the order on these
+  does not hold there on many threads; ``functional.tiling`` is what fixes the order on these
   (decision 23).
 * The instruction set can be limited to that of a lesser processor, so that one machine proves what
   another will do. ONNX Runtime knows no such limit, nor does MKL on other vendors' processors.

@@ -21,9 +21,9 @@ from sentence_transformers.base.modules import InputModule
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from osa.model.embedder import EmbeddingModel
+from osa.model.embedding_model import EmbeddingModel
 from osa.model.errors import InputError
-from osa.model.pooling import normalize, pool
+from osa.model.layers.pooling import normalize, pool
 
 
 class OsaEncoder(InputModule):

@@ -32,7 +32,7 @@ def make_parser() -> argparse.ArgumentParser:
     """Every command's arguments; none of these modules imports torch before its command runs."""
     from osa.export import cli as export
     from osa.model.training import cli as training
-    from osa.model.training import tokenizer_cli
+    from osa.model.training.tokenizer import cli as tokenizer_cli
     from osa.service.bulk import cli as bulk
     from osa.service.commands import calibrate
     from osa.service.top import cli as top

@@ -15,8 +15,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from osa.model.common.suggestions import did_you_mean, explain, field_names
 from osa.model.errors import ConfigError
-from osa.model.suggestions import did_you_mean, explain, field_names
 
 PREFIX = "OSA_"
 NESTED = "__"

@@ -22,7 +22,7 @@ import torch
 
 from benchmarks.kernels.machine import read_machine
 from osa.model import EmbeddingModel
-from osa.model.varlen import cu_seqlens_of
+from osa.model.functional.varlen import cu_seqlens_of
 
 LENGTHS = (8, 32, 128, 511, 2048, 8192, 20000)
 BATCH_TOKENS = 4096

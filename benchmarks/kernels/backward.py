@@ -16,7 +16,7 @@ from benchmarks.kernels.machine import free_bytes
 from benchmarks.kernels.measure import Run, Task, Timing, calls_for, clock, interleave, rounds_for
 from benchmarks.kernels.parity import operand_of
 from benchmarks.kernels.speed import Effort
-from osa.model.functional import osa_gram
+from osa.model.functional.attention import osa_gram
 
 SHAPES = ((32, 32), (32, 128), (32, 512), (32, 2048), (64, 512), (64, 4096))
 QUICK_SHAPES = ((32, 512),)

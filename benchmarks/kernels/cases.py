@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from osa.model.varlen import cu_seqlens_of
+from osa.model.functional.varlen import cu_seqlens_of
 
 Layout = Literal["padded", "packed", "mixed"]
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}

@@ -21,8 +21,8 @@ import torch
 
 from benchmarks.kernels.cases import DTYPES, Case
 from benchmarks.kernels.measure import Task, clock
-from osa.model.exponential import degree_for
-from osa.model.functional import choose_regime
+from osa.model.functional.attention import choose_regime
+from osa.model.functional.phi1 import degree_for
 
 COPY_BYTES = {"cpu": 256 << 20, "cuda": 2 << 30}
 PRODUCT_SIZE = {"cpu": 2048, "cuda": 8192}

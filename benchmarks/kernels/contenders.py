@@ -23,9 +23,9 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from benchmarks.kernels.cases import SCALE, Case, Operands
-from osa.model.functional import osa_gram, osa_qr
+from osa.model.functional.attention import osa_gram, osa_qr
+from osa.model.functional.varlen import Bucket, map_buckets
 from osa.model.ops import attention
-from osa.model.varlen import Bucket, map_buckets
 
 QR_LIMIT = 2048
 MATH_LIMIT = 16384

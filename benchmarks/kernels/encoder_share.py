@@ -15,7 +15,7 @@ from benchmarks.kernels.cases import CPU_TOKENS, SHORT, Case, make_operands
 from benchmarks.kernels.contenders import Contender
 from benchmarks.kernels.measure import Task, Timing, clock, interleave
 from osa.model import EmbeddingModel
-from osa.model.varlen import cu_seqlens_of
+from osa.model.functional.varlen import cu_seqlens_of
 
 QUICK_SHORT = (32,)
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from benchmarks.kernels.cases import SCALE, Case, Operands, make_operands
 from benchmarks.kernels.contenders import Contender, refusal
-from osa.model.functional import angle_factor, gram_matrix, osa_dense, osa_gram, times_j
+from osa.model.functional.attention import angle_factor, gram_matrix, osa_dense, osa_gram, times_j
 
 TOLERANCES = {"float32": 2e-6, "bfloat16": 1e-2, "float16": 1e-2}
 DENSE_LIMIT = 2048

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from osa.model import EmbeddingModel
 from osa.model.errors import InputError
-from osa.model.varlen import cu_seqlens_of
+from osa.model.functional.varlen import cu_seqlens_of
 
 Encode = Callable[[list[str]], Tensor]
 

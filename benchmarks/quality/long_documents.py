@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from osa.model.training.prepare.cleaning import digest, normalized, sentences
+from osa.model.pretrained.corpus.cleaning import digest, normalized, sentences
 
 CHUNK_TOKENS = 200
 FILLED = 0.75

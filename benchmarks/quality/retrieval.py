@@ -2,7 +2,7 @@
 
     python -m benchmarks.quality.retrieval --data data/text [--model NAME=DIR ...] [--teacher]
 
-``--data`` is what ``python -m osa.model.training.prepare`` wrote; its held-out pairs and documents
+``--data`` is what ``python -m osa.model.pretrained.corpus`` wrote; its held-out pairs and documents
 are used, which nothing was trained on. The packaged model is always measured.
 """
 

@@ -21,7 +21,7 @@ from torch import Tensor
 from osa.export.manifest import is_artifact
 from osa.model import EmbeddingModel
 from osa.model.training.evaluation import read_pairs, spearman
-from osa.model.training.teacher import locate_teacher
+from osa.model.training.objectives.teacher import locate_teacher
 from osa.service.engines import ArtifactEngine
 
 Encode = Callable[[list[str]], Tensor]

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from osa.model.errors import InputError
-from osa.model.kernels import gpu, native, plain
+from osa.model.kernels import gpu, native
+from osa.model.kernels import torch_kernel as plain
 
 Forward = Callable[
     [Tensor, Tensor, Tensor, Tensor, Tensor | None, Tensor | None, str, bool], Tensor

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from osa.model import processor
 from osa.model.errors import InputError
-from osa.model.varlen import check_cu_seqlens
+from osa.model.functional.varlen import check_cu_seqlens
 
 ABI_VERSION = 3
 MAX_HEAD_DIM = 128

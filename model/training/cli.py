@@ -46,6 +46,6 @@ def run(options: argparse.Namespace) -> int:
     from osa.model.training.request import read_request
 
     config = read_request(options)
-    from osa.model.training.command import train
+    from osa.model.training.run import train
 
     return train(config, options)

@@ -10,8 +10,8 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from osa.model.common.suggestions import explain
 from osa.model.errors import ConfigError
-from osa.model.suggestions import explain
 from osa.model.training import RECIPES as RECIPES
 
 ObjectiveName = Literal["distill", "contrastive", "mlm", "classify"]

@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
-from osa.model.embedder import EmbeddingModel
+from osa.model.embedding_model import EmbeddingModel
+from osa.model.training.data.batch import Packed
 from osa.model.training.distributed import Processes
-from osa.model.training.objectives.base import Objective, Packed
+from osa.model.training.objectives.base import Objective
 
 Parallel = Literal["ddp", "fsdp"]
 

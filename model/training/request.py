@@ -6,12 +6,12 @@ import argparse
 import dataclasses
 from pathlib import Path
 
+from osa.model.common.directories import MANIFEST, check_output, describe, kind_of
+from osa.model.common.requirements import is_installed, require
+from osa.model.common.suggestions import did_you_mean
 from osa.model.config import EncoderConfig
-from osa.model.directories import MANIFEST, check_output, describe, kind_of
 from osa.model.errors import ConfigError
 from osa.model.processor import instruction_set_limit
-from osa.model.requirements import is_installed, require
-from osa.model.suggestions import did_you_mean
 from osa.model.training import RECIPES
 from osa.model.training.config import TrainConfig, load_config
 
@@ -50,7 +50,7 @@ def read_request(options: argparse.Namespace) -> TrainConfig:
         raise ConfigError("report.tensorboard needs a package: pip install tensorboard")
     if config.distill is not None:
         require("the objective distill", "train", "sentence_transformers")
-        from osa.model.training.teacher import locate_teacher
+        from osa.model.training.objectives.teacher import locate_teacher
 
         locate_teacher(config.distill.teacher)
     return config

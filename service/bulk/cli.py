@@ -7,9 +7,9 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from osa.model.common.progress import Progress, say
+from osa.model.common.requirements import require
 from osa.model.errors import ConfigError
-from osa.model.progress import Progress, say
-from osa.model.requirements import require
 from osa.service.commands.preflight import check_model
 from osa.service.commands.settings_options import add_settings, read_settings
 
@@ -100,7 +100,7 @@ def run(options: argparse.Namespace) -> int:
     inputs = open_inputs(options.inputs, options.column, options.format)
     say("loading the model")
     from osa.model.processor import limit_instruction_set
-    from osa.model.training.data.records import Problem
+    from osa.model.records.record import Problem
     from osa.service.bulk.encoder import BatchLimits, BulkEncoder, TextOptions
     from osa.service.bulk.run import BulkRun, RunOptions
     from osa.service.engines import select_engine

@@ -12,8 +12,8 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
-from osa.model.training.data.fields import INT64, describe, list_names
-from osa.model.training.data.records import BadRecord
+from osa.model.records.fields import INT64, describe, list_names
+from osa.model.records.record import BadRecord
 
 Kind = Literal["string", "integer", "number", "boolean", "json"]
 ARROW_TYPES: dict[Kind, pa.DataType] = {

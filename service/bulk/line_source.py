@@ -9,11 +9,11 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
-from osa.model.training.data.fields import Field
-from osa.model.training.data.lines import read_lines, read_objects
-from osa.model.training.data.records import BadRecord, Problem, Record
+from osa.model.records.csv_lines import read_csv
+from osa.model.records.fields import Field
+from osa.model.records.record import BadRecord, Problem, Record
+from osa.model.records.text_lines import read_lines, read_objects
 from osa.service.bulk.column_types import Kind, choose_kinds, fit, to_batch, to_schema
-from osa.service.bulk.csv_records import read_csv
 from osa.service.bulk.windows import CHUNK_BYTES, Chunk, check_text
 
 HEAD = 1000

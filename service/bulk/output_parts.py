@@ -19,9 +19,9 @@ from typing import IO, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from osa.model.directories import check_parent
+from osa.model.common.directories import check_parent
 from osa.model.errors import ConfigError, OsaError
-from osa.model.training.data.errors import DataError
+from osa.model.records.errors import DataError
 
 JOB, LOCK, PARTS = "job.json", "lock", "part-*.parquet"
 KEY = b"osa"

@@ -15,8 +15,8 @@ import numpy as np
 import pyarrow as pa
 
 from osa.model.errors import ConfigError
-from osa.model.training.data.errors import DataError
-from osa.model.training.data.records import Problem
+from osa.model.records.errors import DataError
+from osa.model.records.record import Problem
 from osa.service.bulk.encoder import BulkEncoder
 from osa.service.bulk.output_parts import Note, Parts, discard, find_finished
 from osa.service.bulk.sources import EMBEDDING, Inputs

@@ -10,7 +10,7 @@ from typing import get_args
 import pyarrow as pa
 
 from osa.model.errors import ConfigError
-from osa.model.training.data.fields import list_names
+from osa.model.records.fields import list_names
 from osa.service.bulk.column_types import Kind, to_schema, wider
 from osa.service.bulk.line_source import GZIP, STDIN, LineKind, LineSource
 from osa.service.bulk.table_source import TableSource

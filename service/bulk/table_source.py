@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from osa.model.errors import ConfigError
-from osa.model.training.data.errors import DataError
-from osa.model.training.data.fields import decode
-from osa.model.training.data.records import BadRecord, Problem
+from osa.model.records.errors import DataError
+from osa.model.records.fields import decode
+from osa.model.records.record import BadRecord, Problem
 from osa.service.bulk.windows import Chunk, check_text
 
 TEXT_TESTS = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)

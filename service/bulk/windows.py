@@ -9,8 +9,8 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
-from osa.model.training.data.fields import describe
-from osa.model.training.data.records import BadRecord, Problem
+from osa.model.records.fields import describe
+from osa.model.records.record import BadRecord, Problem
 
 CHUNK_ROWS, CHUNK_BYTES = 1024, 1 << 20
 """A chunk is closed at either [records, characters of text]."""

@@ -6,9 +6,9 @@ import argparse
 import itertools
 from pathlib import Path
 
-from osa.model.directories import check_parent, describe, kind_of
+from osa.model.common.directories import check_parent, describe, kind_of
+from osa.model.common.progress import Progress, say
 from osa.model.errors import ConfigError
-from osa.model.progress import Progress, say
 from osa.service.commands.command_parser import positive
 
 SLICE = 256
@@ -49,7 +49,7 @@ def run(options: argparse.Namespace) -> int:
     import torch
 
     from osa.model.checkpoint import write_manifest
-    from osa.model.embedder import EmbeddingModel
+    from osa.model.embedding_model import EmbeddingModel
 
     model = EmbeddingModel.from_pretrained(options.model)
     parts = []

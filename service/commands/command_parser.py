@@ -6,7 +6,7 @@ import argparse
 import re
 from typing import NoReturn
 
-from osa.model.suggestions import did_you_mean
+from osa.model.common.suggestions import did_you_mean
 
 
 class CommandParser(argparse.ArgumentParser):

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from osa.model.common.directories import CONFIG, PRETRAINED, describe, kind_of
+from osa.model.common.requirements import has_compiler, require
 from osa.model.config import EncoderConfig
-from osa.model.directories import CONFIG, PRETRAINED, describe, kind_of
 from osa.model.errors import ConfigError
-from osa.model.requirements import has_compiler, require
 
 if TYPE_CHECKING:
     from osa.service.settings import ModelSettings, Settings

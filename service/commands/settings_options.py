@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from osa.model.common.suggestions import did_you_mean, field_names
 from osa.model.errors import ConfigError
-from osa.model.suggestions import did_you_mean, field_names
 
 if TYPE_CHECKING:
     from osa.service.settings import Settings

@@ -10,7 +10,7 @@ import numpy as np
 
 from osa.export.manifest import Kind, load_artifact
 from osa.export.runners import Kernel, embed_sequences, open_runner
-from osa.model.embedder import check_ids
+from osa.model.embedding_model import check_ids
 from osa.model.errors import ConfigError
 from osa.model.tokenization import TextTokenizer
 from osa.service.engines.base import EngineInfo, EngineOutput, run_warm_up

@@ -12,10 +12,10 @@ import torch
 
 from osa.export.program import MIN_SEQUENCES, MIN_TOKENS, trace
 from osa.export.rows import dummy_lengths
-from osa.model.embedder import check_ids
+from osa.model.common.requirements import has_compiler
+from osa.model.embedding_model import check_ids
 from osa.model.errors import ConfigError
-from osa.model.requirements import has_compiler
-from osa.model.varlen import cu_seqlens_of
+from osa.model.functional.varlen import cu_seqlens_of
 from osa.service.engines.base import EngineOutput
 from osa.service.engines.eager import EagerEngine
 

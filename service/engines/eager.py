@@ -11,8 +11,8 @@ import torch
 
 from osa.model import EmbeddingModel, kernels
 from osa.model.errors import ConfigError, InputError
+from osa.model.inference.bfloat16 import has_fast_bfloat16, in_float32, use_bfloat16
 from osa.model.kernels import use_kernel
-from osa.model.precision import has_fast_bfloat16, in_float32, use_bfloat16
 from osa.model.tokenization import TextTokenizer
 from osa.service.engines.base import EngineInfo, EngineOutput, run_warm_up
 

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from osa.export.manifest import DTYPES, is_artifact, load_artifact
-from osa.model.directories import MANIFEST, describe
+from osa.model.common.directories import MANIFEST, describe
 from osa.model.errors import ConfigError, OsaError
-from osa.model.precision import has_fast_bfloat16
+from osa.model.inference.bfloat16 import has_fast_bfloat16
 from osa.service.engines.artifact import BACKENDS, ArtifactEngine
 from osa.service.engines.base import Engine
 from osa.service.engines.compiled import CompiledEngine

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from osa.export.manifest import ARTIFACT
 from osa.model.calibration import Calibration
-from osa.model.embedder import PRETRAINED
+from osa.model.embedding_model import PRETRAINED
 from osa.model.processor import PRODUCT_ORDER, limit_instruction_set
 from osa.service.batching.batch_queue import BatchQueue
 from osa.service.batching.fair_lock import EngineTurns

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from osa.model.embedder import PRETRAINED
+from osa.model.embedding_model import PRETRAINED
 from osa.service.cli import main
 from tests.command_process import run_command
 from tests.conftest import ArtifactMaker

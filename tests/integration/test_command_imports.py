@@ -59,8 +59,8 @@ def test_choices_of_the_command_line_are_those_of_the_code() -> None:
     from osa.export import cli, layouts, manifest
     from osa.model.checkpoint import STORED_DTYPES
     from osa.model.training import cli as training
-    from osa.model.training import tokenizer_cli
-    from osa.model.training.tokenizer_training import TokenizerKind
+    from osa.model.training.tokenizer import cli as tokenizer_cli
+    from osa.model.training.tokenizer.train import TokenizerKind
 
     assert cli.FORMATS == manifest.KINDS
     assert cli.DTYPES == manifest.DTYPES
@@ -97,7 +97,7 @@ def test_a_server_of_a_checkpoint_imports_no_other_runtime(tiny_checkpoint: Path
 def test_names_of_the_package_are_there_when_they_are_asked_for() -> None:
     import osa.model
     from osa.model import EmbeddingModel, Encoder
-    from osa.model.embedder import EmbeddingModel as Same
+    from osa.model.embedding_model import EmbeddingModel as Same
 
     assert EmbeddingModel is Same
     assert osa.model.Encoder is Encoder

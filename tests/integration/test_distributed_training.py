@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from osa.model import EmbeddingModel
-from osa.model.embedder import PRETRAINED
+from osa.model.embedding_model import PRETRAINED
 from osa.service.cli import main
 from tests.conftest import PATIENCE_S, wait_until
 

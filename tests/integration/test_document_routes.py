@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from osa.model import EmbeddingModel
-from osa.model.varlen import cu_seqlens_of
+from osa.model.functional.varlen import cu_seqlens_of
 from tests.conftest import ArtifactMaker
 
 DOCUMENT = (

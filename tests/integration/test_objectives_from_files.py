@@ -12,7 +12,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from osa.model import EmbeddingModel
-from osa.model.embedder import PRETRAINED
+from osa.model.embedding_model import PRETRAINED
 from osa.service.cli import main
 
 ANIMALS = ["cat", "dog", "horse", "sheep", "goose", "hen", "fox", "bear"]

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from osa.model import EmbeddingModel
-from osa.model.training.teacher import locate_teacher
+from osa.model.training.objectives.teacher import locate_teacher
 from osa.service.cli import main
 from tests.conftest import PATIENCE_S, wait_until
 

@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from osa.model.functional import mask_and_center, osa_dense, osa_gram
+from osa.model.functional.attention import mask_and_center, osa_dense, osa_gram
 from osa.model.kernels import gpu
 from osa.model.kernels.gpu import tuning
 

@@ -18,7 +18,7 @@ import pytest
 import torch
 
 from osa.export.ort_ops import build as builder
-from osa.model.functional import osa_dense, osa_gram
+from osa.model.functional.attention import osa_dense, osa_gram
 
 DENSE_UP_TO = 100
 """Tokens."""

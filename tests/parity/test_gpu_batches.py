@@ -7,8 +7,8 @@ import itertools
 import pytest
 import torch
 
+from osa.model.functional.varlen import cu_seqlens_of
 from osa.model.kernels import gpu
-from osa.model.varlen import cu_seqlens_of
 from tests.parity.gpu_setup import (
     BACKWARD_ERROR,
     CUDA,

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from osa.model.functional.varlen import cu_seqlens_of
 from osa.model.kernels import gpu
 from osa.model.kernels.gpu import tuning
-from osa.model.varlen import cu_seqlens_of
 from tests.parity.gpu_setup import (
     BACKWARD_ERROR,
     CUDA,

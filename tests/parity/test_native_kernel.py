@@ -12,10 +12,10 @@ from torch import Tensor
 
 from osa.model import kernels
 from osa.model.errors import InputError
-from osa.model.functional import osa_dense, osa_gram
+from osa.model.functional.attention import osa_dense, osa_gram
+from osa.model.functional.varlen import cu_seqlens_of
 from osa.model.kernels import native
 from osa.model.ops import attention
-from osa.model.varlen import cu_seqlens_of
 
 pytestmark = pytest.mark.skipif(
     isinstance(native.library(), str), reason=f"the CPU kernel {native.library()}"

@@ -16,7 +16,7 @@ from onnx import TensorProto
 from onnx.reference import ReferenceEvaluator
 
 from osa.export.onnx_schema import schema
-from osa.model.functional import osa_dense
+from osa.model.functional.attention import osa_dense
 from tests.onnx_operator import operator_model, session, states
 
 HEADS, WIDTH = 2, 8

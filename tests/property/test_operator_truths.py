@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from osa.model.functional import (
+from osa.model.functional.attention import (
     angle_factor,
     mask_and_center,
     osa_dense,
@@ -19,8 +19,8 @@ from osa.model.functional import (
     osa_qr,
     skew_scores,
 )
+from osa.model.functional.varlen import cu_seqlens_of
 from osa.model.ops import attention
-from osa.model.varlen import cu_seqlens_of
 
 HEADS, WIDTH = 2, 4
 Form = Callable[..., Tensor]

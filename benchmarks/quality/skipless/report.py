@@ -21,8 +21,8 @@ SOURCES = {
 }
 READING = """\
 Encoders of width 64, 4 heads, feed-forward 128, GELU, no dropout; mean over tokens, linear head.
-Every side starts by the same scheme (`model/initialization.py`: orthonormal [W_Q W_K] a head,
-orthogonal W_V and W_O; without skips the mirrored feed-forward) and is trained by the same recipe:
+Every side starts by the same scheme (`model/layers/initialization.py`: orthonormal [W_Q W_K] a
+head, orthogonal W_V and W_O; without skips the mirrored feed-forward) and the same recipe:
 Adam, no weight decay, {steps} updates of {batch} sequences, learning rate up for the first
 {warmup:.0%} and linearly down to zero, gradients clipped at {clip:g}. Learning rates, of {rates}:
 the middle two, then the neighbour of the better, by validation accuracy with seed 0. Test accuracy

@@ -14,9 +14,9 @@ from benchmarks.quality.skipless.cells import PROBED_SEED, Recipe, Run
 from benchmarks.quality.skipless.data import Split, Task
 from osa.model import Encoder, EncoderConfig
 from osa.model.diagnostics import gradient_norms, jacobian_spectrum, watch_layers
-from osa.model.initialization import orthonormal
-from osa.model.layers import FeedForward
-from osa.model.pooling import pool
+from osa.model.layers.block import FeedForward
+from osa.model.layers.initialization import orthonormal
+from osa.model.layers.pooling import pool
 
 STATISTICS_SEQUENCES = 64
 EVALUATION_BATCH = 500

@@ -1,4 +1,4 @@
-// exp(S) V on CUDA devices, for ONNX Runtime: the Gram form of osa.model.functional.
+// exp(S) V on CUDA devices, for ONNX Runtime: the Gram form of osa.model.functional.attention.
 //
 //   begin   count and mean of a sequence's real tokens
 //   sum     [G | T] = M^T [M | V] of a piece of at most PIECE tokens          (M = [Q K], n = 2 d)

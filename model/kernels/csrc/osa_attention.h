@@ -1,6 +1,6 @@
 // The plain C interface of the CPU kernel of osa::attention: no torch, no Python, no C++ types.
 //
-// Source of the operator: arXiv:2602.05996, in the Gram form of osa.model.functional:
+// Source of the operator: arXiv:2602.05996, in the Gram form of osa.model.functional.attention:
 //   Y = exp(S) V,  S = c (Q K^T - K Q^T),  c = alpha / sqrt(d)  or  alpha / (sqrt(d) N)
 #ifndef OSA_ATTENTION_H
 #define OSA_ATTENTION_H

@@ -3,7 +3,7 @@
     reduce: G = M^T M, T = M^T V    ->    W = c J phi_1(c G J) T    ->    apply: Y = V + M W
 
 Source: arXiv:2602.05996 in the Gram form of ``osa.model.functional``; gradients in the closed form
-of ``osa.model.gradient``. What holds:
+of ``osa.model.functional.gradient``. What holds:
 
 * nothing is read from the device by the host and workspaces follow from shapes, so calls can be
   captured in a CUDA graph;

@@ -4,7 +4,7 @@
     dM = dY W^T + M (dG + dG^T) + V dT^T,   dV = dY + M dT,   M = [Q K]
 
 Source: arXiv:2602.05996 in the Gram form of ``osa.model.functional`` and the closed form of
-``osa.model.gradient``. A program takes one slot of one head (slots of TILE tokens, see ``tokens``)
+``gradient`` there. A program takes one slot of one head (slots of TILE tokens, see ``tokens``)
 and walks over the features, INNER at a time. Padding comes out zero whatever the weights hold.
 
 With centred queries and keys the gradient of centring takes the mean off dM. Since the centred M

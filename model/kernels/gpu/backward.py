@@ -1,6 +1,6 @@
 """The backward pass: which kernels run, in which order, through which workspaces.
 
-Source: the closed form of ``osa.model.gradient`` for arXiv:2602.05996. Stages one and two are
+Source: the closed form of ``functional.gradient`` for arXiv:2602.05996. Stages one and two are
 computed again: nothing but the operands is kept from the forward pass.
 """
 

@@ -1,7 +1,7 @@
 """Stage two of the few sequences and heads whose angle is too large for steps: by doubling.
 
 With E = e^A - 1, A = c X 2^-s (N. J. Higham, *Functions of Matrices*, SIAM 2008, ch. 10, as in
-``osa.model.exponential``; arXiv:2602.05996):
+``osa.model.functional.phi1``; arXiv:2602.05996):
 
     phi_1(2 A) T = (I + E / 2) phi_1(A) T,    e^{2 A} - 1 = 2 E + E^2
 

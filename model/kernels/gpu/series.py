@@ -7,7 +7,7 @@ equal steps h = 1 / s, each exact but for its Taylor remainder:
 
     u <- u + h phi_1(h X) (X u + T)
 
-That is the squaring of ``osa.model.exponential`` by addition: it needs neither e^X nor its
+That is the squaring of ``osa.model.functional.phi1`` by addition: it needs neither e^X nor its
 derivative, works on columns of T that know nothing of each other, and can be walked backwards by
 h -> -h without anything stored. In the seminorm that counts (c M J u = (e^{tS} - 1) V) every step
 is a rotation, so rounding errors add up and do not grow. Source: N. J. Higham, *Functions of
@@ -24,7 +24,7 @@ import triton
 import triton.language as tl
 
 STEP_ANGLE = tl.constexpr(2.0)
-"""Largest angle [rad] of one step, ``ANGLE_LIMIT`` of ``osa.model.exponential``."""
+"""Largest angle [rad] of one step, ``ANGLE_LIMIT`` of ``osa.model.functional.phi1``."""
 MAX_DEGREE = tl.constexpr(15)
 """More terms than ``STEP_ANGLE`` needs in float32 (14)."""
 MAX_STEPS = tl.constexpr(16384)
@@ -79,7 +79,7 @@ def norm_bound(matrix, D2: tl.constexpr, WIDTH: tl.constexpr, ROWS: tl.constexpr
 
 @triton.jit
 def taylor_degree(angle, TOLERANCE: tl.constexpr):
-    """Least degree whose remainder is within TOLERANCE, as in ``osa.model.exponential``.
+    """Least degree whose remainder is within TOLERANCE, as in ``osa.model.functional.phi1``.
 
     The remainder of phi_1 after degree k is at most theta^(k+1) / (k+2)! * e^theta.
     """

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from osa.model.training.data.errors import DataError
-from osa.model.training.data.fields import Field
-from osa.model.training.data.readers import read_file
-from osa.model.training.data.records import MAX_RECORD_BYTES, Blank, Problem, Record
+from osa.model.records.errors import DataError
+from osa.model.records.fields import Field
+from osa.model.records.readers import read_file
+from osa.model.records.record import MAX_RECORD_BYTES, Blank, Problem, Record
 from osa.model.training.data.report import Report
 from osa.model.training.data.store import ExampleStore
 

@@ -19,11 +19,11 @@ from dataclasses import asdict
 from pathlib import Path
 
 from osa.model.errors import ConfigError
-from osa.model.training.data.build import Contents, write_examples
-from osa.model.training.data.errors import DataError
-from osa.model.training.data.fields import Field
-from osa.model.training.data.readers import check_format
+from osa.model.records.errors import DataError
+from osa.model.records.fields import Field
+from osa.model.records.readers import check_format
 from osa.model.training.data.report import Report, Rules, Tally
+from osa.model.training.data.writer import Contents, write_examples
 
 FORMAT_VERSION = 1
 EXAMPLES, PROBLEMS, SUMMARY = "examples.arrow", "problems.jsonl", "store.json"

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import IO, Literal, get_args
 
 from osa.model.errors import ConfigError
-from osa.model.training.data.errors import DataError
-from osa.model.training.data.records import MAX_RECORD_BYTES, Problem
+from osa.model.records.errors import DataError
+from osa.model.records.record import MAX_RECORD_BYTES, Problem
 
 OnBad = Literal["skip", "refuse"]
 SHOWN = 5

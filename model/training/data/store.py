@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from osa.model.training.data.build import FILE, FLOAT, LINE, Contents
+from osa.model.records.fields import Field
+from osa.model.records.record import MAX_RECORD_BYTES
 from osa.model.training.data.cache import (
     EXAMPLES,
     PROBLEMS,
@@ -19,9 +20,8 @@ from osa.model.training.data.cache import (
     load_contents,
     save_contents,
 )
-from osa.model.training.data.fields import Field
-from osa.model.training.data.records import MAX_RECORD_BYTES
 from osa.model.training.data.report import OnBad, Rules
+from osa.model.training.data.writer import FILE, FLOAT, LINE, Contents
 
 
 class ExampleStore:

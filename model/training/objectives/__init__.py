@@ -1,14 +1,7 @@
-"""The objectives behind ``osa train``, and how each is made of a configuration."""
+"""The objectives behind ``osa train``."""
 
 from __future__ import annotations
 
-from osa.model.training.objectives.base import (
-    EmbeddingObjective,
-    Example,
-    Loss,
-    Objective,
-    Packed,
-    TokenObjective,
-)
+from osa.model.training.objectives.base import EmbeddingObjective, Loss, Objective, TokenObjective
 
-__all__ = ["EmbeddingObjective", "Example", "Loss", "Objective", "Packed", "TokenObjective"]
+__all__ = ["EmbeddingObjective", "Loss", "Objective", "TokenObjective"]

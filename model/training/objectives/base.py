@@ -14,74 +14,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from osa.model.embedder import EmbeddingModel
-from osa.model.varlen import cu_seqlens_of
+from osa.model.embedding_model import EmbeddingModel
+from osa.model.training.data.batch import Example, Packed
 
 if TYPE_CHECKING:
     from osa.model.training.data import Field
-
-IGNORED = -100
-"""Label of a token that is not predicted."""
-
-
-@dataclass(frozen=True)
-class Example:
-    """One sequence for the network.
-
-    Attributes:
-        inputs: Token ids, or features [N, F].
-        keys: Place of each of its vectors in the batch; they order the vectors of all processes.
-        spans: Lengths of the parts that get a vector each, in all N; empty for one vector [tokens].
-        labels: One a token, or one a sequence.
-    """
-
-    inputs: Sequence[int] | np.ndarray
-    keys: tuple[int, ...] = ()
-    spans: tuple[int, ...] = ()
-    labels: Sequence[int] = ()
-
-
-@dataclass(frozen=True)
-class Packed:
-    """Sequences end to end, as tensors on the device of the network.
-
-    Attributes:
-        inputs: Ids [1, T] or features [1, T, F].
-        cu_seqlens: Offsets of the sequences [S + 1].
-        spans: Offsets of what gets a vector [R + 1].
-        labels: Of tokens [T] or sequences [S].
-    """
-
-    inputs: Int[Tensor, "1 T"] | Float[Tensor, "1 T F"]
-    cu_seqlens: Int[Tensor, " S1"]
-    spans: Int[Tensor, " R1"]
-    labels: Int[Tensor, " L"]
-
-
-def pack(examples: Sequence[Example], device: torch.device) -> Packed:
-    """Lay examples end to end."""
-    if isinstance(examples[0].inputs, np.ndarray):
-        rows = np.concatenate([np.asarray(example.inputs) for example in examples])
-        inputs = torch.from_numpy(rows)[None]
-    else:
-        inputs = torch.tensor([[token for example in examples for token in example.inputs]])
-    lengths = [len(example.inputs) for example in examples]
-    spans = [
-        span
-        for example, length in zip(examples, lengths, strict=True)
-        for span in example.spans or (length,)
-    ]
-    labels = [label for example in examples for label in example.labels]
-    return Packed(
-        inputs.to(device),
-        cu_seqlens_of(lengths, device),
-        cu_seqlens_of(spans, device),
-        torch.tensor(labels, dtype=torch.int64, device=device),
-    )
 
 
 @dataclass

@@ -17,11 +17,12 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from osa.model.embedder import EmbeddingModel
+from osa.model.embedding_model import EmbeddingModel
 from osa.model.training.config import ContrastiveSection
 from osa.model.training.data import ExampleStore, Field
+from osa.model.training.data.batch import Example
 from osa.model.training.evaluation import retrieval_scores
-from osa.model.training.objectives.base import EmbeddingObjective, Example, Loss
+from osa.model.training.objectives.base import EmbeddingObjective, Loss
 
 ROLES = ("anchor", "positive", "negative")
 ROLE_KEYS = 4

@@ -17,7 +17,7 @@ from benchmarks.quality.skipless.plots import write_plots
 from benchmarks.quality.skipless.report import Report, findings_of, render, to_json
 from benchmarks.quality.skipless.results import Cache, chosen_rate, next_rate, summarize, sweep
 from benchmarks.quality.skipless.runs import Classifier, orthogonal_start, rate_at, train
-from osa.model.layers import FeedForward
+from osa.model.layers.block import FeedForward
 
 RECIPE = Recipe(steps=3, batch=4, log_every=1, probes=(0.0, 1.0))
 CELL = Cell("digits", "osa-paper", "neither", 1)

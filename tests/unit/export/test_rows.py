@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from osa.export.rows import dummy_lengths
-from osa.model.tiling import ROW_MULTIPLE
+from osa.model.functional.tiling import ROW_MULTIPLE
 
 
 @given(

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from osa.model.config import EncoderConfig
-from osa.model.encoder import Encoder
 from osa.model.errors import ConfigError
+from osa.model.layers.encoder import Encoder
 
 
 def test_json_round_trip_keeps_every_field() -> None:

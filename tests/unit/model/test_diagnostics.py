@@ -17,9 +17,9 @@ from osa.model.diagnostics import (
     token_jacobian,
     watch_layers,
 )
-from osa.model.encoder import Encoder
 from osa.model.errors import InputError
-from osa.model.mixers import TokenContext
+from osa.model.layers.encoder import Encoder
+from osa.model.layers.mixers import TokenContext
 
 
 def make_encoder(depth: int = 2, **changes: object) -> Encoder:

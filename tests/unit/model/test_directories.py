@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from osa.model import EmbeddingModel
-from osa.model.directories import check_output, check_parent, describe, kind_of
+from osa.model.common.directories import check_output, check_parent, describe, kind_of
 from osa.model.errors import CheckpointError, ConfigError
 from osa.service.cli import main
 

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from osa.model import EmbeddingModel, EncoderConfig
-from osa.model.encoder import Encoder
 from osa.model.errors import InputError
-from osa.model.tiling import TOKEN_TILE
-from osa.model.varlen import cu_seqlens_of
+from osa.model.functional.tiling import TOKEN_TILE
+from osa.model.functional.varlen import cu_seqlens_of
+from osa.model.layers.encoder import Encoder
 from tests.conftest import make_tiny_model
 
 VARIANTS = [

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from osa.model.errors import ConfigError
-from osa.model.exponential import (
+from osa.model.functional.phi1 import (
     CAPTURE_PLAN_ANGLE,
     TaylorPlan,
     degree_for,

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from osa.model.config import Activation, EncoderConfig
-from osa.model.encoder import Encoder
-from osa.model.initialization import orthonormal
-from osa.model.layers import FeedForward
-from osa.model.mixers import OsaMixer
+from osa.model.layers.block import FeedForward
+from osa.model.layers.encoder import Encoder
+from osa.model.layers.initialization import orthonormal
+from osa.model.layers.mixers import OsaMixer
 
 
 def skipless(depth: int = 1, **changes: object) -> Encoder:

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from osa.model.errors import InputError
-from osa.model.functional import osa_dense
+from osa.model.functional.attention import osa_dense
+from osa.model.functional.varlen import cu_seqlens_of
 from osa.model.ops import attention
-from osa.model.varlen import cu_seqlens_of
 
 
 def operands(

@@ -11,10 +11,10 @@ import torch
 from torch import nn
 
 from osa.model import EmbeddingModel
-from osa.model.fused import FusedBlocks
-from osa.model.kernels import transform as kernel
-from osa.model.narrow import SUM_WIDTH, NarrowLinear
-from osa.model.precision import has_fast_bfloat16, in_float32, use_bfloat16
+from osa.model.inference.bfloat16 import has_fast_bfloat16, in_float32, use_bfloat16
+from osa.model.inference.bfloat16_linear import SUM_WIDTH, NarrowLinear
+from osa.model.inference.fused_blocks import FusedBlocks
+from osa.model.kernels import native_block as kernel
 
 TEXTS = ["The cat sat.", "A longer sentence about linear attention, and what it costs.", "x" * 400]
 

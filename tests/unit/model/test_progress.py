@@ -8,7 +8,7 @@ import termios
 
 import pytest
 
-from osa.model.progress import Progress
+from osa.model.common.progress import Progress
 
 
 def test_a_log_gets_lines_with_count_total_and_note(capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from osa.model.suggestions import did_you_mean, field_names
+from osa.model.common.suggestions import did_you_mean, field_names
 from osa.service.settings import Settings
 
 NAMES = ["server.port", "server.host", "batching.max_batch_tokens", "batching.max_batch_requests"]

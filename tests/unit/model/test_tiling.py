@@ -10,10 +10,10 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from osa.model import EmbeddingModel
-from osa.model.fused import FusedBlocks
-from osa.model.kernels import transform
-from osa.model.precision import use_bfloat16
-from osa.model.tiling import ROW_STEP, TOKEN_TILE, round_rows, rounded_rows
+from osa.model.functional.tiling import ROW_STEP, TOKEN_TILE, round_rows, rounded_rows
+from osa.model.inference.bfloat16 import use_bfloat16
+from osa.model.inference.fused_blocks import FusedBlocks
+from osa.model.kernels import native_block as transform
 
 PRODUCTS = {torch.ops.aten.mm.default, torch.ops.aten.mm.out, torch.ops.aten.linear.default}
 

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from osa.model.errors import InputError
 from osa.model.kernels import native
-from osa.model.kernels.transform import Weights, available, fits, pack, transform
-from osa.model.mixers.base import rotate
+from osa.model.kernels.native_block import Weights, available, fits, pack, transform
+from osa.model.layers.positions import rotate
 
 EPS = 1e-6
 needs_tiles = pytest.mark.skipif(not available(), reason="needs the CPU kernel and AMX")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from osa.model.errors import InputError
-from osa.model.varlen import (
+from osa.model.functional.varlen import (
     GATHER_LIMIT,
     Bucket,
     bucket_sequences,

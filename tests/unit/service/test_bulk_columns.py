@@ -10,7 +10,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from osa.model.training.data.records import BadRecord
+from osa.model.records.record import BadRecord
 from osa.service.bulk.column_types import choose_kinds, fit, to_batch, to_schema
 
 TEXT = st.text('a "\\\n\u00e9\ud800\U0001f600', max_size=4)

@@ -8,8 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from osa.model.training.batches import BatchOrder, chunks, share_of
-from osa.model.training.objectives.base import Example, pack
+from osa.model.training.data.batch import Example, chunks, pack
+from osa.model.training.data.sampler import BatchOrder, share_of
 
 
 @given(size=st.integers(2, 40), batch=st.integers(1, 40), seed=st.integers(0, 9))

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from osa.model.training.data import DataError, ExampleStore, Field
-from osa.model.training.data.build import write_examples
+from osa.model.training.data.writer import write_examples
 from tests.conftest import PATIENCE_S
 
 TEXT = (Field("text", "text", "text"),)

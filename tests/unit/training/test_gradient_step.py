@@ -10,13 +10,13 @@ from torch import nn
 
 from osa.model import EmbeddingModel
 from osa.model.training.config import ClassifySection, ContrastiveSection, MlmSection
+from osa.model.training.data.batch import IGNORED, pack
 from osa.model.training.distributed import Processes
-from osa.model.training.gradient_step import embedding_gradient, token_gradient
+from osa.model.training.grad_cache import embedding_gradient, token_gradient
 from osa.model.training.network import Network
-from osa.model.training.objectives.base import IGNORED, pack
-from osa.model.training.objectives.classify import Classification, classify_fields
+from osa.model.training.objectives.classification import Classification, classify_fields
 from osa.model.training.objectives.contrastive import Contrastive
-from osa.model.training.objectives.mlm import MaskedTokens
+from osa.model.training.objectives.masked_tokens import MaskedTokens
 from tests.unit.training.conftest import Build
 
 ALONE = Processes(0, 1, torch.device("cpu"))

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from osa.model.errors import ConfigError
 from osa.model.training.evaluation import agreement, retrieval_scores, spearman
 from osa.model.training.objectives.contrastive import contrastive_loss
-from osa.model.training.objectives.distill import distillation_loss, principal_rotation
+from osa.model.training.objectives.distillation import distillation_loss, principal_rotation
 
 
 def unit(*shape: int) -> torch.Tensor:

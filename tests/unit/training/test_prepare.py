@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from osa.model.training.prepare import documents, pairs, templates
-from osa.model.training.prepare.catalogue import PACKAGED
-from osa.model.training.prepare.cleaning import clean, is_text, normalized
-from osa.model.training.prepare.packages import Package, fetch
-from osa.model.training.prepare.scenes import WORDNET_LISTS
+from osa.model.pretrained.corpus import documents, pairs, templates
+from osa.model.pretrained.corpus.catalogue import PACKAGED
+from osa.model.pretrained.corpus.cleaning import clean, is_text, normalized
+from osa.model.pretrained.corpus.packages import Package, fetch
+from osa.model.pretrained.corpus.scenes import WORDNET_LISTS
 from tests.unit.training.prepare_sources import LETTERS, long_page, source_archive, write
 
 # What is kept

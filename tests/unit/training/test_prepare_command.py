@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from osa.model.training.prepare.__main__ import main
-from osa.model.training.prepare.catalogue import Catalogue, Source
-from osa.model.training.prepare.packages import Package
+from osa.model.pretrained.corpus.__main__ import main
+from osa.model.pretrained.corpus.catalogue import Catalogue, Source
+from osa.model.pretrained.corpus.packages import Package
 from tests.unit.training.prepare_sources import LETTERS, long_page, source_archive, write
 
 

@@ -9,10 +9,10 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 
-from osa.model.training.prepare import markup
-from osa.model.training.prepare import sources_dictionaries as dictionaries
-from osa.model.training.prepare import sources_documents as pages
-from osa.model.training.prepare import sources_sentences as everyday
+from osa.model.pretrained.corpus import markup
+from osa.model.pretrained.corpus import sources_dictionaries as dictionaries
+from osa.model.pretrained.corpus import sources_documents as pages
+from osa.model.pretrained.corpus import sources_sentences as everyday
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from osa.model import EmbeddingModel
-from osa.model.training.segments import segment, segment_texts
+from osa.model.training.objectives.segments import segment, segment_texts
 
 
 def words(text: str) -> list[tuple[int, int]]:

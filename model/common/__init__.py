@@ -1,0 +1,1 @@
+"""What every command uses: what a directory is, progress, missing packages, closest names."""

@@ -1,0 +1,143 @@
+"""What a directory is, by the names of its files: told before anything heavy is imported.
+
+manifest.json        a checkpoint (``osa.model.checkpoint``)
+artifact.json        an artifact (``osa.export.manifest``)
+neither              a collection, where directories in it are one of these; else something else
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+from osa.model.errors import ConfigError
+
+CONFIG, WEIGHTS, TOKENIZER, MANIFEST = (
+    "config.json",
+    "model.safetensors",
+    "tokenizer.json",
+    "manifest.json",
+)
+ARTIFACT = "artifact.json"
+PRETRAINED = Path(__file__).parents[1] / "pretrained" / "default"
+"""The packaged model."""
+FOREIGN_WEIGHTS = ("pytorch_model.bin", "model.safetensors", "model.safetensors.index.json")
+Kind = Literal["checkpoint", "artifact", "collection", "other"]
+
+
+def kind_of(directory: Path) -> Kind:
+    """What ``directory`` is; nothing of it is read."""
+    own = _own_kind(directory)
+    if own != "other" or not directory.is_dir():
+        return own
+    members = (member for member in directory.iterdir() if member.is_dir())
+    return "collection" if any(_own_kind(member) != "other" for member in members) else "other"
+
+
+def _own_kind(directory: Path) -> Kind:
+    try:
+        if (directory / MANIFEST).is_file():
+            return "checkpoint"
+        return "artifact" if (directory / ARTIFACT).is_file() else "other"
+    except OSError:  # it may not be looked into, as a volume's lost+found
+        return "other"
+
+
+def describe(directory: Path) -> str:
+    """What ``directory`` is and what can be done with it, for a message that refuses it."""
+    if directory.exists() and not directory.is_dir():
+        return f"{directory} is a file, not a directory"
+    if not directory.exists():
+        hub = len(directory.parts) == 2 and not directory.parent.exists()
+        hint = "; models are not downloaded, a local directory is needed" if hub else ""
+        return f"{directory} is not a directory (nothing there{hint})"
+    kind = kind_of(directory)
+    if kind == "checkpoint":
+        return f"{directory} is a checkpoint: 'osa export' makes an artifact of it"
+    if kind == "artifact":
+        return (
+            f"{directory} is an artifact: serve, embed, verify and inspect take it, all else the "
+            "checkpoint that it was made from"
+        )
+    if kind == "collection":
+        members = sorted(item.name for item in directory.iterdir() if _own_kind(item) != "other")
+        return f"{directory} holds several models ({', '.join(members)}): name one of them"
+    if foreign := _foreign(directory):
+        return (
+            f"{directory} is {foreign}: this version runs checkpoints of its own encoders "
+            f"({MANIFEST}) and artifacts made of them ({ARTIFACT}), no other models; a "
+            "sentence-transformers directory can be the teacher of such an encoder ('osa train' "
+            "with distill.teacher, docs/training.md)"
+        )
+    if (directory / CONFIG).is_file() and (directory / WEIGHTS).is_file():
+        return f"{directory} misses {MANIFEST}, which a checkpoint has: copy it again, whole"
+    return (
+        f"{directory} holds neither a checkpoint ({MANIFEST}) nor an artifact ({ARTIFACT}), nor "
+        "directories of them"
+    )
+
+
+def _foreign(directory: Path) -> str | None:
+    """Whose model a directory holds, if it is one of other libraries."""
+    if (directory / "modules.json").is_file():
+        return "a model of sentence-transformers (modules.json)"
+    values = _read_object(directory / CONFIG)
+    architectures = values.get("architectures")
+    if isinstance(architectures, list) and architectures:
+        return f"a model of transformers ({CONFIG} names {architectures[0]})"
+    if "model_type" in values:
+        return f"a model of transformers ({CONFIG} has model_type {values['model_type']!r})"
+    if values or not any((directory / name).is_file() for name in FOREIGN_WEIGHTS):
+        return None
+    return "a directory of weights without the description of an encoder"
+
+
+def _read_object(file: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(file.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return values if isinstance(values, dict) else {}
+
+
+def check_output(output: Path, marker: str, force: bool, otherwise: str = "") -> None:
+    """Refuse to write a directory over what is there, before the work for it begins.
+
+    Args:
+        output: Where.
+        marker: Name of a file that every directory of this kind holds: no other is ever replaced.
+        force: Whether one of this kind may be replaced.
+        otherwise: What else can be done, for the message.
+
+    Raises:
+        ConfigError: Naming what is there.
+    """
+    if output.exists() and not output.is_dir():
+        raise ConfigError(f"--output {output} is a file, it must be a directory")
+    check_parent(output)
+    if not output.is_dir() or not any(output.iterdir()):
+        return
+    if not (output / marker).is_file():
+        raise ConfigError(
+            f"--output {output} holds other files (no {marker}): it is not replaced; name another "
+            "directory"
+        )
+    if not force:
+        raise ConfigError(
+            f"--output {output} exists: pass --force to replace it, or name another{otherwise}"
+        )
+
+
+def check_parent(output: Path) -> None:
+    """Refuse a place that nothing can be written to, before the work for it begins.
+
+    Raises:
+        ConfigError: Naming the file that is in the way, or the directory that is not writable.
+    """
+    parent = next(place for place in output.resolve().parents if place.exists())
+    if not parent.is_dir():
+        raise ConfigError(f"cannot write {output}: {parent} is not a directory")
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise ConfigError(f"cannot write {output}: {parent} is not writable")

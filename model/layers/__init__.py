@@ -1,0 +1,1 @@
+"""Modules of an encoder: token mixers, feed-forward, positions, pooling, first weights."""

@@ -1,0 +1,119 @@
+"""The encoder: tokens or features in, one hidden state a token out.
+
+Shapes: B batch, N tokens, D hidden, F feature width. A packed batch has B = 1 and ``cu_seqlens``
+[S + 1]; a padded one has ``mask`` [B, N].
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from osa.model.config import EncoderConfig
+from osa.model.errors import InputError
+from osa.model.functional.tiling import missing_rows
+from osa.model.functional.varlen import check_cu_seqlens
+from osa.model.layers.block import Block, make_norm
+from osa.model.layers.initialization import initialize, orthonormal
+from osa.model.layers.mixers import TokenContext
+from osa.model.layers.positions import rotary_table, token_positions
+
+
+class Encoder(nn.Module):
+    """A stack of blocks over token ids or feature vectors."""
+
+    def __init__(self, config: EncoderConfig, generator: torch.Generator | None = None) -> None:
+        """Create and initialise the weights.
+
+        Args:
+            config: Shape and rules.
+            generator: Source of the random start; default is torch's global one.
+
+        Raises:
+            ConfigError: The configuration cannot be built.
+        """
+        super().__init__()
+        self.config = config
+        if config.vocab_size is not None:
+            self.embed: nn.Module = nn.Embedding(config.vocab_size, config.hidden_size)
+        else:
+            assert config.feature_size is not None  # EncoderConfig has made sure
+            self.embed = nn.Linear(config.feature_size, config.hidden_size, bias=False)
+        learned = config.positions == "learned"
+        self.positions = nn.Embedding(config.max_seq_len, config.hidden_size) if learned else None
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_layers))
+        self.norm = make_norm(config)
+        initialize(self, config, generator)
+        if isinstance(self.embed, nn.Linear):
+            rows, columns = self.embed.weight.shape
+            weight = orthonormal(rows, columns, generator)
+            self.embed.weight.data.copy_(weight)
+
+    def forward(
+        self,
+        inputs: Int[Tensor, "B N"] | Float[Tensor, "B N F"],
+        mask: Tensor | None = None,
+        cu_seqlens: Tensor | None = None,
+    ) -> Float[Tensor, "B N D"]:
+        """Return the last hidden states; rows of padding are meaningless.
+
+        Args:
+            inputs: Token ids or features.
+            mask: True at real tokens of a padded batch, bool [B, N].
+            cu_seqlens: Offsets of a packed batch, integers [S + 1].
+
+        Raises:
+            InputError: Masks or offsets that do not fit, or sequences that are too long.
+        """
+        self._check(inputs, mask, cu_seqlens)
+        fillers = 0 if cu_seqlens is None else missing_rows(inputs.shape[1], inputs)
+        if cu_seqlens is not None and fillers:
+            inputs, cu_seqlens = _with_fillers(inputs, cu_seqlens, fillers)
+        hidden: Tensor = self.embed(inputs)
+        places = token_positions(hidden.shape[1], mask, cu_seqlens, hidden.device)
+        rotary = None
+        if self.positions is not None:
+            hidden = hidden + self.positions(places)
+        if self.config.positions == "rotary":
+            rotary = rotary_table(places, self.config.head_dim, self.config.rope_theta)
+        context = TokenContext(mask, cu_seqlens, rotary)
+        for block in self.blocks:
+            hidden = block(hidden, context)
+        normalised: Tensor = self.norm(hidden)
+        return normalised[:, :-fillers] if fillers else normalised
+
+    def _check(self, inputs: Tensor, mask: Tensor | None, cu_seqlens: Tensor | None) -> None:
+        batch, longest = inputs.shape[:2]
+        if cu_seqlens is not None:
+            if mask is not None or batch != 1:
+                raise InputError(
+                    f"packed inputs have batch size 1 and no mask, got batch size {batch}"
+                    + ("" if mask is None else " and a mask")
+                )
+            if torch.compiler.is_compiling():
+                return
+            offsets = check_cu_seqlens(cu_seqlens, longest)
+            longest = max((b - a for a, b in itertools.pairwise(offsets)), default=0)
+        elif mask is not None and (mask.dtype != torch.bool or mask.shape != (batch, longest)):
+            raise InputError(
+                f"mask must be bool [{batch}, {longest}], got {mask.dtype} of shape "
+                f"{tuple(mask.shape)}"
+            )
+        if longest > self.config.max_seq_len:
+            raise InputError(
+                f"a sequence has {longest} tokens, allowed are up to {self.config.max_seq_len}"
+            )
+
+
+def _with_fillers(inputs: Tensor, cu_seqlens: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """A packed batch with ``count`` sequences of one token added, for products of fixed bits."""
+    length = inputs.shape[1]
+    filled = F.pad(inputs, (0, 0) * (inputs.dim() - 2) + (0, count))
+    ends = torch.arange(
+        length + 1, length + count + 1, dtype=cu_seqlens.dtype, device=cu_seqlens.device
+    )
+    return filled, torch.cat([cu_seqlens, ends])

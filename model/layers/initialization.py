@@ -1,0 +1,127 @@
+r"""First values of the weights.
+
+The paper's scheme (arXiv:2602.05996), with the two conditions derived for it here: per head,
+[W_Q W_K] has orthonormal columns; W_V and W_O are orthogonal; alpha is small where tokens are
+correlated. Without skip connections the feed-forward layer starts **mirrored**,
+
+    W_1 = [U, -U],   W_2 = [U^T; -U^T] R,   U U^T = I, R orthogonal,
+
+which makes f(X W_1) W_2 = X R an exact isometry for every f with f(z) - f(-z) = z: GELU, SiLU,
+ReLU. With skip connections a small random start serves better and is used instead.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from osa.model.config import EncoderConfig
+from osa.model.errors import ConfigError
+from osa.model.layers.block import FeedForward
+from osa.model.layers.mixers import Mixer
+
+RESIDUAL_STD = 0.02
+RANDOM = ("normal_", "uniform_", "kaiming_uniform_")
+"""What fills tensors in place here and in torch's own modules."""
+
+
+class _WithoutRandom(TorchFunctionMode):
+    """Leaves tensors as they are where they would be filled with random values."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Pass all other calls on."""
+        kwargs = kwargs or {}
+        if getattr(func, "__name__", "") in RANDOM:
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs)
+
+
+@contextlib.contextmanager
+def shapes_alone() -> Iterator[None]:
+    """Modules that are made within have shapes and no values: weights are put in later.
+
+    Random values on ``meta`` would be none, and make torch import its compiler: seconds.
+    """
+    with torch.device("meta"), _WithoutRandom():
+        yield
+
+
+def orthonormal(rows: int, columns: int, generator: torch.Generator | None = None) -> Tensor:
+    """A random [rows, columns] matrix with orthonormal rows or columns, whichever are fewer."""
+    if torch.get_default_device().type == "meta":
+        return torch.empty(rows, columns)
+    gaussian = torch.randn(
+        max(rows, columns), min(rows, columns), generator=generator, dtype=torch.float64
+    )
+    basis, triangle = torch.linalg.qr(gaussian)
+    basis = basis * triangle.diagonal().sign()
+    matrix: Tensor = (basis if rows >= columns else basis.T).to(torch.float32)
+    return matrix
+
+
+@torch.no_grad()
+def initialize_mixer(mixer: Mixer, generator: torch.Generator | None = None) -> None:
+    """Orthonormal [W_Q W_K] a head; orthogonal W_V and W_O."""
+    hidden = mixer.out.weight.shape[0]
+    width = mixer.head_dim
+    query, key, value = mixer.qkv.weight.split(hidden)
+    for head in range(mixer.num_heads):
+        rows = slice(head * width, (head + 1) * width)
+        joint = orthonormal(2 * width, hidden, generator)
+        query[rows], key[rows] = joint[:width], joint[width:]
+    value.copy_(orthonormal(hidden, hidden, generator))
+    mixer.out.weight.copy_(orthonormal(hidden, hidden, generator))
+
+
+@torch.no_grad()
+def initialize_feed_forward(
+    layer: FeedForward, config: EncoderConfig, generator: torch.Generator | None = None
+) -> None:
+    """Mirrored without skips; small random with them.
+
+    Raises:
+        ConfigError: A skipless model whose ``ffn_size`` cannot hold [U, -U].
+    """
+    if config.residual:
+        depth = math.sqrt(2 * config.num_layers)
+        layer.up.weight.normal_(0.0, RESIDUAL_STD, generator=generator)
+        layer.down.weight.normal_(0.0, RESIDUAL_STD / depth, generator=generator)
+        return
+    half, hidden = config.ffn_size // 2, config.hidden_size
+    if config.ffn_size % 2 or half < hidden:
+        raise ConfigError(
+            f"without residual connections ffn_size must be even and at least {2 * hidden} "
+            f"(twice hidden_size), got {config.ffn_size}"
+        )
+    mirror = orthonormal(half, hidden, generator)
+    rotation = orthonormal(hidden, hidden, generator)
+    layer.up.weight.copy_(torch.cat([mirror, -mirror]))
+    layer.down.weight.copy_(rotation @ torch.cat([mirror, -mirror]).T)
+
+
+@torch.no_grad()
+def initialize(
+    module: nn.Module, config: EncoderConfig, generator: torch.Generator | None = None
+) -> None:
+    """Set every weight below ``module``; embeddings and input projections to unit RMS."""
+    for child in module.modules():
+        if isinstance(child, Mixer):
+            initialize_mixer(child, generator)
+        elif isinstance(child, FeedForward):
+            initialize_feed_forward(child, config, generator)
+        elif isinstance(child, nn.Embedding):
+            child.weight.normal_(0.0, 1.0, generator=generator)
+        elif isinstance(child, nn.RMSNorm) and child.weight is not None:
+            child.weight.fill_(1.0)

@@ -1,0 +1,87 @@
+"""What every token mixer shares: projections to heads, normalised and rotated q and k.
+
+Shapes: B batch, N tokens, D hidden, H heads, d head width.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from osa.model.config import EncoderConfig
+from osa.model.functional.tiling import by_tiles
+from osa.model.layers.positions import rotate
+
+
+class TokenContext(NamedTuple):
+    """Where the tokens of a batch belong; at most one of mask and cu_seqlens is set.
+
+    Attributes:
+        mask: True at real tokens of a padded batch.
+        cu_seqlens: Offsets of a packed batch (then B = 1).
+        rotary: Cosines and sines of each token's position, or None.
+    """
+
+    mask: Bool[Tensor, "B N"] | None
+    cu_seqlens: Int[Tensor, " S1"] | None
+    rotary: tuple[Float[Tensor, "B N half"], Float[Tensor, "B N half"]] | None
+
+
+class Mixer(nn.Module, ABC):
+    """Projects to heads, mixes tokens by ``mix_heads``, projects back."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        """Create the projections; ``initialization`` sets their values."""
+        super().__init__()
+        self.num_heads, self.head_dim = config.num_heads, config.head_dim
+        self.qk_norm = config.qk_norm
+        self.qkv = nn.Linear(config.hidden_size, 3 * config.hidden_size, bias=False)
+        self.out = nn.Linear(config.hidden_size, config.hidden_size, bias=False)
+
+    def forward(
+        self, hidden: Float[Tensor, "B N D"], context: TokenContext, norm: nn.Module
+    ) -> Float[Tensor, "B N D"]:
+        """Mix tokens within each sequence.
+
+        Args:
+            hidden: States of every token.
+            context: Where the tokens belong.
+            norm: Applied to every token first.
+        """
+        rotary = context.rotary or ()
+        states = by_tiles(lambda tile, *rotary: self._project(norm(tile), rotary), hidden, *rotary)
+        query, key, value = (state.transpose(1, 2) for state in states)
+        mixed = self.mix_heads(query, key, value, context)
+        joined: Tensor = self.out(mixed.transpose(1, 2).flatten(2))
+        return joined
+
+    def _project(
+        self, hidden: Float[Tensor, "B N D"], rotary: tuple[Tensor, ...]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values [B, N, H, d]; normalised and rotated as configured."""
+        batch, length, _ = hidden.shape
+        joint = self.qkv(hidden).view(batch, length, 3, self.num_heads, self.head_dim)
+        if torch.is_autocast_enabled(hidden.device.type):
+            joint = joint.float()
+        query, key, value = joint.unbind(2)
+        if self.qk_norm:
+            query = F.rms_norm(query, (self.head_dim,), eps=1e-6)
+            key = F.rms_norm(key, (self.head_dim,), eps=1e-6)
+        if rotary:
+            query, key = rotate(query, *rotary), rotate(key, *rotary)
+        return query, key, value
+
+    @abstractmethod
+    def mix_heads(
+        self,
+        query: Float[Tensor, "B H N D"],
+        key: Float[Tensor, "B H N D"],
+        value: Float[Tensor, "B H N D"],
+        context: TokenContext,
+    ) -> Float[Tensor, "B H N D"]:
+        """Mix the tokens of every head."""

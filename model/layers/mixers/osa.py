@@ -1,0 +1,37 @@
+"""Orthogonal Self-Attention as a token mixer (arXiv:2602.05996)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from osa.model import ops
+from osa.model.config import EncoderConfig
+from osa.model.layers.mixers.base import Mixer, TokenContext
+
+
+class OsaMixer(Mixer):
+    """exp(S) V with one learnable angle ``alpha`` a head."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        """Create projections and angles."""
+        super().__init__(config)
+        self.scale, self.center = config.scale, config.center
+        self.alpha = nn.Parameter(torch.full((config.num_heads,), config.alpha_init))
+        self.operand_dtype: torch.dtype | None = None  # set by inference.bfloat16
+
+    def mix_heads(self, query: Tensor, key: Tensor, value: Tensor, context: TokenContext) -> Tensor:
+        """Call the operator ``osa::attention``."""
+        if self.operand_dtype is not None:
+            query, key, value = (part.to(self.operand_dtype) for part in (query, key, value))
+        mixed: Tensor = ops.attention(
+            query,
+            key,
+            value,
+            self.alpha,
+            context.mask,
+            context.cu_seqlens,
+            self.scale,
+            self.center,
+        )
+        return mixed

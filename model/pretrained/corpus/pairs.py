@@ -1,0 +1,56 @@
+"""Queries and the passages that answer them, for contrastive training and for retrieval."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+
+from osa.model.pretrained.corpus.cleaning import digest, normalized, squeeze
+
+_SHORTEST_PASSAGE, _LONGEST_PASSAGE = 6, 400
+_LONGEST_QUERY = 60
+_OPENING = 80
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A query, the passage that answers it, and the package both are from."""
+
+    query: str
+    passage: str
+    source: str
+
+    def record(self) -> dict[str, str]:
+        """What is written as one line of JSON."""
+        return asdict(self)
+
+
+def pair(query: str, passage: str, source: str) -> Pair:
+    """A pair on single lines, the passage no longer than 400 words."""
+    words = squeeze(passage).split()[:_LONGEST_PASSAGE]
+    return Pair(squeeze(query), " ".join(words), source)
+
+
+def distinct(pairs: Iterable[tuple[Pair, int]], excluded: set[str]) -> Iterator[Pair]:
+    """Pairs whose query, passage and passage's opening occurred in none before.
+
+    Drops pairs whose passage holds the query word for word, which a search for the words would
+    find, queries of fewer words than the number beside them, and texts that are excluded.
+    """
+    seen: set[str] = set()
+    for item, shortest_query in pairs:
+        query, passage = normalized(item.query), normalized(item.passage)
+        long_enough = len(passage.split()) >= _SHORTEST_PASSAGE
+        if not long_enough or not shortest_query <= len(query.split()) <= _LONGEST_QUERY:
+            continue
+        identities = {query, passage[:_OPENING]}
+        if query in passage or identities & seen or {query, passage} & excluded:
+            continue
+        seen |= identities
+        yield item
+
+
+def split(pairs: Iterable[Pair], held_out: int) -> tuple[list[Pair], list[Pair]]:
+    """The pairs whose digests are smallest, and the others, both in order of digest."""
+    ordered = sorted(pairs, key=lambda item: digest(item.query + "\t" + item.passage))
+    return ordered[:held_out], ordered[held_out:]

@@ -1,0 +1,68 @@
+"""CSV under a header, from lines that are already checked."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+
+from osa.model.errors import ConfigError
+from osa.model.records.fields import list_names
+from osa.model.records.record import Problem, Record
+
+LONGEST = 16 << 20
+"""Longest field [characters]."""
+
+
+def read_csv(
+    file: Path, lines: Iterator[tuple[int, str | Problem]], column: str
+) -> Iterator[Record | Problem]:
+    """Records under a header, all values text, quoted as spreadsheets do.
+
+    Raises:
+        ConfigError: No header, or one without ``column``, or with a name twice.
+    """
+    line = 0
+    damaged: Problem | None = None
+
+    def feed() -> Iterator[str]:
+        """Lines up to one that cannot be read, where the record in hand ends too."""
+        nonlocal line, damaged
+        for number, text in lines:
+            line = number
+            if isinstance(text, Problem):
+                damaged = text
+                return
+            yield text + "\n"
+
+    csv.field_size_limit(LONGEST)
+    reader = csv.reader(feed(), strict=True)
+    try:
+        header = next(reader, [])
+    except csv.Error as error:
+        raise ConfigError(f"{file}: the header is not CSV: {damaged or error}") from error
+    if damaged or column not in header or len(set(header)) < len(header):
+        raise ConfigError(
+            f"{file}: the header must have a column {column!r}, and none twice; "
+            f"{damaged or f'it has {list_names(header)}'}"
+        )
+    while True:
+        first = line + 1
+        try:
+            values = next(reader, None)
+            problem = None
+        except csv.Error as error:
+            values = []
+            problem = Problem(file, first, f"is not CSV: {error}", "not CSV")
+        if damaged:
+            yield damaged
+            damaged, reader = None, csv.reader(feed(), strict=True)
+        elif problem:
+            yield problem
+        elif values is None:
+            return
+        elif values and len(values) != len(header):
+            reason = f"has {len(values)} fields, the header has {len(header)}"
+            yield Problem(file, first, reason, "not CSV")
+        elif values:  # a blank line is no record
+            yield Record(first, dict(zip(header, values, strict=True)))

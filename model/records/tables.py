@@ -1,0 +1,136 @@
+"""Parquet and Arrow files, a small batch of rows at a time."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from osa.model.errors import ConfigError
+from osa.model.records.errors import DataError
+from osa.model.records.fields import Field, list_names
+from osa.model.records.record import Problem, Record
+
+BATCH = 1024
+"""Rows that are turned into Python values at once."""
+FILE_MAGIC = b"ARROW1"
+"""How the file format of Arrow IPC begins; the stream format has no such mark."""
+BYTES_A_NUMBER = 4
+
+
+def read_table(
+    file: Path, fields: tuple[Field, ...], limit: int, parquet: bool
+) -> Generator[Record | Problem, None, None]:
+    """The rows of a table, by column; text as bytes, since nobody has checked its UTF-8.
+
+    Args:
+        file: What to read.
+        fields: Whose columns to read.
+        limit: Longest value [bytes]; numbers count as float32.
+        parquet: Parquet, or else Arrow IPC (file or stream).
+
+    Raises:
+        ConfigError: The file cannot be opened.
+        DataError: It is damaged, or misses a column.
+    """
+    row = 0
+    try:
+        with contextlib.ExitStack() as stack:
+            batches = (_parquet if parquet else _arrow)(file, fields, stack)
+            for batch in batches:
+                columns = {name: _values(batch.column(name)) for name in batch.schema.names}
+                for values in zip(*columns.values(), strict=True):
+                    row += 1
+                    yield _row(file, row, dict(zip(columns, values, strict=True)), limit)
+    except (pa.ArrowException, OSError, EOFError, UnicodeDecodeError) as error:
+        kind = "Parquet" if parquet else "Arrow"
+        cause = str(error).splitlines()[0] if str(error) else type(error).__name__
+        place = f" after row {row}" if row else ""
+        raise DataError(f"{file}: damaged, or no {kind} file{place}: {cause}") from error
+
+
+def _row(file: Path, row: int, values: dict[str, Any], limit: int) -> Record | Problem:
+    for column, value in values.items():
+        if (size := _size(value)) > limit:
+            reason = f"column {column!r} has {size} bytes, more than max_record_bytes ({limit})"
+            return Problem(file, row, reason, "too long")
+    return Record(row, values)
+
+
+def _size(value: Any) -> int:
+    if isinstance(value, bytes):
+        return len(value)
+    if isinstance(value, list):
+        return BYTES_A_NUMBER * sum(len(item) for item in value if isinstance(item, list))
+    return 0
+
+
+def _parquet(
+    file: Path, fields: tuple[Field, ...], stack: contextlib.ExitStack
+) -> Iterator[pa.RecordBatch]:
+    stack.enter_context(_open(file))
+    table = stack.enter_context(pq.ParquetFile(file))
+    columns = _present(file, table.schema_arrow, fields)
+    yield from table.iter_batches(batch_size=BATCH, columns=columns, use_threads=False)
+
+
+def _arrow(
+    file: Path, fields: tuple[Field, ...], stack: contextlib.ExitStack
+) -> Iterator[pa.RecordBatch]:
+    with _open(file) as handle:
+        is_file = handle.read(len(FILE_MAGIC)) == FILE_MAGIC
+    source = stack.enter_context(pa.memory_map(str(file)))
+    reader = stack.enter_context(
+        pa.ipc.open_file(source) if is_file else pa.ipc.open_stream(source)
+    )
+    columns = _present(file, reader.schema, fields)
+    places = range(reader.num_record_batches) if is_file else None
+    batches = reader if places is None else map(reader.get_batch, places)
+    for batch in batches:
+        chosen = batch.select(columns)
+        for start in range(0, chosen.num_rows, BATCH):
+            yield chosen.slice(start, BATCH)
+
+
+def _open(file: Path) -> Any:
+    try:
+        return file.open("rb")
+    except OSError as error:
+        raise ConfigError(f"cannot read {file}: {error.strerror}") from error
+
+
+def _present(file: Path, schema: pa.Schema, fields: tuple[Field, ...]) -> list[str]:
+    columns = []
+    for field in fields:
+        count = schema.names.count(field.column)
+        if count > 1:
+            raise DataError(f"{file} has {count} columns {field.column!r}")
+        if count == 0 and not field.optional:
+            raise DataError(
+                f"{file} has no column {field.column!r}; it has {list_names(schema.names)}"
+            )
+        columns += [field.column] * count
+    return list(dict.fromkeys(columns))
+
+
+def _values(column: pa.Array) -> list[Any]:
+    """Python values; strings as bytes, checked for bounds but not for UTF-8."""
+    if pa.types.is_dictionary(column.type):
+        column.validate(full=True)
+        column = column.dictionary_decode()
+    is_text = (
+        pa.types.is_string,
+        pa.types.is_large_string,
+        pa.types.is_string_view,
+        pa.types.is_binary_view,
+    )
+    if any(test(column.type) for test in is_text):
+        column.validate()
+        column = column.cast(pa.large_binary())
+    column.validate(full=True)
+    values: list[Any] = column.to_pylist()
+    return values

@@ -1,0 +1,89 @@
+"""Sequences for the network, and packed batches of them.
+
+Shapes: T packed tokens, S sequences, R vectors, F feature width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from osa.model.functional.varlen import cu_seqlens_of
+
+IGNORED = -100
+"""Label of a token that is not predicted."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """One sequence for the network.
+
+    Attributes:
+        inputs: Token ids, or features [N, F].
+        keys: Place of each of its vectors in the batch; they order the vectors of all processes.
+        spans: Lengths of the parts that get a vector each, in all N; empty for one vector [tokens].
+        labels: One a token, or one a sequence.
+    """
+
+    inputs: Sequence[int] | np.ndarray
+    keys: tuple[int, ...] = ()
+    spans: tuple[int, ...] = ()
+    labels: Sequence[int] = ()
+
+
+@dataclass(frozen=True)
+class Packed:
+    """Sequences end to end, as tensors on the device of the network.
+
+    Attributes:
+        inputs: Ids [1, T] or features [1, T, F].
+        cu_seqlens: Offsets of the sequences [S + 1].
+        spans: Offsets of what gets a vector [R + 1].
+        labels: Of tokens [T] or sequences [S].
+    """
+
+    inputs: Int[Tensor, "1 T"] | Float[Tensor, "1 T F"]
+    cu_seqlens: Int[Tensor, " S1"]
+    spans: Int[Tensor, " R1"]
+    labels: Int[Tensor, " L"]
+
+
+def pack(examples: Sequence[Example], device: torch.device) -> Packed:
+    """Lay examples end to end."""
+    if isinstance(examples[0].inputs, np.ndarray):
+        rows = np.concatenate([np.asarray(example.inputs) for example in examples])
+        inputs = torch.from_numpy(rows)[None]
+    else:
+        inputs = torch.tensor([[token for example in examples for token in example.inputs]])
+    lengths = [len(example.inputs) for example in examples]
+    spans = [
+        span
+        for example, length in zip(examples, lengths, strict=True)
+        for span in example.spans or (length,)
+    ]
+    labels = [label for example in examples for label in example.labels]
+    return Packed(
+        inputs.to(device),
+        cu_seqlens_of(lengths, device),
+        cu_seqlens_of(spans, device),
+        torch.tensor(labels, dtype=torch.int64, device=device),
+    )
+
+
+def chunks(examples: Sequence[Example], budget: int) -> Iterator[list[Example]]:
+    """Examples by length, in groups of at most ``budget`` tokens (or one example)."""
+    group: list[Example] = []
+    tokens = 0
+    for example in sorted(examples, key=lambda example: len(example.inputs)):
+        if group and tokens + len(example.inputs) > budget:
+            yield group
+            group, tokens = [], 0
+        group.append(example)
+        tokens += len(example.inputs)
+    if group:
+        yield group

@@ -1,0 +1,69 @@
+"""Which examples an update takes: a function of its number, so a run resumes by that alone."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from osa.model.training.data.store import ExampleStore
+
+
+class BatchOrder:
+    """Shuffled batches of rows; a fresh permutation an epoch.
+
+    The last incomplete batch of an epoch is left out, so every batch is full (or all the data,
+    where that is smaller).
+    """
+
+    def __init__(
+        self,
+        size: int,
+        batch_size: int,
+        seed: int,
+        lengths: np.ndarray | None = None,
+        bucket_batches: int = 1,
+    ) -> None:
+        """Describe the order.
+
+        Args:
+            size: Number of rows.
+            batch_size: Rows a batch.
+            seed: Of the shuffling.
+            lengths: Measure of each row's length [size]; needed for buckets.
+            bucket_batches: Batches whose rows are sorted by length together.
+        """
+        self.size, self.batch_size, self.seed = size, min(batch_size, size), seed
+        self.lengths, self.bucket_batches = lengths, bucket_batches
+        self.per_epoch = size // self.batch_size
+        self._epoch, self._order = -1, np.empty(0, dtype=np.int64)
+
+    def rows(self, step: int) -> np.ndarray:
+        """Rows of the batch of update ``step``, from 0."""
+        epoch, place = divmod(step, self.per_epoch)
+        if epoch != self._epoch:
+            self._epoch, self._order = epoch, self._permutation(epoch)
+        return self._order[place * self.batch_size : (place + 1) * self.batch_size]
+
+    def _permutation(self, epoch: int) -> np.ndarray:
+        generator = np.random.default_rng([self.seed, epoch])
+        order = generator.permutation(self.size)[: self.per_epoch * self.batch_size]
+        if self.bucket_batches == 1 or self.lengths is None:
+            return order
+        window = self.bucket_batches * self.batch_size
+        for start in range(0, len(order), window):
+            part = order[start : start + window]
+            part = part[np.argsort(self.lengths[part], kind="stable")]
+            batches = part.reshape(-1, self.batch_size)
+            order[start : start + window] = batches[generator.permutation(len(batches))].ravel()
+        return order
+
+
+def share_of(rows: np.ndarray, rank: int, world: int) -> tuple[np.ndarray, np.ndarray]:
+    """The rows of a batch that one of ``world`` processes takes, and their places in the batch."""
+    places = np.arange(len(rows))[rank::world]
+    return rows[places], places
+
+
+def text_lengths(store: ExampleStore) -> np.ndarray:
+    """Characters, or rows of features, of each example's first field [n]."""
+    values = store.column(store.fields[0].name)
+    return np.fromiter((len(value) for value in values), dtype=np.int64, count=len(store))

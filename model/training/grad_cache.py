@@ -1,0 +1,91 @@
+"""The gradient of a whole batch, a chunk of tokens at a time.
+
+For a loss over all vectors of a batch: run the chunks without gradients, gather the vectors of
+all processes, differentiate the loss with respect to them, and run the chunks again, each with
+its share of that gradient (GradCache, Gao et al., arXiv:2101.06983). A batch of one chunk is run
+once. The result does not depend on chunks or processes, but for rounding.
+
+Sharded weights are gathered in every pass, so all processes make equally many: one with fewer
+chunks runs its last again, with a gradient of zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from osa.model.training.data.batch import Example, chunks, pack
+from osa.model.training.distributed import Processes
+from osa.model.training.network import synchronized
+from osa.model.training.objectives.base import EmbeddingObjective, Loss, TokenObjective
+
+
+def token_gradient(
+    network: nn.Module,
+    objective: TokenObjective,
+    examples: Sequence[Example],
+    budget: int,
+    processes: Processes,
+) -> Loss:
+    """Add the gradient of a mean over independent terms; returns the loss of all processes."""
+    count = torch.tensor([float(objective.terms(examples))], dtype=torch.float64)
+    terms = max(1.0, processes.sum(count.to(processes.device)).item())
+    groups = list(chunks(examples, budget))
+    rounds = processes.most(len(groups))
+    total = torch.zeros(1, device=processes.device)
+    for number in range(rounds):
+        weight = 1.0 / terms if number < len(groups) else 0.0
+        with synchronized(network, number == rounds - 1):
+            chunk = pack(groups[min(number, len(groups) - 1)], processes.device)
+            part = network(chunk) * weight
+            (part * processes.world).backward()  # gradients are averaged over processes
+        total += part.detach()
+    return Loss(processes.sum(total)[0])
+
+
+def embedding_gradient(
+    network: nn.Module,
+    objective: EmbeddingObjective,
+    examples: Sequence[Example],
+    rows: np.ndarray,
+    budget: int,
+    processes: Processes,
+) -> Loss:
+    """Add the gradient of a loss over all vectors; returns the loss, the same everywhere."""
+    groups = list(chunks(examples, budget))
+    packed = [pack(group, processes.device) for group in groups]
+    rounds = processes.most(len(groups))
+    with torch.set_grad_enabled(rounds == 1):
+        outputs = [network(packed[min(n, len(packed) - 1)]) for n in range(rounds)]
+    outputs = outputs[: len(packed)]
+    keys = torch.tensor([key for group in groups for e in group for key in e.keys])
+    sizes = torch.cat([chunk.spans.diff().to(torch.int64) for chunk in packed])
+    vectors, order, own = _gather(torch.cat(outputs).detach(), keys, processes)
+    all_keys = processes.gather(keys.to(processes.device)).cpu()[order]
+    all_sizes = processes.gather(sizes).cpu()[order]
+    vectors.requires_grad_()
+    loss = objective.loss(vectors, all_keys.numpy(), all_sizes.numpy(), rows)
+    (gradient,) = torch.autograd.grad(loss.total, vectors)
+    gradient = gradient[own.to(gradient.device)] * processes.world
+    loss.total = loss.total.detach()
+    for number in range(rounds):
+        with synchronized(network, number == rounds - 1):
+            output = outputs[0] if rounds == 1 else network(packed[min(number, len(packed) - 1)])
+            if number < len(packed):
+                share, gradient = gradient[: len(output)], gradient[len(output) :]
+            else:
+                share = torch.zeros_like(output)
+            torch.autograd.backward(output, share)
+    return loss
+
+
+def _gather(vectors: Tensor, keys: Tensor, processes: Processes) -> tuple[Tensor, Tensor, Tensor]:
+    """Vectors of all processes by key, the order that makes them so, and where ours are."""
+    gathered = processes.gather(vectors)
+    everyone = processes.gather(keys.to(processes.device)).cpu()
+    order = everyone.argsort(stable=True)
+    own = torch.searchsorted(everyone[order], keys)
+    return gathered[order.to(gathered.device)], order, own

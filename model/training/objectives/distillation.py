@@ -1,0 +1,230 @@
+"""Distillation of a sentence encoder: the student gives the teacher's vectors and similarities.
+
+    loss = mean(1 - cos(s_i, t_i)) + w * mean over widths k of mean((s_i . s_j)_k - t_i . t_j)^2
+
+The similarities of leading widths k are held to the teacher's full ones, which makes shorter
+vectors meaningful (Matryoshka, arXiv:2205.13147).
+
+A text longer than a segment is one sequence for the student, in which every segment gets a vector
+(a late chunk); the teacher sees the segments one by one. The target of the whole is the mean of
+its segments' vectors, weighted by their tokens.
+
+Shapes: R vectors of a batch, E embedding width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from osa.model.common.progress import Progress
+from osa.model.embedding_model import EmbeddingModel
+from osa.model.errors import ConfigError
+from osa.model.tokenization import TextTokenizer
+from osa.model.training.config import DistillSection
+from osa.model.training.data import ExampleStore, Field
+from osa.model.training.data.batch import Example
+from osa.model.training.evaluation import agreement
+from osa.model.training.objectives.base import EmbeddingObjective, Loss
+from osa.model.training.objectives.segments import segment_texts
+from osa.model.training.objectives.teacher import Embed, TeacherVectors
+
+KEYS = 1 << 20
+"""Keys of one example: the whole, then its segments."""
+BLOCK = 4096
+
+
+def principal_rotation(vectors: np.ndarray, sample: int = 50000) -> Float[Tensor, "E E"]:
+    """Orthogonal matrix whose columns are the principal axes of ``vectors``, largest first."""
+    block = torch.from_numpy(np.asarray(vectors[:sample], dtype=np.float64))
+    _, axes = torch.linalg.eigh(block.T @ block)
+    axes = axes.flip(-1)
+    signs = axes.gather(0, axes.abs().argmax(0, keepdim=True)).sign()
+    rotation: Tensor = (axes * signs).float()
+    return rotation
+
+
+def distillation_loss(
+    student: Float[Tensor, "R E"],
+    teacher: Float[Tensor, "R E"],
+    similarity_weight: float,
+    widths: Sequence[int],
+) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+    """Return the loss and its cosine part; both inputs hold unit vectors.
+
+    Raises:
+        ConfigError: Student and teacher differ in width.
+    """
+    if student.shape != teacher.shape:
+        raise ConfigError(
+            f"the student gives {student.shape[1]} dimensions, the teacher {teacher.shape[1]}: "
+            "set model.embedding_size"
+        )
+    cosine = (1.0 - (student * teacher).sum(-1)).mean()
+    target = teacher @ teacher.T
+    gaps = []
+    for width in widths:
+        part = F.normalize(student[:, :width], dim=-1)
+        gaps.append((part @ part.T - target).square().mean())
+    return cosine + similarity_weight * torch.stack(gaps).mean(), cosine
+
+
+class SegmentTable:
+    """The segments of every text of a store, and the teacher's vectors of them.
+
+    Attributes:
+        first: First segment of each text, and one past the last of all [n + 1].
+        vectors: Of the segments, float16 [m, E].
+    """
+
+    def __init__(
+        self,
+        store: ExampleStore,
+        tokenizer: TextTokenizer,
+        budget: int,
+        cache: TeacherVectors,
+        embed: Embed,
+        progress: bool,
+    ) -> None:
+        """Cut all texts, and have the teacher embed what it has not yet."""
+        self.tokenizer, self.budget = tokenizer, budget
+        segments: list[str] = []
+        counts: list[int] = []
+        with Progress("cutting into segments", "texts", len(store), enabled=progress) as bar:
+            for start in range(0, len(store), BLOCK):
+                texts = store.take(range(start, min(len(store), start + BLOCK)))["text"]
+                for parts in segment_texts(tokenizer, texts, budget):
+                    segments += parts
+                    counts.append(len(parts))
+                bar.update(len(texts))
+        self.first = np.concatenate([[0], np.cumsum(counts)])
+        self.vectors = cache.get(segments, embed, progress)
+
+    def count(self, row: int) -> int:
+        """Segments of a text."""
+        return int(self.first[row + 1] - self.first[row])
+
+
+class Distillation(EmbeddingObjective):
+    """Objective ``distill``."""
+
+    fields = (Field("text", "text", "text"),)
+    parts = ("cosine_loss",)
+    scores = ("cosine", "retrieval")
+
+    def __init__(
+        self,
+        config: DistillSection,
+        model: EmbeddingModel,
+        data: tuple[ExampleStore, SegmentTable],
+        held_out: tuple[ExampleStore, SegmentTable] | None,
+        max_tokens: int,
+        seed: int,
+        teacher_sha256: str,
+    ) -> None:
+        """Prepare targets; see ``osa.model.training.objectives.create``."""
+        assert model.tokenizer is not None  # students read texts
+        self.config, self.tokenizer = config, model.tokenizer
+        self.store, self.table = data
+        self.held_out, self.max_tokens, self.seed = held_out, max_tokens, seed
+        self.widths = model.config.allowed_dimensions
+        self.device = next(model.parameters()).device
+        self.head = nn.Identity()
+        self.identity = teacher_sha256
+        self.rotation = torch.eye(self.table.vectors.shape[1])
+        if config.rotate:
+            self.rotation = principal_rotation(self.table.vectors)
+
+    def examples(self, rows: np.ndarray, places: np.ndarray, step: int) -> list[Example]:
+        """Short texts whole; of longer ones a run of segments."""
+        texts = self.store.take(rows)["text"]
+        short = [i for i, row in enumerate(rows) if self.table.count(row) == 1]
+        encoded = self.tokenizer.encode([texts[i] for i in short], self.max_tokens)
+        found = {
+            i: Example(item.ids, (int(places[i]) * KEYS,))
+            for i, item in zip(short, encoded, strict=True)
+        }
+        for i, row in enumerate(rows):
+            if i not in found:
+                found[i] = self._long(texts[i], int(row), int(places[i]), step)
+        return [found[i] for i in range(len(rows))]
+
+    def _long(self, text: str, row: int, place: int, step: int) -> Example:
+        """A run of segments as one sequence; keys number the segments of the whole text."""
+        tokenizer = self.tokenizer
+        parts = segment_texts(tokenizer, [text], self.table.budget)[0]
+        ids = tokenizer.encode_parts(parts)
+        low, high = self._window([len(part) for part in ids], row, step)
+        ids = ids[low:high]
+        lengths = [len(part) for part in ids]
+        lengths[0] += len(tokenizer.prefix)
+        lengths[-1] += len(tokenizer.suffix)
+        tokens = [*tokenizer.prefix, *(token for part in ids for token in part), *tokenizer.suffix]
+        keys = tuple(place * KEYS + 1 + number for number in range(low, high))
+        return Example(tokens, keys, tuple(lengths))
+
+    def _window(self, lengths: list[int], row: int, step: int) -> tuple[int, int]:
+        """Segments [low, high) of a text: a random run of a random length, or the first ones."""
+        most = self.max_tokens - self.tokenizer.num_special_tokens
+        low, budget = 0, float(most)
+        if self.config.crop:
+            generator = np.random.default_rng([self.seed, step, row])
+            shortest = min(2.0 * self.table.budget, most)
+            budget = np.exp(generator.uniform(np.log(shortest), np.log(most)))
+            low = int(generator.integers(len(lengths)))
+        high, tokens = low, 0
+        while high < len(lengths) and (high == low or tokens + lengths[high] <= budget):
+            tokens += lengths[high]
+            high += 1
+        while low > 0 and tokens + lengths[low - 1] <= budget:
+            low -= 1
+            tokens += lengths[low]
+        return low, high
+
+    def loss(
+        self, vectors: Float[Tensor, "R E"], keys: np.ndarray, sizes: np.ndarray, rows: np.ndarray
+    ) -> Loss:
+        """Of segments and short texts, and of every longer text as a whole."""
+        places, numbers = keys // KEYS, keys % KEYS
+        found = self.table.vectors[self.table.first[rows[places]] + np.maximum(numbers - 1, 0)]
+        target = self._rotate(found)
+        long, owner = np.unique(places[numbers > 0], return_inverse=True)
+        if len(long):
+            weight = torch.zeros(len(long), len(keys), device=vectors.device)
+            segments = torch.from_numpy(np.flatnonzero(numbers > 0)).to(vectors.device)
+            owners = torch.from_numpy(owner).to(vectors.device)
+            weight[owners, segments] = torch.from_numpy(sizes[numbers > 0]).to(weight)
+            weight = weight / weight.sum(1, keepdim=True)
+            vectors = torch.cat([vectors, weight @ vectors])
+            target = torch.cat([target, F.normalize(weight @ target, dim=-1)])
+        student = F.normalize(vectors, dim=-1)
+        total, cosine = distillation_loss(
+            student, target, self.config.similarity_weight, self.widths
+        )
+        return Loss(total, {"cosine_loss": cosine.item()})
+
+    def evaluate(self, model: EmbeddingModel, head: nn.Module) -> dict[str, float]:
+        """Agreement with the teacher on the held-out texts of one segment."""
+        if self.held_out is None:
+            return {}
+        store, table = self.held_out
+        texts = list(store.column("text"))
+        short = np.array([row for row in range(len(store)) if table.count(row) == 1])
+        found = agreement(
+            model.encode([texts[row] for row in short]),
+            self._rotate(table.vectors[table.first[short]]).cpu(),
+        )
+        return {"cosine": found.cosine, "retrieval": found.retrieval}
+
+    def record(self) -> dict[str, object]:
+        """Identity of the teacher, and what it has seen."""
+        return {"teacher": {"sha256": self.identity}, "segments": int(self.table.first[-1])}
+
+    def _rotate(self, vectors: np.ndarray) -> Tensor:
+        rotated = torch.from_numpy(np.asarray(vectors, dtype=np.float32)) @ self.rotation
+        return F.normalize(rotated, dim=-1).to(self.device)

@@ -1,0 +1,164 @@
+"""What a run needs to go on: weights, averages, moments and the number of updates. Never pickle.
+
+Everything random and the place in the data are functions of the number of updates, so that is
+the whole position. Weights of a sharded run are gathered, so it may go on with other processes.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_model_state_dict,
+    get_optimizer_state_dict,
+    set_model_state_dict,
+    set_optimizer_state_dict,
+)
+from torch.optim import Optimizer
+
+from osa.model import processor
+from osa.model.checkpoint import atomic_directory
+from osa.model.errors import CheckpointError
+from osa.model.training.optimizer import AveragedWeights
+
+TENSORS, PROGRESS = "state.safetensors", "progress.json"
+ARITHMETIC = "arithmetic"
+FULL = StateDictOptions(full_state_dict=True)
+
+
+@dataclass
+class Position:
+    """Where a run is.
+
+    Attributes:
+        step: Updates done, skipped ones included.
+        tokens: Tokens seen.
+        skipped: Updates skipped because something was not finite.
+        skipped_in_a_row: Of these, the last ones without one that was not skipped.
+    """
+
+    step: int = 0
+    tokens: int = 0
+    skipped: int = 0
+    skipped_in_a_row: int = 0
+
+
+def collect_state(
+    network: nn.Module, optimizer: Optimizer, average: AveragedWeights | None
+) -> dict[str, Tensor]:
+    """All tensors of a run by name; every process must call it, all get the whole."""
+    tensors: dict[str, Any] = {}
+    for name, tensor in get_model_state_dict(network, options=FULL).items():
+        tensors[f"weight/{name}"] = tensor
+    if average is not None:
+        average.swap(network)
+        averaged: dict[str, Any] = get_model_state_dict(network, options=FULL)
+        tensors |= {f"average/{name}": tensor.clone() for name, tensor in averaged.items()}
+        average.swap(network)
+    moments: dict[str, Any] = get_optimizer_state_dict(network, optimizer, options=FULL)
+    for name, fields in moments["state"].items():
+        tensors |= {f"moment/{name}.{field}": tensor for field, tensor in fields.items()}
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+
+
+def arithmetic() -> dict[str, str]:
+    """What the bits of an update depend on besides the run's settings and its processes."""
+    return {
+        **processor.arithmetic(),
+        "threads": str(torch.get_num_threads()),
+        "torch": torch.__version__,
+        "GPU": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
+    }
+
+
+def other_arithmetic(directory: Path) -> list[str]:
+    """What differs from the process that saved the state, in words; of none where none is told."""
+    try:
+        saved = json.loads((directory / PROGRESS).read_text(encoding="utf-8"))[ARITHMETIC]
+    except (OSError, ValueError, KeyError):
+        return []
+    now = arithmetic()
+    return [
+        f"{name} {now[name]}, was {saved[name]}"
+        for name in now
+        if name in saved and saved[name] != now[name]
+    ]
+
+
+def save_state(
+    directory: Path, tensors: dict[str, Tensor], position: Position, identity: str
+) -> None:
+    """Write the state atomically, replacing the previous one.
+
+    Args:
+        directory: Where.
+        tensors: Of ``collect_state``.
+        position: Where the run is.
+        identity: Of the run: its settings, data and teacher.
+    """
+    with atomic_directory(directory, PROGRESS) as staging:
+        save_file({name: tensor.clone() for name, tensor in tensors.items()}, staging / TENSORS)
+        progress = {**asdict(position), "identity": identity, ARITHMETIC: arithmetic()}
+        (staging / PROGRESS).write_text(json.dumps(progress), encoding="utf-8")
+
+
+def load_state(
+    directory: Path,
+    network: nn.Module,
+    optimizer: Optimizer,
+    average: AveragedWeights | None,
+    identity: str,
+) -> Position:
+    """Restore what ``save_state`` wrote.
+
+    Raises:
+        CheckpointError: The state is missing, damaged, or of another run.
+    """
+    try:
+        progress = json.loads((directory / PROGRESS).read_text(encoding="utf-8"))
+        tensors = load_file(directory / TENSORS)
+        saved = str(progress.pop("identity"))
+        progress.pop(ARITHMETIC, None)
+        position = Position(**{name: int(value) for name, value in progress.items()})
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+        raise CheckpointError(f"{directory} holds no training state: {error}") from error
+    if saved != identity:
+        raise CheckpointError(
+            f"{directory} belongs to other settings, data or another teacher (identity "
+            f"{saved[:12]}, this run has {identity[:12]}): resume as it was, or choose another "
+            "--output"
+        )
+    parts: dict[str, dict[str, Any]] = {"weight": {}, "average": {}, "moment": {}}
+    try:
+        for name, tensor in tensors.items():
+            kind, _, rest = name.partition("/")
+            parts[kind][rest] = tensor
+        if average is not None:
+            set_model_state_dict(network, parts["average"], options=FULL)
+            average.swap(network)
+        set_model_state_dict(network, parts["weight"], options=FULL)
+        moments: dict[str, Any] = get_optimizer_state_dict(network, optimizer, options=FULL)
+        moments["state"] = {}
+        for name, tensor in parts["moment"].items():
+            parameter, _, field = name.rpartition(".")
+            moments["state"].setdefault(parameter, {})[field] = tensor
+        set_optimizer_state_dict(network, optimizer, moments, options=FULL)
+    except (RuntimeError, KeyError, ValueError) as error:
+        raise CheckpointError(f"{directory / TENSORS} does not fit the model: {error}") from error
+    return position
+
+
+@torch.no_grad()
+def copy_weights(target: nn.Module, tensors: dict[str, Tensor]) -> None:
+    """Put the weights to evaluate of ``collect_state`` (averaged, if there are) into a network."""
+    kind = "average/" if any(name.startswith("average/") for name in tensors) else "weight/"
+    state = {k.removeprefix(kind): v for k, v in tensors.items() if k.startswith(kind)}
+    target.load_state_dict(state, strict=True)

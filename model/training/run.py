@@ -1,0 +1,105 @@
+"""What ``osa train`` does: from a configuration to a checkpoint directory."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import shutil
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save as save_tensors
+
+from osa.model.embedding_model import EmbeddingModel
+from osa.model.errors import ConfigError
+from osa.model.training.config import TrainConfig
+from osa.model.training.distributed import Processes, join
+from osa.model.training.metric_log import CURVES, plot_curves
+from osa.model.training.request import STATE, work_directory
+from osa.model.training.setup import Run, prepare
+from osa.model.training.trainer import Trainer
+
+HEAD, RECORD = "head.safetensors", "training.json"
+
+
+def train(config: TrainConfig, options: argparse.Namespace) -> int:
+    """Train as ``read_request`` has allowed; returns the exit code.
+
+    Raises:
+        OsaError: Naming what was wrong.
+    """
+    work = work_directory(options.output)
+    with join() as processes:
+        if processes.world > config.optimizer.batch_size:
+            raise ConfigError(
+                f"optimizer.batch_size ({config.optimizer.batch_size}) must be at least the "
+                f"number of processes ({processes.world})"
+            )
+        quiet = options.quiet or not processes.first
+        if processes.first and not options.resume:
+            shutil.rmtree(work / STATE, ignore_errors=True)  # only --force leaves one there
+        with processes.first_alone():  # it fills the caches that the others read
+            prepared = prepare(config, progress=not quiet)
+        trainer = Trainer(config, prepared, work, processes, progress=not quiet)
+        if options.resume:
+            trainer.resume()
+        trainer.run()
+        scores = trainer.evaluate()
+        network = trainer.finish()
+        if network is not None:
+            record = _record(config, prepared, trainer, processes, scores)
+            if scores:
+                print("held out: " + ", ".join(f"{k} {v:.4f}" for k, v in scores.items()))
+            if trainer.position.skipped:
+                print(f"{trainer.position.skipped} updates were not finite and skipped")
+            _write(network.model, network.head, options, record, work)
+            shutil.rmtree(work / STATE)
+            print(f"wrote {options.output}")
+        processes.wait()
+    return 0
+
+
+def _write(
+    model: EmbeddingModel,
+    head: torch.nn.Module,
+    options: argparse.Namespace,
+    record: dict[str, Any],
+    work: Path,
+) -> None:
+    extra = {RECORD: (json.dumps(record, indent=2) + "\n").encode()}
+    weights = {name: tensor.cpu().contiguous() for name, tensor in head.state_dict().items()}
+    if weights:
+        extra[HEAD] = save_tensors(weights)
+    if plot_curves(work) is not None:
+        print(f"curves are in {work / CURVES}")
+    model.cpu().save_pretrained(options.output, getattr(torch, options.dtype), extra)
+    EmbeddingModel.from_pretrained(options.output)  # the state goes only when this loads
+
+
+def _record(
+    config: TrainConfig,
+    run: Run,
+    trainer: Trainer,
+    processes: Processes,
+    scores: dict[str, float],
+) -> dict[str, Any]:
+    """What the checkpoint says about its training."""
+    return {
+        "config": config.model_dump(mode="json", exclude_none=True),
+        "data": {"examples": len(run.store), "sha256": run.store.sha256},
+        **run.objective.record(),
+        "updates": trainer.position.step,
+        "tokens": trainer.position.tokens,
+        "skipped": trainer.position.skipped,
+        "held_out": scores,
+        "versions": {name: version(name) for name in ("osa-encoder", "torch", "tokenizers")},
+        "machine": {
+            "processor": platform.machine(),
+            "device": processes.device.type,
+            "processes": processes.world,
+            "threads": torch.get_num_threads(),
+        },
+    }

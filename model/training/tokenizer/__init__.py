@@ -1,0 +1,1 @@
+"""``osa tokenizer``: train a tokenizer, or convert an existing one."""
