@@ -6,19 +6,16 @@ import argparse
 import json
 from pathlib import Path
 
+from osa.export.formats import DTYPES, FORMATS
+from osa.export.layouts import LAYOUTS
 from osa.model.common.directories import ARTIFACT, check_output, describe, kind_of
 from osa.model.common.progress import say
-from osa.model.common.requirements import has_compiler, is_installed, require
 from osa.model.errors import ConfigError
-
-FORMATS = ("onnx", "aoti", "torch-export")
-LAYOUTS = ("packed", "padded")
-DTYPES = ("float32", "float16", "bfloat16", "int8")
 
 
 def add_export(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``osa export``."""
-    parser.add_argument("--format", required=True, choices=FORMATS, help="what is made")
+    parser.add_argument("--format", required=True, choices=tuple(FORMATS), help="what is made")
     parser.add_argument("--output", required=True, type=Path, metavar="DIR", help="where it goes")
     parser.add_argument(
         "--model", type=Path, metavar="DIR", help="checkpoint; default is the packaged model"
@@ -67,15 +64,7 @@ def _check_export(options: argparse.Namespace) -> None:
     if options.model is not None and kind_of(options.model) != "checkpoint":
         raise ConfigError(f"--model must be a checkpoint directory: {describe(options.model)}")
     check_output(options.output, ARTIFACT, options.force)
-    if options.format == "onnx":
-        require("the onnx format", "export", "onnxscript")
-        if not is_installed("onnxruntime"):
-            raise ConfigError(
-                "the onnx format needs onnxruntime: pip install onnxruntime-gpu, or onnxruntime "
-                "where there is no such build"
-            )
-    if options.format == "aoti" and not has_compiler():
-        raise ConfigError("aoti needs a C++ compiler: install one, or use --format torch-export")
+    FORMATS[options.format].load().check_tools()
 
 
 def add_directory(parser: argparse.ArgumentParser) -> None:

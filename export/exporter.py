@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
-import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -12,38 +10,26 @@ from pathlib import Path
 
 import torch
 
-from osa.export.errors import ExportError, OptionError
+from osa.export.errors import OptionError
+from osa.export.formats import FORMATS, Format
+from osa.export.graph import Layout, input_specs, output_specs
+from osa.export.layouts import LAYOUTS
 from osa.export.manifest import (
     ARTIFACT,
-    DTYPES,
-    GRAPH,
-    KINDS,
     PARITY,
     TOLERANCE,
     Artifact,
-    Dtype,
-    Kind,
     Manifest,
     hash_files,
     load_artifact,
 )
-from osa.export.ort_ops import find_library
-from osa.export.parity import Deviation, check_deviations, compare, report
+from osa.export.onnx_model.runner import RUNTIMES
+from osa.export.parity.comparison import Deviation, check_deviations, compare, report
+from osa.export.parity.reference import make_reference
 from osa.export.processor import describe_processor
-from osa.export.program import (
-    LAYOUTS,
-    MIN_SEQUENCES,
-    MIN_TOKENS,
-    Layout,
-    input_specs,
-    output_specs,
-)
-from osa.export.reference import make_reference
-from osa.export.runners import RUNTIMES, OnnxRunner, Runner, open_runner
 from osa.model import EmbeddingModel
 from osa.model.calibration import CALIBRATION
 from osa.model.checkpoint import CONFIG, TOKENIZER, atomic_directory
-from osa.model.inference.bfloat16 import use_bfloat16
 
 PACKAGES = ("osa-encoder", "torch", "onnx", "onnxscript")
 
@@ -53,41 +39,42 @@ class ExportOptions:
     """What is made.
 
     Attributes:
-        kind: Format.
+        kind: Name of the format.
         layout: Inputs of the graph.
         dtype: Of ``onnx``, what weights are stored in. Of the others float32, or bfloat16: what
             products and attention compute in.
-        device: ``cpu`` or ``cuda``, for ``aoti``.
+        device: ``cpu`` or ``cuda``, for the formats of torch.
 
     Raises:
         OptionError: A value, or a combination, that is not possible.
     """
 
-    kind: Kind = "onnx"
+    kind: str = "onnx"
     layout: Layout = "packed"
-    dtype: Dtype = "float32"
+    dtype: str = "float32"
     device: str = "cpu"
 
     def __post_init__(self) -> None:
         """Refuse what cannot be made."""
-        allowed = {
-            "kind": KINDS,
-            "layout": LAYOUTS,
-            "dtype": DTYPES,
-            "device": ("cpu", "cuda"),
-        }
-        for name, values in allowed.items():
-            value = getattr(self, name)
-            if value not in values:
-                raise OptionError(f"{name} must be one of {', '.join(values)}, got {value!r}")
-        if self.kind != "onnx" and self.dtype not in ("float32", "bfloat16"):
-            raise OptionError(
-                f"{self.kind} artifacts are float32 or bfloat16, got dtype {self.dtype}"
-            )
-        if self.device == "cuda" and self.kind == "onnx":
-            raise OptionError("an onnx artifact runs on every device: leave device out")
+        if self.kind not in FORMATS:
+            raise OptionError(f"kind must be one of {', '.join(FORMATS)}, got {self.kind!r}")
+        made = FORMATS[self.kind]
+        for name, value, allowed in (
+            ("layout", self.layout, LAYOUTS),
+            ("device", self.device, ("cpu", "cuda")),
+            (f"dtype of {self.kind} artifacts", self.dtype, made.dtypes),
+        ):
+            if value not in allowed:
+                raise OptionError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
+        if self.device == "cuda" and "cuda" not in made.devices:
+            raise OptionError(f"an {self.kind} artifact runs on every device: leave device out")
         if self.device == "cuda" and not torch.cuda.is_available():
             raise OptionError("device cuda was asked for, but torch finds no CUDA device")
+
+    @property
+    def format(self) -> Format:
+        """The entry of its format."""
+        return FORMATS[self.kind]
 
 
 def export_model(
@@ -114,7 +101,8 @@ def export_model(
     options = options or ExportOptions()
     with atomic_directory(directory, ARTIFACT) as staging:
         progress(f"building the {options.kind} graph")
-        _build(model.to(options.device), staging / GRAPH[options.kind], options)
+        source, graph = model.to(options.device), staging / options.format.graph
+        options.format.load().build(source, options.layout, options.dtype, graph)
         (staging / CONFIG).write_text(model.config.to_json(), encoding="utf-8")
         if model.tokenizer is not None:
             (staging / TOKENIZER).write_text(model.tokenizer.to_json(), encoding="utf-8")
@@ -139,30 +127,17 @@ def verify_artifact(
     """
     results = {}
     manifest = artifact.manifest
-    for what in _ways(artifact):
-        progress(f"parity grid, {what}: loading")
-        if manifest.kind == "onnx":
-            runner: Runner = OnnxRunner(artifact, "cpu", "native" if what == "native" else "body")
-        else:
-            runner = open_runner(artifact)
-        deviations = compare(runner, artifact, _after(progress, f"parity grid, {what}: "))
-        check_deviations(deviations, manifest.tolerance, f"the {manifest.kind} graph ({what})")
-        results[what] = deviations
+    for name, open_here in FORMATS[manifest.kind].load().execution_paths(artifact).items():
+        progress(f"parity grid, {name}: loading")
+        deviations = compare(open_here(), artifact, _after(progress, f"parity grid, {name}: "))
+        check_deviations(deviations, manifest.tolerance, f"the {manifest.kind} graph ({name})")
+        results[name] = deviations
     return results
 
 
 def _after(progress: Callable[[str], None], what: str) -> Callable[[str], None]:
     """``progress``, told what the steps belong to."""
     return lambda step: progress(what + step)
-
-
-def _ways(artifact: Artifact) -> list[str]:
-    """By what the graph can be run here."""
-    if artifact.manifest.kind != "onnx":
-        return [artifact.manifest.kind]
-    if artifact.config.mixer != "osa" or find_library() is None:
-        return ["body"]
-    return ["body", "native"]
 
 
 def _prove(
@@ -178,40 +153,16 @@ def _write(staging: Path, manifest: Manifest) -> None:
     (staging / ARTIFACT).write_text(listed.to_json() + "\n", encoding="utf-8")
 
 
-def _build(model: EmbeddingModel, path: Path, options: ExportOptions) -> None:
-    if options.kind == "onnx":
-        if importlib.util.find_spec("onnxscript") is None:
-            raise ExportError("the onnx format needs onnxscript: pip install 'osa-encoder[export]'")
-        from osa.export.quantization import quantize_int8, store_weights
-        from osa.export.to_onnx import build_onnx, check, save_onnx
-
-        proto = build_onnx(model, options.layout)
-        if options.dtype == "int8":
-            proto = quantize_int8(proto)
-        elif options.dtype != "float32":
-            store_weights(proto, options.dtype)
-        check(proto)
-        save_onnx(proto, path)
-        return
-    from osa.export.to_torch import compile_package, save_program
-
-    if options.dtype == "bfloat16":
-        model = use_bfloat16(copy.deepcopy(model), keep_float32=False)
-    save = save_program if options.kind == "torch-export" else compile_package
-    save(model, options.layout, path)
-
-
 def _manifest(model: EmbeddingModel, options: ExportOptions) -> Manifest:
-    fixed = options.kind == "onnx"
     return Manifest(
         kind=options.kind,
         layout=options.layout,
         dtype=options.dtype,
-        device="any" if options.kind == "onnx" else options.device,
+        device=options.device if options.device in options.format.devices else "any",
         inputs=input_specs(model.config, options.layout),
         outputs=output_specs(model.config, options.layout),
-        min_sequences=1 if fixed else MIN_SEQUENCES,
-        min_tokens=1 if fixed else MIN_TOKENS,
+        min_sequences=options.format.least,
+        min_tokens=options.format.least,
         max_seq_len=model.config.max_seq_len,
         tolerance=TOLERANCE[options.dtype],
         source_sha256=model.checkpoint_sha256,

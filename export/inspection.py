@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import collections
+from collections import Counter
 from typing import Any
 
 from osa.export.errors import ExportError
+from osa.export.formats import FORMATS
 from osa.export.manifest import Artifact
-from osa.export.ort_ops import BUILD_COMMAND, find_library
-from osa.export.runners import open_runner
+from osa.export.runner import open_runner
 
 
 def describe(artifact: Artifact) -> dict[str, Any]:
@@ -18,6 +18,7 @@ def describe(artifact: Artifact) -> dict[str, Any]:
         ExportError: The graph cannot be read.
     """
     manifest = artifact.manifest
+    counts = Counter(FORMATS[manifest.kind].load().operators(artifact))
     return {
         "format": manifest.kind,
         "layout": manifest.layout,
@@ -34,7 +35,7 @@ def describe(artifact: Artifact) -> dict[str, Any]:
         "source": manifest.source_sha256 or "not a saved checkpoint",
         "sha256": artifact.sha256,
         "bytes": {name: size for name, (size, _) in manifest.files.items()},
-        "operators": _operators(artifact),
+        "operators": dict(counts.most_common()),
         "runs here": _runs_here(artifact),
         "made by": manifest.versions,
     }
@@ -44,33 +45,10 @@ def _shape(sizes: tuple[int | str, ...]) -> str:
     return "[" + ", ".join(map(str, sizes)) + "]"
 
 
-def _operators(artifact: Artifact) -> dict[str, int]:
-    """How often each operator occurs, most frequent first; custom ones with their domain."""
-    names: collections.Counter[str] = collections.Counter()
-    if artifact.manifest.kind == "onnx":
-        import onnx
-
-        model = onnx.load(str(artifact.graph), load_external_data=False)
-        names.update(
-            f"{node.domain}::{node.op_type}" if node.domain else node.op_type
-            for node in model.graph.node
-        )
-    elif artifact.manifest.kind == "torch-export":
-        import torch
-
-        from osa.model import ops  # noqa: F401  registers osa::attention
-
-        program = torch.export.load(str(artifact.graph))
-        names.update(str(node.target) for node in program.graph.nodes if node.op == "call_function")
-    return dict(names.most_common())
-
-
 def _runs_here(artifact: Artifact) -> str:
     try:
         runner = open_runner(artifact)
     except ExportError as error:
         return f"no: {error}"
-    told = f"on {runner.device}: {runner.kernel}"
-    if artifact.manifest.kind == "onnx" and artifact.config.mixer == "osa" and not find_library():
-        told += f" (build the native kernel: {BUILD_COMMAND})"
-    return told
+    advice = FORMATS[artifact.manifest.kind].load().advice(artifact)
+    return f"on {runner.device}: {runner.kernel}" + (f" ({advice})" if advice else "")

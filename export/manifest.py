@@ -18,9 +18,10 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 from osa.export.errors import ArtifactError
+from osa.export.formats import DTYPES, FORMATS
 from osa.export.layouts import LAYOUTS, Layout, TensorSpec
 from osa.model.common.directories import ARTIFACT as ARTIFACT
 from osa.model.common.directories import CONFIG, TOKENIZER, describe
@@ -31,12 +32,7 @@ from osa.model.tokenization import TextTokenizer
 FORMAT = "osa-artifact"
 FORMAT_VERSION = 1
 PARITY, REFERENCE = "parity.json", "reference.safetensors"
-Kind = Literal["onnx", "aoti", "torch-export"]
-Dtype = Literal["float32", "float16", "bfloat16", "int8"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
-DTYPES: tuple[Dtype, ...] = get_args(Dtype)
-GRAPH: dict[Kind, str] = {"onnx": "model.onnx", "aoti": "model.pt2", "torch-export": "model.pt2"}
-TOLERANCE: dict[Dtype, float] = {"float32": 1e-5, "float16": 2e-3, "bfloat16": 2e-2, "int8": 0.05}
+TOLERANCE = {"float32": 1e-5, "float16": 2e-3, "bfloat16": 2e-2, "int8": 0.05}
 """Largest difference of any entry of a unit vector from the source's in float64."""
 
 
@@ -45,7 +41,7 @@ class Manifest:
     """What an artifact is.
 
     Attributes:
-        kind: Format of the graph.
+        kind: Name of the format, in ``FORMATS``.
         layout: Which inputs it takes.
         dtype: What its weights are stored in. ONNX computes in float32, int8 in integers; aoti and
             torch-export compute in this type.
@@ -61,9 +57,9 @@ class Manifest:
         files: Size [bytes] and sha256 of every other file.
     """
 
-    kind: Kind
+    kind: str
     layout: Layout
-    dtype: Dtype
+    dtype: str
     device: str
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
@@ -105,7 +101,7 @@ class Artifact:
     @property
     def graph(self) -> Path:
         """The graph's file."""
-        return self.path / GRAPH[self.manifest.kind]
+        return self.path / FORMATS[self.manifest.kind].graph
 
 
 def hash_files(directory: Path) -> dict[str, tuple[int, str]]:
@@ -208,7 +204,7 @@ def _parse(raw: bytes, path: Path) -> Manifest:
         _check_values(manifest)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ArtifactError(f"{path} is not an artifact's manifest: {error}") from error
-    missing = {GRAPH[manifest.kind], CONFIG, REFERENCE} - set(manifest.files)
+    missing = {FORMATS[manifest.kind].graph, CONFIG, REFERENCE} - set(manifest.files)
     if missing:
         raise ArtifactError(f"{path} does not list {', '.join(sorted(missing))}")
     return manifest
@@ -216,7 +212,7 @@ def _parse(raw: bytes, path: Path) -> Manifest:
 
 def _check_values(manifest: Manifest) -> None:
     allowed: Mapping[str, tuple[str, ...]] = {
-        "kind": KINDS,
+        "kind": tuple(FORMATS),
         "layout": LAYOUTS,
         "dtype": DTYPES,
         "device": ("any", "cpu", "cuda"),

@@ -185,7 +185,7 @@ def _session_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session", autouse=True)
 def _own_references(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Parity references of this session alone: the user's are neither believed nor driven out."""
-    from osa.export import reference
+    from osa.export.parity import reference
 
     directory = tmp_path_factory.mktemp("references")
     with pytest.MonkeyPatch.context() as patch:
@@ -205,9 +205,9 @@ def make_artifact(tmp_path_factory: pytest.TempPathFactory) -> ArtifactMaker:
     """
     import onnx
 
-    from osa.export import to_onnx
     from osa.export.exporter import ExportOptions, export_model
-    from osa.export.program import Layout
+    from osa.export.graph import Layout
+    from osa.export.onnx_model import build as to_onnx
 
     root = _session_folder(tmp_path_factory) / "artifacts"
     root.mkdir(exist_ok=True)

@@ -10,10 +10,10 @@ import onnx
 import onnxruntime as ort
 from onnx import TensorProto, helper
 
-from osa.export.onnx_body import OPSET, function_protos
-from osa.export.onnx_schema import DOMAIN, OPERATOR, VERSION, schema
-from osa.export.program import Layout
-from osa.export.to_onnx import IR_VERSION
+from osa.export.graph import Layout
+from osa.export.onnx_model.build import IR_VERSION
+from osa.export.onnx_model.operator_body import OPSET, function_protos
+from osa.export.onnx_model.operator_schema import DOMAIN, OPERATOR, VERSION, schema
 
 
 def operator_model(

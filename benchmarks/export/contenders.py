@@ -10,10 +10,11 @@ import numpy as np
 import torch
 
 from osa.export.exporter import ExportOptions, export_model
+from osa.export.graph_inputs import lay_out
 from osa.export.manifest import Artifact, load_artifact
+from osa.export.onnx_model.runner import OnnxRunner
 from osa.export.ort_ops import find_library
-from osa.export.rows import lay_out
-from osa.export.runners import OnnxRunner, Runner, TorchRunner
+from osa.export.runner import Runner, open_runner
 from osa.model import EmbeddingModel
 
 Run = Callable[[list[np.ndarray]], object]
@@ -35,7 +36,7 @@ def make_contenders(folder: Path, threads: int) -> Iterator[tuple[str, Run]]:
     small = _artifact(model, folder / "int8", ExportOptions("onnx", dtype="int8"))
     yield "ORT, native node, int8", _runner(OnnxRunner(small, "cpu", "auto", threads), small)
     aoti = _artifact(model, folder / "aoti", ExportOptions("aoti"))
-    yield "AOTInductor", _runner(TorchRunner(aoti), aoti)
+    yield "AOTInductor", _runner(open_runner(aoti), aoti)
     yield "torch, eager", _eager(model)
     twin = EmbeddingModel(dataclasses.replace(model.config, mixer="softmax"), model.tokenizer)
     softmax = _artifact(twin.eval(), folder / "softmax", ExportOptions("onnx", "padded"))

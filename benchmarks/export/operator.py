@@ -11,10 +11,10 @@ import onnx
 import onnxruntime as ort
 from onnx import TensorProto, helper
 
-from osa.export.onnx_body import OPSET, function_protos
-from osa.export.onnx_schema import DOMAIN, OPERATOR, VERSION
+from osa.export.onnx_model.build import IR_VERSION
+from osa.export.onnx_model.operator_body import OPSET, function_protos
+from osa.export.onnx_model.operator_schema import DOMAIN, OPERATOR, VERSION
 from osa.export.ort_ops import find_library
-from osa.export.to_onnx import IR_VERSION
 
 HEADS, WIDTH = 12, 32
 BATCHES = ((32, 1), (32, 64), (128, 16), (512, 1), (512, 4), (4096, 1), (16384, 1))

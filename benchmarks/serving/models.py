@@ -67,5 +67,5 @@ def make_osa_model(directory: Path, kinds: tuple[str, ...] = ("onnx",)) -> Path:
     for kind in kinds:
         if not (directory / kind).exists():
             model = EmbeddingModel.from_pretrained(checkpoint)
-            export_model(model, directory / kind, ExportOptions(kind))  # type: ignore[arg-type]
+            export_model(model, directory / kind, ExportOptions(kind))
     return directory

@@ -4,23 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 
-from osa.export.manifest import Kind, load_artifact
-from osa.export.runners import Kernel, embed_sequences, open_runner
+from osa.export.formats import FORMATS
+from osa.export.manifest import load_artifact
+from osa.export.runner import embed_sequences, open_runner
 from osa.model.embedding_model import check_ids
 from osa.model.errors import ConfigError
 from osa.model.tokenization import TextTokenizer
 from osa.service.engines.base import EngineInfo, EngineOutput, run_warm_up
-
-BACKENDS: dict[Kind, str] = {
-    "onnx": "onnxruntime",
-    "aoti": "aoti",
-    "torch-export": "torch-export",
-}
-KERNELS = ("auto", "native", "body")
 
 
 class ArtifactEngine:
@@ -40,21 +33,21 @@ class ArtifactEngine:
         """
         self._artifact = load_artifact(path)
         manifest = self._artifact.manifest
-        allowed = KERNELS if manifest.kind == "onnx" else ("auto",)
+        allowed = FORMATS[manifest.kind].kernels
         if kernel not in allowed:
             raise ConfigError(
                 f"model.kernel is {kernel}, but {manifest.kind} artifacts take {', '.join(allowed)}"
             )
         if self._artifact.tokenizer is None:
             raise ConfigError("the server embeds text: this artifact has no tokenizer")
-        self._runner = open_runner(self._artifact, device, cast(Kernel, kernel))
+        self._runner = open_runner(self._artifact, device, kernel)
 
     @property
     def info(self) -> EngineInfo:
         """What this engine runs."""
         manifest, config = self._artifact.manifest, self._artifact.config
         return EngineInfo(
-            backend=BACKENDS[manifest.kind],
+            backend=FORMATS[manifest.kind].engine,
             device=self._runner.device,
             dtype=manifest.dtype,
             kernel=self._runner.kernel,

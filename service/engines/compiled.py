@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from osa.export.program import MIN_SEQUENCES, MIN_TOKENS, trace
-from osa.export.rows import dummy_lengths
+from osa.export.graph import LEAST, trace
+from osa.export.graph_inputs import dummy_lengths
 from osa.model.common.requirements import has_compiler
 from osa.model.embedding_model import check_ids
 from osa.model.errors import ConfigError
 from osa.model.functional.varlen import cu_seqlens_of
+from osa.model.layers.mixers import MIXERS
 from osa.service.engines.base import EngineOutput
 from osa.service.engines.eager import EagerEngine
 
@@ -39,8 +40,9 @@ class CompiledEngine(EagerEngine):
             ConfigError: As ``EagerEngine``; or no compiler, or a mixer that has no packed graph.
         """
         super().__init__(path, device, kernel, dtype)
-        if self._model.config.mixer != "osa":
-            raise ConfigError("model.engine is compile, which takes models of the osa mixer only")
+        if not MIXERS[self._model.config.mixer].traces_packed:
+            able = ", ".join(name for name, mixer in MIXERS.items() if mixer.traces_packed)
+            raise ConfigError(f"model.engine is compile, which takes models of the mixer {able}")
         if not has_compiler():
             raise ConfigError(
                 "model.engine is compile, but there is no C++ compiler: install one, use eager, or "
@@ -63,7 +65,7 @@ class CompiledEngine(EagerEngine):
         check_ids(self._model.config, sequences)
         rows = [list(ids) for ids in sequences]
         lengths = [len(row) for row in rows]
-        rows += [[0] * added for added in dummy_lengths(lengths, MIN_SEQUENCES, MIN_TOKENS)]
+        rows += [[0] * added for added in dummy_lengths(lengths, LEAST, LEAST)]
         ids = torch.tensor([token for row in rows for token in row], device=self._device)
         offsets = cu_seqlens_of([len(row) for row in rows], ids.device)
         with self._chosen(), _quiet():

@@ -13,6 +13,7 @@ from osa.model import EmbeddingModel, kernels
 from osa.model.errors import ConfigError, InputError
 from osa.model.inference.bfloat16 import has_fast_bfloat16, in_float32, use_bfloat16
 from osa.model.kernels import use_kernel
+from osa.model.layers.mixers import MIXERS
 from osa.model.tokenization import TextTokenizer
 from osa.service.engines.base import EngineInfo, EngineOutput, run_warm_up
 
@@ -75,7 +76,7 @@ class EagerEngine:
 
     def _name_kernel(self) -> str:
         config = self._model.config
-        if config.mixer != "osa":
+        if not MIXERS[config.mixer].calls_attention:
             return "torch"
         try:
             with self._chosen():

@@ -15,11 +15,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from osa.export.manifest import DTYPES, is_artifact, load_artifact
+from osa.export.formats import DTYPES, FORMATS
+from osa.export.manifest import is_artifact, load_artifact
 from osa.model.common.directories import MANIFEST, describe
 from osa.model.errors import ConfigError, OsaError
 from osa.model.inference.bfloat16 import has_fast_bfloat16
-from osa.service.engines.artifact import BACKENDS, ArtifactEngine
+from osa.service.engines.artifact import ArtifactEngine
 from osa.service.engines.base import Engine
 from osa.service.engines.compiled import CompiledEngine
 from osa.service.engines.eager import EagerEngine
@@ -148,7 +149,7 @@ def _takes_bfloat16(settings: ModelSettings, engine: Engine) -> bool:
 def _backends(member: Path) -> tuple[str, ...]:
     """Engines that could run a member."""
     if is_artifact(member):
-        return (BACKENDS[load_artifact(member).manifest.kind],)
+        return (FORMATS[load_artifact(member).manifest.kind].engine,)
     return ("eager", "compile")
 
 

@@ -56,22 +56,18 @@ def test_choices_of_the_command_line_are_those_of_the_code() -> None:
     """They are written twice, so that a parser need not import what they belong to."""
     from typing import get_args
 
-    from osa.export import cli, layouts, manifest
     from osa.model.checkpoint import STORED_DTYPES
     from osa.model.training import cli as training
     from osa.model.training.tokenizer import cli as tokenizer_cli
     from osa.model.training.tokenizer.train import TokenizerKind
 
-    assert cli.FORMATS == manifest.KINDS
-    assert cli.DTYPES == manifest.DTYPES
-    assert cli.LAYOUTS == layouts.LAYOUTS
     assert {f"torch.{name}" for name in training.DTYPES} == set(map(str, STORED_DTYPES))
     assert get_args(TokenizerKind) == tokenizer_cli.KINDS
 
 
 SERVE = """
 import sys
-from osa.service import server
+from osa.service.server import uvicorn_server as server
 from osa.service.cli import main
 server.serve = lambda service, settings, listener: print(*sorted(sys.modules))
 raise SystemExit(main(["serve", "--host", "127.0.0.1", "--port", "0", "--model", sys.argv[1]]))

@@ -19,7 +19,7 @@ def test_export_verify_inspect(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("osa.export.reference.user_cache", lambda: None)
+    monkeypatch.setattr("osa.export.parity.reference.user_cache", lambda: None)
     out = tmp_path / "artifact"
     assert main(["export", "--format", "onnx", "--output", str(out),
                  "--model", str(tiny_checkpoint)]) == 0  # fmt: skip

@@ -17,11 +17,13 @@ from onnx.reference import ReferenceEvaluator
 
 from osa.export.errors import ExportError, ParityError
 from osa.export.exporter import ExportOptions, export_model, verify_artifact
+from osa.export.graph import EmbeddingProgram
 from osa.export.manifest import ARTIFACT, Artifact, load_artifact
-from osa.export.parity import compare, grid
-from osa.export.program import EmbeddingProgram
-from osa.export.runners import OnnxRunner, embed_sequences, open_runner
-from osa.export.to_onnx import check
+from osa.export.onnx_model.build import check
+from osa.export.onnx_model.runner import OnnxRunner
+from osa.export.parity.cases import grid
+from osa.export.parity.comparison import compare
+from osa.export.runner import embed_sequences, open_runner
 from tests.conftest import ArtifactMaker, make_tiny_model
 from tests.onnx_operator import session
 
@@ -143,7 +145,7 @@ def test_a_graph_of_other_weights_fails_parity_and_leaves_nothing(
     values = onnx.numpy_helper.to_array(weight) * np.float32(1.01)
     values[0] += 0.1
     weight.raw_data = values.tobytes()
-    monkeypatch.setattr("osa.export.to_onnx.build_onnx", lambda model, layout: proto)
+    monkeypatch.setattr("osa.export.onnx_model.build.build_onnx", lambda model, layout: proto)
     with pytest.raises(ParityError, match="gives other vectors than its source: lengths"):
         export_model(make_tiny_model(), tmp_path / "artifact")
     assert not list(tmp_path.iterdir())
@@ -224,12 +226,12 @@ def test_a_missing_or_broken_library_names_the_command_that_builds_it(
     make_artifact: ArtifactMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     artifact = load_artifact(make_artifact("onnx"))
-    monkeypatch.setattr("osa.export.runners.find_library", lambda: None)
+    monkeypatch.setattr("osa.export.onnx_model.runner.find_library", lambda: None)
     with pytest.raises(ExportError, match=r"not built: run 'python -m osa\.export\."):
         open_runner(artifact, "cpu", "native")
     assert open_runner(artifact, "cpu").kernel == "function body"
     (tmp_path / "broken.so").write_bytes(b"no library")
-    monkeypatch.setattr("osa.export.runners.find_library", lambda: tmp_path / "broken.so")
+    monkeypatch.setattr("osa.export.onnx_model.runner.find_library", lambda: tmp_path / "broken.so")
     with pytest.raises(ExportError, match=r"cannot be loaded: .* build it again"):
         open_runner(artifact, "cpu")
 
@@ -270,8 +272,10 @@ def test_weights_beyond_the_limit_lie_in_a_file_of_their_own(
     make_artifact: ArtifactMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = make_artifact("onnx") / "model.onnx"
-    monkeypatch.setattr("osa.export.to_onnx.build_onnx", lambda *asked: onnx.load(str(whole)))
-    monkeypatch.setattr("osa.export.to_onnx.EXTERNAL_BYTES", 0)
+    monkeypatch.setattr(
+        "osa.export.onnx_model.build.build_onnx", lambda *asked: onnx.load(str(whole))
+    )
+    monkeypatch.setattr("osa.export.onnx_model.build.EXTERNAL_BYTES", 0)
     export_model(make_tiny_model(), tmp_path / "artifact")
     artifact: Artifact = load_artifact(tmp_path / "artifact")
     assert "model.onnx.data" in artifact.manifest.files

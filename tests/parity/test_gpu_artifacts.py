@@ -10,9 +10,10 @@ import torch
 
 from osa.export.exporter import ExportOptions, export_model
 from osa.export.manifest import load_artifact
+from osa.export.onnx_model.runner import OnnxRunner
 from osa.export.ort_ops.build import build
-from osa.export.parity import check_deviations, compare
-from osa.export.runners import OnnxRunner, open_runner
+from osa.export.parity.comparison import check_deviations, compare
+from osa.export.runner import open_runner
 from tests.conftest import make_tiny_model
 
 pytestmark = [
@@ -29,7 +30,7 @@ def test_onnx_on_the_device_is_the_source(
     options = ExportOptions("onnx", layout)  # type: ignore[arg-type]
     export_model(make_tiny_model(), tmp_path / "artifact", options)
     artifact = load_artifact(tmp_path / "artifact")
-    monkeypatch.setattr("osa.export.runners.find_library", lambda: library)
+    monkeypatch.setattr("osa.export.onnx_model.runner.find_library", lambda: library)
     runner = OnnxRunner(artifact, "cuda", "native")
     assert runner.device == "cuda"
     check_deviations(compare(runner, artifact), 2e-4, "the CUDA provider")

@@ -15,7 +15,7 @@ import torch
 from onnx import TensorProto
 from onnx.reference import ReferenceEvaluator
 
-from osa.export.onnx_schema import schema
+from osa.export.onnx_model.operator_schema import schema
 from osa.model.functional.attention import osa_dense
 from tests.onnx_operator import operator_model, session, states
 

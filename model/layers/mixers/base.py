@@ -6,7 +6,7 @@ Shapes: B batch, N tokens, D hidden, H heads, d head width.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -33,7 +33,18 @@ class TokenContext(NamedTuple):
 
 
 class Mixer(nn.Module, ABC):
-    """Projects to heads, mixes tokens by ``mix_heads``, projects back."""
+    """Projects to heads, mixes tokens by ``mix_heads``, projects back.
+
+    Attributes:
+        calls_attention: Whether it computes by ``osa::attention``, whose kernels can be chosen.
+        traces_packed: Whether a packed batch is one graph for every ``cu_seqlens``; otherwise the
+            offsets decide which operations run, and only padded batches can be exported.
+        accepts_empty_rows: Whether a padded row without a single token gives finite states.
+    """
+
+    calls_attention: ClassVar[bool] = False
+    traces_packed: ClassVar[bool] = False
+    accepts_empty_rows: ClassVar[bool] = False
 
     def __init__(self, config: EncoderConfig) -> None:
         """Create the projections; ``initialization`` sets their values."""

@@ -13,6 +13,8 @@ from osa.model.layers.mixers.base import Mixer, TokenContext
 class OsaMixer(Mixer):
     """exp(S) V with one learnable angle ``alpha`` a head."""
 
+    calls_attention = traces_packed = accepts_empty_rows = True
+
     def __init__(self, config: EncoderConfig) -> None:
         """Create projections and angles."""
         super().__init__(config)

@@ -9,8 +9,8 @@ import pytest
 from osa.export import processor
 from osa.export.errors import ExportError
 from osa.export.exporter import PACKAGES, _versions
+from osa.export.onnx_model.runner import RUNTIMES
 from osa.export.processor import check_processor, describe_processor, instructions
-from osa.export.runners import RUNTIMES
 
 HERE = Path("artifact")
 SERVER = "avx avx2 avx512_bf16 avx512_vnni avx512f fma"

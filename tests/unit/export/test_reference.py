@@ -10,10 +10,10 @@ import pytest
 import torch
 from safetensors.numpy import load
 
-from osa.export import reference
 from osa.export.manifest import REFERENCE
-from osa.export.parity import grid
-from osa.export.reference import MAX_ENTRIES, make_reference
+from osa.export.parity import reference
+from osa.export.parity.cases import grid
+from osa.export.parity.reference import MAX_ENTRIES, make_reference
 from tests.conftest import make_tiny_model
 
 
@@ -77,7 +77,7 @@ def test_another_version_of_the_model_code_has_its_own(
     make(tmp_path, [])
     other = tmp_path / "program.py"
     other.write_text("# another graph")
-    monkeypatch.setattr("osa.export.program.__file__", str(other))
+    monkeypatch.setattr("osa.export.graph.__file__", str(other))
     make(tmp_path, [])
     assert len(list(cache.iterdir())) == 2
 

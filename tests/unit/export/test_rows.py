@@ -7,7 +7,7 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from osa.export.rows import dummy_lengths
+from osa.export.graph_inputs import dummy_lengths
 from osa.model.functional.tiling import ROW_MULTIPLE
 
 

@@ -7,15 +7,24 @@ compiler to make and none to run.
 
 from __future__ import annotations
 
+import copy
 import warnings
 from pathlib import Path
 
 import torch
 
 from osa.export.errors import ExportError
-from osa.export.program import Layout, trace
+from osa.export.graph import Layout, trace
 from osa.model import EmbeddingModel
 from osa.model.common.requirements import has_compiler
+from osa.model.inference.bfloat16 import use_bfloat16
+
+
+def in_dtype(model: EmbeddingModel, dtype: str) -> EmbeddingModel:
+    """``model``, or a copy that computes in bfloat16 where that is ``dtype``."""
+    if dtype == "bfloat16":
+        return use_bfloat16(copy.deepcopy(model), keep_float32=False)
+    return model
 
 
 def save_program(model: EmbeddingModel, layout: Layout, path: Path) -> None:

@@ -21,10 +21,11 @@ from onnxscript import opset20 as op
 from onnxscript.values import Opset
 
 from osa.export.errors import ExportError
-from osa.export.onnx_body import OPSET, function_protos
-from osa.export.onnx_schema import DOMAIN, OPERATOR, VERSION, schema
-from osa.export.program import OUTPUTS, Layout, input_specs, trace
+from osa.export.graph import OUTPUTS, Layout, input_specs, trace
+from osa.export.onnx_model.operator_body import OPSET, function_protos
+from osa.export.onnx_model.operator_schema import DOMAIN, OPERATOR, VERSION, schema
 from osa.model import EmbeddingModel
+from osa.model.layers.mixers import MIXERS
 
 IR_VERSION = 10
 """Of opset 20's time: ONNX Runtime 1.31 takes up to 13, older ones and other runtimes take this."""
@@ -56,7 +57,7 @@ def build_onnx(model: EmbeddingModel, layout: Layout) -> onnx.ModelProto:
     proto.ir_version = IR_VERSION
     _name_sizes(proto, layout)
     _drop_traces(proto)
-    if model.config.mixer == "osa":
+    if MIXERS[model.config.mixer].calls_attention:
         proto.functions.extend(function_protos(layout))
         _import(proto, DOMAIN, VERSION)
     _describe(proto, model)

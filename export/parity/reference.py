@@ -24,11 +24,13 @@ import numpy as np
 import torch
 from safetensors.numpy import save
 
-from osa.export import parity, program
+from osa.export import graph as program
+from osa.export.graph import EmbeddingProgram, Layout
 from osa.export.manifest import REFERENCE
-from osa.export.parity import PARTS, TOKEN_ROWS_UP_TO, Case, grid
-from osa.export.program import EmbeddingProgram, Layout
-from osa.export.user_cache import user_cache
+from osa.export.parity import comparison as parity
+from osa.export.parity.cases import Case, grid
+from osa.export.parity.comparison import PARTS, TOKEN_ROWS_UP_TO
+from osa.export.parity.user_cache import user_cache
 from osa.model import EmbeddingModel
 
 FOLDER = "parity-references"
@@ -125,8 +127,11 @@ def _identity(model: EmbeddingModel, layout: Layout) -> str:
         digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
     model_code = Path(sys.modules["osa.model"].__file__ or "").parent
-    sources = [*model_code.glob("*.py"), *model_code.glob("mixers/*.py"),
-               *model_code.glob("kernels/*.py")]  # fmt: skip
+    sources = [
+        source
+        for folder in (".", "functional", "kernels", "layers", "layers/mixers")
+        for source in (model_code / folder).glob("*.py")
+    ]
     sources += [Path(module.__file__ or "") for module in (parity, program)] + [Path(__file__)]
     for source in sorted(sources):
         digest.update(hashlib.sha256(source.read_bytes()).digest())

@@ -19,8 +19,8 @@ from onnxscript import opset20 as op
 from onnxscript import script
 from onnxscript.values import Opset
 
-from osa.export.onnx_schema import DOMAIN, OPERATOR, VERSION
-from osa.export.program import Layout
+from osa.export.graph import Layout
+from osa.export.onnx_model.operator_schema import DOMAIN, OPERATOR, VERSION
 
 OPSET = 20
 osa = Opset(DOMAIN, VERSION)

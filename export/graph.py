@@ -22,10 +22,10 @@ from osa.export.layouts import Layout as Layout
 from osa.export.layouts import TensorSpec as TensorSpec
 from osa.model import EmbeddingModel
 from osa.model.config import EncoderConfig
+from osa.model.layers.mixers import MIXERS
 
 OUTPUTS = ("embeddings", "norms", "token_embeddings")
-MIN_TOKENS = 2
-MIN_SEQUENCES = 2
+LEAST = 2
 """torch.export keeps sizes 0 and 1 apart from all others: smaller batches get a dummy sequence."""
 
 
@@ -100,20 +100,21 @@ def trace(model: EmbeddingModel, layout: Layout) -> ExportedProgram:
     if layout not in LAYOUTS:
         raise ExportError(f"layout must be one of {', '.join(LAYOUTS)}, got {layout!r}")
     config = model.config
-    if layout == "packed" and config.mixer != "osa":
+    if layout == "packed" and not MIXERS[config.mixer].traces_packed:
+        able = ", ".join(name for name, mixer in MIXERS.items() if mixer.traces_packed)
         raise ExportError(
-            f"a {config.mixer} mixer has no packed graph: only the osa mixer takes cu_seqlens as "
-            "data; export it with layout padded"
+            f"a {config.mixer} mixer has no packed graph, which only {able} has: export it with "
+            "layout padded"
         )
     if layout == "packed":
         dims: tuple[dict[int, Dim], ...] = (
-            {0: Dim("tokens", min=MIN_TOKENS)},
-            {0: Dim("offsets", min=MIN_SEQUENCES + 1)},
+            {0: Dim("tokens", min=LEAST)},
+            {0: Dim("offsets", min=LEAST + 1)},
         )
     else:
         sizes = {
-            0: Dim("batch", min=MIN_SEQUENCES),
-            1: Dim("length", min=MIN_TOKENS, max=config.max_seq_len),
+            0: Dim("batch", min=LEAST),
+            1: Dim("length", min=LEAST, max=config.max_seq_len),
         }
         dims = (sizes, sizes)
     program = EmbeddingProgram(model.eval(), layout)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from osa.export.formats import FORMATS
 from osa.export.manifest import Manifest
 from osa.model.functional.tiling import ROW_MULTIPLE
 
@@ -47,7 +48,7 @@ def lay_out(sequences: Sequence[np.ndarray], manifest: Manifest) -> tuple[np.nda
     first = manifest.inputs[0]
     rows = [np.asarray(row, dtype=first.dtype) for row in sequences]
     shape = rows[0].shape[1:]
-    if manifest.layout == "packed" and manifest.kind != "onnx":
+    if manifest.layout == "packed" and FORMATS[manifest.kind].fills_rows:
         lengths = [len(row) for row in rows]
         for length in dummy_lengths(lengths, manifest.min_sequences, manifest.min_tokens):
             rows.append(np.zeros((length, *shape), dtype=first.dtype))

@@ -1,0 +1,1 @@
+"""Artifacts of the format ``onnx``: one ONNX model, run by ONNX Runtime."""

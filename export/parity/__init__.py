@@ -1,0 +1,1 @@
+"""Parity of an artifact with its source in float64: cases, reference, comparison."""

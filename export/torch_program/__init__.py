@@ -1,0 +1,1 @@
+"""Artifacts of the formats ``aoti`` and ``torch-export``: build, run."""

@@ -1,0 +1,108 @@
+"""``.pt2`` artifacts in torch: AOTInductor packages and plain exported programs."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from osa.export.errors import ExportError
+from osa.export.manifest import Artifact
+from osa.export.processor import check_processor
+from osa.export.runner import GraphOutputs
+from osa.model import kernels
+from osa.model import ops as ops  # registers osa::attention
+
+
+class TorchRunner(ABC):
+    """What both formats share: devices, tensors, errors."""
+
+    def __init__(self, artifact: Artifact, device: str = "auto") -> None:
+        """Load the package; a compiler is not needed.
+
+        Raises:
+            ExportError: It was made for another device, or torch cannot load it.
+        """
+        manifest = artifact.manifest
+        if manifest.device == "cuda" and not torch.cuda.is_available():
+            raise ExportError(
+                f"{artifact.path} was compiled for cuda, and torch finds no CUDA device here: "
+                "export it again on this machine, or with --device cpu"
+            )
+        own = manifest.device if manifest.device != "any" else "cpu"
+        if device not in ("auto", own):
+            raise ExportError(
+                f"{artifact.path} was made for {own}, not {device}: export it with "
+                f"--device {device}"
+            )
+        self._device = own
+        self._call = self._load(artifact)
+
+    def _load(self, artifact: Artifact) -> Callable[..., Sequence[Tensor]]:
+        os.environ["AOTI_RUNTIME_CHECK_INPUTS"] = "1"  # else wrong sizes read foreign memory
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                return self.load_graph(str(artifact.graph))
+        except Exception as error:  # whatever the loader meets
+            raise ExportError(
+                f"torch {torch.__version__} cannot load {artifact.graph}, made by torch "
+                f"{artifact.manifest.versions.get('torch')}: {error}"
+            ) from error
+
+    @abstractmethod
+    def load_graph(self, file: str) -> Callable[..., Sequence[Tensor]]:
+        """The graph of a file, to be called on its inputs."""
+
+    @property
+    def device(self) -> str:
+        """Where it runs."""
+        return self._device
+
+    @property
+    def kernel(self) -> str:
+        """What computes the attention."""
+        return kernels.describe(self._device)
+
+    def run(self, inputs: np.ndarray, places: np.ndarray) -> GraphOutputs:
+        """Run the graph."""
+        tensors = [torch.from_numpy(part).to(self._device) for part in (inputs, places)]
+        try:
+            with torch.inference_mode():
+                found = self._call(*tensors)
+        except RuntimeError as error:
+            raise ExportError(f"the compiled graph failed: {error}") from error
+        return GraphOutputs(*(part.cpu().numpy() for part in found))
+
+
+class AotiRunner(TorchRunner):
+    """An AOTInductor package."""
+
+    def __init__(self, artifact: Artifact, device: str = "auto") -> None:
+        """Load the package; a compiler is not needed.
+
+        Raises:
+            ExportError: It was compiled for another device or processor, or cannot be loaded.
+        """
+        if artifact.manifest.device == "cpu":
+            check_processor(artifact.manifest.versions, artifact.path)
+        super().__init__(artifact, device)
+
+    def load_graph(self, file: str) -> Callable[..., Sequence[Tensor]]:
+        """The compiled graph of a package."""
+        package: Callable[..., Sequence[Tensor]] = torch._inductor.aoti_load_package(file)
+        return package
+
+
+class ExportedRunner(TorchRunner):
+    """A plain exported program."""
+
+    def load_graph(self, file: str) -> Callable[..., Sequence[Tensor]]:
+        """The program as a module."""
+        module: Callable[..., Sequence[Tensor]] = torch.export.load(file).module()
+        return module
