@@ -13,7 +13,12 @@ from osa.model.pretrained.corpus.catalogue import PACKAGED
 from osa.model.pretrained.corpus.cleaning import clean, is_text, normalized
 from osa.model.pretrained.corpus.packages import Package, fetch
 from osa.model.pretrained.corpus.scenes import WORDNET_LISTS
-from tests.unit.training.prepare_sources import LETTERS, long_page, source_archive, write
+from tests.unit.model.pretrained.corpus.source_archives import (
+    LETTERS,
+    long_page,
+    source_archive,
+    write,
+)
 
 # What is kept
 

@@ -12,7 +12,12 @@ import pytest
 from osa.model.pretrained.corpus.__main__ import main
 from osa.model.pretrained.corpus.catalogue import Catalogue, Source
 from osa.model.pretrained.corpus.packages import Package
-from tests.unit.training.prepare_sources import LETTERS, long_page, source_archive, write
+from tests.unit.model.pretrained.corpus.source_archives import (
+    LETTERS,
+    long_page,
+    source_archive,
+    write,
+)
 
 
 def lines_of(name: str) -> Callable[[Path], Iterator[str]]:

@@ -17,7 +17,7 @@ from osa.model.training.network import Network
 from osa.model.training.objectives.classification import Classification, classify_fields
 from osa.model.training.objectives.contrastive import Contrastive
 from osa.model.training.objectives.masked_tokens import MaskedTokens
-from tests.unit.training.conftest import Build
+from tests.unit.model.conftest import Build
 
 ALONE = Processes(0, 1, torch.device("cpu"))
 ROWS = np.arange(6)

@@ -22,7 +22,7 @@ from osa.service.engines import EagerEngine
 from osa.service.server.app import create_service
 from tests.conftest import local_settings
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 ALPHA = torch.tensor([0.3, 0.1])
 
 
