@@ -127,6 +127,15 @@ class ModelSettings(Section):
         """Read JSON."""
         return json.loads(value) if isinstance(value, str) else value
 
+    def find_prompt(self, name: str | None) -> str:
+        """The prompt of this name, by default that of ``default_prompt_name``; empty for none.
+
+        Raises:
+            KeyError: There is no prompt of this name.
+        """
+        name = self.default_prompt_name if name is None else name
+        return "" if name is None else self.prompts[name]
+
     @model_validator(mode="after")
     def _names(self) -> ModelSettings:
         if self.name in self.others:

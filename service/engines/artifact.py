@@ -13,7 +13,8 @@ from osa.export.runner import embed_sequences, open_runner
 from osa.model.embedding_model import check_ids
 from osa.model.errors import ConfigError
 from osa.model.tokenization import TextTokenizer
-from osa.service.engines.base import EngineInfo, EngineOutput, run_warm_up
+from osa.service.engines.base import EngineInfo, EngineOutput, Spans, run_warm_up, with_details
+from osa.service.settings import ModelSettings
 
 
 class ArtifactEngine:
@@ -42,6 +43,12 @@ class ArtifactEngine:
             raise ConfigError("the server embeds text: this artifact has no tokenizer")
         self._runner = open_runner(self._artifact, device, kernel)
 
+    @classmethod
+    def open(cls, path: Path | None, settings: ModelSettings) -> ArtifactEngine:
+        """Verify and load the artifact of ``path``; see ``__init__``."""
+        assert path is not None  # the packaged model is a checkpoint
+        return cls(path, settings.device, settings.kernel)
+
     @property
     def info(self) -> EngineInfo:
         """What this engine runs."""
@@ -64,19 +71,18 @@ class ArtifactEngine:
         """The model's tokenizer."""
         return self._artifact.tokenizer
 
-    @property
-    def tolerance(self) -> float:
-        """Largest difference of an entry from the source in float64, as the manifest states."""
-        return self._artifact.manifest.tolerance
-
     def warm_up(self) -> None:
         """Run both regimes of the operator once, alone and in a batch."""
         run_warm_up(self)
 
     def embed(
-        self, sequences: Sequence[Sequence[int]], tokens: bool = False, exact: bool = False
+        self,
+        sequences: Sequence[Sequence[int]],
+        token_vectors: bool = False,
+        spans: Sequence[Spans | None] | None = None,
+        exact: bool = False,
     ) -> EngineOutput:
-        """Embed one batch, always in what the graph was exported for.
+        """Embed one batch, always in the type that the graph was exported for.
 
         Raises:
             InputError: Ids that do not fit the model.
@@ -84,5 +90,6 @@ class ArtifactEngine:
         """
         check_ids(self._artifact.config, sequences)
         rows = [np.asarray(ids, dtype=np.int64) for ids in sequences]
-        found = embed_sequences(self._runner, self._artifact.manifest, rows)
-        return EngineOutput(*found) if tokens else EngineOutput(*found[:2])
+        embeddings, norms, states = embed_sequences(self._runner, self._artifact.manifest, rows)
+        output = EngineOutput(embeddings, norms)
+        return with_details(output, states, token_vectors, spans, self._artifact.config.pooling)

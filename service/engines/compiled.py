@@ -17,7 +17,7 @@ from osa.model.embedding_model import check_ids
 from osa.model.errors import ConfigError
 from osa.model.functional.varlen import cu_seqlens_of
 from osa.model.layers.mixers import MIXERS
-from osa.service.engines.base import EngineOutput
+from osa.service.engines.base import EngineOutput, Spans, with_details
 from osa.service.engines.eager import EagerEngine
 
 
@@ -53,7 +53,11 @@ class CompiledEngine(EagerEngine):
 
     @torch.inference_mode()
     def embed(
-        self, sequences: Sequence[Sequence[int]], tokens: bool = False, exact: bool = False
+        self,
+        sequences: Sequence[Sequence[int]],
+        token_vectors: bool = False,
+        spans: Sequence[Spans | None] | None = None,
+        exact: bool = False,
     ) -> EngineOutput:
         """Embed one packed batch, with the dummies that ``dummy_lengths`` asks for.
 
@@ -61,8 +65,9 @@ class CompiledEngine(EagerEngine):
             InputError: Ids that do not fit the model.
         """
         if exact:
-            return super().embed(sequences, tokens, exact)
-        check_ids(self._model.config, sequences)
+            return super().embed(sequences, token_vectors, spans, exact)
+        config = self._model.config
+        check_ids(config, sequences)
         rows = [list(ids) for ids in sequences]
         lengths = [len(row) for row in rows]
         rows += [[0] * added for added in dummy_lengths(lengths, LEAST, LEAST)]
@@ -72,9 +77,10 @@ class CompiledEngine(EagerEngine):
             embeddings, norms, states = self._program(ids, offsets)
         count, stops = len(sequences), offsets[1:].tolist()
         output = EngineOutput(embeddings[:count].cpu().numpy(), norms[:count].cpu().numpy())
-        if not tokens:
+        if not token_vectors and spans is None:
             return output
-        return output._replace(tokens=np.split(states.cpu().numpy(), stops[:-1])[:count])
+        parts = np.split(states.cpu().numpy(), stops[:-1])[:count]
+        return with_details(output, parts, token_vectors, spans, config.pooling)
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import torch
@@ -14,8 +15,10 @@ from osa.model.errors import ConfigError, InputError
 from osa.model.inference.bfloat16 import has_fast_bfloat16, in_float32, use_bfloat16
 from osa.model.kernels import use_kernel
 from osa.model.layers.mixers import MIXERS
+from osa.model.layers.pooling import EmbeddingOutput
 from osa.model.tokenization import TextTokenizer
-from osa.service.engines.base import EngineInfo, EngineOutput, run_warm_up
+from osa.service.engines.base import EngineInfo, EngineOutput, Spans, run_warm_up, with_details
+from osa.service.settings import ModelSettings
 
 
 class EagerEngine:
@@ -56,6 +59,11 @@ class EagerEngine:
             use_bfloat16(self._model)
         self._device, self._asked, self._dtype = device, kernel, dtype
         self._kernel = self._name_kernel()
+
+    @classmethod
+    def open(cls, path: Path | None, settings: ModelSettings) -> Self:
+        """Load the checkpoint of ``path``; see ``__init__``."""
+        return cls(path, settings.device, settings.kernel, settings.dtype)
 
     @property
     def info(self) -> EngineInfo:
@@ -99,18 +107,27 @@ class EagerEngine:
 
     @torch.inference_mode()
     def embed(
-        self, sequences: Sequence[Sequence[int]], tokens: bool = False, exact: bool = False
+        self,
+        sequences: Sequence[Sequence[int]],
+        token_vectors: bool = False,
+        spans: Sequence[Spans | None] | None = None,
+        exact: bool = False,
     ) -> EngineOutput:
         """Embed one packed batch.
 
         Raises:
             InputError: Ids that do not fit the model.
         """
+        details = token_vectors or spans is not None
         with self._chosen(), in_float32(self._model) if exact else contextlib.nullcontext():
-            if not tokens:
-                output = self._model.embed_ids(sequences)
-                return EngineOutput(output.embeddings.cpu().numpy(), output.norms.cpu().numpy())
+            if not details:
+                return _to_numpy(self._model.embed_ids(sequences))
             packed, offsets = self._model.pack_ids(sequences)
             output, states = self._model.embed_tokens(packed, cu_seqlens=offsets)
         rows = np.split(states[0].cpu().numpy(), offsets[1:-1].tolist())
-        return EngineOutput(output.embeddings.cpu().numpy(), output.norms.cpu().numpy(), rows)
+        pooling = self._model.config.pooling
+        return with_details(_to_numpy(output), rows, token_vectors, spans, pooling)
+
+
+def _to_numpy(output: EmbeddingOutput) -> EngineOutput:
+    return EngineOutput(output.embeddings.cpu().numpy(), output.norms.cpu().numpy())

@@ -11,7 +11,8 @@ import pytest
 from osa.model.errors import ConfigError
 from osa.service.batching import supervisor as supervision
 from osa.service.batching.item import ItemResult, WorkItem
-from osa.service.engines import EagerEngine, Engine, EngineOutput
+from osa.service.engines.base import Engine, EngineOutput, Spans
+from osa.service.engines.eager import EagerEngine
 from osa.service.errors import BackendError, ClientGoneError
 from osa.service.models.loader import ModelLoader
 from osa.service.models.registry import ModelRegistry
@@ -93,7 +94,11 @@ def test_a_retired_model_whose_engine_does_not_come_back_answers_what_waits(
         """Fails on everything once it is warm."""
 
         def embed(
-            self, sequences: Sequence[Sequence[int]], tokens: bool = False, exact: bool = False
+            self,
+            sequences: Sequence[Sequence[int]],
+            token_vectors: bool = False,
+            spans: Sequence[Spans | None] | None = None,
+            exact: bool = False,
         ) -> EngineOutput:
             raise RuntimeError("device-side assert triggered")
 
