@@ -6,19 +6,14 @@ any list of sequences into a graph's layout and sizes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from osa.export.formats import FORMATS
 from osa.export.graph_inputs import lay_out
 from osa.export.manifest import Artifact, Manifest
-
-if TYPE_CHECKING:
-    from osa.export.layouts import Layout
-    from osa.model import EmbeddingModel
 
 
 class GraphOutputs(NamedTuple):
@@ -48,60 +43,10 @@ class Runner(Protocol):
         """
 
 
-class FormatModule(Protocol):
-    """What a format's module has. Importing it imports neither torch nor a runtime."""
-
-    def check_tools(self) -> None:
-        """Refuse to build where a package or a tool is missing.
-
-        Raises:
-            ConfigError: Naming it, and how to get it.
-        """
-
-    def build(self, model: EmbeddingModel, layout: Layout, dtype: str, path: Path) -> None:
-        """Write the graph of ``model``, which lies on the device that it is made for.
-
-        Args:
-            model: The source.
-            layout: Inputs of the graph.
-            dtype: One of the format's.
-            path: File to write.
-
-        Raises:
-            ExportError: The graph cannot be built.
-        """
-
-    def open_runner(self, artifact: Artifact, device: str, kernel: str, threads: int) -> Runner:
-        """A runner of an artifact of this format.
-
-        Args:
-            artifact: What to run.
-            device: ``auto``, ``cpu`` or ``cuda``.
-            kernel: One of the format's.
-            threads: Threads of an operator; 0 leaves it to the runtime.
-
-        Raises:
-            ExportError: This machine cannot run it, saying why and what to do.
-        """
-
-    def execution_paths(self, artifact: Artifact) -> Mapping[str, Callable[[], Runner]]:
-        """Every way to run an artifact on this machine, by name."""
-
-    def operators(self, artifact: Artifact) -> Mapping[str, int]:
-        """How often each operator occurs in the graph; custom ones with their domain."""
-
-    def advice(self, artifact: Artifact) -> str:
-        """How it would run faster here; empty where there is nothing to do."""
-
-
 def open_runner(
     artifact: Artifact, device: str = "auto", kernel: str = "auto", threads: int = 0
 ) -> Runner:
-    """The runner of an artifact, see ``FormatModule.open_runner``.
-
-    Raises:
-        ExportError: This machine cannot run it, saying why and what to do.
-    """
+    """The runner of an artifact; see ``ArtifactFormat.open_runner``."""
     return FORMATS[artifact.manifest.kind].load().open_runner(artifact, device, kernel, threads)
 
 

@@ -11,7 +11,7 @@ from typing import Literal
 import httpx
 import numpy as np
 
-from osa.service.engines.base import EngineOutput, Spans
+from osa.service.engines.base import Details, EngineOutput, IdRows
 from osa.service.engines.eager import EagerEngine
 
 POISON = 9
@@ -30,17 +30,13 @@ class FaultyEngine(EagerEngine):
         self.batches: list[int] = []
 
     def embed(
-        self,
-        sequences: Sequence[Sequence[int]],
-        token_vectors: bool = False,
-        spans: Sequence[Spans | None] | None = None,
-        exact: bool = False,
+        self, sequences: IdRows, details: Details | None = None, exact: bool = False
     ) -> EngineOutput:
         self.batches.append(len(sequences))
         poisoned = [row for row, ids in enumerate(sequences) if POISON in ids]
         if poisoned and self._how != "nan":
             raise RuntimeError("out of memory" if self._how == "memory" else "illegal instruction")
-        output = super().embed(sequences, token_vectors, spans)
+        output = super().embed(sequences, details)
         embeddings = output.embeddings.copy()
         embeddings[poisoned] = np.nan
         return output._replace(embeddings=embeddings)
@@ -59,16 +55,12 @@ class GatedEngine(EagerEngine):
         """Nothing: the gate is closed."""
 
     def embed(
-        self,
-        sequences: Sequence[Sequence[int]],
-        token_vectors: bool = False,
-        spans: Sequence[Spans | None] | None = None,
-        exact: bool = False,
+        self, sequences: IdRows, details: Details | None = None, exact: bool = False
     ) -> EngineOutput:
         self.entered.set()
         assert self.gate.wait(60), "nobody opened the gate"
         self.computed.extend(sequences)
-        return super().embed(sequences, token_vectors, spans)
+        return super().embed(sequences, details)
 
     @contextlib.contextmanager
     def holding(self, client: httpx.Client) -> Iterator[None]:

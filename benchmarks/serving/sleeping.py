@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
 import numpy as np
 
 from osa.model.tokenization import TextTokenizer
-from osa.service.engines.base import Engine, EngineInfo, EngineOutput, Spans
+from osa.service.engines.base import Details, Engine, EngineInfo, EngineOutput, IdRows
 from osa.service.engines.selection import select_engine
 from osa.service.observability.logs import configure_logging
 from osa.service.server.app import create_service
@@ -51,11 +50,7 @@ class SleepingEngine:
         """Nothing to do."""
 
     def embed(
-        self,
-        sequences: Sequence[Sequence[int]],
-        token_vectors: bool = False,
-        spans: Sequence[Spans | None] | None = None,
-        exact: bool = False,
+        self, sequences: IdRows, details: Details | None = None, exact: bool = False
     ) -> EngineOutput:
         """Wait, and return as many vectors as sequences came."""
         time.sleep(self._s_per_text * len(sequences))

@@ -13,7 +13,7 @@ import numpy as np
 
 from osa.service.batching.item import ItemResult, WorkItem
 from osa.service.batching.out_of_memory import is_out_of_memory, release_memory
-from osa.service.engines.base import Engine, EngineOutput
+from osa.service.engines.base import Details, Engine, EngineOutput
 from osa.service.errors import BackendError
 
 logger = logging.getLogger(__name__)
@@ -70,13 +70,12 @@ def embed_each(
 
 
 def _embed(engine: Engine, items: Sequence[WorkItem], exact: bool) -> EngineOutput:
-    spans = [item.spans for item in items]
-    return engine.embed(
-        [item.ids for item in items],
-        token_vectors=any(item.token_vectors for item in items),
-        spans=spans if any(part is not None for part in spans) else None,
-        exact=exact,
-    )
+    spans, details = [item.spans for item in items], None
+    token_vectors = any(item.token_vectors for item in items)
+    spanned = any(part is not None for part in spans)
+    if token_vectors or spanned:
+        details = Details(token_vectors, spans if spanned else None)
+    return engine.embed([item.ids for item in items], details, exact)
 
 
 def _result(output: EngineOutput, row: int, item: WorkItem) -> ItemResult:

@@ -9,14 +9,30 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
 
 import numpy as np
 
+from osa.model.config import EncoderConfig
 from osa.model.tokenization import TextTokenizer
 
 if TYPE_CHECKING:
     from osa.service.settings import ModelSettings
 
 
+IdRows = Sequence[Sequence[int]]
+"""Token ids of each sequence of a batch."""
 Spans = Sequence[tuple[int, int]]
 """Token ranges [start, stop) of one sequence, each pooled to a vector of its own."""
+
+
+@dataclass(frozen=True)
+class Details:
+    """Vectors to return beside those of the sequences.
+
+    Attributes:
+        token_vectors: Whether to return the vector of every token.
+        spans: Spans of each sequence whose vectors to return, pooled as the model pools.
+    """
+
+    token_vectors: bool = False
+    spans: Sequence[Spans | None] | None = None
 
 
 class EngineOutput(NamedTuple):
@@ -64,6 +80,33 @@ class EngineInfo:
     dimensions: tuple[int, ...]
     model_sha256: str
 
+    @classmethod
+    def of(
+        cls, config: EncoderConfig, backend: str, device: str, dtype: str, kernel: str, sha256: str
+    ) -> EngineInfo:
+        """The facts of a model with this configuration.
+
+        Args:
+            config: Of the model.
+            backend: Name of the engine.
+            device: Where it computes.
+            dtype: What it computes in.
+            kernel: Implementation of the attention operator.
+            sha256: Identity of the checkpoint or artifact.
+        """
+        return cls(
+            backend=backend,
+            device=device,
+            dtype=dtype,
+            kernel=kernel,
+            mixer=config.mixer,
+            pooling=config.pooling,
+            vocab_size=config.vocab_size,
+            max_input_length=config.max_seq_len,
+            dimensions=config.allowed_dimensions,
+            model_sha256=sha256,
+        )
+
     def limit_input(self, limit: int | None) -> int:
         """Longest input where ``limit`` is the setting's, if any [tokens]."""
         return min(limit or self.max_input_length, self.max_input_length)
@@ -96,18 +139,13 @@ class Engine(Protocol):
         """Run once what the first request should not pay for."""
 
     def embed(
-        self,
-        sequences: Sequence[Sequence[int]],
-        token_vectors: bool = False,
-        spans: Sequence[Spans | None] | None = None,
-        exact: bool = False,
+        self, sequences: IdRows, details: Details | None = None, exact: bool = False
     ) -> EngineOutput:
         """Embed one packed batch.
 
         Args:
             sequences: Ids of each input.
-            token_vectors: Whether to return the vector of every token.
-            spans: Spans of each sequence whose vectors to return, pooled as the model pools.
+            details: What to return beside the sequences' vectors.
             exact: Compute in float32 where the engine can; requested after a result that was not
                 finite.
 
@@ -117,27 +155,24 @@ class Engine(Protocol):
 
 
 def with_details(
-    output: EngineOutput,
-    rows: Sequence[np.ndarray],
-    token_vectors: bool,
-    spans: Sequence[Spans | None] | None,
-    pooling: str,
+    output: EngineOutput, rows: Sequence[np.ndarray], details: Details, pooling: str
 ) -> EngineOutput:
     """``output`` with the token and span vectors that were requested.
 
     Args:
         output: Vectors of the sequences.
         rows: Vectors of each sequence's tokens, float32 [n, E].
-        token_vectors: Whether to return these.
-        spans: Spans of each sequence to pool.
+        details: What was requested.
         pooling: The model's: ``mean`` or ``cls``.
     """
-    pooled = None
-    if spans is not None:
-        pooled = [
-            pool_spans(row, part or (), pooling) for row, part in zip(rows, spans, strict=True)
-        ]
-    return output._replace(token_vectors=list(rows) if token_vectors else None, span_vectors=pooled)
+    tokens = list(rows) if details.token_vectors else None
+    if details.spans is None:
+        return output._replace(token_vectors=tokens)
+    pooled = [
+        pool_spans(row, spans or (), pooling)
+        for row, spans in zip(rows, details.spans, strict=True)
+    ]
+    return output._replace(token_vectors=tokens, span_vectors=pooled)
 
 
 def pool_spans(tokens: np.ndarray, spans: Spans, pooling: str) -> np.ndarray:

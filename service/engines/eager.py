@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
@@ -17,7 +16,14 @@ from osa.model.kernels import use_kernel
 from osa.model.layers.mixers import MIXERS
 from osa.model.layers.pooling import EmbeddingOutput
 from osa.model.tokenization import TextTokenizer
-from osa.service.engines.base import EngineInfo, EngineOutput, Spans, run_warm_up, with_details
+from osa.service.engines.base import (
+    Details,
+    EngineInfo,
+    EngineOutput,
+    IdRows,
+    run_warm_up,
+    with_details,
+)
 from osa.service.settings import ModelSettings
 
 
@@ -59,6 +65,10 @@ class EagerEngine:
             use_bfloat16(self._model)
         self._device, self._asked, self._dtype = device, kernel, dtype
         self._kernel = self._name_kernel()
+        self._prepare()
+
+    def _prepare(self) -> None:
+        """Called once the model is loaded."""
 
     @classmethod
     def open(cls, path: Path | None, settings: ModelSettings) -> Self:
@@ -68,18 +78,9 @@ class EagerEngine:
     @property
     def info(self) -> EngineInfo:
         """What this engine runs."""
-        config = self._model.config
-        return EngineInfo(
-            backend=self.backend,
-            device=self._device,
-            dtype=self._dtype,
-            kernel=self._kernel,
-            mixer=config.mixer,
-            pooling=config.pooling,
-            vocab_size=config.vocab_size,
-            max_input_length=config.max_seq_len,
-            dimensions=config.allowed_dimensions,
-            model_sha256=self._model.checkpoint_sha256,
+        model, dtype = self._model, self._dtype
+        return EngineInfo.of(
+            model.config, self.backend, self._device, dtype, self._kernel, model.checkpoint_sha256
         )
 
     def _name_kernel(self) -> str:
@@ -107,26 +108,20 @@ class EagerEngine:
 
     @torch.inference_mode()
     def embed(
-        self,
-        sequences: Sequence[Sequence[int]],
-        token_vectors: bool = False,
-        spans: Sequence[Spans | None] | None = None,
-        exact: bool = False,
+        self, sequences: IdRows, details: Details | None = None, exact: bool = False
     ) -> EngineOutput:
         """Embed one packed batch.
 
         Raises:
             InputError: Ids that do not fit the model.
         """
-        details = token_vectors or spans is not None
         with self._chosen(), in_float32(self._model) if exact else contextlib.nullcontext():
-            if not details:
+            if details is None:
                 return _to_numpy(self._model.embed_ids(sequences))
             packed, offsets = self._model.pack_ids(sequences)
             output, states = self._model.embed_tokens(packed, cu_seqlens=offsets)
         rows = np.split(states[0].cpu().numpy(), offsets[1:-1].tolist())
-        pooling = self._model.config.pooling
-        return with_details(_to_numpy(output), rows, token_vectors, spans, pooling)
+        return with_details(_to_numpy(output), rows, details, self._model.config.pooling)
 
 
 def _to_numpy(output: EmbeddingOutput) -> EngineOutput:

@@ -21,7 +21,7 @@ from osa.service.batching.fair_lock import FairLock, Flow
 from osa.service.batching.item import ItemResult, WorkItem
 from osa.service.batching.supervisor import EngineSupervisor
 from osa.service.batching.worker import EngineThread
-from osa.service.engines.base import Engine, EngineOutput, Spans
+from osa.service.engines.base import Details, Engine, EngineOutput, IdRows
 from osa.service.engines.eager import EagerEngine
 from osa.service.errors import BackendError
 from osa.service.observability.metrics import Metrics
@@ -41,11 +41,7 @@ class Wayward(EagerEngine):
         self.sizes: list[int] = []
 
     def embed(
-        self,
-        sequences: Sequence[Sequence[int]],
-        token_vectors: bool = False,
-        spans: Sequence[Spans | None] | None = None,
-        exact: bool = False,
+        self, sequences: IdRows, details: Details | None = None, exact: bool = False
     ) -> EngineOutput:
         self.sizes.append(sum(map(len, sequences)))
         if self.what == "memory" and self.sizes[-1] > self.on:
@@ -56,7 +52,7 @@ class Wayward(EagerEngine):
             self.thread = threading.get_ident()
             while not self.let_go.wait(0.01):
                 pass
-        output = super().embed(sequences, token_vectors, spans)
+        output = super().embed(sequences, details)
         if self.what == "narrow" and not exact:
             return EngineOutput(np.full_like(output.embeddings, np.nan), output.norms)
         return output
