@@ -21,11 +21,10 @@ import re
 import secrets
 import time
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-from starlette.datastructures import Headers
 
 from osa.model.errors import ConfigError
 from osa.service.auth.access import secret_of
@@ -75,7 +74,7 @@ class KeyFile:
         self._looked = time.monotonic()
         self._keys = _read(path, {})
 
-    def check(self, headers: Headers) -> ApiKey:
+    def check(self, headers: Mapping[str, str]) -> ApiKey:
         """The entry of the key that a request shows.
 
         Raises:

@@ -23,7 +23,7 @@ def check_serving(settings: Settings) -> None:
         ConfigError: A model that is none, a keys file that is wrong, or packages of tracing that
             are not installed.
     """
-    from osa.service.auth.api_keys import KeyFile  # with starlette, which other commands do without
+    from osa.service.auth.api_keys import KeyFile
 
     check_model(settings.model)
     for name, path in settings.model.others.items():
