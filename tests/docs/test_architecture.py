@@ -52,14 +52,18 @@ def test_no_file_has_more_than_three_hundred_lines(top: str) -> None:
 def read_map() -> dict[Path, list[str]]:
     """Modules by folder, as docs/architecture.md has them.
 
-    A line of the map is a folder (``api/  what it is``) or a module (``pipeline  what it is``; several
-    share a line where one description serves); two spaces of indentation are one level.
+    A line of the map is a folder (``api/  what it is``) or modules (``pipeline job  what they
+    are``); two spaces of indentation are one level.
     """
-    (block,) = re.findall(r"```text map\n(.*?)```", (ROOT / "docs/architecture.md").read_text(), re.S)
+    (block,) = re.findall(
+        r"```text map\n(.*?)```", (ROOT / "docs/architecture.md").read_text(), re.S
+    )
     found: dict[Path, list[str]] = {}
     path: list[str] = []
     for line in block.splitlines():
-        indent, names, description = re.fullmatch(r"( *)(\S+(?: \S+)*)(?:  +(\S.*))?", line).groups()  # type: ignore[union-attr]
+        indent, names, description = re.fullmatch(
+            r"( *)(\S+(?: \S+)*)(?:  +(\S.*))?", line
+        ).groups()  # type: ignore[union-attr]
         assert description, f"{names} has no description"
         depth = len(indent) // 2
         if names.endswith("/"):
