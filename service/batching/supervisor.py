@@ -19,7 +19,7 @@ from osa.service.batching.item import ItemResult
 from osa.service.batching.worker import EngineThread, deliver
 from osa.service.engines.base import Engine
 from osa.service.errors import BackendError
-from osa.service.observability.metrics import Metrics
+from osa.service.observability.metrics import RESTARTS, Metrics
 from osa.service.observability.tracing import Tracing
 from osa.service.settings import EngineSettings
 
@@ -135,7 +135,7 @@ class EngineSupervisor:
         self._down_since = time.monotonic()
         logger.error("engine thread is replaced", extra={"reason": reason})
         failed.abandon(BackendError(f"the engine thread {reason} on this batch"))
-        self._metrics.count_restart()
+        self._metrics.add(RESTARTS)
         if failed.thread.is_alive():
             self._left_behind.append(failed.thread)
         if failed.batches >= HEALTHY_BATCHES:

@@ -18,7 +18,15 @@ from osa.service.batching.item import ItemResult, WorkItem
 from osa.service.batching.split_failures import NonFiniteError, embed_each
 from osa.service.engines.base import Engine
 from osa.service.errors import BackendError, ClientGoneError, DeadlineError, ServiceError
-from osa.service.observability.metrics import Metrics
+from osa.service.observability.metrics import (
+    BATCH_FILL,
+    BATCH_SIZE,
+    BATCH_TOKENS,
+    BUSY_SECONDS,
+    COMPUTED_TOKENS,
+    NONFINITE_ROWS,
+    Metrics,
+)
 from osa.service.observability.tracing import Tracing
 
 logger = logging.getLogger(__name__)
@@ -147,7 +155,9 @@ class EngineThread:
         if live:
             items = [batch.items[place] for place in live]
             tokens = sum(item.tokens for item in items)
-            self._metrics.observe_batch(len(items), tokens, self._queue.max_batch_tokens)
+            self._metrics.observe(BATCH_SIZE, len(items))
+            self._metrics.observe(BATCH_TOKENS, tokens)
+            self._metrics.observe(BATCH_FILL, tokens / self._queue.max_batch_tokens)
             found = self._embed(items)
             elapsed = time.monotonic() - batch.since
             if not self._abandoned:
@@ -162,10 +172,11 @@ class EngineThread:
 
     def _learn(self, results: Sequence[ItemResult], tokens: int, elapsed: float) -> None:
         """Update the throughput estimate, the counters and the count of failures in a row."""
-        self._metrics.count_computed(tokens, elapsed)
+        self._metrics.add(COMPUTED_TOKENS, tokens)
+        self._metrics.add(BUSY_SECONDS, elapsed)
         for result in results:
             if isinstance(result.error, NonFiniteError):
-                self._metrics.count_nonfinite()
+                self._metrics.add(NONFINITE_ROWS)
         failed = [isinstance(result.error, BackendError) for result in results]
         if not any(failed):
             self._queue.observe(tokens, elapsed)

@@ -30,7 +30,7 @@ from osa.service.inference.request import (
     Submission,
 )
 from osa.service.inference.vector_cache import VectorCache
-from osa.service.observability.metrics import Metrics
+from osa.service.observability import metrics
 from osa.service.settings import Settings
 
 Cut = Callable[[int, Offsets], Spans]
@@ -45,7 +45,7 @@ class Embedder:
         about: EngineInfo,
         tokenizer: TextTokenizer | None,
         queue: BatchQueue,
-        metrics: Metrics,
+        model_metrics: metrics.Metrics,
         settings: Settings,
     ) -> None:
         """Bind the parts.
@@ -54,14 +54,14 @@ class Embedder:
             about: What the engine runs.
             tokenizer: The model's; None for models of ids alone.
             queue: Of the model.
-            metrics: Of the model.
+            model_metrics: Of the model.
             settings: Limits and prompts.
 
         Raises:
             ConfigError: No batch could hold the longest input.
         """
         self.about, self.tokenizer = about, tokenizer
-        self._queue, self.metrics, self._settings = queue, metrics, settings
+        self._queue, self.metrics, self._settings = queue, model_metrics, settings
         self.cache = VectorCache(settings.cache.max_bytes)
         self._inflight = InFlightInputs(self.cache.put)
         self.max_input_length = about.limit_input(settings.model.max_input_length)
@@ -234,16 +234,17 @@ class Embedder:
                 self._inflight.leave(inputs, pending)
                 raise
         if self.cache.max_bytes:
-            self.metrics.count_cache(hits, len(prepared.ids) - hits)
+            self.metrics.add(metrics.CACHE_HITS, hits)
+            self.metrics.add(metrics.CACHE_MISSES, len(prepared.ids) - hits)
         if shared:
-            self.metrics.count_shared(shared)
+            self.metrics.add(metrics.SHARED_INPUTS, shared)
         return submission
 
     def withdraw(self, submission: Submission) -> None:
         """Cancel the inputs that no other request waits for."""
         orphans = self._inflight.leave(submission.inputs, submission.pending)
         if orphans:
-            self.metrics.count_cancelled(self._queue.cancel(orphans))
+            self.metrics.add(metrics.CANCELLED_TOKENS, self._queue.cancel(orphans))
 
     def finish(self, prepared: PreparedRequest, results: Sequence[ItemResult]) -> Embedded:
         """Stack the vectors, cut to the dimensions and normalised as asked."""

@@ -1,14 +1,15 @@
 """Prometheus metrics: text-embeddings-inference's names and buckets, and ours under ``osa_``.
 
-TEI's counters have no ``_total`` suffix, which prometheus_client would add: they are exported as
-untyped samples of exactly those names, so that existing dashboards and alerts keep working.
-``Families`` holds every family once; ``Metrics`` is one model's view of them.
+A metric is one definition below and the calls that record it. TEI's counters have no ``_total``
+suffix, which prometheus_client would add: they are exported as untyped samples of exactly those
+names, so that existing dashboards and alerts keep working.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.metrics_core import Metric
@@ -23,39 +24,103 @@ DURATION_BUCKETS = tuple(1.5e-5 * 1.5**n for n in range(45))
 LENGTH_BUCKETS = tuple(float(2**n) for n in range(16))
 FILL_BUCKETS = tuple(n / 10 for n in range(1, 11))
 METHODS = ("single", "batch")
-MODEL = ["model"]
+
+
+def _codes(kind: type[ServiceError]) -> set[str]:
+    return {kind.code}.union(*map(_codes, kind.__subclasses__()))
+
+
+@dataclass(frozen=True)
+class Definition:
+    """One metric of every model.
+
+    Attributes:
+        name: Exported name; of a counter of ours without ``_total``.
+        text: Its help text.
+        buckets: Of a histogram.
+        plain: Whether it is a counter that is exported under exactly its name.
+        label: Of a plain counter, its label beside ``model``.
+        values: Values of the label.
+    """
+
+    name: str
+    text: str
+    buckets: tuple[float, ...] = ()
+    plain: bool = False
+    label: str | None = None
+    values: tuple[str, ...] = ("",)
+
+
+DEFINITIONS: list[Definition] = []
+
+
+def _define(name: str, text: str, *buckets: float) -> Definition:
+    DEFINITIONS.append(Definition(name, text, buckets))
+    return DEFINITIONS[-1]
+
+
+def _plain(name: str, text: str, label: str | None = None, *values: str) -> Definition:
+    DEFINITIONS.append(Definition(name, text, (), True, label, values or ("",)))
+    return DEFINITIONS[-1]
+
+
+REQUESTS = _plain("te_request_count", "Requests understood", "method", *METHODS)
+SUCCESSES = _plain("te_request_success", "Requests answered", "method", *METHODS)
+FAILURES = _plain(
+    "te_request_failure",
+    "Requests refused or failed",
+    "err",
+    *sorted(set().union(*map(_codes, ServiceError.__subclasses__()))),
+)
+INPUTS = _plain("te_embed_count", "Inputs of requests that were understood")
+EMBEDDED = _plain("te_embed_success", "Inputs embedded")
+DURATIONS = {
+    "total": _define("te_request_duration", "Whole request [s]", *DURATION_BUCKETS),
+    "tokenization": _define(
+        "te_request_tokenization_duration", "Parsing and tokenising [s]", *DURATION_BUCKETS
+    ),
+    "queue": _define("te_request_queue_duration", "Waiting for a batch [s]", *DURATION_BUCKETS),
+    "inference": _define("te_request_inference_duration", "In the engine [s]", *DURATION_BUCKETS),
+}
+LENGTHS = _define("te_request_input_length", "Length of an input [tokens]", *LENGTH_BUCKETS)
+BATCH_SIZE = _define("te_batch_next_size", "Inputs in a batch", *LENGTH_BUCKETS[:12])
+BATCH_TOKENS = _define("te_batch_next_tokens", "Tokens in a batch", *LENGTH_BUCKETS)
+BATCH_FILL = _define(
+    "osa_batch_fill_ratio", "Tokens in a batch over the largest batch", *FILL_BUCKETS
+)
+CANCELLED_TOKENS = _define("osa_cancelled_tokens", "Queued tokens never computed")
+TRUNCATED_INPUTS = _define("osa_truncated_inputs", "Inputs that were cut")
+NONFINITE_ROWS = _define("osa_nonfinite_rows", "Vectors that were not finite")
+RESTARTS = _define("osa_engine_restarts", "Engines replaced after they died or hung")
+BUSY_SECONDS = _define("osa_engine_busy_seconds", "Time that the engine computed [s]")
+COMPUTED_TOKENS = _define("osa_computed_tokens", "Tokens computed")
+CACHE_HITS = _define("osa_cache_hits", "Inputs answered from the cache")
+CACHE_MISSES = _define("osa_cache_misses", "Inputs that the cache did not hold")
+SHARED_INPUTS = _define("osa_shared_inputs", "Inputs that joined an equal one in flight")
 
 
 class PlainCounter(Collector):
     """A counter that is exported under exactly its own name."""
 
-    def __init__(self, name: str, text: str, label: str | None, values: Sequence[str]) -> None:
-        """Create the family; it has ``label`` with these values, or none, beside ``model``."""
-        self._name, self._text, self._label = name, text, label
-        self._values = values if label else [""]
-        self._counts: dict[tuple[str, str], int] = {}
+    def __init__(self, definition: Definition) -> None:
+        """Create the family, without samples."""
+        self._definition = definition
+        self._counts: dict[tuple[str, str], float] = {}
         self._lock = threading.Lock()
 
-    def begin(self, model: str) -> None:
-        """Start every value of the label at 0 for a model."""
-        with self._lock:
-            for value in self._values:
-                self._counts.setdefault((model, value), 0)
-
-    def add(self, model: str, value: str = "", amount: int = 1) -> None:
-        """Count ``amount`` more for a label value."""
+    def add(self, model: str, value: str = "", amount: float = 1) -> None:
+        """Count ``amount`` more for a model and a value of the label."""
         with self._lock:
             self._counts[model, value] = self._counts.get((model, value), 0) + amount
 
     def collect(self) -> Iterable[Metric]:
         """One family with a sample for each model and label value."""
-        family = Metric(self._name, self._text, "unknown")
+        name, label = self._definition.name, self._definition.label
+        family = Metric(name, self._definition.text, "unknown")
         with self._lock:
             for (model, value), count in self._counts.items():
-                labels = {"model": model}
-                if self._label:
-                    labels[self._label] = value
-                family.add_sample(self._name, labels, count)
+                labels = {"model": model} | ({label: value} if label else {})
+                family.add_sample(name, labels, count)
         yield family
 
 
@@ -63,64 +128,25 @@ class Families:
     """Every metric family of a process, on its own registry."""
 
     def __init__(self) -> None:
-        """Register them."""
+        """Register the definitions, and what prometheus_client knows of the process."""
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
-        kinds = sorted({kind.code for kind in _subclasses(ServiceError)})
-        self.requests = self._plain("te_request_count", "Requests understood", "method", METHODS)
-        self.successes = self._plain("te_request_success", "Requests answered", "method", METHODS)
-        self.failures = self._plain(
-            "te_request_failure", "Requests refused or failed", "err", kinds
-        )
-        self.inputs = self._plain("te_embed_count", "Inputs of requests that were understood")
-        self.embedded = self._plain("te_embed_success", "Inputs embedded")
-        stages = {
-            "total": ("te_request_duration", "Whole request [s]"),
-            "tokenization": ("te_request_tokenization_duration", "Parsing and tokenising [s]"),
-            "queue": ("te_request_queue_duration", "Waiting for a batch [s]"),
-            "inference": ("te_request_inference_duration", "In the engine [s]"),
-        }
-        self.durations = {
-            stage: self._histogram(name, text, DURATION_BUCKETS)
-            for stage, (name, text) in stages.items()
-        }
-        self.lengths = self._histogram(
-            "te_request_input_length", "Length of an input [tokens]", LENGTH_BUCKETS
-        )
-        self.batch_size = self._histogram(
-            "te_batch_next_size", "Inputs in a batch", LENGTH_BUCKETS[:12]
-        )
-        self.batch_tokens = self._histogram(
-            "te_batch_next_tokens", "Tokens in a batch", LENGTH_BUCKETS
-        )
-        self.batch_fill = self._histogram(
-            "osa_batch_fill_ratio", "Tokens in a batch over the largest batch", FILL_BUCKETS
-        )
-        counter = self._counter
-        self.cancelled = counter("osa_cancelled_tokens", "Queued tokens never computed")
-        self.truncated = counter("osa_truncated_inputs", "Inputs that were cut")
-        self.nonfinite = counter("osa_nonfinite_rows", "Vectors that were not finite")
-        self.restarts = counter("osa_engine_restarts", "Engines replaced after they died or hung")
-        self.busy = counter("osa_engine_busy_seconds", "Time that the engine computed [s]")
-        self.computed = counter("osa_computed_tokens", "Tokens computed")
-        self.cache_hits = counter("osa_cache_hits", "Inputs answered from the cache")
-        self.cache_misses = counter("osa_cache_misses", "Inputs that the cache did not hold")
-        self.shared = counter("osa_shared_inputs", "Inputs that joined an equal one in flight")
+        self.plain: dict[Definition, PlainCounter] = {}
+        self.counters: dict[Definition, Counter] = {}
+        self.histograms: dict[Definition, Histogram] = {}
+        for metric in DEFINITIONS:
+            facts = (metric.name, metric.text, ["model"])
+            if metric.plain:
+                self.plain[metric] = PlainCounter(metric)
+                self.registry.register(self.plain[metric])
+            elif metric.buckets:
+                self.histograms[metric] = Histogram(
+                    *facts, buckets=metric.buckets, registry=self.registry
+                )
+            else:
+                self.counters[metric] = Counter(*facts, registry=self.registry)
         self._gauges: dict[str, Gauge] = {}
-
-    def _plain(
-        self, name: str, text: str, label: str | None = None, values: Sequence[str] = ()
-    ) -> PlainCounter:
-        family = PlainCounter(name, text, label, values)
-        self.registry.register(family)
-        return family
-
-    def _histogram(self, name: str, text: str, buckets: Sequence[float]) -> Histogram:
-        return Histogram(name, text, MODEL, buckets=buckets, registry=self.registry)
-
-    def _counter(self, name: str, text: str) -> Counter:
-        return Counter(name, text, MODEL, registry=self.registry)
 
     def gauge(self, name: str, text: str, labels: Sequence[str] = ("model",)) -> Gauge:
         """The gauge of this name, created on first use."""
@@ -153,26 +179,22 @@ class Metrics:
         self.families = families or Families()
         self._model = model
         every = self.families
-        for plain in (
-            every.requests,
-            every.successes,
-            every.failures,
-            every.inputs,
-            every.embedded,
-        ):
-            plain.begin(model)
-        self._durations = {stage: family.labels(model) for stage, family in every.durations.items()}
-        self._lengths = every.lengths.labels(model)
-        self._batch_size = every.batch_size.labels(model)
-        self._batch_tokens = every.batch_tokens.labels(model)
-        self._batch_fill = every.batch_fill.labels(model)
-        self._cancelled = every.cancelled.labels(model)
-        self._truncated = every.truncated.labels(model)
-        self._nonfinite = every.nonfinite.labels(model)
-        self._restarts = every.restarts.labels(model)
-        self._busy, self._computed = every.busy.labels(model), every.computed.labels(model)
-        self._hits, self._misses = every.cache_hits.labels(model), every.cache_misses.labels(model)
-        self._shared = every.shared.labels(model)
+        for metric, family in every.plain.items():
+            for value in metric.values:
+                family.add(model, value, 0)
+        self._counters = {metric: one.labels(model) for metric, one in every.counters.items()}
+        self._histograms = {metric: one.labels(model) for metric, one in every.histograms.items()}
+
+    def add(self, metric: Definition, amount: float = 1, value: str = "") -> None:
+        """Count ``amount`` more; ``value`` is that of the metric's label, if it has one."""
+        if metric.plain:
+            self.families.plain[metric].add(self._model, value, amount)
+        else:
+            self._counters[metric].inc(amount)
+
+    def observe(self, metric: Definition, value: float) -> None:
+        """Add an observation to a histogram."""
+        self._histograms[metric].observe(value)
 
     def gauge(self, name: str, text: str, read: Callable[[], float]) -> None:
         """Export a value that is read at every scrape; a later call replaces the reader."""
@@ -192,63 +214,27 @@ class Metrics:
 
     def count_request(self, inputs: int) -> None:
         """Count a valid request with ``inputs`` inputs."""
-        self.families.requests.add(self._model, "single" if inputs == 1 else "batch")
-        self.families.inputs.add(self._model, amount=inputs)
+        self.add(REQUESTS, value=METHODS[inputs > 1])
+        self.add(INPUTS, inputs)
 
     def count_success(self, lengths: Sequence[int], truncated: int) -> None:
         """Count an answered request whose inputs had these lengths [tokens]."""
-        self.families.successes.add(self._model, "single" if len(lengths) == 1 else "batch")
-        self.families.embedded.add(self._model, amount=len(lengths))
+        self.add(SUCCESSES, value=METHODS[len(lengths) > 1])
+        self.add(EMBEDDED, len(lengths))
         if truncated:
-            self._truncated.inc(truncated)
+            self.add(TRUNCATED_INPUTS, truncated)
         for length in lengths:
-            self._lengths.observe(length)
+            self.observe(LENGTHS, length)
 
     def count_failure(self, code: str, model: str | None = None) -> None:
         """Count a request that failed with an error of this code, by default of this model."""
-        self.families.failures.add(model or self._model, code)
-
-    def count_cancelled(self, tokens: int) -> None:
-        """Count queued tokens that were cancelled before they were computed."""
-        self._cancelled.inc(tokens)
-
-    def count_nonfinite(self) -> None:
-        """Count a vector that was not finite, even alone and in float32."""
-        self._nonfinite.inc()
-
-    def count_restart(self) -> None:
-        """Count a replaced engine."""
-        self._restarts.inc()
-
-    def count_cache(self, hits: int, misses: int) -> None:
-        """Count cache hits and misses [inputs]."""
-        self._hits.inc(hits)
-        self._misses.inc(misses)
-
-    def count_shared(self, inputs: int) -> None:
-        """Count inputs that joined equal ones in flight."""
-        self._shared.inc(inputs)
-
-    def count_computed(self, tokens: int, seconds: float) -> None:
-        """Count a batch of ``tokens`` that took ``seconds`` [s]."""
-        self._computed.inc(tokens)
-        self._busy.inc(seconds)
-
-    def observe_batch(self, inputs: int, tokens: int, largest: int) -> None:
-        """Record the size of a batch; ``largest`` is the capacity of a batch [tokens]."""
-        self._batch_size.observe(inputs)
-        self._batch_tokens.observe(tokens)
-        self._batch_fill.observe(tokens / largest)
+        self.families.plain[FAILURES].add(model or self._model, code)
 
     def observe_durations(self, **seconds: float) -> None:
         """Record the stages of an answered request: total, tokenization, queue, inference [s]."""
         for stage, duration in seconds.items():
-            self._durations[stage].observe(duration)
+            self.observe(DURATIONS[stage], duration)
 
     def render(self) -> bytes:
         """The exposition text of the process, ``CONTENT_TYPE``."""
         return self.families.render()
-
-
-def _subclasses(kind: type[ServiceError]) -> list[type[ServiceError]]:
-    return [child for direct in kind.__subclasses__() for child in [direct, *_subclasses(direct)]]

@@ -40,9 +40,9 @@ def test_batches_keep_to_both_limits_and_hold_like_lengths(tiny_checkpoint: Path
     lengths: list[list[int]] = []
     original = engine.embed
 
-    def spy(sequences: list[list[int]], **options: Any) -> object:
+    def spy(sequences: list[list[int]], *options: Any) -> object:
         lengths.append([len(ids) for ids in sequences])
-        return original(sequences, **options)
+        return original(sequences, *options)
 
     engine.embed = spy  # type: ignore[method-assign, assignment]
     BulkEncoder(engine, BatchLimits(60, 4)).embed(IDS, lambda count: None)

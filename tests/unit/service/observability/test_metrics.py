@@ -5,7 +5,13 @@ from __future__ import annotations
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from osa.service.observability.metrics import DURATION_BUCKETS, Metrics
+from osa.service.observability.metrics import (
+    BATCH_FILL,
+    BATCH_SIZE,
+    BATCH_TOKENS,
+    DURATION_BUCKETS,
+    Metrics,
+)
 
 
 def samples(metrics: Metrics) -> dict[str, float]:
@@ -47,7 +53,9 @@ def test_counts_go_where_they_belong() -> None:
     metrics.count_request(3)
     metrics.count_success([4, 5, 6], truncated=2)
     metrics.count_failure("validation")
-    metrics.observe_batch(3, 15, 30)
+    metrics.observe(BATCH_SIZE, 3)
+    metrics.observe(BATCH_TOKENS, 15)
+    metrics.observe(BATCH_FILL, 0.5)
     metrics.observe_durations(total=0.5, queue=0.1)
     text = metrics.render().decode()
     assert 'te_request_count{method="single",model="m"} 1.0' in text

@@ -10,7 +10,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from osa.service.observability.metrics import DURATION_BUCKETS, Metrics
+from osa.service.observability.metrics import (
+    BATCH_FILL,
+    BATCH_SIZE,
+    BATCH_TOKENS,
+    BUSY_SECONDS,
+    COMPUTED_TOKENS,
+    DURATION_BUCKETS,
+    Metrics,
+)
 from osa.service.top.scrape import DURATION, Reading, ReadingError, growth, parse, quantiles
 from osa.service.top.snapshot import compare
 from osa.service.top.view import render, sparkline
@@ -73,9 +81,12 @@ def test_a_snapshot_says_what_happened_in_between() -> None:
     metrics = Metrics("m")
     before = read(metrics, 10.0)
     metrics.count_request(3)
-    metrics.observe_batch(3, 30, 200)
-    metrics.observe_batch(1, 10, 200)
-    metrics.count_computed(40, 1.5)
+    for inputs, tokens in ((3, 30), (1, 10)):
+        metrics.observe(BATCH_SIZE, inputs)
+        metrics.observe(BATCH_TOKENS, tokens)
+        metrics.observe(BATCH_FILL, tokens / 200)
+    metrics.add(COMPUTED_TOKENS, 40)
+    metrics.add(BUSY_SECONDS, 1.5)
     metrics.count_success([10, 10, 10], truncated=1)
     metrics.count_failure("overloaded")
     metrics.count_failure("overloaded")
