@@ -152,7 +152,14 @@ def main(
 
 
 def write(results: Results, text: str, output: Path, plots: bool) -> None:
-    """Write the report, its numbers as JSON, and its plots into the folder ``output``."""
+    """Write the report, its numbers as JSON, and its plots.
+
+    Args:
+        results: All measurements.
+        text: The report.
+        output: Folder of the files.
+        plots: Whether to draw plots.
+    """
     output.mkdir(parents=True, exist_ok=True)
     (output / f"{results.stem}.md").write_text(text)
     (output / f"{results.stem}.json").write_text(to_json(results))

@@ -70,11 +70,11 @@ def open_encoder(directory: str | None) -> tuple[Encode, tuple[int, ...]]:
 
     def encode(texts: list[str]) -> Tensor:
         ids = [tokenized.ids for tokenized in tokenizer.encode(texts, engine.info.max_input_length)]
-        order = sorted(range(len(ids)), key=lambda place: len(ids[place]))
+        order = sorted(range(len(ids)), key=lambda index: len(ids[index]))
         vectors = torch.empty(len(ids), engine.info.dimensions[0])
         for start in range(0, len(order), BATCH):
             chosen = order[start : start + BATCH]
-            found = engine.embed([ids[place] for place in chosen])
+            found = engine.embed([ids[index] for index in chosen])
             vectors[chosen] = torch.from_numpy(found.embeddings)
         return vectors
 

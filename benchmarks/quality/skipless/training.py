@@ -71,8 +71,8 @@ def measure_jacobian(model: Classifier, split: Split) -> dict[str, float]:
     spectrum = jacobian_spectrum(model.encoder, split.inputs[:1])
     if not bool(torch.isfinite(spectrum).all()):
         return {"largest": math.inf, "median": math.nan, "smallest": math.nan}
-    places = {"largest": 0, "median": len(spectrum) // 2, "smallest": -1}
-    return {name: rounded(float(spectrum[place])) for name, place in places.items()}
+    indexes = {"largest": 0, "median": len(spectrum) // 2, "smallest": -1}
+    return {name: rounded(float(spectrum[index])) for name, index in indexes.items()}
 
 
 def orthogonal_start(encoder: Encoder, generator: torch.Generator) -> None:

@@ -169,23 +169,23 @@ def measure_batch_invariance(system: SystemUnderTest, count: int, rounds: int) -
     requests = [peer.request(text) for text in system.corpora[MIXED].texts[:count]]
     generator = np.random.default_rng(0)
 
-    async def vector_bits(place: int) -> bytes:
+    async def vector_bits(index: int) -> bytes:
         connection = Connection(port)
         try:
             async with asyncio.timeout(TIMEOUT_S):
-                reply = await connection.send(requests[place])
+                reply = await connection.send(requests[index])
         finally:
             connection.close()
         return peer.read(reply.body).tobytes() if reply.status == 200 else b""
 
     async def measure() -> int:
-        alone = [await vector_bits(place) for place in range(count)]
+        alone = [await vector_bits(index) for index in range(count)]
         changed = set()
         for _ in range(rounds):
-            order = [int(place) for place in generator.permutation(count)]
-            answers = await asyncio.gather(*(vector_bits(place) for place in order))
+            order = [int(index) for index in generator.permutation(count)]
+            answers = await asyncio.gather(*(vector_bits(index) for index in order))
             changed |= {
-                place for place, bits in zip(order, answers, strict=True) if bits != alone[place]
+                index for index, bits in zip(order, answers, strict=True) if bits != alone[index]
             }
         return len(changed)
 

@@ -43,10 +43,10 @@ BATCH_SIZES = "te_batch_next_size"
 COLUMNS = {
     "served": "served",
     "engine_only": "engine alone",
-    "batch": "texts a batch",
+    "batch": "texts per batch",
     "difference": "served - engine",
-    "sleeping": "engine asleep",
-    "tokenizing": "of it tokenizing",
+    "sleeping": "sleeping engine",
+    "tokenizing": "of which tokenizing",
 }
 """Attributes of ``Sample`` in the table, with their headers."""
 

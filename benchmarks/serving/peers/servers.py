@@ -15,9 +15,9 @@ OPENMP = "lib/libiomp5.so"
 def _infinity(name: str, dtype: str) -> Peer:
     def command(launch: Launch) -> list[str]:
         program = [str(launch.python.parent / "infinity_emb"), "v2", "--engine=torch"]
-        place = ["--host=127.0.0.1", f"--port={launch.port}", "--device=cpu", f"--dtype={dtype}"]
+        address = ["--host=127.0.0.1", f"--port={launch.port}", "--device=cpu", f"--dtype={dtype}"]
         model = [f"--model-id={launch.models['minilm']}", "--served-model-name=minilm"]
-        return [*program, *place, *model, "--batch-size=32", "--log-level=warning"]
+        return [*program, *address, *model, "--batch-size=32", "--log-level=warning"]
 
     return Peer(
         name=name,
@@ -43,10 +43,10 @@ def _vllm(name: str, dtype: str) -> Peer:
     def command(launch: Launch) -> list[str]:
         # `vllm serve` needs a distribution named vllm; the CPU build has another name
         program = [str(launch.python), "-m", "vllm.entrypoints.openai.api_server"]
-        place = ["--host=127.0.0.1", f"--port={launch.port}", f"--dtype={dtype}"]
+        address = ["--host=127.0.0.1", f"--port={launch.port}", f"--dtype={dtype}"]
         model = [f"--model={launch.models['minilm']}", "--served-model-name=minilm"]
         limits = ["--runner=pooling", "--max-model-len=256", "--gpu-memory-utilization=0.15"]
-        return [*program, *place, *model, *limits, "--disable-uvicorn-access-log"]
+        return [*program, *address, *model, *limits, "--disable-uvicorn-access-log"]
 
     def environment(launch: Launch) -> dict[str, str]:
         libraries = [launch.python.parent.parent / OPENMP, TCMALLOC]
