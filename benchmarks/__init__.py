@@ -1,1 +1,1 @@
-"""Measurements behind every claim of speed or quality; reports are in ``reports/``."""
+"""Measurements of speed and quality; ``reports/`` has their results."""

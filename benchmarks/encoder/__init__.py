@@ -1,5 +1,5 @@
-"""How fast an encoder is, beside the same encoder with softmax attention."""
+"""Speed of an encoder, compared with the same encoder with softmax attention."""
 
 from osa.model.processor import prepare
 
-prepare()  # as the server does, before anything here imports torch
+prepare()  # before torch is imported, as the server does

@@ -2,80 +2,78 @@
 
     python -m benchmarks.encoder.lengths [--repeats 7] [--output FILE]
 
-Both encoders have the same weights shapes and run interleaved in one process; the table gives
-medians of CPU time a token, the ratio between the two, and the time a token relative to that of
-511 tokens. About 4096 tokens run at once unless one sequence is longer. ``--output`` also writes
-them as JSON, which ``benchmarks.encoder.plot`` draws.
+Both encoders have weights of the same shapes and run interleaved in one process. The table gives
+medians of CPU time per token, the ratio of the two, and the time per token over that at 511 tokens.
+A batch has about 4096 tokens unless one sequence is longer. ``--output`` also writes the medians as
+JSON, which ``benchmarks.encoder.plot`` draws.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import json
-import statistics
-import sys
-import time
 from pathlib import Path
 
 import torch
 
-from benchmarks.kernels.machine import read_machine
+from benchmarks.common.machine import read_machine
+from benchmarks.common.tables import MISSING, table
+from benchmarks.common.timing import median_cpu_s
 from osa.model import EmbeddingModel
 from osa.model.functional.varlen import cu_seqlens_of
 
 LENGTHS = (8, 32, 128, 511, 2048, 8192, 20000)
 BATCH_TOKENS = 4096
 SOFTMAX_LIMIT = 8192
-"""Beyond it softmax takes too long to be repeated."""
+"""Longest sequence for softmax attention [tokens]; beyond, a call takes too long to repeat."""
+
+
+def batch_size(length: int) -> int:
+    """Sequences of ``length`` tokens in a batch."""
+    return max(1, BATCH_TOKENS // length)
 
 
 @torch.inference_mode()
-def seconds(model: EmbeddingModel, length: int) -> float:
-    """CPU time of one batch of sequences of ``length`` tokens, a token [s]."""
-    count = max(1, BATCH_TOKENS // length)
+def embed_batch(model: EmbeddingModel, length: int) -> None:
+    """Embed one packed batch of random sequences of ``length`` tokens."""
+    count = batch_size(length)
     ids = torch.randint(1000, 30000, (1, count * length))
-    offsets = cu_seqlens_of([length] * count)
-    started = time.process_time()
-    model(ids, cu_seqlens=offsets)
-    return (time.process_time() - started) / (count * length)
+    model(ids, cu_seqlens=cu_seqlens_of([length] * count))
 
 
 def measure(repeats: int) -> dict[str, dict[int, float]]:
-    """Medians of CPU time a token by mixer and length [s]; the first round warms up."""
+    """Median CPU time per token [s], by mixer and length."""
     osa = EmbeddingModel.from_pretrained()
     softmax = EmbeddingModel(dataclasses.replace(osa.config, mixer="softmax")).eval()
-    times: dict[str, dict[int, list[float]]] = {"osa": {}, "softmax": {}}
-    for repeat in range(repeats + 1):
-        print(f"round {repeat} of {repeats}", file=sys.stderr)
-        for length in LENGTHS:
-            for name, model in (("osa", osa), ("softmax", softmax)):
-                if name == "softmax" and length > SOFTMAX_LIMIT:
-                    continue
-                elapsed = seconds(model, length)
-                if repeat:
-                    times[name].setdefault(length, []).append(elapsed)
-    return {
-        name: {length: statistics.median(values) for length, values in found.items()}
-        for name, found in times.items()
+    runs = {
+        (name, length): functools.partial(embed_batch, model, length)
+        for length in LENGTHS
+        for name, model in (("osa", osa), ("softmax", softmax))
+        if name == "osa" or length <= SOFTMAX_LIMIT
     }
+    times: dict[str, dict[int, float]] = {"osa": {}, "softmax": {}}
+    for (name, length), seconds in median_cpu_s(runs, repeats).items():
+        times[name][length] = seconds / (batch_size(length) * length)
+    return times
 
 
-def table(times: dict[str, dict[int, float]]) -> str:
-    """The medians in Markdown."""
-    lines = ["| tokens | OSA [us/token] | softmax [us/token] | softmax / OSA | OSA / OSA at 511 |"]
-    lines.append("|---|---|---|---|---|")
+def render(times: dict[str, dict[int, float]]) -> str:
+    """The medians as a Markdown table."""
+    rows = []
     for length, own in times["osa"].items():
         other = times["softmax"].get(length)
-        peer = "-" if other is None else f"{other * 1e6:.0f}"
-        ratio = "-" if other is None else f"{other / own:.2f}"
+        peer = MISSING if other is None else f"{other * 1e6:.0f}"
+        ratio = MISSING if other is None else f"{other / own:.2f}"
         growth = own / times["osa"][511]
-        lines.append(f"| {length} | {own * 1e6:.0f} | {peer} | {ratio} | {growth:.2f} |")
-    return "\n".join(lines)
+        rows.append([str(length), f"{own * 1e6:.0f}", peer, ratio, f"{growth:.2f}"])
+    headers = ["tokens", "OSA [us/token]", "softmax [us/token]", "softmax / OSA"]
+    return table([*headers, "OSA / OSA at 511"], rows)
 
 
 def main() -> int:
-    """Print the table; returns the exit code."""
+    """Measure and print the table; returns the exit code."""
     parser = argparse.ArgumentParser(prog="lengths", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--output", type=Path, metavar="FILE", help="JSON file to write")
@@ -83,7 +81,7 @@ def main() -> int:
     machine = read_machine("cpu")
     times = measure(options.repeats)
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, float32")
-    print(table(times))
+    print(render(times))
     if options.output is not None:
         record = {"machine": machine, "seconds_per_token": times}
         options.output.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")

@@ -2,8 +2,8 @@
 
     python -m benchmarks.encoder.plot [FILE ...]
 
-Reads what ``benchmarks.encoder.lengths --output`` wrote, one file a processor, by default those in
-``benchmarks/reports``, and writes ``benchmarks/reports/encoder_lengths.svg``.
+Reads the files that ``benchmarks.encoder.lengths --output`` wrote, one per processor, by default
+those in ``benchmarks/reports``, and writes ``benchmarks/reports/encoder_lengths.svg``.
 """
 
 from __future__ import annotations
@@ -12,34 +12,33 @@ import argparse
 import json
 from pathlib import Path
 
-REPORTS = Path(__file__).parents[1] / "reports"
+from benchmarks.common.plots import save_svg
+from benchmarks.common.report import REPORTS
+
 TARGET = REPORTS / "encoder_lengths.svg"
 NAMES = {"cpu-xeon-amx": "Intel Xeon (AMX)", "cpu-epyc-avx512": "AMD EPYC (AVX-512)"}
 COLORS = ("#1f5fa8", "#c1272d", "#3f9c9c", "#5b3f9c")
 
 
 def ratios(record: dict[str, dict[str, dict[str, float]]]) -> tuple[list[int], list[float]]:
-    """Lengths [tokens] that both were measured at, and softmax over OSA."""
+    """Lengths at which both were measured [tokens], and time with softmax over time with OSA."""
     times = record["seconds_per_token"]
     lengths = [int(length) for length in times["softmax"]]
     return lengths, [times["softmax"][str(n)] / times["osa"][str(n)] for n in lengths]
 
 
 def draw(files: list[Path], target: Path) -> None:
-    """Write the plot of these measurements."""
-    import matplotlib
+    """Write the plot of the measurements in ``files`` to ``target``."""
+    from matplotlib.figure import Figure
 
-    matplotlib.use("Agg")
-    matplotlib.rcParams["svg.hashsalt"] = "osa"
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(7.2, 3.2), layout="constrained")
-    for place, (file, color) in enumerate(zip(files, COLORS, strict=False)):
+    figure = Figure(figsize=(7.2, 3.2), layout="constrained")
+    axes = figure.subplots()
+    for index, (file, color) in enumerate(zip(files, COLORS, strict=False)):
         record = json.loads(file.read_text(encoding="utf-8"))
         slug = record["machine"]["hardware"]
         lengths, values = ratios(record)
         axes.plot(lengths, values, "o-", color=color, label=NAMES.get(slug, slug))
-        offset, side = ((-8, 4), "right") if place == 0 else ((-8, -12), "left")
+        offset, side = ((-8, 4), "right") if index == 0 else ((-8, -12), "left")
         last = (lengths[-1], values[-1])
         axes.annotate(
             f"{values[-1]:.1f}x", last, offset, textcoords="offset points", ha=side, color=color
@@ -53,11 +52,11 @@ def draw(files: list[Path], target: Path) -> None:
     axes.minorticks_off()
     axes.grid(alpha=0.25)
     axes.legend(frameon=False)
-    figure.savefig(target, metadata={"Date": None})
+    save_svg(figure, target)
 
 
 def main() -> int:
-    """Draw; returns the exit code."""
+    """Draw the plot; returns the exit code."""
     parser = argparse.ArgumentParser(prog="plot", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("files", nargs="*", type=Path, metavar="FILE")
     options = parser.parse_args()

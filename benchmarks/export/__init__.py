@@ -2,4 +2,4 @@
 
 from osa.model.processor import prepare
 
-prepare()  # as the server does, before anything here imports torch
+prepare()  # before torch is imported, as the server does

@@ -1,9 +1,8 @@
-"""``osa::OrthogonalAttention`` alone in ONNX Runtime: the native kernel beside the body."""
+"""``osa::OrthogonalAttention`` alone in ONNX Runtime: native kernel and function body."""
 
 from __future__ import annotations
 
-import statistics
-import time
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,8 @@ import onnx
 import onnxruntime as ort
 from onnx import TensorProto, helper
 
+from benchmarks.common.tables import table
+from benchmarks.common.timing import median_cpu_s
 from osa.export.onnx_model.build import IR_VERSION
 from osa.export.onnx_model.operator_body import OPSET, function_protos
 from osa.export.onnx_model.operator_schema import DOMAIN, OPERATOR, VERSION
@@ -20,14 +21,14 @@ HEADS, WIDTH = 12, 32
 BATCHES = ((32, 1), (32, 64), (128, 16), (512, 1), (512, 4), (4096, 1), (16384, 1))
 
 
-def measure_operator(rounds: int, threads: int) -> list[str]:
-    """A table of CPU times of the packed operator."""
+def measure_operator(rounds: int, threads: int) -> str:
+    """Table of CPU times of the packed operator, medians of ``rounds``, on ``threads`` threads."""
     library = find_library()
     if library is None:
-        return ["The custom-op library is not built here."]
-    native, body = _session(str(library), threads), _session(None, threads)
+        return "The custom-op library is not built on this machine."
+    sessions = {"native": _session(str(library), threads), "body": _session(None, threads)}
     generator = np.random.default_rng(0)
-    lines = ["| batch x tokens | native [us/token] | body / native |", "|---|---|---|"]
+    rows = []
     for length, count in BATCHES:
         total = length * count
         feeds: dict[str, Any] = {
@@ -36,16 +37,12 @@ def measure_operator(rounds: int, threads: int) -> list[str]:
         }
         feeds["alpha"] = np.full(HEADS, 0.3, dtype=np.float32)
         feeds["cu_seqlens"] = np.arange(count + 1, dtype=np.int32) * length
-        times: tuple[list[float], list[float]] = ([], [])
-        for turn in range(rounds + 1):
-            for session, taken in zip((native, body), times, strict=True):
-                started = time.process_time()
-                session.run(None, feeds)
-                if turn:
-                    taken.append(time.process_time() - started)
-        own, other = map(statistics.median, times)
-        lines.append(f"| {count} x {length} | {own * 1e6 / total:.2f} | {other / own:.1f} |")
-    return lines
+        medians = median_cpu_s(
+            {name: partial(session.run, None, feeds) for name, session in sessions.items()}, rounds
+        )
+        native, body = medians["native"], medians["body"]
+        rows.append([f"{count} x {length}", f"{native * 1e6 / total:.2f}", f"{body / native:.1f}"])
+    return table(["batch x tokens", "native [us/token]", "body / native"], rows)
 
 
 def _session(library: str | None, threads: int) -> ort.InferenceSession:

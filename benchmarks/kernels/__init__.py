@@ -1,5 +1,5 @@
-"""Speed and error of ``osa::attention`` beside its peers."""
+"""Error and speed of ``osa::attention``, compared with softmax attention."""
 
 from osa.model.processor import prepare
 
-prepare()  # as the server does, before anything here imports torch
+prepare()  # before torch is imported, as the server does

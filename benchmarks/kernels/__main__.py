@@ -1,10 +1,10 @@
-"""Error and speed of ``osa::attention`` beside its peers, and the report about it.
+"""Error and speed of ``osa::attention``, compared with softmax attention; writes the report.
 
     python -m benchmarks.kernels [--quick] [--device cpu|cuda] [--dtypes float32,bfloat16]
                                  [--output DIR] [--repeats N] [--cases 'd32-*' ...]
 
-Errors come first: where one is over its tolerance, its table is printed, nothing is timed, and the
-exit code is 1. ``--quick`` runs a few cases and writes files only where ``--output`` is given.
+Errors are measured first. If one exceeds its tolerance, the table of errors is printed, nothing is
+timed and the exit code is 1. ``--quick`` runs few cases and writes files only with ``--output``.
 """
 
 from __future__ import annotations
@@ -16,6 +16,10 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.common.machine import read_machine
+from benchmarks.common.plots import PlotsMissing, require_matplotlib
+from benchmarks.common.report import REPORTS, progress
+from benchmarks.kernels.allocator import keep_freed_memory
 from benchmarks.kernels.backward import (
     TOLERANCES,
     backward_cases,
@@ -23,21 +27,18 @@ from benchmarks.kernels.backward import (
     measure_backward,
 )
 from benchmarks.kernels.cases import DTYPES, Case, make_cases, select
-from benchmarks.kernels.ceilings import Ceilings
-from benchmarks.kernels.contenders import CONTENDERS, Contender
 from benchmarks.kernels.encoder_share import measure_shares
-from benchmarks.kernels.machine import ROOT, kernel_name, read_machine
-from benchmarks.kernels.measure import keep_freed_memory
+from benchmarks.kernels.implementations import IMPLEMENTATIONS, Implementation
 from benchmarks.kernels.parity import check
-from benchmarks.kernels.plots import PlotsMissing, require_matplotlib, write_plots
+from benchmarks.kernels.plots import write_plots
 from benchmarks.kernels.report import Results, render, render_parity, to_json
-from benchmarks.kernels.speed import Effort, measure_speed
-
-REPORTS = ROOT / "benchmarks" / "reports"
+from benchmarks.kernels.roofline import Roofline
+from benchmarks.kernels.speed import TimingLimits, measure_speed
+from osa.model import kernels
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Parser of the command line."""
     summary = (__doc__ or "").partition("\n")[0]
     parser = argparse.ArgumentParser(prog="python -m benchmarks.kernels", description=summary)
     parser.add_argument("--quick", action="store_true", help="few cases, 3 rounds")
@@ -45,52 +46,59 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--dtypes", default="float32,bfloat16", help=", ".join(DTYPES))
     parser.add_argument("--output", type=Path, metavar="DIR", help="default benchmarks/reports")
     parser.add_argument("--repeats", type=int, help="rounds of a case, default 9 (quick: 3)")
-    parser.add_argument("--cases", nargs="+", default=[], metavar="PATTERN", help="by name")
-    parser.add_argument("--limit-s", type=float, default=20.0, help="longest single run [s]")
-    parser.add_argument("--budget-s", type=float, default=20.0, help="a case's rounds [s]")
+    parser.add_argument("--cases", nargs="+", default=[], metavar="PATTERN", help="name of a case")
+    parser.add_argument("--limit-s", type=float, default=20.0, help="longest single call [s]")
+    parser.add_argument("--budget-s", type=float, default=20.0, help="rounds of a case [s]")
     parser.add_argument("--encoder", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--plots", action=argparse.BooleanOptionalAction, default=True)
     return parser
 
 
 def command_of(arguments: Sequence[str]) -> str:
-    """The command line for the report, without the place of the output."""
+    """The command line for the report, without the output folder."""
     kept: list[str] = []
-    for place, argument in enumerate(arguments):
+    for index, argument in enumerate(arguments):
         if argument.startswith("--output="):
             kept.append("--output=DIR")
         else:
-            kept.append("DIR" if place and arguments[place - 1] == "--output" else argument)
+            kept.append("DIR" if index and arguments[index - 1] == "--output" else argument)
     return " ".join(["python -m benchmarks.kernels", *kept])
-
-
-def say(message: str) -> None:
-    """Tell how far it is, beside the report."""
-    print(message, file=sys.stderr, flush=True)
 
 
 def check_all(
     results: Results,
     cases: Sequence[Case],
     with_gradients: Sequence[Case],
-    contenders: Sequence[Contender],
+    implementations: Sequence[Implementation],
     device: str,
 ) -> bool:
-    """Fill in every error; returns whether all are within their tolerances."""
+    """Measure all errors into ``results``.
+
+    Args:
+        results: Receives the errors.
+        cases: Cases of the forward pass.
+        with_gradients: Cases of the backward pass.
+        implementations: What is checked.
+        device: ``cpu`` or ``cuda``.
+
+    Returns:
+        Whether all errors are within their tolerances.
+    """
     for case in cases:
-        say(f"error of {case.name}")
-        results.parity.append(check(case, contenders, device))
-    osa = next(part for part in contenders if part.name == "osa")
+        progress(f"error of {case.name}")
+        results.parity.append(check(case, implementations, device))
+    osa = next(part for part in implementations if part.name == "osa")
     for case in with_gradients:
         results.gradient_errors[case] = gradient_error(osa, case, device)
     gradients = (error <= TOLERANCES[case.dtype] for case, error in results.gradient_errors.items())
-    return all(gradients) and not any(result.red for result in results.parity)
+    return all(gradients) and not any(result.failed for result in results.parity)
 
 
 def main(
-    arguments: Sequence[str] | None = None, contenders: Sequence[Contender] = CONTENDERS
+    arguments: Sequence[str] | None = None,
+    implementations: Sequence[Implementation] = IMPLEMENTATIONS,
 ) -> int:
-    """Check, measure, report; returns the exit code."""
+    """Check errors, measure speed, write the report; returns the exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
     parser = make_parser()
     options = parser.parse_args(arguments)
@@ -108,34 +116,34 @@ def main(
         if output is not None and options.plots:
             require_matplotlib()
     except PlotsMissing as error:
-        parser.error(str(error))
+        parser.error(f"{error}, or leave them out by --no-plots")
 
     def kernel(case: Case) -> str:
-        return kernel_name(device, DTYPES[case.dtype], case.head_dim)
+        return kernels.describe(device, DTYPES[case.dtype], case.head_dim)
 
     keep_freed_memory()
     torch.manual_seed(0)
     results = Results(read_machine(device), command_of(arguments))
     with_gradients = backward_cases(cases, options.quick)
-    if not check_all(results, cases, with_gradients, contenders, device):
+    if not check_all(results, cases, with_gradients, implementations, device):
         print(render_parity(results, kernel))
-        say("an error is over its tolerance: speed is not measured")
+        progress("an error exceeds its tolerance: speed is not measured")
         return 1
     repeats = options.repeats or (3 if options.quick else 9)
-    effort = Effort(repeats, options.limit_s, options.budget_s)
-    say("ceilings")
-    ceilings = Ceilings(device, dtypes)
+    limits = TimingLimits(repeats, options.limit_s, options.budget_s)
+    progress("roofline")
+    roofline = Roofline(device, dtypes)
     for case in cases:
-        say(f"speed of {case.name}")
-        ceilings.sample()
-        results.speeds.append(measure_speed(case, contenders, device, effort))
-    results.copy_rate, results.product_rates = ceilings.copy_rate, ceilings.product_rates
+        progress(f"speed of {case.name}")
+        roofline.sample()
+        results.speeds.append(measure_speed(case, implementations, device, limits))
+    results.copy_rate, results.product_rates = roofline.copy_rate, roofline.product_rates
     for case in with_gradients:
-        say(f"backward of {case.name}")
-        results.backward.append(measure_backward(case, contenders, device, effort))
+        progress(f"backward of {case.name}")
+        results.backward.append(measure_backward(case, implementations, device, limits))
     if options.encoder and device == "cpu":
-        say("encoder")
-        results.shares = measure_shares(repeats, contenders, options.quick)
+        progress("encoder")
+        results.shares = measure_shares(repeats, implementations, options.quick)
     text = render(results, kernel, plots=output is not None and options.plots)
     print(text)
     if output is not None:
@@ -144,7 +152,14 @@ def main(
 
 
 def write(results: Results, text: str, output: Path, plots: bool) -> None:
-    """Write the report, its numbers and its plots."""
+    """Write the report, its numbers as JSON, and its plots.
+
+    Args:
+        results: All measurements.
+        text: The report.
+        output: Folder of the files.
+        plots: Whether to draw plots.
+    """
     output.mkdir(parents=True, exist_ok=True)
     (output / f"{results.stem}.md").write_text(text)
     (output / f"{results.stem}.json").write_text(to_json(results))

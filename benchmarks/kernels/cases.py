@@ -1,9 +1,9 @@
-"""What is measured: shapes as data, and the operands of a shape.
+"""The measured shapes, and random operands of a shape.
 
-A case is ``tokens`` tokens in sequences of ``length``. ``padded`` hands them over as [B, H, N, d];
-``packed`` hands the same sequences over end to end with ``cu_seqlens``; ``mixed`` packs sequences
-of 1/16 to 1 times ``length``. Memory is token-major, as the encoder has it. Shapes: B batch, H
-heads, N tokens of a sequence, T packed tokens, S sequences, d head width.
+A case is a batch of ``tokens`` tokens in sequences of ``length``. Layouts: ``padded`` is a batch
+[B, H, N, d]; ``packed`` is the same sequences concatenated [1, H, T, d], with ``cu_seqlens``;
+``mixed`` packs sequences of 1/16 to 1 times ``length``. Memory is token-major, as in the encoder.
+Shapes: B batch, H heads, N tokens of a sequence, T packed tokens, d head width.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ GPU_TOKENS = 65536
 ALPHA = 0.25
 SCALE = "length"
 NOISE = 0.5
-"""Share of a row that is its own; the rest lies in few directions, as in trained models."""
+"""Scale of the independent part of a row; the rest lies in few directions, as after training."""
 
 
 @dataclass(frozen=True)
@@ -36,10 +36,10 @@ class Case:
 
     Attributes:
         head_dim: Width of a head, d.
-        length: Tokens of a sequence; of the longest one where lengths are mixed.
+        length: Tokens of a sequence; of the longest one if lengths are mixed.
         dtype: Name of the operands' type.
-        layout: How sequences are handed over.
-        budget: Tokens in all, unless one sequence is longer.
+        layout: Memory layout of the batch.
+        budget: Tokens of the batch, unless one sequence is longer.
         heads: Number of heads.
     """
 
@@ -52,7 +52,7 @@ class Case:
 
     @property
     def name(self) -> str:
-        """Unique and short, for ``--cases`` and tables."""
+        """Short unique name, for ``--cases`` and tables."""
         layout = "" if self.layout == "padded" else f"-{self.layout}"
         tokens = "" if self.budget == CPU_TOKENS else f"-t{self.budget}"
         return f"d{self.head_dim}-n{self.length}{layout}{tokens}-{self.dtype}"
@@ -85,7 +85,7 @@ QUICK = {32: (8, 64, 512, 2048), 64: (512,)}
 
 
 def make_cases(device: str, dtypes: Sequence[str], quick: bool = False) -> list[Case]:
-    """Every case of a device, in the order of the report."""
+    """All cases of a device, in the order of the report."""
     grid = QUICK if quick else ACCEPTANCE
     cases = []
     for dtype in dtypes:
@@ -103,7 +103,7 @@ def make_cases(device: str, dtypes: Sequence[str], quick: bool = False) -> list[
 
 
 def select(cases: Iterable[Case], patterns: Sequence[str]) -> list[Case]:
-    """Cases whose name matches one of the shell patterns; all of them where there is none."""
+    """Cases whose name matches one of the shell patterns; all cases without patterns."""
     return [
         case
         for case in cases
@@ -113,16 +113,16 @@ def select(cases: Iterable[Case], patterns: Sequence[str]) -> list[Case]:
 
 @dataclass(frozen=True)
 class Operands:
-    """One case in memory.
+    """Operands of one case.
 
     Attributes:
-        query: [B, H, N, d], a rectangle; as are ``key`` and ``value``.
-        key: See ``query``.
-        value: See ``query``.
-        alpha: [H].
-        mask: True at real tokens [B, N]; None where none is padded.
+        query: Padded batch [B, H, N, d].
+        key: Padded batch [B, H, N, d].
+        value: Padded batch [B, H, N, d].
+        alpha: Angle scale of each head [H].
+        mask: True at real tokens [B, N]; None without padding.
         packed: query, key and value [1, H, T, d]; None for a padded case.
-        cu_seqlens: Offsets of the packed sequences.
+        cu_seqlens: Offsets of the packed sequences [B + 1]; None for a padded case.
         lengths: Tokens of every sequence.
     """
 
@@ -137,11 +137,11 @@ class Operands:
 
     @property
     def states(self) -> tuple[Tensor, Tensor, Tensor]:
-        """The rectangles query, key and value."""
+        """query, key and value [B, H, N, d]."""
         return self.query, self.key, self.value
 
     def sequence_of(self, output: Tensor, row: int, head: int) -> Tensor:
-        """Rows of one sequence and head [1, 1, n, d], of a rectangle or of packed states."""
+        """The part of one sequence and head [1, 1, n, d], of a padded or a packed output."""
         length = self.lengths[row]
         if self.packed is not None and output.shape[2] == sum(self.lengths) != self.query.shape[2]:
             start = sum(self.lengths[:row])
@@ -149,16 +149,16 @@ class Operands:
         return output[row : row + 1, head : head + 1, :length]
 
 
-def _quarter_turn(states: Tensor) -> Tensor:
+def _rotate_90(states: Tensor) -> Tensor:
     left, right = states.chunk(2, dim=-1)
     return torch.cat([-right, left], dim=-1)
 
 
 def make_operands(case: Case, device: str = "cpu", seed: int = 0) -> Operands:
-    """Random operands whose angles are those of the packaged model, 0.2 to 1 radian.
+    """Random operands with angles as in the packaged model, 0.2 to 1 rad.
 
-    Queries lie mostly in few directions and keys in the same ones turned by a quarter, both
-    normalised to unit RMS: with independent rows the angle would fall with the length.
+    Queries lie mostly in few directions, keys in the same directions rotated by 90 degrees, both
+    normalised to unit RMS; with independent rows the angle would decrease with the length.
     """
     generator = torch.Generator().manual_seed(seed)
     batch, length, heads, width = len(case.lengths), max(case.lengths), case.heads, case.head_dim
@@ -168,11 +168,11 @@ def make_operands(case: Case, device: str = "cpu", seed: int = 0) -> Operands:
 
     rank = max(4, width // 16)
     half = normal(heads, rank // 2, width) / math.sqrt(rank)
-    basis = torch.cat([half, _quarter_turn(half)], dim=-2)
+    basis = torch.cat([half, _rotate_90(half)], dim=-2)
     shared = torch.einsum("bnhr,hrd->bnhd", normal(batch, length, heads, rank), basis)
     query, key, value = (
         F.rms_norm(shared + NOISE * normal(*shared.shape), (width,), eps=1e-6),
-        F.rms_norm(_quarter_turn(shared) + NOISE * normal(*shared.shape), (width,), eps=1e-6),
+        F.rms_norm(_rotate_90(shared) + NOISE * normal(*shared.shape), (width,), eps=1e-6),
         normal(*shared.shape),
     )
     rows = [part.to(device, DTYPES[case.dtype]) for part in (query, key, value)]

@@ -1,7 +1,8 @@
-"""Short texts: how much of the packaged encoder's time the operator takes.
+"""Share of the packaged encoder's time that the operator takes on short texts.
 
-The encoder embeds a packed batch of equal short sequences; interleaved with it, the operator runs
-at the encoder's shape once a layer, and so does ``osa_gram`` on the same sequences as a rectangle.
+The encoder embeds a packed batch of short sequences of equal length. Interleaved with it run as
+many calls of the operator as the encoder has layers, at the encoder's shape, and likewise calls of
+``osa_gram`` on the same sequences as a padded batch.
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ from dataclasses import dataclass
 
 import torch
 
+from benchmarks.common.timing import Task, Timing, clock, interleave
 from benchmarks.kernels.cases import CPU_TOKENS, SHORT, Case, make_operands
-from benchmarks.kernels.contenders import Contender
-from benchmarks.kernels.measure import Task, Timing, clock, interleave
+from benchmarks.kernels.implementations import Implementation
 from osa.model import EmbeddingModel
 from osa.model.functional.varlen import cu_seqlens_of
 
@@ -22,7 +23,10 @@ QUICK_SHORT = (32,)
 
 @dataclass(frozen=True)
 class Share:
-    """Times of the encoder, and of ``layers`` calls of the operator and of ``osa_gram``."""
+    """Times of the encoder, and of ``layers`` calls of the operator and of ``osa_gram``.
+
+    ``length`` is that of each sequence, ``tokens`` that of the batch.
+    """
 
     length: int
     tokens: int
@@ -34,23 +38,30 @@ class Share:
 
 @torch.inference_mode()
 def measure_share(
-    model: EmbeddingModel, length: int, repeats: int, contenders: Sequence[Contender]
+    model: EmbeddingModel, length: int, repeats: int, implementations: Sequence[Implementation]
 ) -> Share:
-    """Time one length."""
+    """Time the encoder and the operator at one length.
+
+    Args:
+        model: The encoder.
+        length: Length of each sequence [tokens].
+        repeats: Rounds.
+        implementations: Includes ``osa`` and ``osa_gram``.
+    """
     config = model.config
     count = CPU_TOKENS // length
     case = Case(
         config.hidden_size // config.num_heads, length, "float32", "packed", heads=config.num_heads
     )
-    operands, by_name = make_operands(case), {part.name: part for part in contenders}
+    operands, by_name = make_operands(case), {part.name: part for part in implementations}
     generator = torch.Generator().manual_seed(0)
     ids = torch.randint(1000, config.vocab_size or 0, (1, count * length), generator=generator)
     offsets = cu_seqlens_of([length] * count)
 
-    def layers_of(contender: Contender) -> Task:
+    def layers_of(implementation: Implementation) -> Task:
         def run() -> None:
             for _ in range(config.num_layers):
-                contender.compute(operands)
+                implementation.compute(operands)
 
         return Task(run)
 
@@ -67,8 +78,10 @@ def measure_share(
     )
 
 
-def measure_shares(repeats: int, contenders: Sequence[Contender], quick: bool) -> list[Share]:
-    """Time the packaged encoder at every short length."""
+def measure_shares(
+    repeats: int, implementations: Sequence[Implementation], quick: bool
+) -> list[Share]:
+    """Time the packaged encoder at every short length; ``quick`` measures one."""
     model = EmbeddingModel.from_pretrained()
     lengths = QUICK_SHORT if quick else SHORT
-    return [measure_share(model, length, repeats, contenders) for length in lengths]
+    return [measure_share(model, length, repeats, implementations) for length in lengths]

@@ -1,4 +1,4 @@
-"""Plots of the forward pass, by length: time a token, and ratios to osa."""
+"""Plots of the forward pass by length: time per token, and ratios to ``osa``."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from benchmarks.common.plots import save_svg, share_legend
 from benchmarks.kernels.speed import Speed
 
 if TYPE_CHECKING:
-    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
 
 COLORS = {
@@ -24,29 +24,20 @@ COLORS = {
 Value = Callable[[Speed, str], float]
 
 
-class PlotsMissing(RuntimeError):
-    """matplotlib is not installed."""
-
-
-def require_matplotlib() -> None:
-    """Make sure that plots can be drawn, before hours of measuring.
-
-    Raises:
-        PlotsMissing: Saying how to install it.
-    """
-    try:
-        import matplotlib
-    except ImportError as error:
-        raise PlotsMissing(
-            "plots need matplotlib: pip install -e '.[bench]', or leave them out by --no-plots"
-        ) from error
-    matplotlib.use("Agg")
-
-
 def series(
     speeds: Sequence[Speed], head_dim: int, dtype: str, name: str, value: Value
 ) -> tuple[list[int], list[float]]:
-    """Lengths and values of one line: padded cases, the fuller batch where a length comes twice."""
+    """Lengths [tokens] and values of one line, from padded cases.
+
+    Where a length occurs twice, the case of more tokens counts.
+
+    Args:
+        speeds: All measurements.
+        head_dim: Width of a head.
+        dtype: Name of the operands' type.
+        name: Name of the implementation.
+        value: From a measurement and a name to the plotted value.
+    """
     points: dict[int, tuple[int, float]] = {}
     for speed in speeds:
         case = speed.case
@@ -61,11 +52,17 @@ def series(
 def draw(
     speeds: Sequence[Speed], file: Path, value: Value, label: str, names: Sequence[str]
 ) -> None:
-    """Write one plot with a panel for every head width and type."""
-    import matplotlib
+    """Write one plot with a panel per head width and type.
+
+    Args:
+        speeds: All measurements.
+        file: SVG file to write.
+        value: From a measurement and the name of an implementation to the plotted value.
+        label: Label of the vertical axis.
+        names: Implementations to show.
+    """
     from matplotlib.figure import Figure
 
-    matplotlib.rcParams["svg.hashsalt"] = "osa"  # the same numbers give the same file
     widths = sorted({speed.case.head_dim for speed in speeds})
     dtypes = list(dict.fromkeys(speed.case.dtype for speed in speeds))
     figure = Figure(figsize=(4.2 * len(widths), 3.4 * len(dtypes)), layout="constrained")
@@ -81,20 +78,16 @@ def draw(
                     )
             panel.set_xscale("log", base=2)
             panel.set(yscale="log", title=f"d = {width}, {dtype}", xlabel="tokens")
-            panel.xaxis.set_major_formatter(lambda place, _: f"{place:.0f}")
+            panel.xaxis.set_major_formatter(lambda tick, _: f"{tick:.0f}")
             panel.grid(True, which="major", linewidth=0.4)
             if column == 0:
                 panel.set_ylabel(label)
-    handles: dict[str, Artist] = {}
-    for panel in figure.axes:
-        for handle, name in zip(*panel.get_legend_handles_labels(), strict=True):
-            handles.setdefault(name, handle)
-    figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=7)
-    figure.savefig(file, metadata={"Date": None})
+    share_legend(figure, columns=7)
+    save_svg(figure, file)
 
 
 def write_plots(speeds: Sequence[Speed], directory: Path, stem: str) -> list[Path]:
-    """Write both plots and return their places."""
+    """Write both plots into ``directory``; returns their paths."""
     names = [name for name in COLORS if any(name in speed.warm for speed in speeds)]
     time, ratio = (directory / f"{stem}_{kind}.svg" for kind in ("time", "ratio"))
     draw(

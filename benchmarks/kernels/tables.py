@@ -1,43 +1,31 @@
-"""Markdown tables of the results; pure functions of them."""
+"""The report's tables; pure functions of the results."""
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
+from benchmarks.common.tables import MISSING, number, table
 from benchmarks.kernels.backward import TOLERANCES as GRADIENT_TOLERANCES
 from benchmarks.kernels.backward import Backward
 from benchmarks.kernels.cases import Case
-from benchmarks.kernels.ceilings import bytes_of, operations_of
 from benchmarks.kernels.encoder_share import Share
 from benchmarks.kernels.parity import Parity
+from benchmarks.kernels.roofline import bytes_of, operations_of
 from benchmarks.kernels.speed import Speed, best_peer
 
 PEERS = ("sdpa-flash", "sdpa-efficient", "sdpa-cudnn", "sdpa-math", "sdpa-buckets")
-NONE = "-"
-
-
-def number(value: float, form: str = ".2f") -> str:
-    """The value, or a dash where there is none."""
-    return NONE if math.isnan(value) else format(value, form)
-
-
-def table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table."""
-    lines = [headers, ["---"] * len(headers), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def parity_table(results: Sequence[Parity], kernel: Callable[[Case], str]) -> str:
-    """Errors, tolerance, largest angle and the kernel that ran."""
+    """Errors with their tolerance, the largest angle, and the kernel that ran."""
     names = list(dict.fromkeys(name for result in results for name in result.errors))
 
     def row(result: Parity) -> list[str]:
         errors = [
-            NONE if name not in result.errors else f"{result.errors[name]:.1e}" for name in names
+            MISSING if name not in result.errors else f"{result.errors[name]:.1e}" for name in names
         ]
-        verdict = "RED: " + ", ".join(result.red) if result.red else "green"
+        verdict = "RED: " + ", ".join(result.failed) if result.failed else "green"
         cells = [f"{result.angle:.2f}", *errors, f"{result.tolerance:.0e}", verdict]
         return [result.case.name, str(result.case.tokens), kernel(result.case), *cells]
 
@@ -46,7 +34,7 @@ def parity_table(results: Sequence[Parity], kernel: Callable[[Case], str]) -> st
 
 
 def gradient_table(errors: Mapping[Case, float]) -> str:
-    """Errors of gradients."""
+    """Errors of the gradients."""
     rows = (
         [case.name, f"{error:.1e}", f"{GRADIENT_TOLERANCES[case.dtype]:.0e}", verdict]
         for case, error in errors.items()
@@ -56,14 +44,14 @@ def gradient_table(errors: Mapping[Case, float]) -> str:
 
 
 def warm_table(results: Sequence[Speed]) -> str:
-    """Ratios to osa in warm memory; above 1 osa is faster."""
+    """Ratios to ``osa`` in warm memory; above 1 ``osa`` is faster."""
 
     def row(speed: Speed) -> list[str]:
         ratios = [number(speed.ratio(name, speed.warm)) for name in ("osa_gram", "osa_qr", *PEERS)]
         best = [number(speed.ratio(speed.peer, speed.warm, cpu)) for cpu in (False, True)]
         own = speed.warm.get("osa")
         time = number(speed.per_token("osa", speed.warm) * 1e9, ".0f")
-        spread = NONE if own is None else f"{own.spread:.0%}"
+        spread = MISSING if own is None else f"{own.spread:.0%}"
         return [speed.case.name, *best, *ratios, time, spread]
 
     headers = ["case", "**best sdpa**", "same, CPU time", "osa_gram", "osa_qr", *PEERS]
@@ -71,7 +59,7 @@ def warm_table(results: Sequence[Speed]) -> str:
 
 
 def cold_table(results: Sequence[Speed]) -> str:
-    """Ratios to osa in cold memory, what cold memory costs, and page faults of a call."""
+    """Ratios to ``osa`` in cold memory, cold over warm times, and page faults per call."""
 
     def row(speed: Speed) -> list[str]:
         peer = best_peer(speed.cold)
@@ -79,7 +67,7 @@ def cold_table(results: Sequence[Speed]) -> str:
         cells = [speed.case.name, *ratios]
         for name in ("osa", "osa_gram", peer):
             if name is None or name not in speed.cold:
-                cells += [NONE, NONE]
+                cells += [MISSING, MISSING]
                 continue
             cold, warm = speed.cold[name], speed.warm[name]
             cells += [f"{cold.wall_s / warm.wall_s:.2f}", f"{warm.faults:.0f} / {cold.faults:.0f}"]
@@ -100,16 +88,23 @@ def roofline_table(
     copy_rate: float,
     product_rates: Mapping[str, float],
 ) -> str:
-    """Share of the measured ceilings that osa reaches, warm."""
+    """Share of the roofline that ``osa`` reaches in warm memory.
+
+    Args:
+        results: Measurements.
+        angles: Largest angle of each case [rad].
+        copy_rate: Copying memory [bytes/s].
+        product_rates: Matrix products [operations/s], by type.
+    """
 
     def row(speed: Speed) -> list[str]:
         case, seconds = speed.case, speed.warm["osa"].wall_s
         moved, done = bytes_of(case), operations_of(case, angles[case])
-        ceiling = product_rates[case.dtype]
-        floor = max(moved / copy_rate, done / ceiling)
+        product_rate = product_rates[case.dtype]
+        floor = max(moved / copy_rate, done / product_rate)
         cells = [f"{moved / seconds / 1e9:.2f}", f"{moved / seconds / copy_rate:.1%}"]
-        cells += [f"{done / seconds / 1e9:.1f}", f"{done / seconds / ceiling:.1%}"]
-        bound = "copy" if moved / copy_rate > done / ceiling else "product"
+        cells += [f"{done / seconds / 1e9:.1f}", f"{done / seconds / product_rate:.1%}"]
+        bound = "copy" if moved / copy_rate > done / product_rate else "product"
         return [case.name, *cells, f"{seconds / floor:.1f}", bound]
 
     headers = ["case", "GB/s", "of copy", "GFLOP/s", "of product", "time / floor", "floor is"]
@@ -117,14 +112,14 @@ def roofline_table(
 
 
 def backward_table(results: Sequence[Backward]) -> str:
-    """Cost of the gradient."""
+    """Times of forward and backward pass."""
 
     def row(result: Backward) -> list[str]:
         peer = result.peer
         forward, both = result.forward["osa"].wall_s, result.both["osa"].wall_s
         cells = [f"{both / forward:.2f}", f"{(both - forward) / forward:.2f}"]
         if peer is None:
-            return [result.case.name, *cells, NONE, NONE, NONE]
+            return [result.case.name, *cells, MISSING, MISSING, MISSING]
         other = result.both[peer].wall_s
         cells += [f"{other / result.forward[peer].wall_s:.2f}", f"{other / both:.2f}"]
         return [result.case.name, *cells, peer]
@@ -134,7 +129,7 @@ def backward_table(results: Sequence[Backward]) -> str:
 
 
 def share_table(results: Sequence[Share]) -> str:
-    """The operator within the encoder."""
+    """The operator's share of the encoder's time."""
 
     def row(share: Share) -> list[str]:
         encoder, osa = share.encoder, share.osa
@@ -152,7 +147,7 @@ def share_table(results: Sequence[Share]) -> str:
 
 
 def left_out(results: Sequence[Speed]) -> str:
-    """Why contenders have no number, with the cases it concerns."""
+    """Why implementations have no time, with the cases concerned."""
     found: dict[tuple[str, str], list[str]] = defaultdict(list)
     for speed in results:
         for name, reason in speed.refused.items():

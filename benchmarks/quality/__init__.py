@@ -1,5 +1,5 @@
-"""How good the vectors are."""
+"""Quality of the vectors."""
 
 from osa.model.processor import prepare
 
-prepare()  # as the server does, before anything here imports torch
+prepare()  # before torch is imported, as the server does

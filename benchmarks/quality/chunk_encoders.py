@@ -1,4 +1,4 @@
-"""Vectors of long documents: whole, and by chunks that are seen in their document or alone."""
+"""Vectors of long documents: whole, by late chunking, and by chunks encoded alone."""
 
 from __future__ import annotations
 
@@ -18,21 +18,23 @@ Encode = Callable[[list[str]], Tensor]
 
 @dataclass(frozen=True)
 class Vectors:
-    """Unit vectors of documents [D, E] and of all their chunks in a row [C, E].
+    """Unit vectors of documents and of their chunks, computed by one strategy.
 
     Attributes:
-        way: How they came about.
-        chunks: None where a document has no vectors of chunks.
-        documents: None where a document is found by its best chunk.
+        strategy: Name of the strategy.
+        documents: [D, E]; None if a document's score is that of its best chunk.
+        chunks: The chunks of all documents in order [C, E]; None if there are none.
     """
 
-    way: str
+    strategy: str
     documents: Tensor | None
     chunks: Tensor | None
 
 
-def model_ways(model: EmbeddingModel, documents: Sequence[Sequence[str]]) -> Iterator[Vectors]:
-    """Whole documents, chunks within them (late), and chunks alone."""
+def model_strategies(
+    model: EmbeddingModel, documents: Sequence[Sequence[str]]
+) -> Iterator[Vectors]:
+    """Vectors of whole documents, of late chunks, and of chunks encoded alone."""
     late = [late_chunks(model, chunks) for chunks in documents]
     yield Vectors("whole document", torch.stack([whole for whole, _ in late]), None)
     yield Vectors("late chunks", None, torch.cat([chunks for _, chunks in late]))
@@ -40,8 +42,8 @@ def model_ways(model: EmbeddingModel, documents: Sequence[Sequence[str]]) -> Ite
     yield Vectors("chunks alone", None, alone)
 
 
-def teacher_ways(encode: Encode, documents: Sequence[Sequence[str]]) -> Iterator[Vectors]:
-    """Documents as far as the teacher reads them, and chunks alone."""
+def teacher_strategies(encode: Encode, documents: Sequence[Sequence[str]]) -> Iterator[Vectors]:
+    """Vectors of documents truncated to the teacher's 256 tokens, and of chunks encoded alone."""
     first = encode([" ".join(chunks) for chunks in documents])
     yield Vectors("its first 256 tokens", F.normalize(first, dim=-1), None)
     alone = encode([chunk for chunks in documents for chunk in chunks])
@@ -50,12 +52,15 @@ def teacher_ways(encode: Encode, documents: Sequence[Sequence[str]]) -> Iterator
 
 @torch.inference_mode()
 def late_chunks(model: EmbeddingModel, chunks: Sequence[str]) -> tuple[Tensor, Tensor]:
-    """The unit vector of a document, and of every chunk by its tokens in the whole document.
+    """Late chunking: encode a document, then average the token vectors of each chunk.
 
-    A document of more tokens than the model takes is read in several windows of whole chunks.
+    A document longer than the model's limit is encoded in several windows of whole chunks.
+
+    Returns:
+        Unit vectors of the document [E] and of its chunks [C, E].
 
     Raises:
-        InputError: The model has no tokenizer, or does not average over tokens.
+        InputError: The model has no tokenizer, or its pooling is not ``mean``.
     """
     tokenizer = model.tokenizer
     if tokenizer is None or model.config.pooling != "mean":
@@ -63,10 +68,9 @@ def late_chunks(model: EmbeddingModel, chunks: Sequence[str]) -> tuple[Tensor, T
     device = next(model.parameters()).device
     total = torch.zeros(model.config.output_size)
     vectors = []
-    frame = [tokenizer.prefix, tokenizer.suffix]
     room = model.config.max_seq_len - tokenizer.num_special_tokens
     for window in _windows(tokenizer.encode_parts(chunks), room):
-        parts = [frame[0], *window, frame[1]]
+        parts = [tokenizer.prefix, *window, tokenizer.suffix]
         ids = torch.tensor([[token for part in parts for token in part]], device=device)
         lengths = [len(part) for part in parts]
         output = model.embed_spans(

@@ -1,7 +1,7 @@
-"""Long documents of one length, in chunks, and sentences taken out of them to look them up by.
+"""Needle-in-a-haystack task: long documents of one length in chunks, and queries for passages.
 
-A query is the first sentence of a paragraph in the second half of a document; it is removed from
-there, so what finds the passage is its sense, not its words.
+A query is the first sentence of a paragraph in the second half of a document. It is removed from
+the document, so that a passage is found by its meaning and not by its words.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from osa.model.pretrained.corpus.cleaning import digest, normalized, sentences
 
 CHUNK_TOKENS = 200
 FILLED = 0.75
-"""A document counts for a length if it is at least this much of it."""
+"""Shortest document of a length, as a share of that length."""
 _QUERY_WORDS = range(8, 41)
-_UNFIT = re.compile(r'["“”]|\b(Mr|Mrs|Dr|St|e\.g|i\.e|cf)\.$')  # speech, and half a sentence
+_UNFIT = re.compile(r'["“”]|\b(Mr|Mrs|Dr|St|e\.g|i\.e|cf)\.$')  # speech; sentence cut at a period
 _PASSAGE_WORDS, _PASSAGE_SENTENCES = 60, 4
 
 CountTokens = Callable[[Sequence[str]], list[int]]
@@ -25,7 +25,7 @@ CountTokens = Callable[[Sequence[str]], list[int]]
 
 @dataclass(frozen=True)
 class Page:
-    """A held-out document as it was read: its source and its paragraphs."""
+    """A held-out page: its source and its paragraphs."""
 
     source: str
     paragraphs: tuple[str, ...]
@@ -33,7 +33,7 @@ class Page:
 
 @dataclass(frozen=True)
 class Needle:
-    """A query, and the place of the passage that it was taken from."""
+    """A query, and the indexes of the document and of the chunk that it was taken from."""
 
     query: str
     document: int
@@ -42,20 +42,20 @@ class Needle:
 
 @dataclass
 class Haystack:
-    """Documents of one length [tokens], each a list of chunks, and what is looked for in them."""
+    """Documents of one length [tokens], each a list of chunks, and the queries for them."""
 
     tokens: int
     documents: list[list[str]] = field(default_factory=list)
     needles: list[Needle] = field(default_factory=list)
 
     @property
-    def owners(self) -> list[int]:
-        """The document of every chunk, chunks of all documents in a row."""
+    def chunk_documents(self) -> list[int]:
+        """Index of the document of every chunk, over the chunks of all documents in order."""
         return [row for row, chunks in enumerate(self.documents) for _ in chunks]
 
     @property
-    def places(self) -> list[int]:
-        """Where in that row the chunk of every needle is."""
+    def needle_chunks(self) -> list[int]:
+        """Index of the chunk of every needle among the chunks of all documents."""
         firsts = [0, *itertools.accumulate(len(chunks) for chunks in self.documents)]
         return [firsts[needle.document] + needle.chunk for needle in self.needles]
 
@@ -66,11 +66,11 @@ def haystack(
     """Documents of up to ``tokens`` tokens, and queries for them.
 
     Args:
-        pages: Held-out documents. Long ones are cut; short ones of a source are laid end to end.
-        tokens: The length aimed at.
-        count: Tokens of texts, without special ones.
-        documents: The most documents.
-        needles: The most queries a document. Documents that give none are left out.
+        pages: Held-out pages. Long ones are truncated; short ones of a source are concatenated.
+        tokens: Target length.
+        count: From texts to their numbers of tokens, without special tokens.
+        documents: Largest number of documents.
+        needles: Largest number of queries per document. Documents without a query are left out.
     """
     made = Haystack(tokens)
     texts = sorted(_filled(pages, tokens, count), key=lambda text: digest("\n".join(text)))
@@ -98,7 +98,7 @@ def haystack(
 
 
 def _filled(pages: Iterable[Page], tokens: int, count: CountTokens) -> list[list[str]]:
-    """Paragraphs of every document that is long enough, and of short ones laid end to end."""
+    """Paragraphs of every page that is long enough, and of short pages concatenated."""
     found: list[list[str]] = []
     joined: dict[str, tuple[list[str], int]] = {}
     for page in pages:
@@ -119,7 +119,7 @@ def _filled(pages: Iterable[Page], tokens: int, count: CountTokens) -> list[list
 
 
 def _passages(paragraphs: Sequence[str], most: int) -> list[int]:
-    """Paragraphs of the second half that a first sentence can be taken from."""
+    """Indexes of paragraphs in the second half whose first sentence can be a query."""
     words = list(itertools.accumulate(len(paragraph.split()) for paragraph in paragraphs))
     everything = normalized(" ".join(paragraphs))
     found = []
@@ -140,7 +140,7 @@ def _passages(paragraphs: Sequence[str], most: int) -> list[int]:
 def _units(
     paragraphs: Sequence[str], chosen: set[int], count: CountTokens
 ) -> tuple[list[str], list[str]]:
-    """Paragraphs, long ones in sentences; beside the first of a passage its query."""
+    """Paragraphs, long ones split into sentences; and for each unit its query, mostly empty."""
     units, marks = [], []
     lengths = count(paragraphs)
     for row, paragraph in enumerate(paragraphs):

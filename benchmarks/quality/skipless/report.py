@@ -1,4 +1,4 @@
-"""The report: Markdown for people, JSON with every number; pure functions of the results."""
+"""The report: Markdown for readers, JSON with every number; pure functions of the results."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from benchmarks.kernels.tables import number, table
-from benchmarks.quality.skipless.cells import MIXERS, RATES, Cell, Recipe
+from benchmarks.common.report import fact_list
+from benchmarks.common.tables import MISSING, number, table
+from benchmarks.quality.skipless.grid import MIXERS, RATES, Cell, Recipe
 from benchmarks.quality.skipless.results import Cache, Summary
 
 COMMAND = "python -m benchmarks.quality.skipless --output benchmarks/reports"
@@ -21,40 +22,40 @@ SOURCES = {
 }
 READING = """\
 Encoders of width 64, 4 heads, feed-forward 128, GELU, no dropout; mean over tokens, linear head.
-Every side starts by the same scheme (`model/layers/initialization.py`: orthonormal [W_Q W_K] a
-head, orthogonal W_V and W_O; without skips the mirrored feed-forward) and the same recipe:
-Adam, no weight decay, {steps} updates of {batch} sequences, learning rate up for the first
-{warmup:.0%} and linearly down to zero, gradients clipped at {clip:g}. Learning rates, of {rates}:
-the middle two, then the neighbour of the better, by validation accuracy with seed 0. Test accuracy
-is on examples that chose nothing (4000; 397 of `digits`); mean and standard deviation over seeds.
-This is a short training: what is compared is how far it gets, not what the encoders reach in the
-end.
+All encoders have the same initialisation (`model/layers/initialization.py`: orthonormal [W_Q W_K]
+per head, orthogonal W_V and W_O; without skips the mirrored feed-forward) and the same recipe:
+Adam, no weight decay, {steps} updates of {batch} sequences, learning rate rising for the first
+{warmup:.0%} and then falling linearly to zero, gradients clipped at {clip:g}. Learning rates, of
+{rates}: the middle two, then the neighbour of the better, by validation accuracy with seed 0. Test
+accuracy is on separate examples (4000; 397 of `digits`); mean and standard deviation over seeds.
+The training is short: it compares how far the encoders get in it, not what they reach in the end.
 
 `osa-paper`: c = alpha / sqrt(d); `osa-length`: c = alpha / (sqrt(d) N), as in the packaged model;
 alpha starts at 0.02 in both. `skip+norm`: skips around both sub-layers, RMS norms before each, and
 q and k normalised; `neither`: none of the three. `skip` and `norm` have one of the two (norms
 include those of q and k)."""
 FINDINGS, METHOD = "## What it says", "## What was run"
-TELLABLE = 1e15
+MAX_CONDITION = 1e15
+"""Largest condition number that float64 can distinguish from singular."""
 JACOBIAN = """\
 Condition numbers are largest over smallest singular value of d(last block's output) / d(first
 block's input), in float64, of one validation sequence, with seed 1 (`osa.model.diagnostics`). A
-Jacobian through norms without skips is singular by construction: only their epsilon shows."""
+Jacobian through norms without skips is singular by construction, but for their epsilon."""
 STARTS = """\
 Neither skips nor norms, seed 0, each at the best of three learning rates. `orthogonal`: two
 independent orthogonal feed-forward matrices in place of the mirrored pair. `unmixed`: the angle
-stays zero, so that tokens meet in the pooling only."""
+stays zero, so that only the pooling combines tokens."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """What there is to tell.
+    """Contents of the report.
 
     Attributes:
         machine: Facts by name.
-        recipe: How every run was trained.
+        recipe: Training recipe.
         summaries: Cells by study.
-        findings: Markdown by people, about these numbers.
+        findings: Markdown about these numbers, written by hand.
     """
 
     machine: Mapping[str, str]
@@ -64,11 +65,11 @@ class Report:
 
     @property
     def stem(self) -> str:
-        """File name of the report without its ending."""
+        """File name of the report without its suffix."""
         return f"skipless_cpu_{self.machine['date'].replace('-', '')}"
 
     def of_task(self, task: str) -> list[Summary]:
-        """Grid cells of a task, of every study, without variants of the start."""
+        """Cells of a task from all studies, without other initialisations."""
         found: dict[str, Summary] = {}
         for summaries in self.summaries.values():
             for summary in summaries:
@@ -85,22 +86,22 @@ class Report:
 
 
 def percent(summary: Summary) -> str:
-    """Accuracy in percent with its spread."""
+    """Accuracy with its standard deviation [%]."""
     spread = "" if math.isnan(summary.spread) else f" ± {100 * summary.spread:.1f}"
     return f"{100 * summary.mean:.1f}{spread}"
 
 
 def power(value: float) -> str:
-    """A condition number: plain up to 1000, then as a power, up to what float64 can tell."""
+    """A condition number: plain below 1000, then as a power, up to ``MAX_CONDITION``."""
     if math.isnan(value):
-        return "-"
-    if value > TELLABLE:
+        return MISSING
+    if value > MAX_CONDITION:
         return "> 1e15"
     return f"{value:.3g}" if value < 1000 else f"{value:.0e}".replace("e+", "e")
 
 
 def by_depth(summaries: Sequence[Summary], value: Callable[[Summary], str]) -> str:
-    """A table of mixers and wirings by depth."""
+    """Table of a value: a row per mixer and wiring, a column per depth."""
     depths = sorted({summary.cell.depth for summary in summaries})
     lines: dict[tuple[str, str], dict[int, str]] = {}
     for summary in summaries:
@@ -108,7 +109,7 @@ def by_depth(summaries: Sequence[Summary], value: Callable[[Summary], str]) -> s
         line[summary.cell.depth] = value(summary)
     order = ["skip+norm", "skip", "norm", "neither"]
     rows = [
-        [mixer, wiring, *(line.get(depth, "-") for depth in depths)]
+        [mixer, wiring, *(line.get(depth, MISSING) for depth in depths)]
         for (wiring, mixer), line in sorted(
             lines.items(), key=lambda item: (order.index(item[0][0]), [*MIXERS].index(item[0][1]))
         )
@@ -117,26 +118,26 @@ def by_depth(summaries: Sequence[Summary], value: Callable[[Summary], str]) -> s
 
 
 def gradient_cell(summary: Summary) -> str:
-    """Ratio at the start, and the range it had later."""
+    """Ratio of gradients at the start, and its range during training."""
     ratios = summary.gradient_ratios()
     if len(ratios) < 2:
         return number(ratios[0] if ratios else math.nan, ".2g")
     return f"{ratios[0]:.2g} ({min(ratios[1:]):.2g} to {max(ratios[1:]):.2g})"
 
 
-def change(summary: Summary, value: Callable[[int], float], steps: int, form: str = ".1f") -> str:
-    """A value at the start and at the end."""
+def change(value: Callable[[int], float], steps: int, form: str = ".1f") -> str:
+    """A value after 0 and after ``steps`` updates."""
     return f"{number(value(0), form)}, {number(value(steps), form)}"
 
 
 def last_layer(summary: Summary, name: str, step: int) -> float:
-    """A statistic of what leaves the last block."""
+    """A statistic of the states after the last block; NaN if it was not measured."""
     values = summary.layer(name, step)
     return values[-1] if values else math.nan
 
 
 def task_sections(report: Report, task: str) -> list[str]:
-    """Every table of one task."""
+    """All tables of one task."""
     summaries = report.of_task(task)
     steps = report.recipe.steps
     sections = [
@@ -157,22 +158,22 @@ def task_sections(report: Report, task: str) -> list[str]:
         "training; 1 is collapse:\n\n"
         + by_depth(
             probed,
-            lambda one: change(one, lambda at: last_layer(one, "effective_rank", at), steps),
+            lambda one: change(lambda step: last_layer(one, "effective_rank", step), steps),
         ),
         "Mean cosine between different tokens after the last block, likewise:\n\n"
         + by_depth(
             probed,
-            lambda one: change(one, lambda at: last_layer(one, "token_cosine", at), steps, ".2f"),
+            lambda one: change(lambda step: last_layer(one, "token_cosine", step), steps, ".2f"),
         ),
     ]
 
 
 def start_section(summaries: Sequence[Summary]) -> str:
-    """Other starts of cells without skips and norms."""
+    """Table of other initialisations without skips and norms."""
     rows = [
         [
             one.cell.task, str(one.cell.depth), one.cell.mixer,
-            f"{one.cell.alpha:g}" if one.cell.mixer != "softmax" else "-",
+            f"{one.cell.alpha:g}" if one.cell.mixer != "softmax" else MISSING,
             one.cell.activation, one.cell.start, f"{100 * one.results[0]['test']:.1f}",
             f"{one.results[0]['loss']:.2f}", f"{one.rate:g}",
         ]
@@ -183,20 +184,19 @@ def start_section(summaries: Sequence[Summary]) -> str:
 
 
 def findings_of(text: str) -> str:
-    """What people wrote into a report; empty where they did not."""
+    """The handwritten section of a report; empty if there is none."""
     return text.partition(FINDINGS)[2].partition(METHOD)[0].strip() if METHOD in text else ""
 
 
 def render(report: Report, plots: bool) -> str:
-    """The whole report; ``plots`` says whether it shows them."""
+    """The whole report; ``plots`` includes the figures."""
     recipe = report.recipe
-    facts = "\n".join(f"- {name}: {value}" for name, value in report.machine.items())
     reading = READING.format(
         steps=recipe.steps, batch=recipe.batch, warmup=recipe.warmup, clip=recipe.clip,
         rates=", ".join(f"{rate:g}" for rate in RATES),
     )  # fmt: skip
     sections = [f"# Depth without skips and norms, CPU, {report.machine['date']}"]
-    sections += [f"    {COMMAND}", facts]
+    sections += [f"    {COMMAND}", fact_list(report.machine)]
     sections += [FINDINGS + "\n\n" + report.findings] if report.findings else []
     sections += [METHOD, reading, JACOBIAN]
     if plots:
@@ -212,7 +212,7 @@ PLOTS = ("accuracy", "condition", "gradient", "rank", "loss")
 
 
 def to_json(report: Report, cache: Cache) -> str:
-    """Every run, for later comparison; one line each."""
+    """All runs as JSON, one line each, for later comparison."""
     head = {"machine": report.machine, "recipe": dataclasses.asdict(report.recipe)}
     runs = ",\n".join(
         json.dumps(result, separators=(",", ":")) for _, result in sorted(cache.found.items())

@@ -1,4 +1,4 @@
-"""The contenders, by name."""
+"""The compared servers, by name."""
 
 from __future__ import annotations
 
@@ -10,4 +10,4 @@ from benchmarks.serving.peers.servers import SERVERS
 PEERS: dict[str, Peer] = {peer.name: peer for peer in (*OURS, *FRAMEWORKS, *SERVERS)}
 DEFAULT = ("osa", "osa-float32", "mosec", "litserve", "infinity", "vllm", "triton", "fastapi",
            "mosec-bfloat16", "infinity-bfloat16", "vllm-bfloat16")  # fmt: skip
-"""What a full run compares, in the order of a round."""
+"""Servers of a full run, in the order of a round."""

@@ -1,4 +1,4 @@
-"""What a contender is: how it is installed, started, asked and read."""
+"""Description of a server: how to install it, start it, send requests and read answers."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from typing import Any, Literal
 import numpy as np
 import orjson
 
-from benchmarks.serving.connection import Request
+from benchmarks.serving.harness.connection import Request
 
 ROOT = Path(__file__).parents[3]
 Family = Literal["minilm", "osa"]
-"""Which encoder: the peers' MiniLM, or ours."""
+"""Encoder that a server runs: MiniLM, or the OSA encoder of the same size."""
 
 
 @dataclass(frozen=True)
 class Launch:
-    """Where one server is to run.
+    """Where one server runs.
 
     Attributes:
-        python: Interpreter of the environment that it is installed in.
-        models: Folder of each family's model.
-        port: Port to listen on; the two after it are free too.
+        python: Interpreter of its environment.
+        models: Folder of the model of each family.
+        port: Port to listen on; the next two are free too.
     """
 
     python: Path
@@ -34,23 +34,23 @@ class Launch:
 
 @dataclass(frozen=True)
 class Peer:
-    """One contender.
+    """One server.
 
     Attributes:
         name: Its name in commands and tables.
-        family: The encoder that it serves.
-        dtype: What its products run in.
-        requirements: What pip installs into its environment; empty: this interpreter's own.
-        removed: What pip takes out again afterwards.
-        packages: Distributions whose versions the report gives.
+        family: Encoder that it serves.
+        dtype: Data type of its matrix products.
         command: Its command line.
-        environment: Variables that it is started with.
         request: From a text to its request.
-        read: From an answer's body to the vector.
-        words: Its settings, for the report.
-        venv: Name of its environment, which contenders may share.
-        whole: Whether more than its costs is measured; not for second forms of a contender.
-        deadline_header: Header by which a client tells how long it will wait [ms]; empty: none.
+        read: From an answer's body to the vector, float32 [E].
+        settings: Its settings, for the report.
+        venv: Name of its environment; servers may share one.
+        whole: Whether everything is measured; otherwise only cold start and costs.
+        deadline_header: Header for the client's deadline [ms]; empty if there is none.
+        requirements: What pip installs into its environment; empty to use this interpreter.
+        removed: What pip uninstalls afterwards.
+        packages: Distributions whose versions are reported.
+        environment: Additional environment variables.
     """
 
     name: str
@@ -59,7 +59,7 @@ class Peer:
     command: Callable[[Launch], list[str]]
     request: Callable[[str], Request]
     read: Callable[[bytes], np.ndarray]
-    words: str
+    settings: str
     venv: str = ""
     whole: bool = True
     deadline_header: str = ""
@@ -72,12 +72,12 @@ class Peer:
 def post(
     path: str, make_body: Callable[[str], Any], *headers: tuple[str, str]
 ) -> Callable[[str], Request]:
-    """Requests to ``path`` with JSON made from the text."""
+    """A function from a text to a POST request to ``path`` with a JSON body."""
     return lambda text: Request(path, orjson.dumps(make_body(text)), headers)
 
 
 def read_at(*keys: str | int) -> Callable[[bytes], np.ndarray]:
-    """Reads the vector [E] that lies below ``keys`` in a JSON answer, as float32."""
+    """A function from a JSON answer to the vector at ``keys``, float32 [E]."""
 
     def read(body: bytes) -> np.ndarray:
         value: Any = orjson.loads(body)

@@ -1,4 +1,4 @@
-"""Each peer's own virtual environment, made by pip; and the versions in it."""
+"""A virtual environment per peer, installed by pip, and the versions in it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from benchmarks.serving.peers.base import Peer
 
 STAMP = "serving-peer.json"
-"""Written last, so that a folder without it is not ready."""
+"""Written last: a folder without it is incomplete."""
 READ_VERSIONS = (
     "import importlib.metadata as m, json, sys\n"
     "print(json.dumps({name: m.version(name) for name in sys.argv[1:]}))"
@@ -20,18 +20,18 @@ SHOWN_LINES = 6
 
 
 class PeerUnavailable(Exception):
-    """A peer cannot be installed or started here; the message says why."""
+    """A server cannot be installed or started; the message says why."""
 
 
 def environment_of(peer: Peer, folder: Path) -> Path:
-    """The interpreter that runs a peer, in an environment made now unless it is there.
+    """Interpreter of a server's environment, which is created unless it exists.
 
     Args:
-        peer: The contender; ours runs in this interpreter.
-        folder: Where the environments of all peers are.
+        peer: The server; without requirements it runs in this interpreter.
+        folder: Folder of all environments.
 
     Raises:
-        PeerUnavailable: pip could not install it; with the last lines that it printed.
+        PeerUnavailable: pip failed; with its last lines of output.
     """
     if not peer.requirements:
         return Path(sys.executable)
@@ -49,10 +49,10 @@ def environment_of(peer: Peer, folder: Path) -> Path:
 
 
 def run(command: list[str]) -> str:
-    """Run a command and return what it printed.
+    """Run a command; returns its standard output.
 
     Raises:
-        PeerUnavailable: It failed; with the last lines of its errors.
+        PeerUnavailable: It failed; with its last lines of output.
     """
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=True)
@@ -64,17 +64,21 @@ def run(command: list[str]) -> str:
 
 
 def last_lines(text: str) -> str:
-    """The end of what a program printed, without pip's warnings and empty lines."""
+    """The last lines of a program's output, without warnings and empty lines."""
     lines = [line for line in text.splitlines() if line.strip() and "WARNING" not in line]
     return "\n".join(lines[-SHOWN_LINES:])
 
 
 def versions_of(peer: Peer, python: Path) -> dict[str, str]:
-    """Versions of the packages that the report names for a peer."""
+    """Versions of a server's packages, by name.
+
+    Raises:
+        PeerUnavailable: The interpreter failed.
+    """
     names = [name.partition("[")[0].partition("=")[0] for name in peer.packages]
     if not peer.requirements:
         own = {name: _own_version(name) for name in names}
-        return {name: its for name, its in own.items() if its is not None}
+        return {name: found for name, found in own.items() if found is not None}
     found: dict[str, str] = json.loads(run([str(python), "-c", READ_VERSIONS, *names]))
     return found
 

@@ -1,4 +1,4 @@
-"""Frameworks around our few lines of transformers: mosec, LitServe, Triton, and FastAPI alone."""
+"""Serving frameworks around transformers: mosec, LitServe, Triton, and FastAPI alone."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Callable
 
 import numpy as np
 
-from benchmarks.serving.connection import Request
+from benchmarks.serving.harness.connection import Request
 from benchmarks.serving.peers.base import Launch, Peer, post, read_at
 
 TORCH = ("torch==2.13.0", "transformers>=5")
 BATCH, WAIT_MS = 32, 5
-"""Largest batch, the documentations' usual one, and the wait for it to fill [ms]."""
+"""Largest batch, as in the frameworks' documentation, and longest wait to fill it [ms]."""
 
 
 def _make(
@@ -21,7 +21,7 @@ def _make(
     requirement: str,
     request: Callable[[str], Request],
     read: Callable[[bytes], np.ndarray],
-    words: str,
+    description: str,
     dtype: str = "float32",
     workers: int = 2,
     threads: int = 1,
@@ -41,7 +41,7 @@ def _make(
 
     def environment(launch: Launch) -> dict[str, str]:
         found = {"OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1"}
-        if program == "pytriton":  # its processes link to the interpreter's library
+        if program == "pytriton":  # its processes link to libpython
             found["LD_LIBRARY_PATH"] = str(sysconfig.get_config_var("LIBDIR"))
         return found
 
@@ -53,7 +53,7 @@ def _make(
         command=command,
         request=request,
         read=read,
-        words=f"{words}; {workers} x OMP_NUM_THREADS={threads}",
+        settings=f"{description}; {workers} x OMP_NUM_THREADS={threads}",
         venv=program,
         requirements=(*TORCH, requirement),
         packages=(requirement, "transformers", "torch"),
@@ -74,7 +74,7 @@ def _mosec(name: str, dtype: str) -> Peer:
 
 
 def _infer_body(text: str) -> dict[str, object]:
-    """KServe's protocol, which is Triton's, in JSON."""
+    """Request of the Open Inference Protocol in JSON."""
     tensor = {"name": "text", "shape": [1, 1], "datatype": "BYTES", "data": [text]}
     return {"inputs": [tensor]}
 
@@ -104,7 +104,7 @@ FRAMEWORKS = (
         "fastapi[standard]",
         post("/embed", lambda text: {"text": text}),
         read_at("embedding"),
-        "FastAPI and uvicorn, a thread a request, no batches",
+        "FastAPI and uvicorn, one thread per request, no batches",
         workers=1,
     ),
 )

@@ -1,4 +1,4 @@
-"""Our own server, as ``osa serve`` starts it."""
+"""This project's server, as ``osa serve`` starts it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from benchmarks.serving.peers.base import Launch, Peer, post, read_at
 PACKAGES = ("osa-encoder", "torch", "uvicorn", "onnxruntime-gpu")
 
 
-def _make(name: str, folder: str, dtype: str, words: str, *settings: str) -> Peer:
+def _make(name: str, folder: str, dtype: str, description: str, *settings: str) -> Peer:
     def command(launch: Launch) -> list[str]:
         chosen = [part for setting in settings for part in ("--set", setting)]
         model = str(launch.models["osa"] / folder)
@@ -22,7 +22,7 @@ def _make(name: str, folder: str, dtype: str, words: str, *settings: str) -> Pee
         command=command,
         request=post("/embed", lambda text: {"inputs": text}),
         read=read_at(0),
-        words=words,
+        settings=description,
         deadline_header="x-request-timeout-ms",
         packages=PACKAGES,
     )

@@ -1,4 +1,4 @@
-"""Servers that are a framework and our few lines: they run in their own peer's environment.
+"""Servers built on serving frameworks; each runs in the environment of its framework.
 
-They import nothing of this project's packages, and their framework alone.
+They import nothing of this project's packages.
 """

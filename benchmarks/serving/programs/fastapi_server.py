@@ -1,4 +1,4 @@
-"""MiniLM behind FastAPI alone, as a first version is written: no batches, a thread a request."""
+"""MiniLM on FastAPI alone: no batches, one thread per request."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from benchmarks.serving.programs.minilm import MiniLM, read_options
 
 
 def main() -> None:
-    """Serve."""
+    """Serve until the process is ended."""
     options = read_options()
     model = MiniLM(options.model, options.dtype)
     model.encode(["warm up"])

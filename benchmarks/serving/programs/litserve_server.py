@@ -1,4 +1,4 @@
-"""MiniLM behind LitServe: dynamic batches, one process a worker."""
+"""MiniLM on LitServe: dynamic batches, one process per worker."""
 
 from typing import Any
 
@@ -9,10 +9,17 @@ from benchmarks.serving.programs.minilm import MiniLM, read_options
 
 
 class EmbedAPI(litserve.LitAPI):  # type: ignore[misc]
-    """One text a request in, one vector out."""
+    """One text per request, one vector per answer."""
 
     def __init__(self, model: str, dtype: str, batch: int, wait_s: float) -> None:
-        """Remember what ``setup`` loads, in the worker's process."""
+        """Configure the batches; ``setup`` loads the model in the worker's process.
+
+        Args:
+            model: Folder of MiniLM's files.
+            dtype: ``float32`` or ``bfloat16``.
+            batch: Largest number of texts in a batch.
+            wait_s: Longest wait for a batch to fill [s].
+        """
         super().__init__(max_batch_size=batch, batch_timeout=wait_s)
         self._path, self._dtype = model, dtype
 
@@ -22,19 +29,19 @@ class EmbedAPI(litserve.LitAPI):  # type: ignore[misc]
         self._model.encode(["warm up"])
 
     def decode_request(self, request: dict[str, Any]) -> str:
-        """The text of a request."""
+        """The text of a request body."""
         return str(request["text"])
 
     def batch(self, inputs: list[str]) -> list[str]:
-        """Texts of a batch, as they are."""
+        """The texts of a batch, unchanged."""
         return inputs
 
     def predict(self, x: list[str]) -> np.ndarray:
-        """Vectors of a batch."""
+        """Unit vectors of a batch, float32 [n, 384]."""
         return self._model.encode(x)
 
     def unbatch(self, output: np.ndarray) -> list[np.ndarray]:
-        """One vector a request."""
+        """The vector of each request [384]."""
         return list(output)
 
     def encode_response(self, output: np.ndarray) -> dict[str, list[float]]:
@@ -43,7 +50,7 @@ class EmbedAPI(litserve.LitAPI):  # type: ignore[misc]
 
 
 def main() -> None:
-    """Serve."""
+    """Serve until the process is ended."""
     options = read_options()
     api = EmbedAPI(options.model, options.dtype, options.batch, options.wait_ms / 1000)
     server = litserve.LitServer(

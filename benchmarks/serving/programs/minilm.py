@@ -1,4 +1,4 @@
-"""MiniLM in plain transformers, as its card says: mean pooling, unit vectors."""
+"""MiniLM in plain transformers, as in its model card: mean pooling, unit vectors."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import numpy as np
 import torch
 from transformers import AutoModel, AutoTokenizer
 
-LONGEST = 256
-"""Tokens that the model reads of a text."""
+MAX_TOKENS = 256
+"""Longest input; longer texts are truncated."""
 
 
 class MiniLM:
-    """Texts to vectors, one padded batch at a time; leaner than sentence-transformers' encode."""
+    """Encoder of padded batches, with less overhead than sentence-transformers' ``encode``."""
 
     def __init__(self, path: str, dtype: str) -> None:
-        """Load the files of ``path`` and compute in ``dtype``: float32 or bfloat16."""
+        """Load the model from ``path``; ``dtype`` is ``float32`` or ``bfloat16``."""
         load: Any = AutoModel.from_pretrained
         self._tokenizer: Any = AutoTokenizer.from_pretrained(path)
         self._model = load(path, attn_implementation="sdpa").to(getattr(torch, dtype)).eval()
@@ -27,7 +27,7 @@ class MiniLM:
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         """Unit vectors of texts, float32 [n, 384]."""
         batch = self._tokenizer(
-            list(texts), padding=True, truncation=True, max_length=LONGEST, return_tensors="pt"
+            list(texts), padding=True, truncation=True, max_length=MAX_TOKENS, return_tensors="pt"
         )
         hidden = self._model(**batch).last_hidden_state.float()
         weights = batch["attention_mask"].unsqueeze(-1).float()
@@ -37,12 +37,12 @@ class MiniLM:
 
 
 def read_options() -> argparse.Namespace:
-    """What every program is told."""
+    """Options of every program."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--model", required=True, help="folder of MiniLM's files")
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--workers", type=int, default=1, help="processes that run the model")
-    parser.add_argument("--batch", type=int, default=32, help="most texts in a batch")
+    parser.add_argument("--batch", type=int, default=32, help="largest batch [texts]")
     parser.add_argument("--wait-ms", type=int, default=5, help="longest wait for a batch to fill")
     return parser.parse_args()

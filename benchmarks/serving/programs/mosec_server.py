@@ -1,4 +1,4 @@
-"""MiniLM behind mosec: dynamic batches, one process a worker."""
+"""MiniLM on mosec: dynamic batches, one process per worker."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from mosec import Server, Worker
 from benchmarks.serving.programs.minilm import MiniLM, read_options
 
 MODEL, DTYPE = "SERVING_MODEL", "SERVING_DTYPE"
-"""Variables by which the workers, processes of their own, learn what to load."""
+"""Environment variables that tell the worker processes what to load."""
 LIMIT_MS = 60_000
-"""Longest time a request may take; mosec's 3 s would fail what waits behind full batches."""
+"""Time limit of a request [ms]; at the default of 3 s, requests behind full batches fail."""
 
 
 class Embed(Worker):  # type: ignore[misc]
-    """One text a request in, one vector out."""
+    """One text per request, one vector per answer."""
 
     def __init__(self) -> None:
         """Load the model."""
@@ -27,7 +27,7 @@ class Embed(Worker):  # type: ignore[misc]
         self._model.encode(["warm up"])
 
     def forward(self, data: list[dict[str, Any]]) -> list[np.ndarray]:
-        """Vectors of a batch."""
+        """Unit vectors of a batch, each [384]."""
         return list(self._model.encode([one["text"] for one in data]))
 
     def serialize(self, data: np.ndarray) -> bytes:
@@ -36,7 +36,7 @@ class Embed(Worker):  # type: ignore[misc]
 
 
 def main() -> None:
-    """Serve; mosec reads its own address from the command line."""
+    """Serve until the process is ended; mosec reads its address from ``sys.argv``."""
     options = read_options()
     os.environ[MODEL], os.environ[DTYPE] = options.model, options.dtype
     address = ["--address", "127.0.0.1", "--port", str(options.port)]

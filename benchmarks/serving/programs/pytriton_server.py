@@ -1,4 +1,4 @@
-"""MiniLM behind Triton, by pytriton: Triton's own HTTP and dynamic batcher, the model in Python."""
+"""MiniLM on Triton by pytriton: Triton's HTTP server and dynamic batcher, the model in Python."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from benchmarks.serving.programs.minilm import MiniLM, read_options
 
 
 def main() -> None:
-    """Serve."""
+    """Serve until the process is ended."""
     options = read_options()
     model = MiniLM(options.model, options.dtype)
     model.encode(["warm up"])

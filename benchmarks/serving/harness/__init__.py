@@ -1,0 +1,1 @@
+"""Measuring a server: load generation, processes, texts, measurements, results and report."""

@@ -1,0 +1,135 @@
+"""Starts a server, waits for its first answer, and ends it with all its child processes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.serving.harness.connection import Connection, ProtocolError
+from benchmarks.serving.harness.process_tree import ProcessTree
+from benchmarks.serving.peers.base import ROOT, Launch, Peer
+from benchmarks.serving.peers.environments import PeerUnavailable, last_lines
+
+NUMERICAL = ("OMP_", "MKL_", "ONEDNN_", "ATEN_")
+"""Prefixes of variables that this process has set for itself and servers do not inherit."""
+START_LIMIT_S, STOP_LIMIT_S, POLL_S = 300.0, 20.0, 0.05
+FIRST_TEXT = "the first text"
+
+
+@dataclass(frozen=True)
+class RunningServer:
+    """A running server.
+
+    Attributes:
+        peer: Its description.
+        port: Port on this machine.
+        tree: Its processes.
+        cold_start_s: Time from start to first answer, with files in the page cache [s].
+        cold_start_cpu_s: CPU time until then [s].
+    """
+
+    peer: Peer
+    port: int
+    tree: ProcessTree
+    cold_start_s: float
+    cold_start_cpu_s: float
+
+
+def free_port() -> int:
+    """A free port; the next two are free as well.
+
+    Raises:
+        OSError: No such port was found.
+    """
+    for _ in range(100):
+        with contextlib.ExitStack() as stack:
+            first = stack.enter_context(socket.socket())
+            first.bind(("127.0.0.1", 0))
+            port: int = first.getsockname()[1]
+            try:
+                for follower in (port + 1, port + 2):
+                    stack.enter_context(socket.socket()).bind(("127.0.0.1", follower))
+            except (OSError, OverflowError):
+                continue
+            return port
+    raise OSError("no three ports in a row are free")
+
+
+def end_on_sigterm() -> None:
+    """Turn SIGTERM of this process into an exception, so that its servers are ended too."""
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+
+
+@contextlib.contextmanager
+def run_server(peer: Peer, launch: Launch, log: Path) -> Iterator[RunningServer]:
+    """Start a server and wait for its first answer; all its processes are ended on exit.
+
+    Args:
+        peer: Description of the server.
+        launch: Interpreter, models and port.
+        log: File for its output.
+
+    Raises:
+        PeerUnavailable: It ended or did not answer within ``START_LIMIT_S``; with its last output.
+    """
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith(NUMERICAL)
+    }
+    environment |= {"TOKENIZERS_PARALLELISM": "false", **peer.environment(launch)}
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("wb") as output:
+        began = time.monotonic()
+        process = subprocess.Popen(
+            peer.command(launch),
+            cwd=ROOT,
+            env=environment,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            tree = ProcessTree(process.pid)
+            asyncio.run(_first_answer(peer, launch.port, process, log))
+            took_s = time.monotonic() - began
+            yield RunningServer(peer, launch.port, tree, took_s, tree.cpu_s())
+        finally:
+            _end(process)
+
+
+async def _first_answer(peer: Peer, port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+    request = peer.request(FIRST_TEXT)
+    last, connection = "nothing listens", Connection(port)
+    try:
+        async with asyncio.timeout(START_LIMIT_S):
+            while process.poll() is None:
+                with contextlib.suppress(OSError, ProtocolError):
+                    reply = await connection.send(request)
+                    connection.close()
+                    if reply.status == 200:
+                        return
+                    last = f"status {reply.status}: {reply.body[:200]!r}"
+                await asyncio.sleep(POLL_S)
+    except TimeoutError:
+        raise PeerUnavailable(f"no answer within {START_LIMIT_S:.0f} s ({last})") from None
+    raise PeerUnavailable(
+        f"ended with exit code {process.returncode}:\n{last_lines(log.read_text(errors='replace'))}"
+    )
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Send SIGTERM to the server, then SIGKILL to the rest of its session."""
+    process.send_signal(signal.SIGTERM)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(STOP_LIMIT_S)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
