@@ -34,7 +34,7 @@ def modules_of(folder: Path) -> set[str]:
     }
 
 
-@pytest.mark.parametrize("folder", folders(*CODE[:-1]), ids=str)
+@pytest.mark.parametrize("folder", list(folders(*CODE[:-1])), ids=str)
 def test_no_folder_has_more_than_thirteen_modules(folder: Path) -> None:
     assert len(modules_of(ROOT / folder)) <= MOST_MODULES
 
