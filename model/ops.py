@@ -96,8 +96,8 @@ def _attention(
         InputError: Operands that do not fit together.
     """
     check_operands(query, key, value, alpha, mask, cu_seqlens, scale)
-    kernel = choose(query)
-    return kernel.forward(query, key, value, alpha, mask, cu_seqlens, scale, center)
+    kernel = choose(query).implementation
+    return kernel.attention_forward(query, key, value, alpha, mask, cu_seqlens, scale, center)
 
 
 def _attention_fake(
@@ -126,8 +126,10 @@ def _attention_backward(
     center: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gradients of ``osa::attention`` with respect to query, key, value and alpha."""
-    kernel = choose(query)
-    return kernel.backward(grad, query, key, value, alpha, mask, cu_seqlens, scale, center)
+    kernel = choose(query).implementation
+    return kernel.attention_backward(
+        grad, query, key, value, alpha, mask, cu_seqlens, scale, center
+    )
 
 
 def _attention_backward_fake(

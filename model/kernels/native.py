@@ -20,6 +20,7 @@ from torch import Tensor
 from osa.model import processor
 from osa.model.errors import InputError
 from osa.model.functional.varlen import check_cu_seqlens
+from osa.model.kernels.torch_kernel import attention_backward as attention_backward
 
 ABI_VERSION = 3
 MAX_HEAD_DIM = 128
