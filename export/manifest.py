@@ -71,13 +71,17 @@ class Manifest:
     versions: dict[str, str]
     files: dict[str, tuple[int, str]]
 
-    def to_json(self) -> str:
-        """The manifest as indented JSON."""
+    def to_dict(self) -> dict[str, Any]:
+        """What ``artifact.json`` says, as plain values."""
         values = dataclasses.asdict(self)
         values["files"] = {
             name: {"size": size, "sha256": digest} for name, (size, digest) in self.files.items()
         }
-        return json.dumps({"format": FORMAT, "format_version": FORMAT_VERSION, **values}, indent=2)
+        return {"format": FORMAT, "format_version": FORMAT_VERSION, **values}
+
+    def to_json(self) -> str:
+        """``to_dict`` as indented JSON."""
+        return json.dumps(self.to_dict(), indent=2)
 
 
 @dataclass(frozen=True)

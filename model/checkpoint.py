@@ -26,6 +26,7 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
+from osa.model.calibration import CALIBRATION, Calibration
 from osa.model.common.directories import CONFIG as CONFIG
 from osa.model.common.directories import MANIFEST as MANIFEST
 from osa.model.common.directories import TOKENIZER as TOKENIZER
@@ -51,12 +52,14 @@ class Checkpoint:
         weights: Tensors by parameter name.
         tokenizer: The tokenizer of a token model, or None.
         sha256: Digest of the manifest: the identity of the model.
+        calibration: Ranges of its vectors, or None. Not written by ``save_checkpoint``.
     """
 
     config: EncoderConfig
     weights: dict[str, Tensor]
     tokenizer: TextTokenizer | None
     sha256: str = ""
+    calibration: Calibration | None = None
 
 
 @contextlib.contextmanager
@@ -233,7 +236,13 @@ def load_checkpoint(directory: Path) -> Checkpoint:
             )
     elif config.vocab_size is not None:
         raise CheckpointError(f"{directory / MANIFEST} does not list {TOKENIZER}")
-    return Checkpoint(config, weights, tokenizer, digest)
+    calibration = None
+    if CALIBRATION in contents:
+        try:
+            calibration = Calibration.from_json(contents[CALIBRATION].decode("utf-8"))
+        except (ConfigError, UnicodeDecodeError, *UNREADABLE) as error:
+            raise CheckpointError(f"{directory / CALIBRATION}: {error}") from error
+    return Checkpoint(config, weights, tokenizer, digest, calibration)
 
 
 def load_weights(module: torch.nn.Module, weights: Mapping[str, Tensor], source: Path) -> None:

@@ -28,8 +28,6 @@ from osa.model.errors import ConfigError
 
 VARIABLE = "OSA_MODEL__INSTRUCTION_SET"
 """Read at import; the same as the server's setting ``model.instruction_set``."""
-INSTRUCTION_SETS = ("amx", "avx512", "avx2", "baseline")
-"""Best first. ``avx512`` includes bfloat16 products where the processor has them."""
 AUTO = "auto"
 WAIT_POLICY = "OMP_WAIT_POLICY"
 PRODUCT_ORDER = "MKL_CBWR"
@@ -40,6 +38,9 @@ _FLAGS = {
     "avx2": {"avx2", "fma"},
     "baseline": set[str](),
 }
+"""Instruction sets, best first, and what a processor needs for each, by Linux' names."""
+INSTRUCTION_SETS = tuple(_FLAGS)
+"""Best first. ``avx512`` includes bfloat16 products where the processor has them."""
 _LIMITS: dict[str, dict[str, str]] = {
     "amx": {},
     "avx512": {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE_BF16", "MKL_ENABLE_INSTRUCTIONS": "AVX512"},

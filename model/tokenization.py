@@ -182,6 +182,14 @@ class TextTokenizer:
         return number
 
 
+def id_out_of_range(ids: Sequence[int], vocab_size: int) -> int | None:
+    """An id that is not in 0 to ``vocab_size - 1``; None where all are, or there are none."""
+    low, high = min(ids, default=0), max(ids, default=0)
+    if low < 0:
+        return low
+    return high if high >= vocab_size else None
+
+
 def check_unicode(texts: Sequence[str]) -> None:
     """Refuse what is no valid Unicode text.
 

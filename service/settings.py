@@ -1,7 +1,7 @@
-"""How this process runs. Command line over environment over file over default.
+"""Settings of a process: command line over environment over file over default.
 
-Environment variables are ``OSA_<SECTION>__<FIELD>``, e.g. ``OSA_SERVER__PORT=9000``; a variable
-that begins with ``OSA_`` and means nothing stops the start. ``osa config`` prints the result.
+Environment variables are ``OSA_<SECTION>__<FIELD>``, e.g. ``OSA_SERVER__PORT=9000``; an unknown
+variable that begins with ``OSA_`` is an error. ``osa config`` prints the result.
 """
 
 from __future__ import annotations
@@ -11,16 +11,26 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from osa.export.formats import FORMATS
 from osa.model.common.suggestions import did_you_mean, explain, field_names
 from osa.model.errors import ConfigError
+from osa.model.kernels import KERNELS
+from osa.model.processor import INSTRUCTION_SETS
 
 PREFIX = "OSA_"
 NESTED = "__"
 CONFIG_VARIABLE = "OSA_CONFIG"
+if TYPE_CHECKING:
+    InstructionSet = str
+    Kernel = str
+else:  # the names in the registries
+    InstructionSet = Literal["auto", *INSTRUCTION_SETS]
+    _of_formats = (name for entry in FORMATS.values() for name in entry.kernels)
+    Kernel = Literal[tuple(dict.fromkeys(("auto", *KERNELS, *_of_formats)))]
 
 
 class Section(BaseModel):
@@ -78,7 +88,7 @@ class ModelSettings(Section):
     )
     name: str = Field("osa-default", min_length=1, description="Name that clients and metrics see.")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where the model runs.")
-    kernel: Literal["auto", "triton", "native", "torch", "body"] = Field(
+    kernel: Kernel = Field(
         "auto",
         description="What computes the attention; auto takes the fastest that can. ONNX artifacts: "
         "native or body.",
@@ -96,7 +106,7 @@ class ModelSettings(Section):
         "multiplies it natively (AMX, AVX-512 BF16, GPUs). Artifacts compute in what they were "
         "exported for.",
     )
-    instruction_set: Literal["auto", "amx", "avx512", "avx2", "baseline"] = Field(
+    instruction_set: InstructionSet = Field(
         "auto",
         description="Best instruction set to use of an x86 processor; auto takes the best that it "
         "has. A lesser one shows what a lesser processor would do (not in ONNX Runtime).",

@@ -65,9 +65,9 @@ class ArtifactEngine:
         return self._artifact.tokenizer
 
     @property
-    def tolerance(self) -> float:
-        """Largest difference of an entry from the source in float64, as the manifest states."""
-        return self._artifact.manifest.tolerance
+    def manifest(self) -> dict[str, object]:
+        """What the verified ``artifact.json`` says, for ``/info``."""
+        return self._artifact.manifest.to_dict()
 
     def warm_up(self) -> None:
         """Run both regimes of the operator once, alone and in a batch."""

@@ -17,6 +17,9 @@ from osa.model.config import EncoderConfig
 from osa.model.functional.tiling import by_tiles
 from osa.model.layers.positions import rotate
 
+HEAD_EPS = 1e-6
+"""Epsilon of the RMS norms of queries and keys."""
+
 
 class TokenContext(NamedTuple):
     """Where the tokens of a batch belong; at most one of mask and cu_seqlens is set.
@@ -81,8 +84,8 @@ class Mixer(nn.Module, ABC):
             joint = joint.float()
         query, key, value = joint.unbind(2)
         if self.qk_norm:
-            query = F.rms_norm(query, (self.head_dim,), eps=1e-6)
-            key = F.rms_norm(key, (self.head_dim,), eps=1e-6)
+            query = F.rms_norm(query, (self.head_dim,), eps=HEAD_EPS)
+            key = F.rms_norm(key, (self.head_dim,), eps=HEAD_EPS)
         if rotary:
             query, key = rotate(query, *rotary), rotate(key, *rotary)
         return query, key, value
