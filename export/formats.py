@@ -1,4 +1,4 @@
-"""The artifact formats: one entry each. A format's folder is imported when it is first used."""
+"""The artifact formats: one entry each. A format's package is imported at first use."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ class Format:
     """One format of artifacts.
 
     Attributes:
-        name: In ``--format`` and in manifests.
+        name: Its name in ``--format`` and in manifests.
         graph: File name of the graph.
         engine: Name of the engine that runs it (``model.engine``).
         module: Implementation: a module with the functions of ``osa.export.runner.FormatModule``.
-        dtypes: Storage types that it can be made in.
-        devices: Types of device that it can be made for; ``any``: the runtime decides.
-        kernels: Choices of what computes the attention (``model.kernel``).
+        dtypes: Supported storage types.
+        devices: Supported types of device; ``any`` where the runtime decides.
+        kernels: Choices of ``model.kernel``.
         least: Least number of sequences, and of tokens, in a call of the graph.
-        fills_rows: Whether packed batches are filled up to multiples of ``ROW_MULTIPLE`` rows, so
-            that float32 products have fixed bits (decision 23).
+        fills_rows: Whether packed batches are padded to multiples of ``ROW_MULTIPLE`` rows, so
+            that bits do not depend on the batch (decision 23).
     """
 
     name: str
@@ -41,7 +41,7 @@ class Format:
     fills_rows: bool = False
 
     def load(self) -> FormatModule:
-        """The implementation, imported now."""
+        """Import and return the implementation."""
         return cast("FormatModule", import_module(self.module))
 
 
@@ -62,7 +62,7 @@ _ENTRIES = (
         module="osa.export.torch_program.aoti",
         dtypes=("float32", "bfloat16"),
         devices=("cpu", "cuda"),
-        least=2,  # torch.export keeps sizes 0 and 1 apart from all others
+        least=2,  # torch.export specialises sizes 0 and 1
         fills_rows=True,
     ),
     Format(

@@ -1,4 +1,4 @@
-"""Sequences as the inputs of a graph, with dummies for its least sizes and for fixed bits."""
+"""Inputs of a graph from sequences, padded to its least sizes and to fixed row multiples."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from osa.model.functional.tiling import ROW_MULTIPLE
 def dummy_lengths(lengths: Sequence[int], min_sequences: int, min_tokens: int) -> list[int]:
     """Lengths of the sequences to add to a packed batch of these ``lengths`` [tokens].
 
-    Tokens and sequences come to multiples of ``ROW_MULTIPLE``, so that torch's float32 products
-    sum a row in one order whatever the batch (decision 23).
+    Numbers of tokens and sequences become multiples of ``ROW_MULTIPLE``, so that torch's float32
+    products sum a row in one order in every batch (decision 23).
 
     Args:
-        lengths: Of the sequences that are there; at least one.
+        lengths: Lengths of the sequences; at least one.
         min_sequences: Least number of sequences that the graph takes.
         min_tokens: Least number of tokens that the graph takes.
     """
@@ -30,7 +30,7 @@ def dummy_lengths(lengths: Sequence[int], min_sequences: int, min_tokens: int) -
     if added > 2 * wanted:
         wanted += ROW_MULTIPLE
         added = _round_up(max(tokens + wanted, min_tokens)) - tokens
-    twos = added - wanted  # no dummy is longer: a model may take very short sequences alone
+    twos = added - wanted  # at most 2 tokens each: the model may have a small max_seq_len
     return [2] * twos + [1] * (wanted - twos)
 
 
@@ -39,11 +39,11 @@ def _round_up(count: int) -> int:
 
 
 def lay_out(sequences: Sequence[np.ndarray], manifest: Manifest) -> tuple[np.ndarray, np.ndarray]:
-    """Inputs of a graph for these sequences, dummies after them.
+    """Inputs of a graph for these sequences, followed by dummy sequences.
 
     Args:
         sequences: Ids [tokens] or features [tokens, F] of each; at least one.
-        manifest: Of the artifact.
+        manifest: Manifest of the artifact.
     """
     first = manifest.inputs[0]
     rows = [np.asarray(row, dtype=first.dtype) for row in sequences]

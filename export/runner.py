@@ -1,7 +1,7 @@
-"""Building and running artifacts of any format.
+"""Protocols of formats and of runners, and embedding of sequences by a runner.
 
-A runner takes the inputs of its graph and gives its outputs, all numpy. ``embed_sequences`` brings
-any list of sequences into a graph's layout and sizes.
+A runner maps the inputs of its graph to its outputs, all numpy. ``embed_sequences`` lays a list of
+sequences out for a graph.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class GraphOutputs(NamedTuple):
 
 
 class Runner(Protocol):
-    """Runs one graph. Used by one thread at a time."""
+    """Runs one graph. Not thread-safe."""
 
     @property
     def device(self) -> str:
@@ -41,25 +41,25 @@ class Runner(Protocol):
         """What computes the attention."""
 
     def run(self, inputs: np.ndarray, places: np.ndarray) -> GraphOutputs:
-        """Run the graph on inputs that have its layout and sizes.
+        """Run the graph on inputs of its layout and sizes.
 
         Raises:
-            ExportError: The runtime refuses them or fails.
+            ExportError: The runtime failed.
         """
 
 
 class FormatModule(Protocol):
-    """What a format's module has. Importing it imports neither torch nor a runtime."""
+    """Functions of a format's module. Importing it imports neither torch nor a runtime."""
 
     def check_tools(self) -> None:
         """Refuse to build where a package or a tool is missing.
 
         Raises:
-            ConfigError: Naming it, and how to get it.
+            ConfigError: What is missing, and how to install it.
         """
 
     def build(self, model: EmbeddingModel, layout: Layout, dtype: str, path: Path) -> None:
-        """Write the graph of ``model``, which lies on the device that it is made for.
+        """Write the graph of ``model``, which is on the device to build for.
 
         Args:
             model: The source.
@@ -75,32 +75,38 @@ class FormatModule(Protocol):
         """A runner of an artifact of this format.
 
         Args:
-            artifact: What to run.
+            artifact: The artifact.
             device: ``auto``, ``cpu`` or ``cuda``.
-            kernel: One of the format's.
+            kernel: One of the format's kernels.
             threads: Threads of an operator; 0 leaves it to the runtime.
 
         Raises:
-            ExportError: This machine cannot run it, saying why and what to do.
+            ExportError: Why this machine cannot run it, and what to do.
         """
 
     def execution_paths(self, artifact: Artifact) -> Mapping[str, Callable[[], Runner]]:
-        """Every way to run an artifact on this machine, by name."""
+        """Openers of runners by execution path: every way to run the artifact on this machine."""
 
     def operators(self, artifact: Artifact) -> Mapping[str, int]:
-        """How often each operator occurs in the graph; custom ones with their domain."""
+        """Number of uses of each operator in the graph; custom operators with their domain."""
 
     def advice(self, artifact: Artifact) -> str:
-        """How it would run faster here; empty where there is nothing to do."""
+        """Advice on how to run it faster on this machine; empty where there is none."""
 
 
 def open_runner(
     artifact: Artifact, device: str = "auto", kernel: str = "auto", threads: int = 0
 ) -> Runner:
-    """The runner of an artifact, see ``FormatModule.open_runner``.
+    """The runner of an artifact.
+
+    Args:
+        artifact: The artifact.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        kernel: One of its format's kernels.
+        threads: Threads of an operator; 0 leaves it to the runtime.
 
     Raises:
-        ExportError: This machine cannot run it, saying why and what to do.
+        ExportError: Why this machine cannot run it, and what to do.
     """
     return FORMATS[artifact.manifest.kind].load().open_runner(artifact, device, kernel, threads)
 

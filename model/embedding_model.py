@@ -32,7 +32,7 @@ from osa.model.tokenization import TextTokenizer, id_out_of_range
 
 
 def check_ids(config: EncoderConfig, sequences: Sequence[Sequence[int]]) -> None:
-    """Refuse id sequences that a model of this configuration cannot take.
+    """Refuse id sequences that do not fit a model of this configuration.
 
     Raises:
         InputError: An empty batch or sequence, one that is too long, or an id out of range.
@@ -85,7 +85,7 @@ class EmbeddingModel(nn.Module):
         mask: Tensor | None = None,
         cu_seqlens: Tensor | None = None,
     ) -> EmbeddingOutput:
-        """Return one unit vector a sequence, and the length it had.
+        """Return one unit vector per sequence, and its length before normalising.
 
         Args:
             inputs: Token ids or features; [1, T] with all sequences end to end when packed.
@@ -128,7 +128,7 @@ class EmbeddingModel(nn.Module):
         cu_seqlens: Int[Tensor, " S1"],
         spans: Int[Tensor, " R1"],
     ) -> EmbeddingOutput:
-        """One vector a span of tokens, each seen in its whole sequence (late chunks).
+        """One vector per span of tokens, each computed within its whole sequence (late chunking).
 
         Args:
             inputs: Packed ids or features.
@@ -173,15 +173,15 @@ class EmbeddingModel(nn.Module):
     def encode(
         self, texts: str | Sequence[str], *, batch_tokens: int = 8192, normalize: bool = True
     ) -> Float[Tensor, "S E"] | Float[Tensor, " E"]:
-        """Embed texts; longer ones than the model takes are truncated on the right.
+        """Embed texts; those longer than ``max_seq_len`` are truncated on the right.
 
         Args:
-            texts: What to embed; one string gives one vector.
-            batch_tokens: Tokens run through the network at once.
+            texts: Texts; a single string gives a single vector.
+            batch_tokens: Largest batch [tokens].
             normalize: Unit vectors; otherwise the pooled vectors as they are.
 
         Raises:
-            InputError: No tokenizer, or a text that is empty or no valid Unicode.
+            InputError: No tokenizer, or a text that is empty or not valid Unicode.
         """
         if isinstance(texts, str):
             vector: Tensor = self.encode([texts], batch_tokens=batch_tokens, normalize=normalize)[0]

@@ -25,22 +25,24 @@ PREFIX = "OSA_"
 NESTED = "__"
 CONFIG_VARIABLE = "OSA_CONFIG"
 if TYPE_CHECKING:
+    from pydantic import ValidationInfo
+
     InstructionSet = str
     Kernel = str
-else:  # the names in the registries
+else:  # names of the registries
     InstructionSet = Literal["auto", *INSTRUCTION_SETS]
     _of_formats = (name for entry in FORMATS.values() for name in entry.kernels)
     Kernel = Literal[tuple(dict.fromkeys(("auto", *KERNELS, *_of_formats)))]
 
 
 class Section(BaseModel):
-    """Base of the sections: frozen, unknown fields refused."""
+    """Base of the sections: frozen, without unknown fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class ServerSettings(Section):
-    """The listening socket and its limits."""
+    """The listening socket, limits and time limits."""
 
     host: str = Field("0.0.0.0", description="Address to listen on.")
     port: int = Field(8080, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
@@ -77,7 +79,7 @@ class ServerSettings(Section):
 
 
 class ModelSettings(Section):
-    """Which model, and what of it callers may use."""
+    """Which model runs, how, and under which limits."""
 
     path: Path | None = Field(
         None,
@@ -118,24 +120,18 @@ class ModelSettings(Section):
         True, description="Truncate longer inputs unless a request objects."
     )
 
-    @field_validator("others", mode="before")
+    @field_validator("others", "prompts", mode="before")
     @classmethod
-    def _pairs(cls, value: Any) -> Any:
-        """Read ``name=path,name=path``, or JSON."""
+    def _parse(cls, value: Any, info: ValidationInfo) -> Any:
+        """Read JSON, or ``name=path,name=path`` of ``others``."""
         if not isinstance(value, str):
             return value
-        if value.lstrip().startswith("{"):
+        if info.field_name == "prompts" or value.lstrip().startswith("{"):
             return json.loads(value)
         pairs = [part.partition("=") for part in value.split(",") if part.strip()]
         if any(not (name.strip() and path.strip()) for name, _, path in pairs):
             raise ValueError("must be name=path,name=path")
         return {name.strip(): path.strip() for name, _, path in pairs}
-
-    @field_validator("prompts", mode="before")
-    @classmethod
-    def _json(cls, value: Any) -> Any:
-        """Read JSON."""
-        return json.loads(value) if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _names(self) -> ModelSettings:
@@ -163,7 +159,7 @@ class BatchingSettings(Section):
 
 
 class AuthSettings(Section):
-    """Who may come in."""
+    """Who may use the server."""
 
     keys_file: Path | None = Field(
         None,
@@ -173,7 +169,7 @@ class AuthSettings(Section):
 
 
 class EngineSettings(Section):
-    """The life of the engine."""
+    """Supervision of the engine."""
 
     hang_timeout_s: float = Field(
         4.0,
@@ -185,7 +181,7 @@ class EngineSettings(Section):
 
 
 class CacheSettings(Section):
-    """Vectors of inputs seen before."""
+    """Cache of vectors by input."""
 
     max_bytes: int = Field(0, ge=0, description="Memory of the exact cache [bytes]; 0 is off.")
 
@@ -203,14 +199,14 @@ class TracingSettings(Section):
 
 
 class LogSettings(Section):
-    """What is logged, on standard error."""
+    """Logs on standard error."""
 
     level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level.")
     format: Literal["json", "text"] = Field("json", description="One JSON object a line, or text.")
 
 
 class Settings(Section):
-    """Everything about how this process runs."""
+    """All settings of a process."""
 
     server: ServerSettings = ServerSettings()
     model: ModelSettings = ModelSettings()
@@ -250,7 +246,7 @@ def load_settings(
         file: TOML file; default is the one that ``OSA_CONFIG`` names, if any.
 
     Raises:
-        ConfigError: Naming the unknown or wrong setting, and what is allowed.
+        ConfigError: An unknown or invalid setting, and what is allowed; or an unreadable file.
     """
     environment = os.environ if environment is None else environment
     if file is None and environment.get(CONFIG_VARIABLE):
@@ -291,15 +287,12 @@ def _split_variable(name: str) -> tuple[str, str]:
     fields = known.annotation.model_fields if known and known.annotation else {}
     if field not in fields:
         dotted = name.removeprefix(PREFIX).replace(NESTED, ".")
-        suggestion = did_you_mean(dotted, field_names(Settings), _variable)
+        suggestion = did_you_mean(
+            dotted, field_names(Settings), lambda found: PREFIX + found.replace(".", NESTED).upper()
+        )
         raise ConfigError(
             f"unknown environment variable {name}: variables are {PREFIX}<SECTION>{NESTED}<FIELD>, "
             f"sections are {', '.join(Settings.model_fields)} (see 'osa config'); in "
             f"Kubernetes set enableServiceLinks: false{suggestion}"
         )
     return section, field
-
-
-def _variable(dotted: str) -> str:
-    """The environment variable of a setting."""
-    return PREFIX + dotted.replace(".", NESTED).upper()

@@ -23,7 +23,7 @@ def check_tools() -> None:
     """Refuse to build without onnxscript and ONNX Runtime.
 
     Raises:
-        ConfigError: Naming the one that is missing.
+        ConfigError: Which is missing, and how to install it.
     """
     require("the onnx format", "export", "onnxscript")
     if not is_installed("onnxruntime"):
@@ -84,7 +84,7 @@ def calls_attention(artifact: Artifact) -> bool:
 
 
 def operators(artifact: Artifact) -> Mapping[str, int]:
-    """How often each operator occurs; those of other domains than ONNX's with their domain."""
+    """Number of uses of each operator; custom operators with their domain."""
     import onnx
 
     model = onnx.load(str(artifact.graph), load_external_data=False)

@@ -30,7 +30,7 @@ def build(model: EmbeddingModel, layout: Layout, dtype: str, path: Path) -> None
     """Compile and write the package.
 
     Raises:
-        ExportError: The layout is not possible, there is no compiler, or it fails.
+        ExportError: The layout is not supported, there is no compiler, or it fails.
     """
     from osa.export.torch_program.build import compile_package, in_dtype
 
@@ -38,7 +38,7 @@ def build(model: EmbeddingModel, layout: Layout, dtype: str, path: Path) -> None
 
 
 def open_runner(artifact: Artifact, device: str, kernel: str, threads: int) -> Runner:
-    """The package, loaded; no compiler is needed. ``kernel`` and ``threads`` are torch's own.
+    """A runner of the package; no compiler is needed. ``kernel`` and ``threads`` have no effect.
 
     Raises:
         ExportError: It was compiled for another device or processor, or cannot be loaded.
@@ -54,10 +54,10 @@ def execution_paths(artifact: Artifact) -> Mapping[str, Callable[[], Runner]]:
 
 
 def operators(artifact: Artifact) -> Mapping[str, int]:
-    """None: machine code does not name them."""
+    """Empty: machine code does not name them."""
     return {}
 
 
 def advice(artifact: Artifact) -> str:
-    """None."""
+    """Empty: there is none."""
     return ""

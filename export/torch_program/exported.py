@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 
 def check_tools() -> None:
-    """Torch alone is needed."""
+    """Nothing to check: only torch is needed."""
 
 
 def build(model: EmbeddingModel, layout: Layout, dtype: str, path: Path) -> None:
     """Write the program.
 
     Raises:
-        ExportError: The layout is not possible.
+        ExportError: The layout is not supported.
     """
     from osa.export.torch_program.build import in_dtype, save_program
 
@@ -30,7 +30,7 @@ def build(model: EmbeddingModel, layout: Layout, dtype: str, path: Path) -> None
 
 
 def open_runner(artifact: Artifact, device: str, kernel: str, threads: int) -> Runner:
-    """The program, loaded. ``kernel`` and ``threads`` are torch's own.
+    """A runner of the program. ``kernel`` and ``threads`` have no effect.
 
     Raises:
         ExportError: It was made for another device, or torch cannot load it.
@@ -46,7 +46,7 @@ def execution_paths(artifact: Artifact) -> Mapping[str, Callable[[], Runner]]:
 
 
 def operators(artifact: Artifact) -> Mapping[str, int]:
-    """How often each operator of the graph is called."""
+    """Number of calls of each operator in the graph."""
     import torch
 
     from osa.model import ops  # noqa: F401  registers osa::attention
@@ -58,5 +58,5 @@ def operators(artifact: Artifact) -> Mapping[str, int]:
 
 
 def advice(artifact: Artifact) -> str:
-    """None."""
+    """Empty: there is none."""
     return ""
