@@ -24,10 +24,12 @@ class TokenizedText:
     Attributes:
         ids: Token ids, special tokens included.
         truncated: Number of tokens that were cut off.
+        offsets: Characters (start, stop) of each token, special tokens left out; if requested.
     """
 
     ids: list[int]
     truncated: int
+    offsets: Sequence[tuple[int, int]] = ()
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,7 @@ class TextTokenizer:
         texts: Sequence[str],
         max_length: int | None = None,
         direction: Direction = "right",
+        offsets: bool = False,
     ) -> list[TokenizedText]:
         """Tokenise texts, special tokens included.
 
@@ -114,6 +117,7 @@ class TextTokenizer:
             texts: Any Unicode text without lone surrogates.
             max_length: Longest result [tokens], special tokens included; None for no limit.
             direction: Which side is cut where a text is longer.
+            offsets: Whether to find the characters of each token, which takes longer.
 
         Raises:
             InputError: A lone surrogate, or a limit that leaves no room for text.
@@ -125,15 +129,16 @@ class TextTokenizer:
                 f"got {max_length}"
             )
         check_unicode(texts)
-        encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+        encode = self._tokenizer.encode_batch if offsets else self._tokenizer.encode_batch_fast
         results = []
-        for encoding in encodings:
+        for encoding in encode(list(texts), add_special_tokens=False):
             surplus = 0
             if room is not None and len(encoding) > room:
                 surplus = len(encoding) - room
                 encoding.truncate(room, direction=direction)
+            kept = encoding.offsets if offsets else ()
             complete = self._tokenizer.post_process(encoding, None, True)
-            results.append(TokenizedText(complete.ids, surplus))
+            results.append(TokenizedText(complete.ids, surplus, kept))
         return results
 
     def tokens(self, texts: Sequence[str], add_special_tokens: bool = True) -> list[list[Token]]:

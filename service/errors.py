@@ -40,6 +40,7 @@ class ServiceError(OsaError):
         openai_type: OpenAI's name of the kind.
         retry_after_s: Seconds to wait before another try, where that helps.
         param: Field at fault, where there is one.
+        model: Name of the model that the request chose, once it has; failures are counted by it.
     """
 
     code = "service"
@@ -49,6 +50,7 @@ class ServiceError(OsaError):
     openai_type: ClassVar[str] = "invalid_request_error"
     retry_after_s: int | None = None
     param: str | None = None
+    model: str | None = None
 
     def __init__(self, message: str, *, param: str | None = None) -> None:
         """Keep the message and the field at fault."""

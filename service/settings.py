@@ -11,7 +11,7 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -24,6 +24,7 @@ from osa.model.processor import INSTRUCTION_SETS
 PREFIX = "OSA_"
 NESTED = "__"
 CONFIG_VARIABLE = "OSA_CONFIG"
+Seconds = Annotated[float, Field(allow_inf_nan=False)]
 if TYPE_CHECKING:
     from pydantic import ValidationInfo
 
@@ -52,29 +53,20 @@ class ServerSettings(Section):
         ge=1,
         description="Time that a connection may be idle, or take over the head of a request [s].",
     )
-    drain_timeout_s: float = Field(
-        30.0,
-        ge=0,
-        allow_inf_nan=False,
-        description="Longest time that SIGTERM waits for open requests [s].",
+    drain_timeout_s: Seconds = Field(
+        30.0, ge=0, description="Longest time that SIGTERM waits for open requests [s]."
     )
-    body_timeout_s: float = Field(
-        30.0, gt=0, allow_inf_nan=False, description="Longest time a body may take to arrive [s]."
+    body_timeout_s: Seconds = Field(
+        30.0, gt=0, description="Longest time a body may take to arrive [s]."
     )
-    request_timeout_s: float | None = Field(
-        None,
-        gt=0,
-        allow_inf_nan=False,
-        description="Deadline of requests that set none by x-request-timeout-ms [s].",
+    request_timeout_s: Seconds | None = Field(
+        None, gt=0, description="Deadline of requests that set none by x-request-timeout-ms [s]."
     )
     max_concurrent_requests: int = Field(
         512, ge=1, description="Inference requests open at once; more are answered 429."
     )
-    stall_timeout_s: float = Field(
-        120.0,
-        gt=0,
-        allow_inf_nan=False,
-        description="A batch that takes longer fails the liveness probe [s].",
+    stall_timeout_s: Seconds = Field(
+        120.0, gt=0, description="A batch that takes longer fails the liveness probe [s]."
     )
 
 
@@ -133,6 +125,15 @@ class ModelSettings(Section):
             raise ValueError("must be name=path,name=path")
         return {name.strip(): path.strip() for name, _, path in pairs}
 
+    def find_prompt(self, name: str | None) -> str:
+        """The prompt of this name, by default that of ``default_prompt_name``; empty for none.
+
+        Raises:
+            KeyError: There is no prompt of this name.
+        """
+        name = self.default_prompt_name if name is None else name
+        return "" if name is None else self.prompts[name]
+
     @model_validator(mode="after")
     def _names(self) -> ModelSettings:
         if self.name in self.others:
@@ -171,10 +172,9 @@ class AuthSettings(Section):
 class EngineSettings(Section):
     """Supervision of the engine."""
 
-    hang_timeout_s: float = Field(
+    hang_timeout_s: Seconds = Field(
         4.0,
         gt=0,
-        allow_inf_nan=False,
         description="A batch that takes so much longer than its tokens should is given up, and "
         "the engine opened again [s].",
     )

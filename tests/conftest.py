@@ -18,7 +18,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from osa.model import EmbeddingModel, EncoderConfig
 from osa.model.tokenization import TextTokenizer
-from osa.service.engines import Engine
+from osa.service.engines.base import Engine
 from osa.service.server.app import Service, create_service
 from osa.service.server.uvicorn_server import DrainingServer, uvicorn_config
 from osa.service.settings import Settings, load_settings

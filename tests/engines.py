@@ -6,36 +6,40 @@ import contextlib
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Literal
 
 import httpx
 import numpy as np
 
-from osa.service.engines import EagerEngine, EngineOutput
+from osa.service.engines.base import Details, EngineOutput, IdRows
+from osa.service.engines.eager import EagerEngine
 
 POISON = 9
 """Token id that the faulty engine cannot take."""
+
+How = Literal["raise", "memory", "nan"]
+"""What goes wrong: an exception, one that means too little memory, or a row that is not finite."""
 
 
 class FaultyEngine(EagerEngine):
     """The real engine, but a batch with ``POISON`` raises, or gives rows that are not finite."""
 
-    def __init__(self, path: Path, how: str) -> None:
-        """``how`` is ``raise`` or ``nan``."""
+    def __init__(self, path: Path, how: How) -> None:
         super().__init__(path, "cpu")
         self._how = how
         self.batches: list[int] = []
 
     def embed(
-        self, sequences: Sequence[Sequence[int]], tokens: bool = False, exact: bool = False
+        self, sequences: IdRows, details: Details | None = None, exact: bool = False
     ) -> EngineOutput:
         self.batches.append(len(sequences))
         poisoned = [row for row, ids in enumerate(sequences) if POISON in ids]
-        if poisoned and self._how == "raise":
-            raise RuntimeError("out of memory")
-        output = super().embed(sequences, tokens)
+        if poisoned and self._how != "nan":
+            raise RuntimeError("out of memory" if self._how == "memory" else "illegal instruction")
+        output = super().embed(sequences, details)
         embeddings = output.embeddings.copy()
         embeddings[poisoned] = np.nan
-        return EngineOutput(embeddings, output.norms, output.tokens)
+        return output._replace(embeddings=embeddings)
 
 
 class GatedEngine(EagerEngine):
@@ -51,12 +55,12 @@ class GatedEngine(EagerEngine):
         """Nothing: the gate is closed."""
 
     def embed(
-        self, sequences: Sequence[Sequence[int]], tokens: bool = False, exact: bool = False
+        self, sequences: IdRows, details: Details | None = None, exact: bool = False
     ) -> EngineOutput:
         self.entered.set()
         assert self.gate.wait(60), "nobody opened the gate"
         self.computed.extend(sequences)
-        return super().embed(sequences, tokens)
+        return super().embed(sequences, details)
 
     @contextlib.contextmanager
     def holding(self, client: httpx.Client) -> Iterator[None]:

@@ -22,7 +22,7 @@ from osa.export.manifest import is_artifact
 from osa.model import EmbeddingModel
 from osa.model.training.evaluation import read_pairs, spearman
 from osa.model.training.objectives.teacher import locate_teacher
-from osa.service.engines import ArtifactEngine
+from osa.service.engines.artifact import ArtifactEngine
 
 Encode = Callable[[list[str]], Tensor]
 BATCH = 64

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from osa.service.engines import select_engine
+from osa.service.engines.selection import select_engine
 from osa.service.settings import load_settings
 
 

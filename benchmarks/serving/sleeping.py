@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 
 from osa.model.tokenization import TextTokenizer
-from osa.service.engines import Engine, EngineInfo, EngineOutput, select_engine
+from osa.service.engines.base import Details, Engine, EngineInfo, EngineOutput, IdRows
+from osa.service.engines.selection import select_engine
 from osa.service.observability.logs import configure_logging
 from osa.service.server.app import create_service
 from osa.service.server.uvicorn_server import bind, serve
-from osa.service.settings import load_settings
+from osa.service.settings import ModelSettings, load_settings
 
 
 class SleepingEngine:
@@ -40,11 +41,16 @@ class SleepingEngine:
         """The model's tokenizer."""
         return self._engine.tokenizer
 
+    @classmethod
+    def open(cls, path: Path | None, settings: ModelSettings) -> Self:
+        """Around the engine of ``path``, without a pause."""
+        return cls(select_engine(settings.model_copy(update={"path": path})).engine, 0.0)
+
     def warm_up(self) -> None:
         """Nothing to do."""
 
     def embed(
-        self, sequences: Sequence[Sequence[int]], tokens: bool = False, exact: bool = False
+        self, sequences: IdRows, details: Details | None = None, exact: bool = False
     ) -> EngineOutput:
         """Wait, and return as many vectors as sequences came."""
         time.sleep(self._s_per_text * len(sequences))

@@ -10,17 +10,18 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from pathlib import Path
 
 from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
 
 from osa.model.errors import OsaError
-from osa.service.api.admin_schemas import LoadRequest
-from osa.service.api.error_replies import ErrorBody
-from osa.service.api.failure_examples import ADMIN, UNKNOWN_MODEL, Samples
+from osa.service.api.errors.examples import ADMIN, UNKNOWN_MODEL, Samples
 from osa.service.api.openapi import failures, reads
 from osa.service.api.parsing import parse_body
+from osa.service.api.tei.errors import NATIVE
 from osa.service.api.tei.schemas import Info
-from osa.service.auth.api_keys import NO_ADMIN, NO_KEYS
+from osa.service.auth.api_keys import KEY_SCOPE, NO_ADMIN, NO_KEYS
 from osa.service.errors import ForbiddenError, ServiceError, ValidationError
 from osa.service.models.gauges import export_gauges
 from osa.service.models.loader import ModelLoader
@@ -28,22 +29,33 @@ from osa.service.models.registry import ModelRegistry
 from osa.service.models.served_model import ServedModel
 
 logger = logging.getLogger(__name__)
-SHOWN = failures(ErrorBody, 401, 403, samples=ADMIN)
+SHOWN = failures(NATIVE, 401, 403, samples=ADMIN)
 NOT_LOADED: Samples = {
     "path": ValidationError(
         "nothing has changed: model.path: /models/law-2 is not a directory (nothing there)",
         param="path",
     )
 }
-LOADED = failures(
-    ErrorBody, 400, 401, 403, 408, 413, 415, 422, 500, samples={**ADMIN, **NOT_LOADED}
-)
+LOADED = failures(NATIVE, 400, 401, 403, 408, 413, 415, 422, 500, samples={**ADMIN, **NOT_LOADED})
 DEFAULT: Samples = {
     "default": ValidationError(
         "osa-default is the default model: put another one in its place", param="name"
     )
 }
-REMOVED = failures(ErrorBody, 401, 403, 404, 422, samples={**ADMIN, **UNKNOWN_MODEL, **DEFAULT})
+REMOVED = failures(NATIVE, 401, 403, 404, 422, samples={**ADMIN, **UNKNOWN_MODEL, **DEFAULT})
+
+
+class LoadRequest(BaseModel):
+    """Body of ``POST /admin/models/{name}``."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"path": "/models/law-2"}]}
+    )
+
+    path: Path | None = Field(
+        None, description="Checkpoint, artifact, or directory of them, where the server runs; null "
+        "is the packaged model."
+    )  # fmt: skip
 
 
 def admin_routes(
@@ -54,7 +66,7 @@ def admin_routes(
     loading = asyncio.Lock()
 
     def check_key(request: Request) -> str:
-        key = request.scope.get("osa.key")
+        key = request.scope.get(KEY_SCOPE)
         if key is None:
             raise ForbiddenError(NO_KEYS)
         if not key.admin:

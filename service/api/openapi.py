@@ -11,11 +11,10 @@ from typing import Any
 from fastapi import FastAPI
 from pydantic import BaseModel
 
-from osa.service.api.error_replies import ErrorBody
-from osa.service.api.failure_examples import EMBEDDING, Samples, examples
-from osa.service.api.kserve.schemas import KServeErrorBody
-from osa.service.api.openai.schemas import OpenAIErrorBody
-from osa.service.api.pipeline import MAX_TIMEOUT_MS, TIMEOUT_HEADER
+from osa.service.api import headers
+from osa.service.api.deadlines import MAX_TIMEOUT_MS
+from osa.service.api.errors.examples import EMBEDDING, Samples, examples
+from osa.service.api.errors.replies import Dialect
 from osa.service.api.vector_encoding import JSON
 from osa.service.auth.access import is_open
 
@@ -32,10 +31,6 @@ TAGS = [
 KEY = "api_key"
 COMPONENTS = "#/components/schemas/"
 Responses = dict[int | str, dict[str, Any]]
-DIALECTS: dict[type[BaseModel], str] = {
-    ErrorBody: "/", OpenAIErrorBody: "/v1", KServeErrorBody: "/v2"
-}  # fmt: skip
-"""A path whose failures have this body."""
 FAILURES = {
     400: "Nothing to embed; a body that cannot be read or, where no 422 is named, a field that "
     "cannot be",
@@ -56,40 +51,31 @@ INFERENCE_FAILURES = (*POST_FAILURES, 504)
 CHALLENGE = {"description": "How a key is sent", "schema": {"type": "string", "const": "Bearer"}}
 WAIT = {"description": "Seconds to wait before another try", "schema": {"type": "integer"}}
 TIMEOUT = {
-    "name": TIMEOUT_HEADER,
+    "name": headers.TIMEOUT,
     "in": "header",
     "required": False,
     "description": "How long the client waits for the answer [ms].",
     "schema": {"type": "number", "exclusiveMinimum": 0, "maximum": MAX_TIMEOUT_MS},
 }
-MEASURED = {
-    "x-total-time": "Whole request [ms]",
-    "x-tokenization-time": "Parsing and tokenising [ms]",
-    "x-queue-time": "Waiting for a batch, mean over inputs [ms]",
-    "x-inference-time": "In the engine, mean over inputs [ms]",
-    "x-compute-tokens": "Tokens computed",
-    "x-compute-characters": "Characters of all texts",
-    "x-truncated-tokens": "Tokens cut off",
-}
 MEASURED_HEADERS = {
     name: {"description": text, "required": True, "schema": {"type": "integer", "minimum": 0}}
-    for name, text in MEASURED.items()
+    for name, text in headers.MEASURED.items()
 }
 
 
-def failures(body: type[BaseModel], *statuses: int, samples: Samples) -> Responses:
+def failures(dialect: Dialect, *statuses: int, samples: Samples) -> Responses:
     """Declare failures.
 
     Args:
-        body: Of every one.
+        dialect: Of every one.
         statuses: Which can come.
         samples: Failures to show, of these and of other statuses.
     """
     declared: Responses = {
         status: {
-            "model": body,
+            "model": dialect.body,
             "description": FAILURES[status],
-            "content": {JSON: {"examples": examples(samples, DIALECTS[body], status)}},
+            "content": {JSON: {"examples": examples(samples, dialect, status)}},
         }
         for status in sorted(statuses)
     }
@@ -100,18 +86,18 @@ def failures(body: type[BaseModel], *statuses: int, samples: Samples) -> Respons
     return declared
 
 
-def inference(body: type[BaseModel], *statuses: int, samples: Samples, **answer: Any) -> Responses:
+def inference(dialect: Dialect, *statuses: int, samples: Samples, **answer: Any) -> Responses:
     """Declare the failures and the headers of an inference route.
 
     Args:
-        body: Of every failure.
+        dialect: Of every failure.
         statuses: Failures beyond ``INFERENCE_FAILURES``.
         samples: Failures to show, beyond those of all such routes.
         answer: More to say of the answer, in OpenAPI's words.
     """
     ok = {"description": "Successful response", **answer, "headers": MEASURED_HEADERS}
     shown = {**EMBEDDING, **samples}
-    return {200: ok, **failures(body, *INFERENCE_FAILURES, *statuses, samples=shown)}
+    return {200: ok, **failures(dialect, *INFERENCE_FAILURES, *statuses, samples=shown)}
 
 
 def reads(model: type[BaseModel], deadline: bool = True) -> dict[str, Any]:

@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import base64
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import orjson
 
 from osa.model.calibration import Calibration
+from osa.service.api import headers
 
 EmbeddingType = Literal["float32", "float16", "int8", "uint8", "binary", "ubinary"]
 EncodingFormat = Literal["float", "base64", "bytes"]
-SHAPE_HEADER, DTYPE_HEADER = "x-embedding-shape", "x-embedding-dtype"
 JSON, BYTES = "application/json", "application/octet-stream"
 
 
@@ -33,6 +33,11 @@ class Answer:
     content: bytes
     media_type: str = JSON
     headers: dict[str, str] = field(default_factory=dict)
+
+
+def to_json(value: Any) -> Answer:
+    """``value`` as JSON, numpy arrays as lists of numbers."""
+    return Answer(orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY))
 
 
 def convert(
@@ -69,10 +74,10 @@ def render_vectors(
     elements = convert(vectors, kind, calibration)
     if encoding == "bytes":
         shape = ",".join(map(str, elements.shape))
-        headers = {SHAPE_HEADER: shape, DTYPE_HEADER: elements.dtype.name}
-        return Answer(np.ascontiguousarray(elements).tobytes(), BYTES, headers)
+        described = {headers.SHAPE: shape, headers.DTYPE: elements.dtype.name}
+        return Answer(np.ascontiguousarray(elements).tobytes(), BYTES, described)
     if encoding == "base64":
-        return Answer(orjson.dumps([encode_vector(row) for row in elements]))
+        return to_json([encode_vector(row) for row in elements])
     if kind == "float16":
         elements = elements.astype(np.float32)  # JSON has one kind of number
-    return Answer(orjson.dumps(elements, option=orjson.OPT_SERIALIZE_NUMPY))
+    return to_json(elements)

@@ -36,6 +36,8 @@ logger = logging.getLogger(__name__)
 LOOK_S = 2.0
 """How often the file's stamp is looked at, at most."""
 PREFIX = "osa-"
+KEY_SCOPE = "osa.key"
+"""Where the ASGI scope holds the ``ApiKey`` of a request."""
 _HOW = "send Authorization: Bearer KEY, x-api-key: KEY or api-key: KEY"
 NO_KEY = f"no API key was sent: {_HOW}"
 NOT_BEARER = f"the Authorization header is not 'Bearer KEY': {_HOW}"

@@ -1,4 +1,4 @@
-"""The bounded queue of waiting inputs, by urgency. No HTTP, no torch.
+"""The bounded queue of waiting inputs, by urgency. No HTTP.
 
 Work is counted in tokens. ``put`` takes a request's items all together or not at all. The most
 urgent item is always part of the next batch: urgent means near its deadline, or near
@@ -16,17 +16,16 @@ import time
 from collections.abc import Iterator, Sequence
 
 from osa.service.batching.item import WorkItem
+from osa.service.batching.out_of_memory import MemoryLimit
 from osa.service.batching.planner import plan_batch
 from osa.service.errors import OverloadedError, UnavailableError
 
-RATE_MEMORY = 0.8
-"""Share of the past that the measured rate keeps with every batch."""
+RATE_DECAY = 0.8
+"""Decay per batch of the throughput estimate."""
 SAFETY = 1.2
-"""How much longer than the measured rate says a request is expected to wait."""
+"""Factor on the estimated wait of a request with a deadline."""
 LEAST_BUDGET = 1024
-"""However slow the engine, a batch may hold so much: smaller ones waste it [tokens]."""
-RECOVERY_BATCHES, RECOVERY = 64, 1.1
-"""After so many batches that fitted in memory, the learned limit grows by this factor."""
+"""Smallest token budget of a batch, however slow the engine [tokens]."""
 
 
 class BatchQueue:
@@ -42,17 +41,16 @@ class BatchQueue:
         """Create an empty queue.
 
         Args:
-            max_tokens: Most that may wait [tokens].
+            max_tokens: Capacity [tokens].
             max_batch_tokens: Largest batch [tokens]; a longer item is a batch of its own.
             max_batch_items: Most items of a batch.
-            target_batch_s: Time that a batch should take at the measured rate, at most [s].
+            target_batch_s: Longest time that a batch should take at the measured rate [s].
         """
         self.max_tokens = max_tokens
         self.max_batch_tokens, self.max_batch_items = max_batch_tokens, max_batch_items
-        self.batch_token_limit = max_batch_tokens
+        self.memory_limit = MemoryLimit(max_batch_tokens)
         self.target_batch_s = target_batch_s
-        self._fitted = 0
-        self._in_hand = 0  # tokens of the batch that was taken last, until it is observed
+        self._in_progress = 0  # tokens of the batch that was taken last, until it is observed
         self._heap: list[tuple[float, int, WorkItem]] = []
         self._order = itertools.count()
         self._tokens = self._count = 0
@@ -70,22 +68,14 @@ class BatchQueue:
         return self._count
 
     def observe(self, tokens: int, seconds: float) -> None:
-        """Note that a batch of ``tokens`` took ``seconds`` [s]."""
-        self._done_tokens = RATE_MEMORY * self._done_tokens + tokens
-        self._done_s = RATE_MEMORY * self._done_s + seconds
-        self._in_hand = 0
-        self._fitted += 1
-        if self._fitted % RECOVERY_BATCHES == 0 and self.batch_token_limit < self.max_batch_tokens:
-            grown = math.ceil(self.batch_token_limit * RECOVERY)
-            self.batch_token_limit = min(grown, self.max_batch_tokens)
-
-    def learn_limit(self, tokens: int) -> None:
-        """A batch of ``tokens`` did not fit in memory: plan half of it from now on."""
-        self._fitted = 0
-        self.batch_token_limit = max(1, min(self.batch_token_limit, tokens // 2))
+        """Record that a batch of ``tokens`` took ``seconds`` [s]."""
+        self._done_tokens = RATE_DECAY * self._done_tokens + tokens
+        self._done_s = RATE_DECAY * self._done_s + seconds
+        self._in_progress = 0
+        self.memory_limit.fitted()
 
     def expected_s(self, tokens: int) -> float:
-        """Time that so many tokens should take at the measured rate [s]; 0 before the first."""
+        """Time that ``tokens`` take at the measured rate [s]; 0 before the first batch."""
         return tokens * self._done_s / self._done_tokens if self._done_tokens else 0.0
 
     def tokens_per_second(self) -> float:
@@ -93,14 +83,14 @@ class BatchQueue:
         return self._done_tokens / self._done_s if self._done_s else 0.0
 
     def batch_budget(self) -> int:
-        """Largest batch now [tokens]: what memory allows and the target time asks for."""
+        """Budget of the next batch: what fits in memory and in ``target_batch_s`` [tokens]."""
         if not self._done_tokens or self.target_batch_s == math.inf:
-            return self.batch_token_limit
+            return self.memory_limit.tokens
         timely = int(self.tokens_per_second() * self.target_batch_s)
-        return min(self.batch_token_limit, max(LEAST_BUDGET, timely))
+        return min(self.memory_limit.tokens, max(LEAST_BUDGET, timely))
 
     def backlog_s(self) -> float:
-        """Time that the waiting tokens will take at the measured rate [s]; 0 before the first."""
+        """Time that the queue takes at the measured rate [s]; 0 before the first batch."""
         return self.expected_s(self._tokens)
 
     def put(self, items: Sequence[WorkItem]) -> None:
@@ -130,7 +120,7 @@ class BatchQueue:
             self._changed.notify()
 
     def _check_deadline(self, items: Sequence[WorkItem], tokens: int) -> None:
-        """Refuse what would come too late behind what is more urgent.
+        """Refuse items that cannot meet their deadline behind more urgent ones.
 
         Raises:
             OverloadedError: Says when there will be time enough.
@@ -140,7 +130,7 @@ class BatchQueue:
         if deadline == math.inf or SAFETY * self.expected_s(self._tokens + tokens) <= left_s:
             return
         urgency = max(item.urgency for item in items)
-        ahead = self._in_hand + sum(
+        ahead = self._in_progress + sum(
             entry[2].tokens for entry in self._heap if entry[2].waiting and entry[0] <= urgency
         )
         needed_s = SAFETY * self.expected_s(ahead + tokens)
@@ -191,12 +181,12 @@ class BatchQueue:
             for item in batch:
                 item.waiting = False
             self._count -= len(batch)
-            self._in_hand = sum(item.tokens for item in batch)
-            self._tokens -= self._in_hand
+            self._in_progress = sum(item.tokens for item in batch)
+            self._tokens -= self._in_progress
             return batch
 
     def drain(self) -> list[WorkItem]:
-        """Take everything that waits, to answer it otherwise."""
+        """Remove and return every waiting item."""
         with self._changed:
             items = [entry[2] for entry in self._heap if entry[2].waiting]
             for item in items:
@@ -211,7 +201,7 @@ class BatchQueue:
         return self._closed and not self._count
 
     def close(self) -> None:
-        """Refuse further work, and let ``take`` return None once the queue is empty."""
+        """Refuse further work; ``wait`` returns False once the queue is empty."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from osa.service.engines.base import Spans
 from osa.service.errors import ServiceError
 
 AGE_BOUND_S = 5.0
@@ -17,20 +18,22 @@ AGE_BOUND_S = 5.0
 
 @dataclass(frozen=True)
 class ItemResult:
-    """What became of one input: a vector with its raw length, or an error.
+    """Result of one input: its vectors, or an error.
 
     Attributes:
         embedding: Unit vector [E].
-        norm: Length of the vector before normalising.
-        tokens: Every token's own vector [n, E], where they were asked for.
+        norm: Length of the vector before normalisation.
+        token_vectors: Vector of every token [n, E], if requested; not normalised.
+        span_vectors: Vector of every span [m, E], if requested; not normalised.
         error: Why there is no vector.
         queued_s: Time spent waiting for a batch [s].
-        inference_s: Time of the batch that computed it [s].
+        inference_s: Duration of the batch that computed it [s].
     """
 
     embedding: np.ndarray | None = None
     norm: float = 0.0
-    tokens: np.ndarray | None = None
+    token_vectors: np.ndarray | None = None
+    span_vectors: np.ndarray | None = None
     error: ServiceError | None = None
     queued_s: float = 0.0
     inference_s: float = 0.0
@@ -43,27 +46,29 @@ class WorkItem:
     Attributes:
         ids: Token ids.
         deliver: Called once, from the engine thread, with the result.
-        wants_tokens: Whether every token's own vector is wanted.
-        deadline: When the answer is worth nothing any more (monotonic clock) [s]; later than when
-            it was queued where a request with a later one has joined.
+        token_vectors: Whether the vector of every token is requested.
+        spans: Token ranges [start, stop) whose vectors are requested.
+        deadline: When the answer becomes useless (monotonic clock) [s]; extended when a request
+            with a later one joins.
         arrived: When it was queued (monotonic clock) [s].
         cancelled: Set when nobody waits for the result any more.
         waiting: Whether the queue holds it.
-        span: Of the request that it was queued for, where requests are traced.
+        trace_span: Tracing span of the request that queued it, if requests are traced.
     """
 
     ids: Sequence[int]
     deliver: Callable[[ItemResult], None] = lambda result: None
     deadline: float = math.inf
-    wants_tokens: bool = False
+    token_vectors: bool = False
+    spans: Spans | None = None
     arrived: float = field(default_factory=time.monotonic)
     cancelled: bool = False
     waiting: bool = False
-    span: object = None
+    trace_span: object = None
 
     @property
     def urgency(self) -> float:
-        """When the item should be served (monotonic clock) [s]."""
+        """When the item should be computed (monotonic clock) [s]."""
         return min(self.deadline, self.arrived + AGE_BOUND_S)
 
     @property

@@ -1,10 +1,12 @@
-"""What an engine's exception means: too little memory, a bad input, or a broken engine."""
+"""Batches that do not fit in memory: recognised, and avoided from then on."""
 
 from __future__ import annotations
 
+import math
+
 import torch
 
-MEMORY_PHRASES = (
+PHRASES = (
     "out of memory",
     "can't allocate memory",
     "cannot allocate memory",
@@ -12,23 +14,47 @@ MEMORY_PHRASES = (
     "bad_alloc",
     "bad allocation",
 )
+RECOVERY_BATCHES, RECOVERY = 64, 1.1
+"""After this many batches that fitted, the limit grows by this factor."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether a smaller batch may succeed where this one failed.
 
-    torch has a type for CUDA, and says it in words on CPUs; ONNX Runtime and AOTInductor say it in
-    words everywhere.
+    torch raises a type of its own for CUDA, and a ``RuntimeError`` with a message on CPUs; ONNX
+    Runtime and AOTInductor have messages alone.
     """
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     text = str(error).lower()
-    return isinstance(error.__cause__, MemoryError) or any(
-        phrase in text for phrase in MEMORY_PHRASES
-    )
+    return isinstance(error.__cause__, MemoryError) or any(phrase in text for phrase in PHRASES)
 
 
 def release_memory() -> None:
-    """Give cached device memory back after a batch that did not fit."""
+    """Return cached device memory to the driver."""
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+
+
+class MemoryLimit:
+    """Largest batch that fits in memory, learned from those that did not.
+
+    Attributes:
+        tokens: The limit now [tokens].
+    """
+
+    def __init__(self, most: int) -> None:
+        """Start at ``most``, which the limit never exceeds [tokens]."""
+        self.tokens = self._most = most
+        self._fitted = 0
+
+    def fitted(self) -> None:
+        """Note a batch that fitted."""
+        self._fitted += 1
+        if self._fitted % RECOVERY_BATCHES == 0:
+            self.tokens = min(math.ceil(self.tokens * RECOVERY), self._most)
+
+    def exceeded(self, tokens: int) -> None:
+        """Note a batch of ``tokens`` that did not fit: half of it from now on."""
+        self._fitted = 0
+        self.tokens = max(1, min(self.tokens, tokens // 2))

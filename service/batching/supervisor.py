@@ -1,9 +1,9 @@
-"""Keeps one model's engine alive: finds a thread that died, hung or gave up, and replaces it.
+"""Supervises one model's engine thread: replaces it when it dies, hangs or gives up.
 
-The batch in hand is answered with an error, the engine is opened again after a pause that doubles
-with every failure in a row, and meanwhile the queue keeps what it has accepted. A hung thread
-cannot be ended from Python: it is left behind, and after ``MAX_LEFT_BEHIND`` of them the process
-asks, by its liveness, to be restarted.
+The batch in progress is answered with an error, the engine is opened again after a pause that
+doubles with every failure in a row, and meanwhile the queue keeps what it has accepted. A hung
+thread cannot be ended from Python: it is left behind, and after ``MAX_LEFT_BEHIND`` of them the
+liveness probe fails.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 
 from osa.service.batching.batch_queue import BatchQueue
-from osa.service.batching.fair_lock import EngineTurns, Turn
+from osa.service.batching.fair_lock import FairLock, Flow
 from osa.service.batching.item import ItemResult
 from osa.service.batching.worker import EngineThread, deliver
 from osa.service.engines.base import Engine
@@ -26,11 +26,11 @@ from osa.service.settings import EngineSettings
 logger = logging.getLogger(__name__)
 POLL_S = 0.25
 SLACK = 8.0
-"""A batch hangs when it takes this many times what its tokens should, and a fixed time more."""
+"""A batch counts as hung after this multiple of its estimated time, plus ``hang_timeout_s``."""
 MAX_LEFT_BEHIND = 3
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
 HEALTHY_BATCHES = 20
-"""So many batches after a restart make the next failure the first again."""
+"""Batches after a restart that reset the pause."""
 
 
 class EngineSupervisor:
@@ -43,7 +43,7 @@ class EngineSupervisor:
         queue: BatchQueue,
         metrics: Metrics,
         settings: EngineSettings,
-        turns: EngineTurns | None = None,
+        lock: FairLock | None = None,
         tracing: Tracing | None = None,
     ) -> None:
         """Prepare; ``start`` begins to take batches.
@@ -54,12 +54,12 @@ class EngineSupervisor:
             queue: Where batches come from.
             metrics: Of this model.
             settings: When a batch counts as hung.
-            turns: The device, where several models share it.
-            tracing: Told of every batch.
+            lock: The device, where several models share it.
+            tracing: Records every batch.
         """
         self._reopen, self._queue, self._metrics = reopen, queue, metrics
         self._settings = settings
-        self._turns, self._turn = turns or EngineTurns(), Turn()
+        self._device, self._flow = lock or FairLock(), Flow()
         self._tracing = tracing
         self._current = self._make(engine)
         self._down_since: float | None = None
@@ -74,13 +74,13 @@ class EngineSupervisor:
         self._watchdog.start()
 
     def stop(self, timeout_s: float) -> bool:
-        """Finish what is queued, at most ``timeout_s``; returns whether all of it was.
+        """Drain the queue for at most ``timeout_s`` [s]; returns whether it was emptied.
 
-        What was not is answered with an error, and the engine is let go.
+        What remains is answered with an error, and the engine is released.
         """
         deadline = time.monotonic() + timeout_s
         self._queue.close()
-        while time.monotonic() < deadline and (len(self._queue) or self._current.hand):
+        while time.monotonic() < deadline and (len(self._queue) or self._current.batch):
             time.sleep(0.01)
         self._stopping.set()
         self._current.thread.join(max(0.0, deadline - time.monotonic()))
@@ -104,14 +104,14 @@ class EngineSupervisor:
         down_since = self._down_since  # read once: the watchdog may clear it meanwhile
         if down_since is not None and time.monotonic() - down_since > stall_timeout_s:
             return f"the engine has not come back for {time.monotonic() - down_since:.0f} s"
-        hand = self._current.hand
-        if hand is not None and time.monotonic() - hand.since > stall_timeout_s:
-            return f"one batch has been running for {time.monotonic() - hand.since:.0f} s"
+        batch = self._current.batch
+        if batch is not None and time.monotonic() - batch.since > stall_timeout_s:
+            return f"one batch has been running for {time.monotonic() - batch.since:.0f} s"
         return None
 
     def _make(self, engine: Engine) -> EngineThread:
         return EngineThread(
-            engine, self._queue, self._metrics, self._turns, self._turn, self._tracing
+            engine, self._queue, self._metrics, self._device, self._flow, self._tracing
         )
 
     def _watch(self) -> None:
@@ -124,11 +124,11 @@ class EngineSupervisor:
         """What is wrong with the thread, or None."""
         if not self._current.thread.is_alive():
             return None if self._queue.finished else "died"
-        hand = self._current.hand
-        if hand is None:
+        batch = self._current.batch
+        if batch is None:
             return None
-        allowed_s = self._settings.hang_timeout_s + SLACK * self._queue.expected_s(hand.tokens)
-        return "hung" if time.monotonic() - hand.since > allowed_s else None
+        allowed_s = self._settings.hang_timeout_s + SLACK * self._queue.expected_s(batch.tokens)
+        return "hung" if time.monotonic() - batch.since > allowed_s else None
 
     def _replace(self, reason: str) -> None:
         failed = self._current

@@ -1,9 +1,7 @@
 """The engine thread of one model: takes batches, runs the engine, delivers every item.
 
-A batch that fails is halved until the failing inputs stand alone, so their batch mates succeed, and
-one that did not fit in memory makes later batches smaller. A row that is not finite is tried once
-more alone, in float32. The supervisor replaces a thread that dies, hangs
-or gives up; results that such a thread still brings are dropped: its items have been answered.
+The supervisor replaces a thread that dies, hangs or gives up; results that such a thread still
+brings are dropped: its items have been answered.
 """
 
 from __future__ import annotations
@@ -14,12 +12,10 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from osa.service.batching.batch_queue import BatchQueue
-from osa.service.batching.fair_lock import EngineTurns, Turn
+from osa.service.batching.fair_lock import FairLock, Flow
 from osa.service.batching.item import ItemResult, WorkItem
-from osa.service.batching.out_of_memory import is_out_of_memory, release_memory
+from osa.service.batching.split_failures import NonFiniteError, embed_each
 from osa.service.engines.base import Engine
 from osa.service.errors import BackendError, ClientGoneError, DeadlineError, ServiceError
 from osa.service.observability.metrics import Metrics
@@ -27,21 +23,21 @@ from osa.service.observability.tracing import Tracing
 
 logger = logging.getLogger(__name__)
 FAILURES_UNTIL_BROKEN = 3
-"""After so many batches in a row that failed whole, ``PROBE`` tells bad inputs from an engine that
-is broken."""
+"""After this many batches in a row in which every input failed, ``PROBE`` is run to tell bad inputs
+from a broken engine."""
 PROBE = (1, 1, 1)
-"""What every engine was warmed up with."""
+"""Ids that every engine was warmed up with."""
 
 
 @dataclass(frozen=True)
-class Hand:
-    """The batch that a thread works on.
+class BatchInProgress:
+    """The batch that a thread computes.
 
     Attributes:
-        items: Its items; each is delivered once, by whoever takes the hand.
+        items: Its items; each is delivered once, by whoever takes the batch from the thread.
         tokens: Their tokens.
         since: When it was taken (monotonic clock) [s].
-        ticket: Turn on the device.
+        ticket: Of the device's lock.
     """
 
     items: Sequence[WorkItem]
@@ -58,16 +54,25 @@ class EngineThread:
         engine: Engine,
         queue: BatchQueue,
         metrics: Metrics,
-        turns: EngineTurns,
-        turn: Turn,
+        lock: FairLock,
+        flow: Flow,
         tracing: Tracing | None = None,
     ) -> None:
-        """Prepare the thread; ``start`` runs it."""
+        """Prepare the thread; ``start`` runs it.
+
+        Args:
+            engine: Warmed up.
+            queue: Where batches come from.
+            metrics: Of the model.
+            lock: The device.
+            flow: The model's account with the lock.
+            tracing: Records every batch.
+        """
         self._engine: Engine | None = engine
         self._queue, self._metrics = queue, metrics
-        self._turns, self._turn, self._tracing = turns, turn, tracing
+        self._device, self._flow, self._tracing = lock, flow, tracing
         self._lock = threading.Lock()
-        self._hand: Hand | None = None
+        self._batch: BatchInProgress | None = None
         self._abandoned = False
         self._failures = 0
         self.batches = 0
@@ -78,27 +83,27 @@ class EngineThread:
         self.thread.start()
 
     @property
-    def hand(self) -> Hand | None:
-        """The batch in hand, None between batches."""
-        return self._hand
+    def batch(self) -> BatchInProgress | None:
+        """The batch in progress, None between batches."""
+        return self._batch
 
     def abandon(self, error: ServiceError) -> None:
-        """Give the thread up: answer its batch with ``error``, and let it bring nothing more."""
+        """Give the thread up: answer its batch with ``error`` and drop whatever it still brings."""
         with self._lock:
             self._abandoned = True
-            self._engine = None  # its memory is wanted for the next one
-            hand, self._hand = self._hand, None
-        if hand is not None:
-            self._turns.release(hand.ticket)
-            deliver(hand.items, [ItemResult(error=error) for _ in hand.items])
+            self._engine = None  # frees its memory for the next one
+            batch, self._batch = self._batch, None
+        if batch is not None:
+            self._device.release(batch.ticket)
+            deliver(batch.items, [ItemResult(error=error) for _ in batch.items])
 
     def _run(self) -> None:
         while not self._abandoned and self._queue.wait():
-            ticket = self._turns.acquire(self._turn)
+            ticket = self._device.acquire(self._flow)
             try:
                 self._step(ticket)
             finally:
-                self._turns.release(ticket)
+                self._device.release(ticket)
             if self._failures >= FAILURES_UNTIL_BROKEN:
                 logger.error("engine is broken", extra={"failed_batches": self._failures})
                 return
@@ -107,57 +112,60 @@ class EngineThread:
         if self._abandoned:
             return
         started = time.monotonic()
-        batch = self._queue.take()
-        hand = Hand(batch, sum(item.tokens for item in batch), started, ticket)
+        items = self._queue.take()
+        batch = BatchInProgress(items, sum(item.tokens for item in items), started, ticket)
         with self._lock:
             given_up = self._abandoned
-            self._hand = None if given_up else hand
+            self._batch = None if given_up else batch
         if given_up:  # just now: whoever gave the thread up did not see this batch
             late = BackendError("the engine was given up before this batch began")
-            deliver(batch, [ItemResult(error=late) for _ in batch])
+            deliver(items, [ItemResult(error=late) for _ in items])
             return
         try:
-            results = self._compute(hand)
-        except Exception:  # the boundary: the thread must outlive any batch
+            results = self._compute(batch)
+        except Exception:  # the thread must outlive any batch
             logger.exception("batch failed")
-            results = [ItemResult(error=BackendError("internal error")) for _ in batch]
+            results = [ItemResult(error=BackendError("internal error")) for _ in items]
         with self._lock:
             if self._abandoned:
                 return  # answered when the thread was given up
-            self._hand = None
+            self._batch = None
         self.batches += 1
-        deliver(batch, results)
+        deliver(items, results)
 
-    def _compute(self, hand: Hand) -> list[ItemResult]:
-        """A result an item, in order."""
+    def _compute(self, batch: BatchInProgress) -> list[ItemResult]:
+        """One result for each item, in order."""
         results: dict[int, ItemResult] = {}
         live = []
-        for place, item in enumerate(hand.items):
+        for place, item in enumerate(batch.items):
             if item.cancelled:
                 results[place] = ItemResult(error=ClientGoneError("the client went away"))
-            elif item.deadline <= hand.since:
+            elif item.deadline <= batch.since:
                 results[place] = ItemResult(error=DeadlineError("the deadline has passed"))
             else:
                 live.append(place)
         if live:
-            items = [hand.items[place] for place in live]
+            items = [batch.items[place] for place in live]
             tokens = sum(item.tokens for item in items)
             self._metrics.observe_batch(len(items), tokens, self._queue.max_batch_tokens)
             found = self._embed(items)
-            elapsed = time.monotonic() - hand.since
+            elapsed = time.monotonic() - batch.since
             if not self._abandoned:
-                self._note(found, tokens, elapsed)
+                self._learn(found, tokens, elapsed)
             if self._tracing is not None:
-                spans = [item.span for item in items if item.span is not None]
-                self._tracing.batch(hand.since, len(items), tokens, spans)
+                spans = [item.trace_span for item in items if item.trace_span is not None]
+                self._tracing.batch(batch.since, len(items), tokens, spans)
             for place, item, result in zip(live, items, found, strict=True):
-                queued_s = hand.since - item.arrived
+                queued_s = batch.since - item.arrived
                 results[place] = replace(result, queued_s=queued_s, inference_s=elapsed)
-        return [results[place] for place in range(len(hand.items))]
+        return [results[place] for place in range(len(batch.items))]
 
-    def _note(self, results: Sequence[ItemResult], tokens: int, elapsed: float) -> None:
-        """Learn from a batch: the rate from one without failures, and whether the engine lives."""
+    def _learn(self, results: Sequence[ItemResult], tokens: int, elapsed: float) -> None:
+        """Update the throughput estimate, the counters and the count of failures in a row."""
         self._metrics.count_computed(tokens, elapsed)
+        for result in results:
+            if isinstance(result.error, NonFiniteError):
+                self._metrics.count_nonfinite()
         failed = [isinstance(result.error, BackendError) for result in results]
         if not any(failed):
             self._queue.observe(tokens, elapsed)
@@ -166,46 +174,18 @@ class EngineThread:
             self._failures = 0
 
     def _works(self) -> bool:
-        """Whether the engine embeds what it could when it was opened."""
+        """Whether the engine still computes ``PROBE``."""
         (result,) = self._embed([WorkItem(PROBE)])
         return result.error is None
 
-    def _embed(self, items: Sequence[WorkItem], exact: bool = False) -> list[ItemResult]:
+    def _embed(self, items: Sequence[WorkItem]) -> list[ItemResult]:
+        return embed_each(self._engine_or_give_up, items, self._queue.memory_limit.exceeded)
+
+    def _engine_or_give_up(self) -> Engine:
         engine = self._engine
         if engine is None:
-            return [ItemResult(error=BackendError("the engine was given up")) for _ in items]
-        try:
-            wanted = any(item.wants_tokens for item in items)
-            output = engine.embed([item.ids for item in items], wanted, exact)
-        except Exception as error:  # the boundary: blame is found by halving
-            if is_out_of_memory(error):
-                tokens = sum(item.tokens for item in items)
-                logger.warning("batch did not fit in memory", extra={"tokens": tokens})
-                self._queue.learn_limit(tokens)
-                release_memory()
-            if len(items) == 1:
-                kind = type(error).__name__
-                logger.warning("engine failed on one input", extra={"kind": kind})
-                return [ItemResult(error=BackendError("the engine failed on this input"))]
-            middle = len(items) // 2
-            return self._embed(items[:middle], exact) + self._embed(items[middle:], exact)
-        finite = np.isfinite(output.embeddings).all(axis=1) & np.isfinite(output.norms)
-        results = []
-        for row, item in enumerate(items):
-            if finite[row]:
-                vectors = None
-                if item.wants_tokens and output.tokens is not None:
-                    vectors = output.tokens[row].copy()  # the batch's memory is freed
-                results.append(
-                    ItemResult(output.embeddings[row], float(output.norms[row]), vectors)
-                )
-            elif not exact:
-                results += self._embed([item], exact=True)
-            else:
-                self._metrics.count_nonfinite()
-                message = "the engine gave a vector that is not finite"
-                results.append(ItemResult(error=BackendError(message)))
-        return results
+            raise BackendError("the engine was given up")
+        return engine
 
 
 def deliver(items: Sequence[WorkItem], results: Sequence[ItemResult]) -> None:
@@ -213,5 +193,5 @@ def deliver(items: Sequence[WorkItem], results: Sequence[ItemResult]) -> None:
     for item, result in zip(items, results, strict=True):
         try:
             item.deliver(result)
-        except RuntimeError:  # the event loop has closed: nobody is left to answer
+        except RuntimeError:  # the event loop has closed: nobody waits for an answer
             logger.warning("result had no receiver")

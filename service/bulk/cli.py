@@ -62,11 +62,13 @@ def find_prompt(settings: ModelSettings, name: str | None) -> str:
     Raises:
         ConfigError: There is no such prompt.
     """
-    name = settings.default_prompt_name if name is None else name
-    if name is not None and name not in settings.prompts:
-        there_are = ", ".join(sorted(settings.prompts)) or "none"
-        raise ConfigError(f"--prompt-name must be one of model.prompts ({there_are}), got {name!r}")
-    return "" if name is None else settings.prompts[name]
+    try:
+        return settings.find_prompt(name)
+    except KeyError:
+        known = ", ".join(sorted(settings.prompts)) or "none"
+        raise ConfigError(
+            f"--prompt-name must be one of model.prompts ({known}), got {name!r}"
+        ) from None
 
 
 def check(options: argparse.Namespace) -> None:
@@ -103,7 +105,7 @@ def run(options: argparse.Namespace) -> int:
     from osa.model.records.record import Problem
     from osa.service.bulk.encoder import BatchLimits, BulkEncoder, TextOptions
     from osa.service.bulk.run import BulkRun, RunOptions
-    from osa.service.engines import select_engine
+    from osa.service.engines.selection import select_engine
 
     limit_instruction_set(settings.model.instruction_set)
     selection = select_engine(settings.model)

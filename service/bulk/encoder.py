@@ -1,9 +1,7 @@
-"""Texts to vectors by one engine: batches of like lengths; blame falls on the right input."""
+"""Texts to vectors by one engine, in batches of similar lengths."""
 
 from __future__ import annotations
 
-import logging
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -12,14 +10,13 @@ import numpy as np
 
 from osa.model.errors import ConfigError, OsaError
 from osa.model.tokenization import TextTokenizer, TokenizedText
-from osa.service.batching.out_of_memory import is_out_of_memory, release_memory
+from osa.service.batching.item import WorkItem
+from osa.service.batching.out_of_memory import MemoryLimit
 from osa.service.batching.planner import plan_batch
+from osa.service.batching.split_failures import embed_each
 from osa.service.engines.base import Engine
 from osa.service.inference.embedder import unit
 
-logger = logging.getLogger(__name__)
-RECOVERY = 1.1
-"""Growth of the batch limit with every batch, after one did not fit in memory."""
 Dtype = Literal["float32", "float16"]
 
 
@@ -81,12 +78,13 @@ class BulkEncoder:
         if dimensions is not None and dimensions not in info.dimensions:
             allowed = ", ".join(map(str, info.dimensions))
             raise ConfigError(f"--dimensions must be one of {allowed}, got {dimensions}")
-        self.engine, self._limits, self._most = engine, limits, limits.tokens
+        self.engine, self._texts = engine, limits.texts
+        self._limit = MemoryLimit(limits.tokens)
         self._tokenizer: TextTokenizer = engine.tokenizer
         self.dimensions, self.dtype = dimensions or info.dimensions[0], dtype
         options = options or TextOptions()
-        self._longest = min(options.max_input_length or math.inf, info.max_input_length)
-        self.options = replace(options, max_input_length=int(self._longest))
+        self._longest = info.limit_input(options.max_input_length)
+        self.options = replace(options, max_input_length=self._longest)
 
     def tokenize(self, texts: Sequence[str]) -> list[TokenizedText]:
         """Ids of texts with their prompt, cut where they are too long and may be."""
@@ -121,45 +119,33 @@ class BulkEncoder:
         tried, too_long = len(waiting), len(failed)
         while waiting:
             lengths = (len(ids[place]) for place in waiting)
-            chosen = set(plan_batch(lengths, self._limits.tokens, self._limits.texts))
+            chosen = set(plan_batch(lengths, self._limit.tokens, self._texts))
             batch = [place for turn, place in enumerate(waiting) if turn in chosen]
             waiting = [place for turn, place in enumerate(waiting) if turn not in chosen]
             for place in self._embed_batch(ids, batch, vectors):
                 failed[place] = "the engine failed on this text, even alone"
+            self._limit.fitted()
             advance(len(batch))
-            grown = min(self._most, math.ceil(RECOVERY * self._limits.tokens))
-            self._limits = replace(self._limits, tokens=grown)
         if tried and len(failed) - too_long == tried:
             raise EncodingError(f"the engine failed on each of {tried} texts, even alone")
         return vectors, failed
 
     def _embed_batch(
-        self,
-        ids: Sequence[Sequence[int]],
-        batch: Sequence[int],
-        vectors: np.ndarray,
-        exact: bool = False,
+        self, ids: Sequence[Sequence[int]], batch: Sequence[int], vectors: np.ndarray
     ) -> list[int]:
-        """Fill in the vectors of a batch; halve it where it fails. Returns who has none."""
-        try:
-            found = self.engine.embed([ids[place] for place in batch], exact=exact).embeddings
-        except Exception as error:  # the boundary: blame is found by halving
-            if is_out_of_memory(error):
-                release_memory()
-                tokens = sum(len(ids[place]) for place in batch)
-                self._limits = replace(self._limits, tokens=max(1, tokens // 2))
-            if len(batch) == 1:
-                logger.warning("engine failed on one input", extra={"kind": type(error).__name__})
-                return list(batch)
-            middle = len(batch) // 2
-            halves = (batch[:middle], batch[middle:])
-            return [one for half in halves for one in self._embed_batch(ids, half, vectors, exact)]
-        finite = np.isfinite(found).all(axis=1)
-        if self.dimensions < found.shape[1]:
-            found = unit(np.ascontiguousarray(found[:, : self.dimensions]))
-        done = [turn for turn, good in enumerate(finite) if good]
-        vectors[[batch[turn] for turn in done]] = found[done]
-        bad = [place for place, good in zip(batch, finite, strict=True) if not good]
-        if exact:
-            return bad
-        return [one for place in bad for one in self._embed_batch(ids, [place], vectors, True)]
+        """Fill in the vectors of a batch; returns the places that have none."""
+        items = [WorkItem(ids[place]) for place in batch]
+        results = embed_each(lambda: self.engine, items, self._limit.exceeded)
+        failed = []
+        for place, result in zip(batch, results, strict=True):
+            if result.embedding is None:
+                failed.append(place)
+            else:
+                vectors[place] = self._shorten(result.embedding)
+        return failed
+
+    def _shorten(self, vector: np.ndarray) -> np.ndarray:
+        if self.dimensions == len(vector):
+            return vector
+        shortened: np.ndarray = unit(vector[None, : self.dimensions])[0]
+        return shortened

@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=positive,
         default=20_000,
         metavar="N",
-        help="largest number of texts to read",
+        help="read at most so many texts",
     )
     parser.add_argument(
         "--force", action="store_true", help="replace the existing ranges of the checkpoint"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,15 @@ from osa.export.runner import embed_sequences, open_runner
 from osa.model.embedding_model import check_ids
 from osa.model.errors import ConfigError
 from osa.model.tokenization import TextTokenizer
-from osa.service.engines.base import EngineInfo, EngineOutput, run_warm_up
+from osa.service.engines.base import (
+    Details,
+    EngineInfo,
+    EngineOutput,
+    IdRows,
+    run_warm_up,
+    with_details,
+)
+from osa.service.settings import ModelSettings
 
 
 class ArtifactEngine:
@@ -42,21 +49,19 @@ class ArtifactEngine:
             raise ConfigError("the server embeds text: this artifact has no tokenizer")
         self._runner = open_runner(self._artifact, device, kernel)
 
+    @classmethod
+    def open(cls, path: Path | None, settings: ModelSettings) -> ArtifactEngine:
+        """Verify and load the artifact of ``path``; see ``__init__``."""
+        assert path is not None  # the packaged model is a checkpoint
+        return cls(path, settings.device, settings.kernel)
+
     @property
     def info(self) -> EngineInfo:
         """What this engine runs."""
-        manifest, config = self._artifact.manifest, self._artifact.config
-        return EngineInfo(
-            backend=FORMATS[manifest.kind].engine,
-            device=self._runner.device,
-            dtype=manifest.dtype,
-            kernel=self._runner.kernel,
-            mixer=config.mixer,
-            pooling=config.pooling,
-            vocab_size=config.vocab_size,
-            max_input_length=config.max_seq_len,
-            dimensions=config.allowed_dimensions,
-            model_sha256=self._artifact.sha256,
+        artifact, runner = self._artifact, self._runner
+        backend, dtype = FORMATS[artifact.manifest.kind].engine, artifact.manifest.dtype
+        return EngineInfo.of(
+            artifact.config, backend, runner.device, dtype, runner.kernel, artifact.sha256
         )
 
     @property
@@ -74,9 +79,9 @@ class ArtifactEngine:
         run_warm_up(self)
 
     def embed(
-        self, sequences: Sequence[Sequence[int]], tokens: bool = False, exact: bool = False
+        self, sequences: IdRows, details: Details | None = None, exact: bool = False
     ) -> EngineOutput:
-        """Embed one batch, always in what the graph was exported for.
+        """Embed one batch, always in the type that the graph was exported for.
 
         Raises:
             InputError: Ids that do not fit the model.
@@ -84,5 +89,8 @@ class ArtifactEngine:
         """
         check_ids(self._artifact.config, sequences)
         rows = [np.asarray(ids, dtype=np.int64) for ids in sequences]
-        found = embed_sequences(self._runner, self._artifact.manifest, rows)
-        return EngineOutput(*found) if tokens else EngineOutput(*found[:2])
+        embeddings, norms, states = embed_sequences(self._runner, self._artifact.manifest, rows)
+        output = EngineOutput(embeddings, norms)
+        if details is None:
+            return output
+        return with_details(output, states, details, self._artifact.config.pooling)

@@ -1,14 +1,38 @@
-"""What every engine offers. An engine is used by one thread at a time."""
+"""The contract of an engine, and what engines share."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
 
 import numpy as np
 
+from osa.model.config import EncoderConfig
 from osa.model.tokenization import TextTokenizer
+
+if TYPE_CHECKING:
+    from osa.service.settings import ModelSettings
+
+
+IdRows = Sequence[Sequence[int]]
+"""Token ids of each sequence of a batch."""
+Spans = Sequence[tuple[int, int]]
+"""Token ranges [start, stop) of one sequence, each pooled to a vector of its own."""
+
+
+@dataclass(frozen=True)
+class Details:
+    """Vectors to return beside those of the sequences.
+
+    Attributes:
+        token_vectors: Whether to return the vector of every token.
+        spans: Spans of each sequence whose vectors to return, pooled as the model pools.
+    """
+
+    token_vectors: bool = False
+    spans: Sequence[Spans | None] | None = None
 
 
 class EngineOutput(NamedTuple):
@@ -16,13 +40,16 @@ class EngineOutput(NamedTuple):
 
     Attributes:
         embeddings: Unit vectors, float32 [S, E].
-        norms: Their lengths before normalising, float32 [S].
-        tokens: Each sequence's token vectors, float32 [n, E], where they were asked for.
+        norms: Their lengths before normalisation, float32 [S].
+        token_vectors: Vectors of each sequence's tokens, float32 [n, E], if requested.
+        span_vectors: Vectors of each sequence's spans, float32 [m, E], if requested; [0, E] for a
+            sequence without spans.
     """
 
     embeddings: np.ndarray
     norms: np.ndarray
-    tokens: list[np.ndarray] | None = None
+    token_vectors: list[np.ndarray] | None = None
+    span_vectors: list[np.ndarray] | None = None
 
 
 @dataclass(frozen=True)
@@ -37,7 +64,7 @@ class EngineInfo:
         mixer: Token mixer of the model.
         pooling: How tokens become one vector.
         vocab_size: Number of ids; None for a feature model.
-        max_input_length: Longest input that the model takes [tokens].
+        max_input_length: Longest input of the model [tokens].
         dimensions: Widths that callers may ask for, full width first.
         model_sha256: Identity of the checkpoint.
     """
@@ -53,9 +80,52 @@ class EngineInfo:
     dimensions: tuple[int, ...]
     model_sha256: str
 
+    @classmethod
+    def of(
+        cls, config: EncoderConfig, backend: str, device: str, dtype: str, kernel: str, sha256: str
+    ) -> EngineInfo:
+        """The facts of a model with this configuration.
+
+        Args:
+            config: Of the model.
+            backend: Name of the engine.
+            device: Where it computes.
+            dtype: What it computes in.
+            kernel: Implementation of the attention operator.
+            sha256: Identity of the checkpoint or artifact.
+        """
+        return cls(
+            backend=backend,
+            device=device,
+            dtype=dtype,
+            kernel=kernel,
+            mixer=config.mixer,
+            pooling=config.pooling,
+            vocab_size=config.vocab_size,
+            max_input_length=config.max_seq_len,
+            dimensions=config.allowed_dimensions,
+            model_sha256=sha256,
+        )
+
+    def limit_input(self, limit: int | None) -> int:
+        """Longest input where ``limit`` is the setting's, if any [tokens]."""
+        return min(limit or self.max_input_length, self.max_input_length)
+
 
 class Engine(Protocol):
-    """Runs one model on packed batches of token ids."""
+    """Runs one model on packed batches of token ids. Used by one thread at a time."""
+
+    @classmethod
+    def open(cls, path: Path | None, settings: ModelSettings) -> Self:
+        """Load a model.
+
+        Args:
+            path: Checkpoint or artifact; None is the packaged checkpoint.
+            settings: Device, kernel and dtype; its own ``path`` is not used.
+
+        Raises:
+            OsaError: The model cannot be loaded or run here.
+        """
 
     @property
     def info(self) -> EngineInfo:
@@ -69,14 +139,14 @@ class Engine(Protocol):
         """Run once what the first request should not pay for."""
 
     def embed(
-        self, sequences: Sequence[Sequence[int]], tokens: bool = False, exact: bool = False
+        self, sequences: IdRows, details: Details | None = None, exact: bool = False
     ) -> EngineOutput:
         """Embed one packed batch.
 
         Args:
             sequences: Ids of each input.
-            tokens: Whether every token's own vector is wanted too.
-            exact: Compute in float32 where the engine can; asked for after a result that was not
+            details: What to return beside the sequences' vectors.
+            exact: Compute in float32 where the engine can; requested after a result that was not
                 finite.
 
         Raises:
@@ -84,13 +154,58 @@ class Engine(Protocol):
         """
 
 
+def with_details(
+    output: EngineOutput, rows: Sequence[np.ndarray], details: Details, pooling: str
+) -> EngineOutput:
+    """``output`` with the token and span vectors that were requested.
+
+    Args:
+        output: Vectors of the sequences.
+        rows: Vectors of each sequence's tokens, float32 [n, E].
+        details: What was requested.
+        pooling: The model's: ``mean`` or ``cls``.
+    """
+    tokens = list(rows) if details.token_vectors else None
+    if details.spans is None:
+        return output._replace(token_vectors=tokens)
+    pooled = [
+        pool_spans(row, spans or (), pooling)
+        for row, spans in zip(rows, details.spans, strict=True)
+    ]
+    return output._replace(token_vectors=tokens, span_vectors=pooled)
+
+
+def pool_spans(tokens: np.ndarray, spans: Spans, pooling: str) -> np.ndarray:
+    """Vectors [m, E] of token ranges: the mean of their tokens, or the first (``cls``).
+
+    Args:
+        tokens: Vectors of the sequence's tokens [n, E].
+        spans: Ranges [start, stop), each of at least one token; may overlap.
+        pooling: ``mean`` or ``cls``.
+    """
+    if not spans:
+        return tokens[:0].copy()
+    bounds = np.array(spans)
+    if pooling == "cls":
+        firsts: np.ndarray = tokens[bounds[:, 0]]
+        return firsts
+    closed = np.concatenate([tokens, np.zeros_like(tokens[:1])])  # so that a bound may be n
+    sums = np.add.reduceat(closed, bounds.ravel(), axis=0)[::2]
+    means: np.ndarray = sums / (bounds[:, 1] - bounds[:, 0])[:, None].astype(tokens.dtype)
+    return means
+
+
 WARM_UP_LENGTHS = (3, 24, 64, 65, 200, 512)
 
 
+def warm_up_batch(info: EngineInfo) -> list[list[int]]:
+    """Sequences of lengths from both regimes of the operator."""
+    return [[1] * min(length, info.max_input_length) for length in WARM_UP_LENGTHS]
+
+
 def run_warm_up(engine: Engine) -> None:
-    """Embed sequences of lengths from both regimes of the operator, alone and in one batch."""
-    longest = engine.info.max_input_length
-    batch = [[1] * min(length, longest) for length in WARM_UP_LENGTHS]
+    """Embed the sequences of ``warm_up_batch``, alone and in one batch."""
+    batch = warm_up_batch(engine.info)
     for ids in batch:
         engine.embed([ids])
     engine.embed(batch)

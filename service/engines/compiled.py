@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -17,7 +16,7 @@ from osa.model.embedding_model import check_ids
 from osa.model.errors import ConfigError
 from osa.model.functional.varlen import cu_seqlens_of
 from osa.model.layers.mixers import MIXERS
-from osa.service.engines.base import EngineOutput
+from osa.service.engines.base import Details, EngineOutput, IdRows, with_details
 from osa.service.engines.eager import EagerEngine
 
 
@@ -26,20 +25,12 @@ class CompiledEngine(EagerEngine):
 
     backend = "compile"
 
-    def __init__(
-        self,
-        path: Path | None = None,
-        device: str = "auto",
-        kernel: str = "auto",
-        dtype: str = "float32",
-    ) -> None:
-        """Load a checkpoint; ``warm_up`` compiles it.
+    def _prepare(self) -> None:
+        """Trace the model; ``warm_up`` compiles it.
 
         Raises:
-            CheckpointError: The checkpoint is missing or damaged.
-            ConfigError: As ``EagerEngine``; or no compiler, or a mixer that has no packed graph.
+            ConfigError: There is no compiler, or the mixer has no packed graph.
         """
-        super().__init__(path, device, kernel, dtype)
         if not MIXERS[self._model.config.mixer].traces_packed:
             able = ", ".join(name for name, mixer in MIXERS.items() if mixer.traces_packed)
             raise ConfigError(f"model.engine is compile, which takes models of the mixer {able}")
@@ -53,7 +44,7 @@ class CompiledEngine(EagerEngine):
 
     @torch.inference_mode()
     def embed(
-        self, sequences: Sequence[Sequence[int]], tokens: bool = False, exact: bool = False
+        self, sequences: IdRows, details: Details | None = None, exact: bool = False
     ) -> EngineOutput:
         """Embed one packed batch, with the dummies that ``dummy_lengths`` asks for.
 
@@ -61,8 +52,9 @@ class CompiledEngine(EagerEngine):
             InputError: Ids that do not fit the model.
         """
         if exact:
-            return super().embed(sequences, tokens, exact)
-        check_ids(self._model.config, sequences)
+            return super().embed(sequences, details, exact)
+        config = self._model.config
+        check_ids(config, sequences)
         rows = [list(ids) for ids in sequences]
         lengths = [len(row) for row in rows]
         rows += [[0] * added for added in dummy_lengths(lengths, LEAST, LEAST)]
@@ -72,9 +64,10 @@ class CompiledEngine(EagerEngine):
             embeddings, norms, states = self._program(ids, offsets)
         count, stops = len(sequences), offsets[1:].tolist()
         output = EngineOutput(embeddings[:count].cpu().numpy(), norms[:count].cpu().numpy())
-        if not tokens:
+        if details is None:
             return output
-        return output._replace(tokens=np.split(states.cpu().numpy(), stops[:-1])[:count])
+        parts = np.split(states.cpu().numpy(), stops[:-1])[:count]
+        return with_details(output, parts, details, config.pooling)
 
 
 @contextlib.contextmanager

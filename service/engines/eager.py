@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import torch
@@ -14,8 +14,17 @@ from osa.model.errors import ConfigError, InputError
 from osa.model.inference.bfloat16 import has_fast_bfloat16, in_float32, use_bfloat16
 from osa.model.kernels import use_kernel
 from osa.model.layers.mixers import MIXERS
+from osa.model.layers.pooling import EmbeddingOutput
 from osa.model.tokenization import TextTokenizer
-from osa.service.engines.base import EngineInfo, EngineOutput, run_warm_up
+from osa.service.engines.base import (
+    Details,
+    EngineInfo,
+    EngineOutput,
+    IdRows,
+    run_warm_up,
+    with_details,
+)
+from osa.service.settings import ModelSettings
 
 
 class EagerEngine:
@@ -56,22 +65,22 @@ class EagerEngine:
             use_bfloat16(self._model)
         self._device, self._asked, self._dtype = device, kernel, dtype
         self._kernel = self._name_kernel()
+        self._prepare()
+
+    def _prepare(self) -> None:
+        """Called once the model is loaded."""
+
+    @classmethod
+    def open(cls, path: Path | None, settings: ModelSettings) -> Self:
+        """Load the checkpoint of ``path``; see ``__init__``."""
+        return cls(path, settings.device, settings.kernel, settings.dtype)
 
     @property
     def info(self) -> EngineInfo:
         """What this engine runs."""
-        config = self._model.config
-        return EngineInfo(
-            backend=self.backend,
-            device=self._device,
-            dtype=self._dtype,
-            kernel=self._kernel,
-            mixer=config.mixer,
-            pooling=config.pooling,
-            vocab_size=config.vocab_size,
-            max_input_length=config.max_seq_len,
-            dimensions=config.allowed_dimensions,
-            model_sha256=self._model.checkpoint_sha256,
+        model, dtype = self._model, self._dtype
+        return EngineInfo.of(
+            model.config, self.backend, self._device, dtype, self._kernel, model.checkpoint_sha256
         )
 
     def _name_kernel(self) -> str:
@@ -99,7 +108,7 @@ class EagerEngine:
 
     @torch.inference_mode()
     def embed(
-        self, sequences: Sequence[Sequence[int]], tokens: bool = False, exact: bool = False
+        self, sequences: IdRows, details: Details | None = None, exact: bool = False
     ) -> EngineOutput:
         """Embed one packed batch.
 
@@ -107,10 +116,13 @@ class EagerEngine:
             InputError: Ids that do not fit the model.
         """
         with self._chosen(), in_float32(self._model) if exact else contextlib.nullcontext():
-            if not tokens:
-                output = self._model.embed_ids(sequences)
-                return EngineOutput(output.embeddings.cpu().numpy(), output.norms.cpu().numpy())
+            if details is None:
+                return _to_numpy(self._model.embed_ids(sequences))
             packed, offsets = self._model.pack_ids(sequences)
             output, states = self._model.embed_tokens(packed, cu_seqlens=offsets)
         rows = np.split(states[0].cpu().numpy(), offsets[1:-1].tolist())
-        return EngineOutput(output.embeddings.cpu().numpy(), output.norms.cpu().numpy(), rows)
+        return with_details(_to_numpy(output), rows, details, self._model.config.pooling)
+
+
+def _to_numpy(output: EmbeddingOutput) -> EngineOutput:
+    return EngineOutput(output.embeddings.cpu().numpy(), output.norms.cpu().numpy())

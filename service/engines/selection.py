@@ -11,19 +11,16 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from osa.export.formats import DTYPES, FORMATS
+from osa.export.formats import DTYPES
 from osa.export.manifest import is_artifact, load_artifact
 from osa.model.common.directories import MANIFEST, describe
 from osa.model.errors import ConfigError, OsaError
 from osa.model.inference.bfloat16 import has_fast_bfloat16
-from osa.service.engines.artifact import ArtifactEngine
 from osa.service.engines.base import Engine
-from osa.service.engines.compiled import CompiledEngine
-from osa.service.engines.eager import EagerEngine
+from osa.service.engines.registry import CHECKPOINT, ENGINES, engines_for
 from osa.service.settings import ModelSettings
 
 TRIAL = ((32,) * 8, (512,), (2048,))
@@ -71,32 +68,27 @@ def select_engine(settings: ModelSettings) -> Selection:
 
 
 def _open_checkpoint(path: Path | None, settings: ModelSettings) -> Selection:
-    engines: dict[str, Callable[[Path | None, str, str, str], Engine]] = {
-        "eager": EagerEngine,
-        "compile": CompiledEngine,
-    }
-    asked = "eager" if settings.engine == "auto" else settings.engine
-    if asked not in engines:
+    able = [entry.name for entry in engines_for(CHECKPOINT)]
+    name = able[0] if settings.engine == "auto" else settings.engine
+    if name not in able:
         raise ConfigError(
-            f"model.engine is {asked}, but a checkpoint runs by {', '.join(engines)}: "
+            f"model.engine is {name}, but a checkpoint runs by {', '.join(able)}: "
             "export it first, 'osa export --help'"
         )
+    reason = "asked for by model.engine"
     if settings.engine == "auto":
         reason = "a checkpoint runs eagerly; compile takes up to a minute before the first answer"
-    else:
-        reason = "asked for by model.engine"
-    engine = engines[asked](path, settings.device, settings.kernel, settings.dtype)
-    return Selection(engine, reason, path)
+    return Selection(ENGINES[name].load().open(path, settings), reason, path)
 
 
 def _open_artifact(path: Path, settings: ModelSettings) -> Selection:
-    engine = ArtifactEngine(path, settings.device, settings.kernel)
-    backend = engine.info.backend
-    if settings.engine not in ("auto", backend):
+    (entry,) = engines_for(load_artifact(path).manifest.kind)
+    if settings.engine not in ("auto", entry.name):
         raise ConfigError(
-            f"model.engine is {settings.engine}, but {path} is an artifact that {backend} runs"
+            f"model.engine is {settings.engine}, but {path} is an artifact that {entry.name} runs"
         )
-    return Selection(engine, f"the artifact's format is run by {backend}", path)
+    engine = entry.load().open(path, settings)
+    return Selection(engine, f"the artifact's format is run by {entry.name}", path)
 
 
 def _open_fastest(members: list[Path], settings: ModelSettings) -> Selection:
@@ -149,8 +141,8 @@ def _takes_bfloat16(settings: ModelSettings, engine: Engine) -> bool:
 def _backends(member: Path) -> tuple[str, ...]:
     """Engines that could run a member."""
     if is_artifact(member):
-        return (FORMATS[load_artifact(member).manifest.kind].engine,)
-    return ("eager", "compile")
+        return tuple(entry.name for entry in engines_for(load_artifact(member).manifest.kind))
+    return tuple(entry.name for entry in engines_for(CHECKPOINT))
 
 
 def _source(member: Path, engine: Engine) -> str:

@@ -12,8 +12,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-
 from osa.service.errors import ValidationError
 
 Strategy = Literal["tokens", "sentences", "spans"]
@@ -150,17 +148,3 @@ def _tokens_of(span: tuple[int, int], offsets: Offsets, length: int, place: str)
             f"{place} holds no token of the part that is embedded", param="chunking"
         )
     return first, stop
-
-
-def pool_chunk(tokens: np.ndarray, chunk: Chunk, prefix: int, pooling: str) -> np.ndarray:
-    """The vector [E] of a chunk: the mean of its tokens' vectors, or its first one's (``cls``).
-
-    Args:
-        tokens: Vectors of the whole document's tokens, special ones included [n, E].
-        chunk: Which.
-        prefix: Special tokens before the text.
-        pooling: The model's.
-    """
-    part = tokens[prefix + chunk.first : prefix + chunk.stop]
-    pooled: np.ndarray = part[0] if pooling == "cls" else part.mean(axis=0, dtype=np.float32)
-    return pooled

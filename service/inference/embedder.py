@@ -9,21 +9,22 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from osa.model.errors import ConfigError, InputError
-from osa.model.tokenization import TextTokenizer
+from osa.model.tokenization import TextTokenizer, TokenizedText
 from osa.service.batching.batch_queue import BatchQueue
 from osa.service.batching.item import ItemResult, WorkItem
-from osa.service.engines.base import EngineInfo
+from osa.service.engines.base import EngineInfo, Spans
 from osa.service.errors import EmptyInputError, ServiceError, ValidationError
-from osa.service.inference.inflight import Flights, Pending, key_of
+from osa.service.inference.chunking import Offsets
+from osa.service.inference.inflight import InFlightInputs, PendingRequest, input_key
+from osa.service.inference.limits import check_count, find_prompt
 from osa.service.inference.request import (
     Embedded,
     EmbedOptions,
-    EmbedTimings,
     Inputs,
     PreparedRequest,
     Submission,
@@ -31,6 +32,9 @@ from osa.service.inference.request import (
 from osa.service.inference.vector_cache import VectorCache
 from osa.service.observability.metrics import Metrics
 from osa.service.settings import Settings
+
+Cut = Callable[[int, Offsets], Spans]
+"""From a document's index and its tokens' characters to token ranges."""
 
 
 class Embedder:
@@ -52,9 +56,8 @@ class Embedder:
         self.about, self.tokenizer = about, tokenizer
         self._queue, self.metrics, self._settings = queue, metrics, settings
         self.cache = VectorCache(settings.cache.max_bytes)
-        self._flights = Flights(self.cache.put)
-        own_limit = about.max_input_length
-        self.max_input_length = min(settings.model.max_input_length or own_limit, own_limit)
+        self._inflight = InFlightInputs(self.cache.put)
+        self.max_input_length = about.limit_input(settings.model.max_input_length)
         if self.max_input_length > settings.batching.max_batch_tokens:
             raise ConfigError(
                 f"batching.max_batch_tokens ({settings.batching.max_batch_tokens}) cannot hold the "
@@ -69,39 +72,58 @@ class Embedder:
             EmptyInputError: An input without a single token.
             ValidationError: Too many inputs, a dimension, an id or a length that is not allowed.
         """
-        limit = self._settings.batching.max_client_batch_size
-        if len(inputs) > limit:
-            raise ValidationError(
-                f"{len(inputs)} inputs in one request, at most {limit} are allowed", param="input"
-            )
-        self._check_dimensions(options.dimensions)
-        prompt = self._prompt(options.prompt_name) if options.prompted else ""
+        self._check_request(len(inputs), options)
+        prompt = find_prompt(self._settings.model, options.prompt_name) if options.prompted else ""
         texts = [prompt + item for item in inputs if isinstance(item, str)]
         sequences = [item for item in inputs if not isinstance(item, str)]
         if texts:
-            ids, truncated = self._tokenize(texts, options)
+            tokenized = self._tokenize(texts, options)
+            ids = [text.ids for text in tokenized]
+            truncated = [text.truncated for text in tokenized]
         else:
             if options.prompt_name is not None:
                 raise ValidationError("prompts go before texts, not ids", param="prompt_name")
             ids, truncated = self._check_ids(sequences, options)
         return PreparedRequest(
-            ids, options, sum(map(len, texts)), truncated, time.monotonic() - started
+            ids, options, sum(map(len, texts)), truncated, started, time.monotonic() - started
         )
 
-    def _prompt(self, name: str | None) -> str:
-        prompts = self._settings.model.prompts
-        name = self._settings.model.default_prompt_name if name is None else name
-        if name is None:
-            return ""
-        if name not in prompts:
-            there_are = ", ".join(sorted(prompts)) or "none"
-            raise ValidationError(
-                f"unknown prompt_name; prompts of this model: {there_are}", param="prompt_name"
-            )
-        return prompts[name]
+    def prepare_spans(
+        self, texts: Sequence[str], options: EmbedOptions, started: float, cut: Cut
+    ) -> PreparedRequest:
+        """Check and tokenise documents whose spans are embedded; each is tokenised once.
 
-    def _check_dimensions(self, dimensions: int | None) -> None:
-        allowed = self.about.dimensions
+        Args:
+            texts: The documents.
+            options: What was asked for; no prompt is applied.
+            started: When reading began (monotonic clock) [s].
+            cut: Called with each document's index and the characters of the tokens that are kept,
+                special tokens left out; returns its token ranges.
+
+        Raises:
+            EmptyInputError: A document without a single token.
+            ValidationError: Too many documents, a dimension or a length that is not allowed.
+        """
+        self._check_request(len(texts), options)
+        tokenized = self._tokenize(texts, options, offsets=True)
+        first = len(self.tokenizer.prefix) if self.tokenizer else 0
+        spans = [
+            tuple((first + start, first + stop) for start, stop in cut(index, text.offsets))
+            for index, text in enumerate(tokenized)
+        ]
+        return PreparedRequest(
+            [text.ids for text in tokenized],
+            options,
+            sum(map(len, texts)),
+            [text.truncated for text in tokenized],
+            started,
+            time.monotonic() - started,
+            spans,
+        )
+
+    def _check_request(self, count: int, options: EmbedOptions) -> None:
+        check_count(count, self._settings.batching.max_client_batch_size, "input")
+        allowed, dimensions = self.about.dimensions, options.dimensions
         if dimensions is not None and dimensions not in allowed:
             raise ValidationError(
                 f"dimensions must be one of {', '.join(map(str, allowed))}, got {dimensions}",
@@ -113,20 +135,19 @@ class Embedder:
         return self._settings.model.auto_truncate if chosen is None else chosen
 
     def _tokenize(
-        self, texts: list[str], options: EmbedOptions
-    ) -> tuple[list[list[int]], list[int]]:
+        self, texts: Sequence[str], options: EmbedOptions, offsets: bool = False
+    ) -> list[TokenizedText]:
         tokenizer = self.tokenizer
         if tokenizer is None:
             raise ValidationError("this model takes ids, not text", param="input")
-        cut = self._truncates(options)
-        limit = self.max_input_length
+        limit = self.max_input_length if self._truncates(options) else None
         try:
-            tokenized = tokenizer.encode(texts, limit if cut else None, options.direction)
+            tokenized = tokenizer.encode(texts, limit, options.direction, offsets)
         except InputError as error:
             raise ValidationError(str(error), param="input") from error
         for index, text in enumerate(tokenized):
             self._check_length(index, len(text.ids))
-        return [text.ids for text in tokenized], [text.truncated for text in tokenized]
+        return tokenized
 
     def _check_ids(
         self, sequences: Sequence[list[int]], options: EmbedOptions
@@ -159,44 +180,51 @@ class Embedder:
             )
 
     def submit(
-        self, prepared: PreparedRequest, deadline: float = math.inf, span: object = None
+        self, prepared: PreparedRequest, deadline: float = math.inf, trace_span: object = None
     ) -> Submission:
         """Queue every input, but for those that are cached or in flight; event loop only.
 
         Args:
             prepared: What ``prepare`` returned.
-            deadline: When the answer is worth nothing any more (monotonic clock) [s].
-            span: Of the request, where requests are traced.
+            deadline: When the answer becomes useless (monotonic clock) [s].
+            trace_span: Of the request, if requests are traced.
 
         Raises:
             OverloadedError: The queue has no room.
             UnavailableError: The queue is closed.
         """
         loop = asyncio.get_running_loop()
-        pending = Pending(loop, len(prepared.ids))
-        flights, items, hits, shared = [], [], 0, 0
-        wants_tokens = prepared.options.tokens
+        pending = PendingRequest(loop, len(prepared.ids))
+        inputs, items, hits, shared = [], [], 0, 0
+        token_vectors = prepared.options.token_vectors
         for index, ids in enumerate(prepared.ids):
-            key = key_of(ids, wants_tokens)
+            spans = None if prepared.spans is None else prepared.spans[index]
+            key = input_key(ids, token_vectors, spans)
             held = self.cache.get(key)
             if held is not None:
                 hits += 1
                 pending.settle(index, held)
                 continue
-            joined = self._flights.join(key, deadline, pending, index)
+            joined = self._inflight.join(key, deadline, pending, index)
             if joined is not None:
                 shared += 1
-                flights.append(joined)
+                inputs.append(joined)
                 continue
-            item = WorkItem(ids, deadline=deadline, wants_tokens=wants_tokens, span=span)
+            item = WorkItem(
+                ids,
+                deadline=deadline,
+                token_vectors=token_vectors,
+                spans=spans,
+                trace_span=trace_span,
+            )
             items.append(item)
-            flights.append(self._flights.begin(key, item, pending, index, loop))
-        submission = Submission(pending, flights)
+            inputs.append(self._inflight.begin(key, item, pending, index, loop))
+        submission = Submission(pending, inputs)
         if items:
             try:
                 self._queue.put(items)
             except ServiceError:
-                self._flights.leave(flights, pending)
+                self._inflight.leave(inputs, pending)
                 raise
         if self.cache.max_bytes:
             self.metrics.count_cache(hits, len(prepared.ids) - hits)
@@ -206,14 +234,12 @@ class Embedder:
 
     def withdraw(self, submission: Submission) -> None:
         """Take what nobody else waits for out of the queue at once."""
-        orphans = self._flights.leave(submission.flights, submission.pending)
+        orphans = self._inflight.leave(submission.inputs, submission.pending)
         if orphans:
             self.metrics.count_cancelled(self._queue.cancel(orphans))
 
-    def finish(
-        self, prepared: PreparedRequest, results: Sequence[ItemResult]
-    ) -> tuple[Embedded, EmbedTimings]:
-        """Stack vectors, shortened, normalised or not, as asked; and the mean timings."""
+    def finish(self, prepared: PreparedRequest, results: Sequence[ItemResult]) -> Embedded:
+        """Stack the vectors, cut to the dimensions and normalised as asked."""
         vectors = np.stack([result.embedding for result in results if result.embedding is not None])
         width = prepared.options.dimensions
         if width is not None and width < vectors.shape[1]:
@@ -223,13 +249,12 @@ class Embedder:
         if not prepared.options.normalize:
             lengths = np.array([result.norm for result in results], dtype=np.float32)
             vectors = vectors * lengths[:, None]
-        timings = EmbedTimings(
-            prepared.tokenization_s,
-            sum(result.queued_s for result in results) / len(results),
-            sum(result.inference_s for result in results) / len(results),
+        details = [(result.token_vectors, result.span_vectors) for result in results]
+        tokens, spans = (
+            [part[:, :width] for part in parts if part is not None]
+            for parts in zip(*details, strict=True)
         )
-        tokens = [result.tokens[:, :width] for result in results if result.tokens is not None]
-        return Embedded(vectors, tokens), timings
+        return Embedded(vectors, tokens, spans)
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:

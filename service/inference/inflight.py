@@ -1,7 +1,8 @@
-"""Inputs on their way: each computed once, however many requests wait for it. Event loop only.
+"""Request coalescing: each distinct input is computed once, for all requests that wait for it.
 
-An input that equals one in flight joins it; a request is done when its last input is. Results come
-from the engine thread through a mailbox that wakes the loop once a batch, not once an item.
+A new input that equals one in flight joins it; a request is done when its last input is. Results
+come from the engine thread through a mailbox that wakes the event loop once a batch, not once an
+item. Event loop only, but for ``InFlightInputs._post``.
 """
 
 from __future__ import annotations
@@ -14,22 +15,23 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from osa.service.batching.item import ItemResult, WorkItem
+from osa.service.engines.base import Spans
 
-Key = tuple[bytes, bool]
-
-
-def key_of(ids: Sequence[int], wants_tokens: bool) -> Key:
-    """What two inputs must share to share a result."""
-    return array("q", ids).tobytes(), wants_tokens
+Key = tuple[bytes, bool, Spans | None]
 
 
-class Pending:
+def input_key(ids: Sequence[int], token_vectors: bool, spans: Spans | None) -> Key:
+    """What two inputs must share to share a result; ``spans`` is a tuple of pairs."""
+    return array("q", ids).tobytes(), token_vectors, spans
+
+
+class PendingRequest:
     """One request that waits for the results of its inputs.
 
     Attributes:
         done: Resolved when every input has a result.
         results: By input; complete once ``done`` is.
-        arrivals: Places of inputs, as their results come.
+        arrivals: Indices of inputs in the order in which their results came.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, count: int) -> None:
@@ -40,7 +42,7 @@ class Pending:
         self._left = count
 
     def settle(self, index: int, result: ItemResult) -> None:
-        """Take the result of one input."""
+        """Store the result of one input."""
         self.results[index] = result
         self._left -= 1
         self.arrivals.put_nowait(index)
@@ -49,75 +51,94 @@ class Pending:
 
 
 @dataclass(eq=False)
-class Flight:
-    """One input in queue or engine, and who waits for it."""
+class InFlightInput:
+    """One input in queue or engine, and the requests that wait for it."""
 
     key: Key
     item: WorkItem
-    waiters: list[tuple[Pending, int]] = field(default_factory=list)
+    waiters: list[tuple[PendingRequest, int]] = field(default_factory=list)
 
 
-class Flights:
-    """Every input in flight of one model."""
+class InFlightInputs:
+    """Every input of one model that is in flight."""
 
-    def __init__(self, landed: Callable[[Key, ItemResult], None]) -> None:
-        """Nothing is in flight; ``landed`` is told of every result."""
-        self._landed = landed
-        self._flights: dict[Key, Flight] = {}
-        self._mail: deque[tuple[Flight, ItemResult]] = deque()
+    def __init__(self, on_result: Callable[[Key, ItemResult], None]) -> None:
+        """Start empty; ``on_result`` is called with every result."""
+        self._on_result = on_result
+        self._inputs: dict[Key, InFlightInput] = {}
+        self._mailbox: deque[tuple[InFlightInput, ItemResult]] = deque()
         self._woken = False
 
-    def join(self, key: Key, deadline: float, pending: Pending, index: int) -> Flight | None:
-        """Wait for an equal input that will be served as soon as this one asks; None if none is."""
-        flight = self._flights.get(key)
-        if flight is None or (flight.item.waiting and flight.item.urgency > deadline):
+    def join(
+        self, key: Key, deadline: float, pending: PendingRequest, index: int
+    ) -> InFlightInput | None:
+        """Join an identical input in flight, if it runs no later than ``deadline``.
+
+        Args:
+            key: Of the input.
+            deadline: Of the request that joins (monotonic clock) [s].
+            pending: The request.
+            index: Place of the input in the request.
+        """
+        found = self._inputs.get(key)
+        if found is None or (found.item.waiting and found.item.urgency > deadline):
             return None
-        before = flight.item.deadline
-        flight.item.deadline = max(before, deadline)  # in time for a later one too
+        before = found.item.deadline
+        found.item.deadline = max(before, deadline)  # for whoever waits longest
         if before <= time.monotonic():  # read last: the engine may have dropped it just before
             return None
-        flight.waiters.append((pending, index))
-        return flight
+        found.waiters.append((pending, index))
+        return found
 
     def begin(
         self,
         key: Key,
         item: WorkItem,
-        pending: Pending,
+        pending: PendingRequest,
         index: int,
         loop: asyncio.AbstractEventLoop,
-    ) -> Flight:
-        """Send an input on its way; the caller queues its item."""
-        flight = Flight(key, item, [(pending, index)])
-        item.deliver = lambda result: self._post(loop, flight, result)
-        self._flights[key] = flight
-        return flight
+    ) -> InFlightInput:
+        """Register an input that the caller queues.
 
-    def leave(self, flights: Sequence[Flight], pending: Pending) -> list[WorkItem]:
-        """``pending`` waits no more; returns the items that nobody waits for now."""
+        Args:
+            key: Of the input.
+            item: Its work item, whose ``deliver`` is set here.
+            pending: The request.
+            index: Place of the input in the request.
+            loop: The event loop that results are brought to.
+        """
+        begun = InFlightInput(key, item, [(pending, index)])
+        item.deliver = lambda result: self._post(loop, begun, result)
+        self._inputs[key] = begun
+        return begun
+
+    def leave(self, inputs: Sequence[InFlightInput], pending: PendingRequest) -> list[WorkItem]:
+        """Remove ``pending`` from its inputs; returns the items that nobody waits for any more."""
         orphans = []
-        for flight in dict.fromkeys(flights):
-            flight.waiters = [waiter for waiter in flight.waiters if waiter[0] is not pending]
-            if flight.waiters:
+        for one in dict.fromkeys(inputs):
+            one.waiters = [waiter for waiter in one.waiters if waiter[0] is not pending]
+            if one.waiters:
                 continue
-            orphans.append(flight.item)
-            if self._flights.get(flight.key) is flight:  # else a more urgent one took its place
-                del self._flights[flight.key]
+            orphans.append(one.item)
+            if self._inputs.get(one.key) is one:  # else a more urgent one took its place
+                del self._inputs[one.key]
         return orphans
 
-    def _post(self, loop: asyncio.AbstractEventLoop, flight: Flight, result: ItemResult) -> None:
-        """From the engine thread: put a result in the mailbox, and wake the loop if it sleeps."""
-        self._mail.append((flight, result))
+    def _post(
+        self, loop: asyncio.AbstractEventLoop, one: InFlightInput, result: ItemResult
+    ) -> None:
+        """From the engine thread: add a result to the mailbox, and wake the loop if it sleeps."""
+        self._mailbox.append((one, result))
         if not self._woken:
             self._woken = True
-            loop.call_soon_threadsafe(self._open_mail)
+            loop.call_soon_threadsafe(self._read_mailbox)
 
-    def _open_mail(self) -> None:
-        self._woken = False  # before the box is read: what comes later wakes the loop again
-        while self._mail:
-            flight, result = self._mail.popleft()
-            if self._flights.get(flight.key) is flight:
-                del self._flights[flight.key]
-            self._landed(flight.key, result)
-            for pending, index in flight.waiters:
+    def _read_mailbox(self) -> None:
+        self._woken = False  # before it is read: what comes later wakes the loop again
+        while self._mailbox:
+            one, result = self._mailbox.popleft()
+            if self._inputs.get(one.key) is one:
+                del self._inputs[one.key]
+            self._on_result(one.key, result)
+            for pending, index in one.waiters:
                 pending.settle(index, result)

@@ -1,4 +1,4 @@
-"""A request on its way through the use case: what was asked, what was read, what came of it."""
+"""A request on its way through the use case: options, prepared inputs, submission, result."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import numpy as np
 
 from osa.model.tokenization import Direction
 from osa.service.batching.item import ItemResult
-from osa.service.inference.inflight import Flight, Pending
+from osa.service.engines.base import Spans
+from osa.service.inference.inflight import InFlightInput, PendingRequest
 
 Inputs = Sequence[str] | Sequence[list[int]]
 
@@ -20,20 +21,19 @@ class EmbedOptions:
 
     Attributes:
         normalize: Unit vectors; otherwise pooled vectors with their own length.
-        truncate: Cut inputs that are too long; None for the server's default.
-        direction: Which side is cut.
+        truncate: Truncate inputs that are too long; None for the server's default.
+        direction: Which side is truncated.
         dimensions: Leading dimensions to return; None for all.
-        tokens: Whether every token's own vector is wanted.
-        prompt_name: Name of the prompt that goes before every text; None for the default one.
-        prompted: Whether a prompt may go before the texts; not where tokens are matched with the
-            text's own characters.
+        token_vectors: Whether the vector of every token is requested.
+        prompt_name: Name of the prompt that is put before every text; None for the default one.
+        prompted: Whether prompts apply; not where tokens are matched with the text's characters.
     """
 
     normalize: bool = True
     truncate: bool | None = None
     direction: Direction = "right"
     dimensions: int | None = None
-    tokens: bool = False
+    token_vectors: bool = False
     prompt_name: str | None = None
     prompted: bool = True
 
@@ -47,14 +47,18 @@ class PreparedRequest:
         options: What was asked for.
         characters: Characters of all texts.
         truncated: Tokens cut from each input.
+        started: When reading began (monotonic clock) [s].
         tokenization_s: Time that parsing and tokenising took [s].
+        spans: Token ranges of each input whose vectors are requested; None where none are.
     """
 
     ids: list[list[int]]
     options: EmbedOptions
     characters: int
     truncated: list[int]
+    started: float
     tokenization_s: float
+    spans: Sequence[Spans] | None = None
 
     @property
     def tokens(self) -> int:
@@ -64,15 +68,15 @@ class PreparedRequest:
 
 @dataclass(frozen=True)
 class Submission:
-    """A request whose inputs are on their way.
+    """A request whose inputs are queued or in the engine.
 
     Attributes:
-        pending: Resolves when all have come.
-        flights: What it waits for.
+        pending: Resolves when all results have come.
+        inputs: What it waits for.
     """
 
-    pending: Pending
-    flights: list[Flight]
+    pending: PendingRequest
+    inputs: list[InFlightInput]
 
     def results(self) -> list[ItemResult]:
         """Results of all inputs, in order, once they have come.
@@ -95,19 +99,33 @@ class Embedded:
     """Vectors of a request.
 
     Attributes:
-        vectors: One an input [n, E], as asked for.
-        tokens: Every token's own [length, E], special tokens included, not normalised; where
-            they were asked for.
+        vectors: One for each input [n, E], as asked for.
+        token_vectors: Of every token [length, E], special tokens included, not normalised; if
+            requested.
+        span_vectors: Of every span [m, E], not normalised; if requested.
     """
 
     vectors: np.ndarray
-    tokens: list[np.ndarray]
+    token_vectors: list[np.ndarray]
+    span_vectors: list[np.ndarray]
 
 
 @dataclass(frozen=True)
-class EmbedTimings:
-    """Where the time of a request went, mean over its inputs [s]."""
+class StageTimes:
+    """Durations of the stages of a request, means over its inputs [s].
 
-    tokenization_s: float
-    queue_s: float
-    inference_s: float
+    The fields are the stages' names in metrics and traces.
+    """
+
+    tokenization: float
+    queue: float
+    inference: float
+
+    @classmethod
+    def of(cls, prepared: PreparedRequest, results: Sequence[ItemResult]) -> StageTimes:
+        """Times of a request with these results; at least one."""
+        return cls(
+            prepared.tokenization_s,
+            sum(result.queued_s for result in results) / len(results),
+            sum(result.inference_s for result in results) / len(results),
+        )

@@ -32,8 +32,13 @@ class VectorCache:
         return found
 
     def put(self, key: Key, result: ItemResult) -> None:
-        """Hold a vector; token vectors and errors are not held."""
-        if not self.max_bytes or result.embedding is None or result.tokens is not None:
+        """Hold a vector; vectors of tokens and spans, and errors, are not held."""
+        if (
+            not self.max_bytes
+            or result.embedding is None
+            or result.token_vectors is not None
+            or result.span_vectors is not None
+        ):
             return
         if key in self._entries:
             return

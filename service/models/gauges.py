@@ -42,7 +42,7 @@ def export_gauges(model: ServedModel) -> None:
     gauge("osa_queued_tokens", "Tokens waiting", lambda: queue.tokens)
     gauge("osa_backlog_seconds", "Time the waiting tokens will take", queue.backlog_s)
     gauge("osa_tokens_per_second", "Measured rate of the engine", queue.tokens_per_second)
-    gauge("osa_batch_token_limit", "Largest batch that fits", lambda: queue.batch_token_limit)
+    gauge("osa_batch_token_limit", "Largest batch that fits", lambda: queue.memory_limit.tokens)
     gauge("osa_engine_up", "Whether the engine takes batches", lambda: supervisor.up)
     gauge("osa_cache_bytes", "Memory of the exact cache", lambda: embedder.cache.bytes)
     model.metrics.describe(

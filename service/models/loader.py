@@ -14,11 +14,11 @@ from osa.model.calibration import Calibration
 from osa.model.embedding_model import PRETRAINED
 from osa.model.processor import PRODUCT_ORDER, limit_instruction_set
 from osa.service.batching.batch_queue import BatchQueue
-from osa.service.batching.fair_lock import EngineTurns
+from osa.service.batching.fair_lock import FairLock
 from osa.service.batching.supervisor import EngineSupervisor
-from osa.service.engines import Engine, Selection, select_engine
-from osa.service.engines.base import WARM_UP_LENGTHS
+from osa.service.engines.base import Engine, warm_up_batch
 from osa.service.engines.batch_invariance import is_batch_invariant
+from osa.service.engines.selection import Selection, select_engine
 from osa.service.inference.embedder import Embedder
 from osa.service.models.served_model import ServedModel
 from osa.service.observability.metrics import Families, Metrics
@@ -36,7 +36,7 @@ class ModelLoader:
     ) -> None:
         """Bind what every model shares."""
         self._settings, self._families, self._tracing = settings, families, tracing
-        self._turns = EngineTurns()
+        self._lock = FairLock()
 
     def load(self, name: str, path: Path | None, engine: Engine | None = None) -> ServedModel:
         """Open and try a model; it takes no work before its supervisor starts.
@@ -82,7 +82,7 @@ class ModelLoader:
             queue,
             metrics,
             self._settings.engine,
-            self._turns,
+            self._lock,
             self._tracing,
         )
         calibration = None if given else Calibration.find(path or PRETRAINED)
@@ -114,10 +114,9 @@ def _select(settings: ModelSettings) -> Selection:
 
 
 def _warm_up(engine: Engine) -> tuple[int, float]:
-    """Warm up, then measure a batch: tokens, and how long they took [s]."""
+    """Warm up, then measure a batch: its tokens, and its duration [s]."""
     engine.warm_up()
-    longest = engine.info.max_input_length
-    batch = [[1] * min(length, longest) for length in WARM_UP_LENGTHS]
+    batch = warm_up_batch(engine.info)
     started = time.monotonic()
     engine.embed(batch)
     return sum(map(len, batch)), time.monotonic() - started

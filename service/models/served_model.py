@@ -10,7 +10,7 @@ from osa.model.calibration import Calibration
 from osa.model.tokenization import TextTokenizer
 from osa.service.batching.batch_queue import BatchQueue
 from osa.service.batching.supervisor import EngineSupervisor
-from osa.service.engines import EngineInfo
+from osa.service.engines.base import EngineInfo
 from osa.service.errors import ValidationError
 from osa.service.inference.embedder import Embedder
 from osa.service.observability.metrics import Metrics

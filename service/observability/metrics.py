@@ -204,9 +204,9 @@ class Metrics:
         for length in lengths:
             self._lengths.observe(length)
 
-    def count_failure(self, kind: str) -> None:
-        """A request was refused or failed with an error of this code."""
-        self.families.failures.add(self._model, kind)
+    def count_failure(self, code: str, model: str | None = None) -> None:
+        """Count a request that failed with an error of this code, by default of this model."""
+        self.families.failures.add(model or self._model, code)
 
     def count_cancelled(self, tokens: int) -> None:
         """So many queued tokens were dropped before they were computed."""

@@ -16,7 +16,8 @@ from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
 from osa.service.api.admin import admin_routes
-from osa.service.api.error_replies import ErrorReply, reply_for, routing_error
+from osa.service.api.errors.dialects import reply_for, routing_error
+from osa.service.api.errors.replies import ErrorReply
 from osa.service.api.kserve.routes import kserve_routes
 from osa.service.api.openai.routes import openai_routes
 from osa.service.api.openapi import TAGS, DescribedAPI
@@ -28,7 +29,7 @@ from osa.service.api.tei.info import describe
 from osa.service.api.tei.tokens import token_routes
 from osa.service.api.web.pages import page_routes
 from osa.service.auth.api_keys import KeyFile
-from osa.service.engines import Engine
+from osa.service.engines.base import Engine
 from osa.service.errors import ServiceError
 from osa.service.models.gauges import export_gauges, export_process_gauges
 from osa.service.models.health import Health
@@ -144,7 +145,7 @@ def _handle_errors(app: DescribedAPI, metrics: Metrics) -> None:
 
     async def service_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, ServiceError)  # registered for nothing else
-        metrics.count_failure(error.code)
+        metrics.count_failure(error.code, error.model)
         return respond(reply_for(error, request.url.path))
 
     async def http_error(request: Request, error: Exception) -> Response:

@@ -10,7 +10,7 @@ import orjson
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import Message, Receive, Scope, Send
 
-from osa.service.api.error_replies import reply_for
+from osa.service.api.errors.dialects import reply_for
 from osa.service.errors import PayloadTooLargeError
 from osa.service.models.health import Health
 

@@ -19,7 +19,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from osa.service.auth.access import is_open
-from osa.service.auth.api_keys import KeyFile
+from osa.service.auth.api_keys import KEY_SCOPE, KeyFile
 from osa.service.errors import (
     MalformedBodyError,
     OverloadedError,
@@ -89,7 +89,7 @@ class RequestGate:
         try:
             await self._handle(exchange)
         except ServiceError as error:
-            self.metrics.count_failure(error.code)
+            self.metrics.count_failure(error.code, error.model)
             await exchange.refuse(error)
         except asyncio.CancelledError:
             cut_off = UnavailableError("the server has stopped waiting for this request")
@@ -127,7 +127,7 @@ class RequestGate:
         if length.isdigit() and int(length) > limit:
             raise PayloadTooLargeError(f"the body is over the limit of {limit} bytes")
         if self.keys is not None and not is_open(scope["method"], scope["path"]):
-            scope["osa.key"] = self.keys.check(headers)
+            scope[KEY_SCOPE] = self.keys.check(headers)
         if scope["method"] == "HEAD":  # answered as GET; the server leaves the body out
             scope = {**scope, "method": "GET"}
         if scope["method"] != "POST":

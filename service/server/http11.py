@@ -18,7 +18,7 @@ from uvicorn.protocols.http.httptools_impl import (
     RequestResponseCycle,
 )
 
-from osa.service.api.error_replies import reply_for
+from osa.service.api.errors.dialects import reply_for
 from osa.service.errors import HeadTooLargeError, MalformedBodyError, ServiceError
 
 MAX_HEAD = 65_536

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from osa.service.auth.api_keys import make_key
-from osa.service.engines import EagerEngine
+from osa.service.engines.eager import EagerEngine
 from tests.browser import Page
 
 SENTENCES = ["A man is playing a guitar.", "Someone plays an acoustic guitar.", "Stocks fell."]

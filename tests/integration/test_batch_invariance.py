@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from osa.service.engines import ArtifactEngine, EagerEngine, Engine
+from osa.service.engines.artifact import ArtifactEngine
+from osa.service.engines.base import Engine
 from osa.service.engines.batch_invariance import is_batch_invariant
+from osa.service.engines.eager import EagerEngine
 from tests.conftest import ArtifactMaker, make_tiny_model
 from tests.engines import FaultyEngine
 

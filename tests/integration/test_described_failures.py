@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from osa.service.auth.api_keys import make_key
-from osa.service.engines import EagerEngine
+from osa.service.engines.eager import EagerEngine
 from osa.service.server.app import create_service
 from tests.conftest import WORDS, local_settings, run_service, wait_until
 from tests.engines import POISON, FaultyEngine, GatedEngine

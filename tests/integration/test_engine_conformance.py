@@ -14,13 +14,11 @@ import pytest
 from osa.export.manifest import ARTIFACT
 from osa.model import EmbeddingModel
 from osa.model.errors import ConfigError, InputError, OsaError
-from osa.service.engines import (
-    ArtifactEngine,
-    CompiledEngine,
-    EagerEngine,
-    Engine,
-    select_engine,
-)
+from osa.service.engines.artifact import ArtifactEngine
+from osa.service.engines.base import Engine
+from osa.service.engines.compiled import CompiledEngine
+from osa.service.engines.eager import EagerEngine
+from osa.service.engines.selection import select_engine
 from osa.service.models.loader import ModelLoader
 from osa.service.observability.metrics import Families
 from osa.service.settings import ModelSettings

@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from osa.service.engines import EagerEngine
+from osa.service.engines.eager import EagerEngine
 
 JSON = {"content-type": "application/json"}
 CASES = [

@@ -11,7 +11,7 @@ import httpx
 import numpy as np
 import pytest
 
-from osa.service.engines import EagerEngine
+from osa.service.engines.eager import EagerEngine
 
 TEXTS = ["A man is playing a guitar.", "Stocks fell on Tuesday.", "é 漢字 🎸"]
 MODEL = "/v2/models/osa-default"

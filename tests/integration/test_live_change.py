@@ -12,7 +12,7 @@ import pytest
 
 from osa.model.calibration import Calibration
 from osa.service.auth.api_keys import make_key
-from osa.service.engines import EagerEngine
+from osa.service.engines.eager import EagerEngine
 from tests.conftest import make_tiny_model, wait_until
 
 Serve = Callable[..., httpx.Client]

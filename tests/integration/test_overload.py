@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import get_args
 
 import httpx
 import pytest
 
 from tests.conftest import wait_until
-from tests.engines import FaultyEngine, GatedEngine
+from tests.engines import FaultyEngine, GatedEngine, How
 
 Serve = Callable[..., httpx.Client]
 SMALL = {"batching__max_batch_tokens": 256, "batching__max_queue_tokens": 256,
@@ -98,9 +99,9 @@ def test_work_of_a_client_that_leaves_is_dropped(serve: Serve, tiny_checkpoint: 
     assert all(5 not in ids for ids in engine.computed)
 
 
-@pytest.mark.parametrize("how", ["raise", "nan"])
+@pytest.mark.parametrize("how", get_args(How))
 def test_a_failing_input_is_named_and_the_server_lives_on(
-    serve: Serve, tiny_checkpoint: Path, how: str
+    serve: Serve, tiny_checkpoint: Path, how: How
 ) -> None:
     client = serve(FaultyEngine(tiny_checkpoint, how), **SMALL)
     response = client.post("/embed", json={"inputs": [[4], [9], [5]]})

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from osa.service.api.kserve.binary_tensors import LENGTH_HEADER
+from osa.service.api.headers import JSON_LENGTH
 
 ROUTES = (
     "/", "/invocations", "/embed", "/embed_all", "/embed_chunks", "/similarity", "/tokenize",
@@ -108,7 +108,7 @@ def test_any_bytes(
     types = {"json": "application/json", "bytes": "application/octet-stream"}
     headers = {"content-type": types[kind]} if kind else {}
     if length is not None:
-        headers[LENGTH_HEADER] = length
+        headers[JSON_LENGTH] = length
     check(client, path, body, headers)
 
 
@@ -125,7 +125,7 @@ def test_any_tensors(client: httpx.Client, inputs: list[Any], off: int) -> None:
             tensor["data"] = data
         written.append(tensor)
     text = json.dumps({"inputs": written}).encode()
-    headers = {LENGTH_HEADER: str(len(text) + off)}
+    headers = {JSON_LENGTH: str(len(text) + off)}
     check(client, "/v2/models/osa-default/infer", text + tail, headers)
 
 

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from osa.service.api import headers
 from osa.service.api.parsing import json_type
 from osa.service.errors import EmptyInputError, MalformedBodyError, ValidationError
 
-LENGTH_HEADER = "inference-header-content-length"
 LENGTH_BYTES = 4
 Elements = Sequence[Any] | memoryview
 """Of one tensor: JSON values, flat or nested, or the bytes of its elements."""
@@ -27,7 +27,7 @@ def split_body(raw: bytes, json_length: str | None) -> tuple[bytes, memoryview]:
 
     Args:
         raw: The body.
-        json_length: Bytes of its JSON, as the header ``LENGTH_HEADER`` has it; None for all.
+        json_length: Bytes of its JSON, as the header ``headers.JSON_LENGTH`` has it; None for all.
 
     Raises:
         MalformedBodyError: The header holds no such number.
@@ -38,7 +38,8 @@ def split_body(raw: bytes, json_length: str | None) -> tuple[bytes, memoryview]:
     number = int(digits) if digits.isascii() and digits.isdigit() and len(digits) < 20 else -1
     if not 0 < number <= len(raw):
         raise MalformedBodyError(
-            f"{LENGTH_HEADER} must be 1 to the {len(raw)} bytes of the body, got {digits[:20]!r}"
+            f"{headers.JSON_LENGTH} must be 1 to the {len(raw)} bytes of the body, "
+            f"got {digits[:20]!r}"
         )
     return raw[:number], memoryview(raw)[number:]
 
@@ -60,7 +61,7 @@ def divide(tail: memoryview, sizes: Iterable[int | None]) -> list[memoryview | N
         place += size or 0
     if place != len(tail):
         raise ValidationError(
-            f"{len(tail)} bytes follow the JSON ({LENGTH_HEADER} says where it ends), but "
+            f"{len(tail)} bytes follow the JSON ({headers.JSON_LENGTH} says where it ends), but "
             f"binary_data_size of the inputs adds up to {place}",
             param="inputs",
         )

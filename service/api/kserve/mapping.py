@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import orjson
 
-from osa.service.api.kserve.binary_tensors import LENGTH_HEADER, divide, read_integers, read_strings
+from osa.service.api import headers
+from osa.service.api.kserve.binary_tensors import divide, read_integers, read_strings
 from osa.service.api.kserve.schemas import (
     InferParameters,
     InferRequest,
@@ -192,4 +193,4 @@ def render_tensors(vectors: np.ndarray, body: InferRequest, model: str) -> Answe
     text = orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)
     if not binary:
         return Answer(text)
-    return Answer(text + elements.tobytes(), BYTES, {LENGTH_HEADER: str(len(text))})
+    return Answer(text + elements.tobytes(), BYTES, {headers.JSON_LENGTH: str(len(text))})

@@ -11,9 +11,11 @@ from typing import Any
 from fastapi import APIRouter, HTTPException, Request, Response
 from fastapi.responses import JSONResponse
 
-from osa.service.api.error_replies import reply_for
-from osa.service.api.failure_examples import DIMENSIONS, HUNG, READING, TENSORS, UNREADY, missing
-from osa.service.api.kserve.binary_tensors import LENGTH_HEADER, split_body
+from osa.service.api import headers
+from osa.service.api.errors.examples import DIMENSIONS, HUNG, READING, TENSORS, UNREADY, missing
+from osa.service.api.job import Job, RequestContext
+from osa.service.api.kserve.binary_tensors import split_body
+from osa.service.api.kserve.errors import KSERVE
 from osa.service.api.kserve.mapping import (
     VERSION,
     check_outputs,
@@ -26,7 +28,6 @@ from osa.service.api.kserve.schemas import (
     InferParameters,
     InferRequest,
     InferResponse,
-    KServeErrorBody,
     Live,
     ModelMetadata,
     ModelReady,
@@ -35,16 +36,15 @@ from osa.service.api.kserve.schemas import (
 )
 from osa.service.api.openapi import failures, inference, reads
 from osa.service.api.parsing import parse_body
-from osa.service.api.pipeline import Call, InferencePipeline
-from osa.service.api.vector_encoding import BYTES, JSON, Answer
+from osa.service.api.pipeline import InferencePipeline
+from osa.service.api.vector_encoding import BYTES, JSON
 from osa.service.errors import MediaTypeError, UnavailableError, UnknownModelError
-from osa.service.inference.request import Embedded, PreparedRequest
 from osa.service.models.health import Health
 from osa.service.models.served_model import ServedModel
 
 MODEL, VERSIONED = "/v2/models/{model:path}", "/v2/models/{model:path}/versions/{version}"
 LENGTH = {
-    "name": LENGTH_HEADER,
+    "name": headers.JSON_LENGTH,
     "in": "header",
     "required": False,
     "description": "Bytes of the JSON; behind it come those of binary tensors.",
@@ -55,10 +55,10 @@ INFER_BODY = reads(InferRequest)
 INFER_BODY["parameters"].append(LENGTH)
 INFER_BODY["requestBody"]["content"][BYTES] = BINARY
 INFER_ANSWER = inference(
-    KServeErrorBody,
+    KSERVE,
     404,
     samples={**missing("inputs"), **DIMENSIONS, **TENSORS},
-    description=f"Tensors; binary ones behind the JSON, whose length is in {LENGTH_HEADER}",
+    description=f"Tensors; binary ones behind the JSON, whose length is in {headers.JSON_LENGTH}",
     content={BYTES: BINARY},
 )
 
@@ -67,8 +67,8 @@ def kserve_routes(pipeline: InferencePipeline, health: Health, version: str) -> 
     """Routes bound to a pipeline, the state of the process and the server's version."""
     models = pipeline.models
     router = APIRouter(tags=["KServe"])
-    probed = failures(KServeErrorBody, 503, samples=UNREADY)
-    named = failures(KServeErrorBody, 401, 404, samples={**READING, **TENSORS})
+    probed = failures(KSERVE, 503, samples=UNREADY)
+    named = failures(KSERVE, 401, 404, samples={**READING, **TENSORS})
 
     def find(name: str, version: str | None) -> ServedModel:
         if name not in models.names() or version not in (None, VERSION):
@@ -79,13 +79,13 @@ def kserve_routes(pipeline: InferencePipeline, health: Health, version: str) -> 
     def probe(problem: str | None, body: dict[str, Any]) -> Response:
         if problem is None:
             return JSONResponse(body)
-        reply = reply_for(UnavailableError(problem), "/v2")
+        reply = KSERVE.reply(UnavailableError(problem))
         return JSONResponse(reply.body, reply.status, reply.headers)
 
     @router.get(
         "/v2",
         summary="Name, version and extensions",
-        responses=failures(KServeErrorBody, 401, samples=READING),
+        responses=failures(KSERVE, 401, samples=READING),
     )
     async def server() -> ServerMetadata:
         """Name, version and extensions of the server."""
@@ -93,7 +93,7 @@ def kserve_routes(pipeline: InferencePipeline, health: Health, version: str) -> 
 
     @router.get(
         "/v2/health/live", summary="Whether the process lives", response_model=Live,
-        responses=failures(KServeErrorBody, 503, samples=HUNG),
+        responses=failures(KSERVE, 503, samples=HUNG),
     )  # fmt: skip
     async def live() -> Response:
         """503 when the process should be restarted."""
@@ -166,23 +166,21 @@ def kserve_routes(pipeline: InferencePipeline, health: Health, version: str) -> 
 
 async def infer_with(request: Request, pipeline: InferencePipeline, name: str) -> Response:
     """Answer an inference request with one model."""
-    chosen: dict[str, InferRequest] = {}
 
-    def parse(call: Call) -> PreparedRequest:
-        call.choose(name, strict=True)
-        length = request.headers.get(LENGTH_HEADER)
-        check_media_type(call.content_type, length, request.headers.get("content-encoding"))
-        text, tail = split_body(call.raw, length)
-        body = chosen["body"] = parse_body(text, JSON, InferRequest)
+    def parse(context: RequestContext) -> Job:
+        context.choose(name, strict=True)
+        length = request.headers.get(headers.JSON_LENGTH)
+        check_media_type(context.content_type, length, request.headers.get("content-encoding"))
+        text, tail = split_body(context.raw, length)
+        body = parse_body(text, JSON, InferRequest)
         check_outputs(body)
         inputs = read_inputs(body.inputs, tail)
         options = options_of(body.parameters or InferParameters())
-        return call.prepare(inputs, options)
+        return context.job(
+            inputs, options, lambda _, found: render_tensors(found.vectors, body, name)
+        )
 
-    def render(prepared: PreparedRequest, embedded: Embedded) -> Answer:
-        return render_tensors(embedded.vectors, chosen["body"], name)
-
-    return await pipeline.handle(request, parse, render)
+    return await pipeline.handle(request, parse)
 
 
 def check_media_type(content_type: str | None, json_length: str | None, coding: str | None) -> None:
@@ -195,6 +193,6 @@ def check_media_type(content_type: str | None, json_length: str | None, coding: 
         raise MediaTypeError(f"compressed bodies are not read, got {coding[:64]!r}")
     media_type = (content_type or JSON).partition(";")[0].strip().lower()
     if media_type == BYTES and json_length is None:
-        raise MediaTypeError(f"{BYTES} needs the header {LENGTH_HEADER}")
+        raise MediaTypeError(f"{BYTES} needs the header {headers.JSON_LENGTH}")
     if media_type not in (JSON, BYTES) and not media_type.endswith("+json"):
         raise MediaTypeError(f"content type must be {JSON} or {BYTES}, got {media_type[:64]!r}")

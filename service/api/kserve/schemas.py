@@ -175,9 +175,3 @@ class ModelReady(BaseModel):
 
     name: str
     ready: bool
-
-
-class KServeErrorBody(BaseModel):
-    """Every failure below ``/v2``."""
-
-    error: str

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import numpy as np
-import orjson
 from fastapi import APIRouter, Request, Response
 
-from osa.service.api.failure_examples import DIMENSIONS, READING, UNKNOWN_AMONG_SEVERAL, missing
+from osa.service.api.errors.examples import DIMENSIONS, READING, UNKNOWN_AMONG_SEVERAL, missing
+from osa.service.api.job import Job, RequestContext
+from osa.service.api.openai.errors import OPENAI
 from osa.service.api.openai.schemas import (
     EmbeddingsRequest,
     EmbeddingsResponse,
     ModelEntry,
     ModelList,
-    OpenAIErrorBody,
 )
 from osa.service.api.openapi import failures, inference, reads
 from osa.service.api.parsing import parse_body, parse_inputs
-from osa.service.api.pipeline import Call, InferencePipeline
-from osa.service.api.vector_encoding import Answer, convert, encode_vector
-from osa.service.inference.request import Embedded, EmbedOptions, PreparedRequest
+from osa.service.api.pipeline import InferencePipeline
+from osa.service.api.vector_encoding import Answer, convert, encode_vector, to_json
+from osa.service.inference.request import EmbedOptions, PreparedRequest
 
 INFERENCE = inference(
-    OpenAIErrorBody, 404, samples={**missing("input"), **DIMENSIONS, **UNKNOWN_AMONG_SEVERAL}
+    OPENAI, 404, samples={**missing("input"), **DIMENSIONS, **UNKNOWN_AMONG_SEVERAL}
 )
 
 
@@ -33,20 +33,21 @@ def openai_routes(pipeline: InferencePipeline) -> APIRouter:
 
     async def embeddings(request: Request) -> Response:
         """Embed texts or token ids, as OpenAI's endpoint of this name does."""
-        chosen: dict[str, str] = {}
 
-        def parse(call: Call) -> PreparedRequest:
-            body = parse_body(call.raw, call.content_type, EmbeddingsRequest)
+        def parse(context: RequestContext) -> Job:
+            body = parse_body(context.raw, context.content_type, EmbeddingsRequest)
             several = len(pipeline.models.names()) > 1
-            chosen["name"] = call.choose(body.model, strict=several).name
-            chosen["format"] = body.encoding_format or "float"
-            options = EmbedOptions(dimensions=body.dimensions)
-            return call.prepare(parse_inputs(body.input, "input"), options)
+            model = context.choose(body.model, strict=several)
+            encoding = body.encoding_format or "float"
+            return context.job(
+                parse_inputs(body.input, "input"),
+                EmbedOptions(dimensions=body.dimensions),
+                lambda prepared, found: render_embeddings(
+                    prepared, found.vectors, encoding, model.name
+                ),
+            )
 
-        def render(prepared: PreparedRequest, embedded: Embedded) -> Answer:
-            return render_embeddings(prepared, embedded.vectors, chosen["format"], chosen["name"])
-
-        return await pipeline.handle(request, parse, render)
+        return await pipeline.handle(request, parse)
 
     for path, summary in (
         ("/v1/embeddings", "Embed texts, as OpenAI's route of this name"),
@@ -65,7 +66,7 @@ def openai_routes(pipeline: InferencePipeline) -> APIRouter:
     @router.get(
         "/v1/models",
         summary="List the served models",
-        responses=failures(OpenAIErrorBody, 401, samples=READING),
+        responses=failures(OPENAI, 401, samples=READING),
     )
     async def models() -> ModelList:
         """What is served, the default first."""
@@ -81,7 +82,14 @@ def openai_routes(pipeline: InferencePipeline) -> APIRouter:
 def render_embeddings(
     prepared: PreparedRequest, vectors: np.ndarray, encoding: str, model_name: str
 ) -> Answer:
-    """OpenAI's list object; ``base64`` is little-endian float32."""
+    """OpenAI's list object.
+
+    Args:
+        prepared: The request, for its number of tokens.
+        vectors: Of its inputs [n, E].
+        encoding: ``float``, or ``base64``: little-endian float32.
+        model_name: Of the model that computed them.
+    """
 
     def encode(vector: np.ndarray) -> np.ndarray | str:
         if encoding == "float":
@@ -97,4 +105,4 @@ def render_embeddings(
         "model": model_name,
         "usage": {"prompt_tokens": prepared.tokens, "total_tokens": prepared.tokens},
     }
-    return Answer(orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY))
+    return to_json(answer)

@@ -72,18 +72,3 @@ class ModelList(BaseModel):
 
     object: Literal["list"]
     data: list[ModelEntry]
-
-
-class ErrorDetail(BaseModel):
-    """What went wrong."""
-
-    message: str
-    type: str
-    param: str | None
-    code: str
-
-
-class OpenAIErrorBody(BaseModel):
-    """Every failure below ``/v1``."""
-
-    error: ErrorDetail

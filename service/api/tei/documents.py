@@ -6,15 +6,16 @@ have seen all of it. Source: Guenther et al., "Late Chunking", arXiv:2409.04701.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import orjson
 from fastapi import APIRouter, Request, Response
 
+from osa.service.api.job import Job, RequestContext
 from osa.service.api.openapi import reads
 from osa.service.api.parsing import check_texts, name_of, parse_body, parse_inputs
-from osa.service.api.pipeline import Call, InferencePipeline
+from osa.service.api.pipeline import InferencePipeline
 from osa.service.api.tei.document_schemas import (
     ChunkEmbedding,
     ChunkingOptions,
@@ -22,12 +23,11 @@ from osa.service.api.tei.document_schemas import (
     EmbedChunksRequest,
 )
 from osa.service.api.tei.embed import INFERENCE
-from osa.service.api.vector_encoding import Answer
+from osa.service.api.vector_encoding import Answer, to_json
 from osa.service.errors import ValidationError
-from osa.service.inference.chunking import Chunk, Chunking, cut, pool_chunk
+from osa.service.inference.chunking import Chunk, Chunking, Offsets, cut
 from osa.service.inference.embedder import unit
-from osa.service.inference.request import Embedded, EmbedOptions, PreparedRequest
-from osa.service.models.served_model import ServedModel
+from osa.service.inference.request import Embedded, EmbedOptions
 
 
 def document_routes(pipeline: InferencePipeline) -> APIRouter:
@@ -43,29 +43,25 @@ def document_routes(pipeline: InferencePipeline) -> APIRouter:
     )
     async def embed_all(request: Request) -> Response:
         """One vector a token, special tokens included."""
-        chosen: dict[str, bool] = {}
 
-        def parse(call: Call) -> PreparedRequest:
-            body = parse_body(call.raw, call.content_type, EmbedAllRequest)
-            call.choose(name_of(body.model))
-            chosen["normalize"] = bool(body.normalize)
+        def parse(context: RequestContext) -> Job:
+            body = parse_body(context.raw, context.content_type, EmbedAllRequest)
+            context.choose(name_of(body.model))
             options = EmbedOptions(
                 truncate=body.truncate,
                 direction=body.truncation_direction or "right",
                 dimensions=body.dimensions,
-                tokens=True,
+                token_vectors=True,
                 prompted=False,
             )
-            inputs = parse_inputs(body.inputs, "inputs")
-            return call.prepare(inputs, options)
-
-        def render(prepared: PreparedRequest, embedded: Embedded) -> Answer:
-            rows = (
-                [unit(row) for row in embedded.tokens] if chosen["normalize"] else embedded.tokens
+            shape = unit if body.normalize else np.ascontiguousarray
+            return context.job(
+                parse_inputs(body.inputs, "inputs"),
+                options,
+                lambda _, found: to_json([shape(row) for row in found.token_vectors]),
             )
-            return _json([np.ascontiguousarray(row) for row in rows])
 
-        return await pipeline.handle(request, parse, render)
+        return await pipeline.handle(request, parse)
 
     @router.post(
         "/embed_chunks",
@@ -76,61 +72,57 @@ def document_routes(pipeline: InferencePipeline) -> APIRouter:
     )
     async def embed_chunks(request: Request) -> Response:
         """A vector a chunk of each document, each seen in its whole document."""
-        plan: list[tuple[str, list[Chunk]]] = []
-        chosen: dict[str, EmbedChunksRequest] = {}
-        served: list[ServedModel] = []
 
-        def parse(call: Call) -> PreparedRequest:
-            body = chosen["body"] = parse_body(call.raw, call.content_type, EmbedChunksRequest)
+        def parse(context: RequestContext) -> Job:
+            body = parse_body(context.raw, context.content_type, EmbedChunksRequest)
             texts = [body.inputs] if isinstance(body.inputs, str) else body.inputs
             check_texts(texts, "inputs")
-            served.append(call.choose(name_of(body.model)))
-            tokenizer = call.model.tokenizer
+            model = context.choose(name_of(body.model))
             chunking = read_chunking(
                 body.chunking or ChunkingOptions(), len(texts), isinstance(body.inputs, str)
             )
             options = EmbedOptions(
-                truncate=body.truncate, dimensions=body.dimensions, tokens=True, prompted=False
+                truncate=body.truncate, dimensions=body.dimensions, prompted=False
             )
-            prepared = call.prepare(texts, options)
-            special = tokenizer.num_special_tokens
-            for row, offsets in enumerate(tokenizer.offsets(texts)):
-                kept = offsets[: len(prepared.ids[row]) - special]
-                plan.append((texts[row], cut(texts[row], kept, chunking, row)))
-            return prepared
+            chunks: list[list[Chunk]] = []
 
-        def render(prepared: PreparedRequest, embedded: Embedded) -> Answer:
-            body = chosen["body"]
-            answer = [
-                _render_chunks(text, chunks, tokens, body, served[0])
-                for (text, chunks), tokens in zip(plan, embedded.tokens, strict=True)
-            ]
-            return _json(answer)
+            def split(index: int, offsets: Offsets) -> list[tuple[int, int]]:
+                chunks.append(cut(texts[index], offsets, chunking, index))
+                return [(chunk.first, chunk.stop) for chunk in chunks[-1]]
 
-        return await pipeline.handle(request, parse, render)
+            prepared = model.embedder.prepare_spans(texts, options, context.started, split)
+            return Job(model, prepared, lambda found: render_chunks(body, texts, chunks, found))
 
-    def _render_chunks(
-        text: str,
-        chunks: list[Chunk],
-        tokens: np.ndarray,
-        body: EmbedChunksRequest,
-        model: ServedModel,
-    ) -> list[dict[str, Any]]:
-        if not chunks:
-            return []
-        prefix, pooling = len(model.tokenizer.prefix), model.about.pooling
-        vectors = np.stack([pool_chunk(tokens, chunk, prefix, pooling) for chunk in chunks])
-        if body.normalize is not False:
-            vectors = unit(vectors)
+        return await pipeline.handle(request, parse)
+
+    return router
+
+
+def render_chunks(
+    body: EmbedChunksRequest,
+    texts: Sequence[str],
+    chunks: Sequence[Sequence[Chunk]],
+    found: Embedded,
+) -> Answer:
+    """The answer of ``/embed_chunks``: for each text a list of its chunks with their vectors.
+
+    Args:
+        body: The request.
+        texts: Its documents.
+        chunks: Of each document.
+        found: Their vectors.
+    """
+    answer = []
+    for text, parts, vectors in zip(texts, chunks, found.span_vectors, strict=True):
+        shown = vectors if body.normalize is False else unit(vectors)
         entries = []
-        for chunk, vector in zip(chunks, vectors, strict=True):
+        for chunk, vector in zip(parts, np.ascontiguousarray(shown), strict=True):
             entry: dict[str, Any] = {"start": chunk.start, "end": chunk.end}
             if body.return_text:
                 entry["text"] = text[chunk.start : chunk.end]
             entries.append({**entry, "embedding": vector})
-        return entries
-
-    return router
+        answer.append(entries)
+    return to_json(answer)
 
 
 def read_chunking(options: ChunkingOptions, texts: int, single: bool) -> Chunking:
@@ -172,7 +164,3 @@ def _read_spans(row: Any, place: int) -> list[tuple[int, int]]:
             f"chunking.spans[{place}] must be a list of [start, end] integers", param="chunking"
         )
     return [(start, end) for start, end in row]
-
-
-def _json(value: Any) -> Answer:
-    return Answer(orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY))

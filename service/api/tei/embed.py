@@ -6,16 +6,16 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import orjson
 from fastapi import APIRouter, Request, Response
 
 from osa.model.calibration import Calibration
-from osa.service.api.error_replies import ErrorBody
-from osa.service.api.failure_examples import DIMENSIONS, READING, missing
+from osa.service.api.errors.examples import DIMENSIONS, READING, missing
+from osa.service.api.job import Job, RequestContext
 from osa.service.api.openapi import failures, inference, reads
 from osa.service.api.parsing import check_texts, name_of, parse_body, parse_inputs
-from osa.service.api.pipeline import Call, InferencePipeline
+from osa.service.api.pipeline import InferencePipeline
 from osa.service.api.streaming import NDJSON, stream, wants_lines
+from osa.service.api.tei.errors import NATIVE
 from osa.service.api.tei.schemas import (
     EmbedRequest,
     Info,
@@ -28,17 +28,20 @@ from osa.service.api.vector_encoding import (
     BYTES,
     JSON,
     Answer,
+    EmbeddingType,
+    EncodingFormat,
     convert,
     encode_vector,
     render_vectors,
+    to_json,
 )
 from osa.service.errors import EmptyInputError, ValidationError
 from osa.service.inference.request import Embedded, EmbedOptions, Inputs, PreparedRequest
 
 TAG = "Embeddings"
-INFERENCE = inference(ErrorBody, 422, samples={**missing("inputs"), **DIMENSIONS})
+INFERENCE = inference(NATIVE, 422, samples={**missing("inputs"), **DIMENSIONS})
 EMBED_ANSWER = inference(
-    ErrorBody,
+    NATIVE,
     422,
     samples={**missing("inputs"), **DIMENSIONS},
     description="Vectors: a list each, or base64 strings, or bytes with shape and type in headers",
@@ -71,31 +74,29 @@ def native_routes(pipeline: InferencePipeline, describe: Callable[[], Info]) -> 
 
     async def embed(request: Request) -> Response:
         """Embed texts or token ids; always a list of vectors."""
-        chosen: dict[str, EmbedRequest] = {}
-        ranges: list[Calibration | None] = []
+        lines = wants_lines(request)
 
-        def parse(call: Call) -> PreparedRequest:
-            body = chosen["body"] = parse_body(call.raw, call.content_type, EmbedRequest)
-            model = call.choose(name_of(body.model))
-            ranges.append(model.calibration)
-            check_type(body, ranges[0], body.dimensions or model.about.dimensions[0])
+        def parse(context: RequestContext) -> Job:
+            body = parse_body(context.raw, context.content_type, EmbedRequest)
+            model = context.choose(name_of(body.model))
+            ranges = model.calibration
+            check_type(body, ranges, body.dimensions or model.about.dimensions[0])
             inputs = parse_inputs(body.inputs, "inputs")
-            if wants_lines(request) and body.encoding_format == "bytes":
+            if lines and body.encoding_format == "bytes":
                 raise ValidationError(
                     f"{NDJSON} holds float or base64, not bytes", param="encoding_format"
                 )
-            return call.prepare(inputs, options_of(body))
-
-        def render(prepared: PreparedRequest, embedded: Embedded) -> Answer:
-            body = chosen["body"]
             kind, encoding = body.embedding_type or "float32", body.encoding_format or "float"
-            return render_vectors(embedded.vectors, kind, encoding, ranges[0])
-
-        if wants_lines(request):
-            return await stream(
-                pipeline, request, parse, lambda one: line(one, chosen["body"], ranges[0])
+            return context.job(
+                inputs,
+                options_of(body),
+                lambda _, found: render_vectors(found.vectors, kind, encoding, ranges),
+                lambda found: render_item(found, kind, encoding, ranges),
             )
-        return await pipeline.handle(request, parse, render)
+
+        if lines:
+            return await stream(pipeline, request, parse)
+        return await pipeline.handle(request, parse)
 
     def serve(path: str, summary: str) -> None:
         router.add_api_route(
@@ -115,15 +116,15 @@ def native_routes(pipeline: InferencePipeline, describe: Callable[[], Info]) -> 
         tags=[TAG],
         summary="Compare a sentence with others",
         response_model=list[float],
-        responses=inference(ErrorBody, 422, samples=missing("inputs", "sentences")),
+        responses=inference(NATIVE, 422, samples=missing("inputs", "sentences")),
         openapi_extra=reads(SimilarityRequest),
     )
     async def similarity(request: Request) -> Response:
         """Cosine of a sentence with each of others."""
 
-        def parse(call: Call) -> PreparedRequest:
-            body = parse_body(call.raw, call.content_type, SimilarityRequest)
-            call.choose(name_of(body.model))
+        def parse(context: RequestContext) -> Job:
+            body = parse_body(context.raw, context.content_type, SimilarityRequest)
+            context.choose(name_of(body.model))
             parameters = body.parameters or SimilarityParameters()
             options = EmbedOptions(
                 truncate=parameters.truncate,
@@ -132,14 +133,9 @@ def native_routes(pipeline: InferencePipeline, describe: Callable[[], Info]) -> 
             check_texts([body.inputs.source_sentence], "source_sentence")
             check_texts(body.inputs.sentences, "sentences")
             texts = [body.inputs.source_sentence, *body.inputs.sentences]
-            return call.prepare(texts, options)
+            return context.job(texts, options, render_cosines)
 
-        def render(prepared: PreparedRequest, embedded: Embedded) -> Answer:
-            vectors = embedded.vectors
-            cosines = (vectors[1:] * vectors[0]).sum(axis=1)
-            return Answer(orjson.dumps(cosines, option=orjson.OPT_SERIALIZE_NUMPY))
-
-        return await pipeline.handle(request, parse, render)
+        return await pipeline.handle(request, parse)
 
     serve("/", "Embed texts, for Hugging Face's clients")
     serve("/invocations", "Embed texts, for SageMaker")
@@ -149,33 +145,32 @@ def native_routes(pipeline: InferencePipeline, describe: Callable[[], Info]) -> 
         tags=[TAG],
         summary="Embed texts, for Vertex AI",
         response_model=VertexResponse,
-        responses=inference(ErrorBody, 422, samples={**missing("instances"), **DIMENSIONS}),
+        responses=inference(NATIVE, 422, samples={**missing("instances"), **DIMENSIONS}),
         openapi_extra=reads(VertexRequest),
     )
     async def vertex(request: Request) -> Response:
         """Embed requests in the envelope of Vertex AI."""
-        counts: list[int] = []
 
-        def parse(call: Call) -> PreparedRequest:
-            instances = parse_body(call.raw, call.content_type, VertexRequest).instances
+        def parse(context: RequestContext) -> Job:
+            instances = parse_body(context.raw, context.content_type, VertexRequest).instances
             if not instances:
                 raise EmptyInputError("instances is empty", param="instances")
-            inputs, options = join_instances(instances, counts)
-            call.choose(name_of(instances[0].model))
-            return call.prepare(inputs, options)
+            inputs, counts, options = join_instances(instances)
+            context.choose(name_of(instances[0].model))
+            ends = np.cumsum(counts)[:-1]
+            return context.job(
+                inputs,
+                options,
+                lambda _, found: to_json({"predictions": np.split(found.vectors, ends)}),
+            )
 
-        def render(prepared: PreparedRequest, embedded: Embedded) -> Answer:
-            parts = np.split(embedded.vectors, np.cumsum(counts)[:-1])
-            body = {"predictions": parts}
-            return Answer(orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY))
-
-        return await pipeline.handle(request, parse, render)
+        return await pipeline.handle(request, parse)
 
     @router.get(
         "/info",
         tags=["Operations"],
         summary="What is served, and its limits",
-        responses=failures(ErrorBody, 401, samples=READING),
+        responses=failures(NATIVE, 401, samples=READING),
     )
     async def info() -> Info:
         """What is served, and its limits."""
@@ -209,12 +204,26 @@ def check_type(body: EmbedRequest, ranges: Calibration | None, width: int) -> No
         )
 
 
-def line(one: Embedded, body: EmbedRequest, ranges: Calibration | None) -> Any:
-    """What stands in an input's line of a streamed answer: numbers, or base64."""
-    elements = convert(one.vectors, body.embedding_type or "float32", ranges)[0]
-    if body.encoding_format == "base64":
+def render_item(
+    found: Embedded, kind: EmbeddingType, encoding: EncodingFormat, ranges: Calibration | None
+) -> np.ndarray | str:
+    """One input's entry in a streamed answer.
+
+    Args:
+        found: Its vector [1, E].
+        kind: Element type.
+        encoding: ``float`` or ``base64``.
+        ranges: Calibration of int8 and uint8.
+    """
+    elements: np.ndarray = convert(found.vectors, kind, ranges)[0]
+    if encoding == "base64":
         return encode_vector(elements)
     return elements.astype(np.float32) if elements.dtype == np.float16 else elements
+
+
+def render_cosines(prepared: PreparedRequest, found: Embedded) -> Answer:
+    """Cosines of the first vector with each of the others."""
+    return to_json((found.vectors[1:] * found.vectors[0]).sum(axis=1))
 
 
 def options_of(body: EmbedRequest) -> EmbedOptions:
@@ -229,16 +238,17 @@ def options_of(body: EmbedRequest) -> EmbedOptions:
 
 
 def join_instances(
-    instances: Sequence[EmbedRequest], counts: list[int]
-) -> tuple[Inputs, EmbedOptions]:
-    """Inputs of all instances in one list, and their options; fills in how many each has.
+    instances: Sequence[EmbedRequest],
+) -> tuple[Inputs, list[int], EmbedOptions]:
+    """Inputs of all instances in one list, how many each has, and their common options.
 
     Raises:
-        ServiceError: An instance that cannot be, or options or kinds of input that differ.
+        ServiceError: An instance that is not valid, or options or kinds of input that differ.
     """
     options = {options_of(instance) for instance in instances}
     names = {name_of(instance.model) for instance in instances}
     joined: list[Any] = []
+    counts: list[int] = []
     for place, instance in enumerate(instances):
         if instance.encoding_format not in (None, "float") or instance.embedding_type not in (
             None,
@@ -253,4 +263,4 @@ def join_instances(
             "instances must share model and options, and be all texts or all ids",
             param="instances",
         )
-    return joined, options.pop()
+    return joined, counts, options.pop()

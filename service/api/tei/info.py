@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.metadata import version
 
 from osa.service.api.tei.schemas import Info, ModelType, Pooling
-from osa.service.engines import EngineInfo
+from osa.service.engines.base import EngineInfo
 from osa.service.models.served_model import ServedModel
 from osa.service.settings import Settings
 

@@ -8,13 +8,15 @@ import orjson
 from fastapi import APIRouter, Request, Response
 
 from osa.model.errors import InputError
-from osa.service.api.error_replies import ErrorBody
-from osa.service.api.failure_examples import WORKING, missing
+from osa.service.api.errors.examples import WORKING, missing
+from osa.service.api.job import RequestContext
 from osa.service.api.openapi import POST_FAILURES, Responses, failures, reads
 from osa.service.api.parsing import check_texts, name_of, parse_body
-from osa.service.api.pipeline import Call, InferencePipeline
+from osa.service.api.pipeline import InferencePipeline
+from osa.service.api.tei.errors import NATIVE
 from osa.service.api.tei.schemas import DecodeRequest, TokenInfo, TokenizeRequest
 from osa.service.errors import EmptyInputError, ValidationError
+from osa.service.inference.limits import check_count
 
 
 def token_routes(pipeline: InferencePipeline, max_client_batch_size: int) -> APIRouter:
@@ -22,22 +24,15 @@ def token_routes(pipeline: InferencePipeline, max_client_batch_size: int) -> API
     router = APIRouter(tags=["Tokens"])
 
     def errors(field: str) -> Responses:
-        return failures(ErrorBody, *POST_FAILURES, 422, samples={**WORKING, **missing(field)})
+        return failures(NATIVE, *POST_FAILURES, 422, samples={**WORKING, **missing(field)})
 
-    def check_count(count: int, field: str) -> None:
-        if count > max_client_batch_size:
-            raise ValidationError(
-                f"{count} inputs in one request, at most {max_client_batch_size} are allowed",
-                param=field,
-            )
-
-    def tokenize(call: Call) -> bytes:
-        body = parse_body(call.raw, call.content_type, TokenizeRequest)
+    def tokenize(context: RequestContext) -> bytes:
+        body = parse_body(context.raw, context.content_type, TokenizeRequest)
         texts = [body.inputs] if isinstance(body.inputs, str) else body.inputs
-        check_count(len(texts), "inputs")
+        check_count(len(texts), max_client_batch_size, "inputs")
         check_texts(texts, "inputs")
         try:
-            tokenizer = call.choose(name_of(body.model)).tokenizer
+            tokenizer = context.choose(name_of(body.model)).tokenizer
             found = tokenizer.tokens(texts, body.add_special_tokens is not False)
         except InputError as error:
             raise ValidationError(str(error), param="inputs") from error
@@ -52,14 +47,14 @@ def token_routes(pipeline: InferencePipeline, max_client_batch_size: int) -> API
             ]
         )  # fmt: skip
 
-    def decode(call: Call) -> bytes:
-        body = parse_body(call.raw, call.content_type, DecodeRequest)
-        tokenizer = call.choose(name_of(body.model)).tokenizer
+    def decode(context: RequestContext) -> bytes:
+        body = parse_body(context.raw, context.content_type, DecodeRequest)
+        tokenizer = context.choose(name_of(body.model)).tokenizer
         if not body.ids:
             raise EmptyInputError("ids is empty", param="ids")
         first: Any = body.ids[0]
         rows: Any = body.ids if isinstance(first, list) else [body.ids]
-        check_count(len(rows), "ids")
+        check_count(len(rows), max_client_batch_size, "ids")
         for row in rows:
             if row and not (min(row) >= 0 and max(row) < tokenizer.vocab_size):
                 raise ValidationError(

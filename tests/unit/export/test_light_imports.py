@@ -8,7 +8,7 @@ import sys
 HEAVY = ("onnx", "onnxruntime", "onnxscript", "ml_dtypes", "torch._inductor", "torch._dynamo")
 LIGHT = ("formats", "manifest", "runner", "inspection", "cli", "processor", "parity.comparison",
          "parity.reference", "exporter", "onnx_model.format", "onnx_model.runner",
-         "torch_program.aoti", "torch_program.exported", "ort_ops", "ort_ops.build")  # fmt: skip
+         "torch_program.formats", "ort_ops", "ort_ops.build")  # fmt: skip
 
 
 def test_importing_brings_nothing_heavy() -> None:

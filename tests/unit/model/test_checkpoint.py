@@ -144,7 +144,7 @@ def test_a_checkpoint_that_contradicts_itself_is_refused(
         ("{", "is not a manifest"),
         ('{"format": "osa-encoder", "format_version": 9, "files": {}}', "osa-encoder 9"),
         ('{"format": "osa-encoder", "format_version": 1, "files": {"../x": {"size": 1, '
-         '"sha256": ""}}}', "not a file name"),
+         '"sha256": ""}}}', "is not a file name"),
         (None, "cannot read"),
     ],
 )  # fmt: skip

@@ -18,7 +18,7 @@ from osa.model.errors import ConfigError, InputError
 from osa.model.kernels import native
 from osa.model.kernels.build import BuildNative
 from osa.model.ops import attention
-from osa.service.engines import EagerEngine
+from osa.service.engines.eager import EagerEngine
 from osa.service.server.app import create_service
 from tests.conftest import local_settings
 

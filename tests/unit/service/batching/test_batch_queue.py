@@ -157,13 +157,13 @@ def test_a_batch_that_did_not_fit_makes_later_ones_smaller_until_many_fitted() -
     queue = BatchQueue(10**6, 100, 100)
     queue.put([item(10) for _ in range(40)])
     assert len(queue.take()) == 10
-    queue.learn_limit(100)
+    queue.memory_limit.exceeded(100)
     assert len(queue.take()) == 5
-    queue.learn_limit(10)
+    queue.memory_limit.exceeded(10)
     assert [work.tokens for work in queue.take()] == [10], "an item is never too large to be tried"
     for _ in range(64 * 40):
         queue.observe(10, 0.1)
-    assert queue.batch_token_limit == 100
+    assert queue.memory_limit.tokens == 100
 
 
 def test_a_batch_takes_no_longer_than_its_target() -> None:

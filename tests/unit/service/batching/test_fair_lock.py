@@ -5,11 +5,11 @@ from __future__ import annotations
 import threading
 import time
 
-from osa.service.batching.fair_lock import EngineTurns, Turn
+from osa.service.batching.fair_lock import FairLock, Flow
 from tests.conftest import wait_until
 
 
-def work(turns: EngineTurns, turn: Turn, seconds: float, stop: threading.Event) -> threading.Thread:
+def work(turns: FairLock, turn: Flow, seconds: float, stop: threading.Event) -> threading.Thread:
     """A thread that computes for ``seconds`` at a time until it is stopped."""
 
     def run() -> None:
@@ -24,8 +24,8 @@ def work(turns: EngineTurns, turn: Turn, seconds: float, stop: threading.Event) 
 
 
 def test_long_and_short_batches_get_the_same_time() -> None:
-    turns, stop = EngineTurns(), threading.Event()
-    long, short = Turn(), Turn()
+    turns, stop = FairLock(), threading.Event()
+    long, short = Flow(), Flow()
     threads = [work(turns, long, 0.02, stop), work(turns, short, 0.002, stop)]
     wait_until(lambda: long.used_s + short.used_s > 0.6)
     stop.set()
@@ -35,14 +35,14 @@ def test_long_and_short_batches_get_the_same_time() -> None:
 
 
 def test_coming_back_from_idleness_gives_no_credit() -> None:
-    turns, busy, idle = EngineTurns(), Turn(used_s=100.0), Turn()
+    turns, busy, idle = FairLock(), Flow(used_s=100.0), Flow()
     turns.release(turns.acquire(busy))
     turns.release(turns.acquire(idle))
     assert idle.used_s >= 100.0
 
 
 def test_a_ticket_that_was_taken_away_gives_nothing_back() -> None:
-    turns, hung, other = EngineTurns(), Turn(), Turn()
+    turns, hung, other = FairLock(), Flow(), Flow()
     old = turns.acquire(hung)
     turns.release(old)
     new = turns.acquire(other)

@@ -9,6 +9,7 @@ import time
 import weakref
 from collections.abc import Sequence
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -16,16 +17,17 @@ import pytest
 from osa.model.errors import ConfigError
 from osa.service.batching import supervisor as supervision
 from osa.service.batching.batch_queue import BatchQueue
-from osa.service.batching.fair_lock import EngineTurns, Turn
+from osa.service.batching.fair_lock import FairLock, Flow
 from osa.service.batching.item import ItemResult, WorkItem
 from osa.service.batching.supervisor import EngineSupervisor
 from osa.service.batching.worker import EngineThread
-from osa.service.engines import EagerEngine, Engine, EngineOutput
+from osa.service.engines.base import Details, Engine, EngineOutput, IdRows
+from osa.service.engines.eager import EagerEngine
 from osa.service.errors import BackendError
 from osa.service.observability.metrics import Metrics
 from osa.service.settings import EngineSettings
 from tests.conftest import wait_until
-from tests.engines import POISON, FaultyEngine
+from tests.engines import POISON, FaultyEngine, How
 
 
 class Wayward(EagerEngine):
@@ -39,7 +41,7 @@ class Wayward(EagerEngine):
         self.sizes: list[int] = []
 
     def embed(
-        self, sequences: Sequence[Sequence[int]], tokens: bool = False, exact: bool = False
+        self, sequences: IdRows, details: Details | None = None, exact: bool = False
     ) -> EngineOutput:
         self.sizes.append(sum(map(len, sequences)))
         if self.what == "memory" and self.sizes[-1] > self.on:
@@ -50,7 +52,7 @@ class Wayward(EagerEngine):
             self.thread = threading.get_ident()
             while not self.let_go.wait(0.01):
                 pass
-        output = super().embed(sequences, tokens)
+        output = super().embed(sequences, details)
         if self.what == "narrow" and not exact:
             return EngineOutput(np.full_like(output.embeddings, np.nan), output.norms)
         return output
@@ -139,9 +141,9 @@ def test_an_engine_that_fails_on_everything_is_opened_again(tiny_checkpoint: Pat
     assert setting.supervisor.stop(10)
 
 
-@pytest.mark.parametrize("how", ["raise", "nan"])
+@pytest.mark.parametrize("how", get_args(How))
 def test_inputs_that_fail_again_and_again_do_not_make_the_engine_broken(
-    tiny_checkpoint: Path, how: str
+    tiny_checkpoint: Path, how: How
 ) -> None:
     setting = Setting(FaultyEngine(tiny_checkpoint, how))
     for _ in range(7):
@@ -177,7 +179,7 @@ def test_a_batch_without_memory_is_split_and_later_ones_are_planned_smaller(
     wait_until(lambda: len(received) == 10)
     assert [result.error for result in received] == [None] * 10
     assert engine.sizes[:2] == [100, 50]
-    assert setting.queue.batch_token_limit <= 40
+    assert setting.queue.memory_limit.tokens <= 40
     engine.sizes.clear()
     again = setting.send(*[[4] * 10 for _ in range(10)])
     wait_until(lambda: len(again) == 10)
@@ -216,7 +218,7 @@ def test_a_batch_taken_while_its_thread_is_given_up_is_answered(tiny_checkpoint:
 
     queue, received = Slow(1000, 100, 100), list[ItemResult]()
     engine = EagerEngine(tiny_checkpoint, "cpu")
-    queue.thread = EngineThread(engine, queue, Metrics("m"), EngineTurns(), Turn())
+    queue.thread = EngineThread(engine, queue, Metrics("m"), FairLock(), Flow())
     queue.put([WorkItem([2, 4, 3], received.append)])
     queue.thread.start()
     queue.thread.thread.join(10)

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -13,12 +14,13 @@ import pytest
 from osa.service.batching.batch_queue import BatchQueue
 from osa.service.batching.item import ItemResult, WorkItem
 from osa.service.batching.supervisor import EngineSupervisor
-from osa.service.engines import EagerEngine, Engine
+from osa.service.engines.base import Engine
+from osa.service.engines.eager import EagerEngine
 from osa.service.errors import BackendError, ClientGoneError, DeadlineError
 from osa.service.observability.metrics import Metrics
 from osa.service.settings import EngineSettings
 from tests.conftest import PATIENCE_S
-from tests.engines import POISON, FaultyEngine, GatedEngine
+from tests.engines import POISON, FaultyEngine, GatedEngine, How
 
 SEQUENCES = [[2, 4, 3], [2, 5, 3], [2, 4, 5, 6, 3], [2, 6, 3], [2, 7, 3]]
 
@@ -62,8 +64,8 @@ def test_every_item_gets_its_own_vector(tiny_checkpoint: Path) -> None:
         assert result.norm == pytest.approx(float(alone.norms[0]), rel=1e-5)
 
 
-@pytest.mark.parametrize("how", ["raise", "nan"])
-def test_batch_mates_of_a_failing_input_succeed(tiny_checkpoint: Path, how: str) -> None:
+@pytest.mark.parametrize("how", get_args(How))
+def test_batch_mates_of_a_failing_input_succeed(tiny_checkpoint: Path, how: How) -> None:
     engine = FaultyEngine(tiny_checkpoint, how)
     sequences = [*SEQUENCES, [2, POISON, 3]]
     received = run_worker(engine, sequences)

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 
 from osa.service.bulk.encoder import BatchLimits, BulkEncoder, EncodingError
-from osa.service.engines import EagerEngine
-from tests.engines import POISON, FaultyEngine
+from osa.service.engines.eager import EagerEngine
+from tests.engines import POISON, FaultyEngine, How
 
 IDS = [[2, 4 + n % 4, *([5] * n), 3] for n in range(20)]
 
 
-@pytest.mark.parametrize("how", ["raise", "nan"])
-def test_only_the_text_at_fault_has_no_vector(how: str, tiny_checkpoint: Path) -> None:
+@pytest.mark.parametrize("how", get_args(How))
+def test_only_the_text_at_fault_has_no_vector(how: How, tiny_checkpoint: Path) -> None:
     poisoned = [[*ids, POISON] if n in (3, 11) else ids for n, ids in enumerate(IDS)]
     encoder = BulkEncoder(FaultyEngine(tiny_checkpoint, how), BatchLimits(100, 8))
     counted: list[int] = []
@@ -39,9 +40,9 @@ def test_batches_keep_to_both_limits_and_hold_like_lengths(tiny_checkpoint: Path
     lengths: list[list[int]] = []
     original = engine.embed
 
-    def spy(sequences: list[list[int]], tokens: bool = False, exact: bool = False) -> object:
+    def spy(sequences: list[list[int]], **options: Any) -> object:
         lengths.append([len(ids) for ids in sequences])
-        return original(sequences, tokens, exact)
+        return original(sequences, **options)
 
     engine.embed = spy  # type: ignore[method-assign, assignment]
     BulkEncoder(engine, BatchLimits(60, 4)).embed(IDS, lambda count: None)

@@ -5,13 +5,12 @@ from __future__ import annotations
 import itertools
 import re
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from osa.service.errors import ValidationError
-from osa.service.inference.chunking import Chunk, Chunking, cut, pool_chunk, sentences, windows
+from osa.service.inference.chunking import Chunk, Chunking, cut, sentences, windows
 
 TEXT = "One two three. Four five! (Six seven?) Eight\nnine ten eleven twelve"
 
@@ -95,13 +94,6 @@ def test_too_many_chunks_are_refused() -> None:
     text = "a " * 5000
     with pytest.raises(ValidationError, match="falls into 5000 chunks, at most 4096"):
         cut(text, words(text), Chunking("tokens", 1), 0)
-
-
-def test_a_chunk_is_the_mean_of_its_tokens_or_its_first() -> None:
-    tokens = np.arange(12, dtype=np.float32).reshape(6, 2)
-    chunk = Chunk(0, 1, 1, 3)
-    np.testing.assert_array_equal(pool_chunk(tokens, chunk, 1, "mean"), tokens[2:4].mean(0))
-    np.testing.assert_array_equal(pool_chunk(tokens, chunk, 1, "cls"), tokens[2])
 
 
 def test_a_text_without_tokens_has_no_chunks() -> None:

@@ -11,23 +11,23 @@ import numpy as np
 
 from osa.service.batching.batch_queue import BatchQueue
 from osa.service.batching.item import AGE_BOUND_S, ItemResult, WorkItem
-from osa.service.inference.inflight import Flight, Flights, Pending, key_of
+from osa.service.inference.inflight import InFlightInput, InFlightInputs, PendingRequest, input_key
 
 IDS = [2, 4, 3]
-KEY = key_of(IDS, wants_tokens=False)
+KEY = input_key(IDS, token_vectors=False, spans=None)
 
 
 class Sky:
-    """Flights over a queue, as the embedder has them."""
+    """InFlightInputs over a queue, as the embedder has them."""
 
     def __init__(self) -> None:
-        self.flights = Flights(lambda key, result: None)
+        self.flights = InFlightInputs(lambda key, result: None)
         self.queue = BatchQueue(1000, 100, 100)
         self.loop = asyncio.get_running_loop()
 
-    def ask(self, deadline: float = math.inf) -> tuple[Pending, Flight, bool]:
+    def ask(self, deadline: float = math.inf) -> tuple[PendingRequest, InFlightInput, bool]:
         """A request of one input: what it waits for, and whether it joined another's."""
-        pending = Pending(self.loop, 1)
+        pending = PendingRequest(self.loop, 1)
         joined = self.flights.join(KEY, deadline, pending, 0)
         if joined is not None:
             return pending, joined, True

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,8 @@ import pytest
 from osa.model.errors import ConfigError
 from osa.service.batching import supervisor as supervision
 from osa.service.batching.item import ItemResult, WorkItem
-from osa.service.engines import EagerEngine, Engine, EngineOutput
+from osa.service.engines.base import Details, Engine, EngineOutput, IdRows
+from osa.service.engines.eager import EagerEngine
 from osa.service.errors import BackendError, ClientGoneError
 from osa.service.models.loader import ModelLoader
 from osa.service.models.registry import ModelRegistry
@@ -93,7 +93,7 @@ def test_a_retired_model_whose_engine_does_not_come_back_answers_what_waits(
         """Fails on everything once it is warm."""
 
         def embed(
-            self, sequences: Sequence[Sequence[int]], tokens: bool = False, exact: bool = False
+            self, sequences: IdRows, details: Details | None = None, exact: bool = False
         ) -> EngineOutput:
             raise RuntimeError("device-side assert triggered")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from osa.service.api.tei.info import variance_reason
-from osa.service.engines import EagerEngine
+from osa.service.engines.eager import EagerEngine
 
 
 @pytest.mark.parametrize(

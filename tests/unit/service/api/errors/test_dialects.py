@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from osa.model.errors import CheckpointError
-from osa.service.api.error_replies import reply_for, routing_error
+from osa.service.api.errors.dialects import reply_for, routing_error
 from osa.service.errors import (
     BackendError,
     DeadlineError,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from osa.service.api.error_replies import reply_for
+from osa.service.api.errors.replies import Dialect
 from osa.service.auth.api_keys import NO_ADMIN, NO_KEY, NO_KEYS, NOT_BEARER, UNKNOWN_KEY
 from osa.service.errors import (
     BackendError,
@@ -113,9 +113,9 @@ def missing(field: str, empty: str | None = None) -> Samples:
     }
 
 
-def examples(samples: Samples, path: str, status: int) -> dict[str, Any]:
-    """OpenAPI's examples of the failures that a path answers with a status."""
-    replies = {name: reply_for(error, path) for name, error in samples.items()}
+def examples(samples: Samples, dialect: Dialect, status: int) -> dict[str, Any]:
+    """OpenAPI's examples of the failures that a dialect answers with a status."""
+    replies = {name: dialect.reply(error) for name, error in samples.items()}
     return {
         name: {"value": reply.body} for name, reply in replies.items() if reply.status == status
     }

@@ -1,0 +1,1 @@
+"""Errors as HTTP answers, in the dialect of each protocol."""

@@ -1,0 +1,38 @@
+"""Names of the HTTP headers that requests and answers carry, and what the measured ones say."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from osa.service.inference.request import PreparedRequest, StageTimes
+
+TIMEOUT = "x-request-timeout-ms"
+SHAPE, DTYPE = "x-embedding-shape", "x-embedding-dtype"
+JSON_LENGTH = "inference-header-content-length"
+"""Length of the JSON before the binary tensors of the Open Inference Protocol [bytes]."""
+
+MEASURED = {
+    "x-total-time": "Whole request [ms]",
+    "x-tokenization-time": "Parsing and tokenising [ms]",
+    "x-queue-time": "Waiting for a batch, mean over inputs [ms]",
+    "x-inference-time": "In the engine, mean over inputs [ms]",
+    "x-compute-tokens": "Tokens computed",
+    "x-compute-characters": "Characters of all texts",
+    "x-truncated-tokens": "Tokens cut off",
+}
+"""Headers of answers of inference routes, as text-embeddings-inference names them, and ours."""
+
+
+def count_headers(prepared: PreparedRequest) -> dict[str, str]:
+    """Headers that are known before the result."""
+    return {
+        "x-compute-tokens": str(prepared.tokens),
+        "x-compute-characters": str(prepared.characters),
+        "x-truncated-tokens": str(sum(prepared.truncated)),
+    }
+
+
+def time_headers(times: StageTimes, total_s: float) -> dict[str, str]:
+    """Headers of the durations, whose unit is the millisecond."""
+    stages = {"total": total_s, **asdict(times)}
+    return {f"x-{stage}-time": str(round(seconds * 1000)) for stage, seconds in stages.items()}

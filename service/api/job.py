@@ -1,0 +1,100 @@
+"""A parsed inference request: what is embedded, and how its answer is written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from osa.service.api.vector_encoding import Answer
+from osa.service.inference.request import (
+    Embedded,
+    EmbedOptions,
+    Inputs,
+    PreparedRequest,
+    Submission,
+)
+from osa.service.models.served_model import ServedModel
+
+
+@dataclass(frozen=True)
+class Job:
+    """A parsed inference request.
+
+    Attributes:
+        model: The model that computes it.
+        prepared: What is embedded.
+        render: From the vectors to the answer.
+        render_item: From one input's vectors to its entry in a streamed answer; None where the
+            answer cannot be streamed.
+    """
+
+    model: ServedModel
+    prepared: PreparedRequest
+    render: Callable[[Embedded], Answer]
+    render_item: Callable[[Embedded], Any] | None = None
+
+
+@dataclass
+class RequestContext:
+    """A request body, and the model that it chooses.
+
+    Attributes:
+        raw: The body.
+        content_type: Its header.
+        started: When reading began (monotonic clock) [s].
+        find: ``ModelRegistry.find``; the model is kept open until the request is answered.
+        chosen: The model that was chosen.
+    """
+
+    raw: bytes
+    content_type: str | None
+    started: float
+    find: Callable[..., ServedModel]
+    chosen: ServedModel | None = field(default=None)
+
+    def choose(self, name: str | None = None, strict: bool = False) -> ServedModel:
+        """Choose the model of this name, or the default; see ``ModelRegistry.find``."""
+        self.chosen = self.find(name, strict)
+        return self.chosen
+
+    def job(
+        self,
+        inputs: Inputs,
+        options: EmbedOptions,
+        render: Callable[[PreparedRequest, Embedded], Answer],
+        render_item: Callable[[Embedded], Any] | None = None,
+    ) -> Job:
+        """Check and tokenise inputs for the chosen model.
+
+        Args:
+            inputs: Texts or ids.
+            options: What was asked for.
+            render: From the prepared request and its vectors to the answer.
+            render_item: As ``Job.render_item``.
+        """
+        model = self.chosen or self.choose()
+        prepared = model.embedder.prepare(inputs, options, self.started)
+        return Job(model, prepared, lambda found: render(prepared, found), render_item)
+
+
+Parse = Callable[[RequestContext], Job]
+
+
+@dataclass(frozen=True)
+class Running:
+    """A job whose inputs have been submitted.
+
+    Attributes:
+        job: The job.
+        submission: Its inputs.
+        deadline: When the client stops waiting (monotonic clock) [s].
+        started: When the request came (monotonic clock) [s].
+        trace_span: Of the request, if requests are traced.
+    """
+
+    job: Job
+    submission: Submission
+    deadline: float
+    started: float
+    trace_span: object
