@@ -1,4 +1,4 @@
-"""Service errors, and the one place that maps any error to a status and a body.
+"""Errors of the service, each with its HTTP status.
 
     OsaError
     ├── EmptyInputError       400 Empty         nothing to embed
@@ -31,14 +31,14 @@ from osa.model.errors import OsaError
 
 
 class ServiceError(OsaError):
-    """Base of what a request can meet.
+    """Base of the errors of a request.
 
     Attributes:
         status: HTTP status on native routes.
         error_type: text-embeddings-inference's name of the kind.
-        protocol_status: HTTP status below ``/v1`` and ``/v2``, where it is another one.
+        protocol_status: HTTP status below ``/v1`` and ``/v2``, if it differs.
         openai_type: OpenAI's name of the kind.
-        retry_after_s: Seconds to wait before another try, where that helps.
+        retry_after_s: Time to wait before a retry, if a retry helps [s].
         param: Field at fault, where there is one.
         model: Name of the model that the request chose, once it has; failures are counted by it.
     """
@@ -59,43 +59,43 @@ class ServiceError(OsaError):
 
 
 class EmptyInputError(ServiceError):
-    """There is nothing to embed."""
+    """No input, or an input without tokens."""
 
     code, status, error_type = "empty_input", 400, "Empty"
 
 
 class ValidationError(ServiceError):
-    """A field holds what it cannot hold."""
+    """Invalid field value."""
 
     code, status, error_type, protocol_status = "validation", 422, "Validation", 400
 
 
 class UnknownModelError(ServiceError):
-    """No model, or no version of it, has the name that was asked for."""
+    """Unknown model name or version."""
 
     code, status, error_type = "model_not_found", 404, "Validation"
 
 
 class MalformedBodyError(ServiceError):
-    """The body is not what its content type says."""
+    """The body cannot be parsed."""
 
     code, status, error_type = "malformed_body", 400, "Validation"
 
 
 class MediaTypeError(ServiceError):
-    """The content type is not one that the route reads."""
+    """Unsupported content type."""
 
     code, status, error_type = "media_type", 415, "Validation"
 
 
 class PayloadTooLargeError(ServiceError):
-    """The body is over the limit."""
+    """The body exceeds the limit."""
 
     code, status, error_type = "payload_too_large", 413, "Validation"
 
 
 class HeadTooLargeError(ServiceError):
-    """The request line and headers are over the limit."""
+    """The request line and headers exceed the limit."""
 
     code, status, error_type = "head_too_large", 431, "Validation"
 
@@ -107,36 +107,36 @@ class SlowBodyError(ServiceError):
 
 
 class UnauthorizedError(ServiceError):
-    """No API key was sent, or one that is not known; the message says which."""
+    """Missing or unknown API key; the message says which."""
 
     code, status, error_type = "invalid_api_key", 401, "Unauthorized"
     openai_type = "authentication_error"
 
 
 class ForbiddenError(ServiceError):
-    """The API key may not do this."""
+    """The API key has no permission for this."""
 
     code, status, error_type, openai_type = "forbidden", 403, "Unauthorized", "permission_error"
 
 
 class QuotaError(ServiceError):
-    """An API key has used the tokens that it may."""
+    """The API key's token quota is used up."""
 
     code, status, error_type, openai_type = "quota", 429, "Overloaded", "rate_limit_error"
 
     def __init__(self, message: str, retry_after_s: int) -> None:
-        """Keep when there will be enough again."""
+        """Keep the time until there are enough tokens again [s]."""
         super().__init__(message)
         self.retry_after_s = retry_after_s
 
 
 class OverloadedError(ServiceError):
-    """There is no room for more work."""
+    """The queue or the number of open requests is at its limit."""
 
     code, status, error_type, openai_type = "overloaded", 429, "Overloaded", "rate_limit_error"
 
     def __init__(self, message: str, retry_after_s: int) -> None:
-        """Keep how long the backlog will take."""
+        """Keep the time that the backlog takes [s]."""
         super().__init__(message)
         self.retry_after_s = retry_after_s
 
@@ -149,7 +149,7 @@ class UnavailableError(ServiceError):
 
 
 class DeadlineError(ServiceError):
-    """The deadline that the request set has passed."""
+    """The request's deadline has passed."""
 
     code, status, error_type, openai_type = "deadline", 504, "Timeout", "server_error"
 

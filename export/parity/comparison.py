@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from osa.export.errors import ArtifactError, ParityError
+from osa.export.graph_inputs import fill
 from osa.export.manifest import REFERENCE, Artifact
 from osa.export.runner import Runner
 
@@ -86,8 +87,7 @@ def _compare_case(
     inputs, places, embeddings, norms = (tensors[f"{place}.{part}"] for part in PARTS[:4])
     expected_tokens = tensors.get(f"{place}.token_embeddings")
     count = len(embeddings)
-    inputs, places = _widen(inputs, places, artifact)
-    outputs = runner.run(inputs, places)
+    outputs = runner.run(*fill(inputs, places, artifact.manifest))
     found = outputs.embeddings[:count].astype(np.float64)
     lengths = np.maximum(norms, 1e-12)
     real = norms > 0
@@ -110,28 +110,6 @@ def _largest(differences: np.ndarray) -> float:
     if not np.isfinite(differences).all():
         return float("inf")
     return float(np.abs(differences).max())
-
-
-def _widen(
-    inputs: np.ndarray, places: np.ndarray, artifact: Artifact
-) -> tuple[np.ndarray, np.ndarray]:
-    """Append the dummy sequences that the graph's least sizes require."""
-    manifest = artifact.manifest
-    least = manifest.min_tokens
-    if manifest.layout == "packed":
-        while len(places) - 1 < manifest.min_sequences or len(inputs) < least:
-            inputs = np.concatenate(
-                [inputs, np.zeros_like(inputs, shape=(least, *inputs.shape[1:]))]
-            )
-            places = np.append(places, np.int32(len(inputs)))
-        return inputs, places
-    rows = max(0, manifest.min_sequences - len(inputs))
-    columns = max(0, least - inputs.shape[1])
-    extra = [(0, 0)] * (inputs.ndim - 2)
-    return (
-        np.pad(inputs, [(0, rows), (0, columns), *extra]),
-        np.pad(places, [(0, rows), (0, columns)]),
-    )
 
 
 def check_deviations(deviations: Sequence[Deviation], tolerance: float, what: str) -> None:

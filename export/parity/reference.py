@@ -30,7 +30,7 @@ from osa.export.manifest import REFERENCE
 from osa.export.parity import comparison as parity
 from osa.export.parity.cases import Case, grid
 from osa.export.parity.comparison import PARTS, TOKEN_ROWS_UP_TO
-from osa.export.parity.user_cache import user_cache
+from osa.export.user_cache import user_cache
 from osa.model import EmbeddingModel
 
 FOLDER = "parity-references"

@@ -1,4 +1,4 @@
-"""Strict reading of JSON bodies: what came, what is allowed, never the input itself."""
+"""Strict parsing of JSON bodies; errors say what came and what is allowed, never the input."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def parse_body(raw: bytes, content_type: str | None, model: type[Body]) -> Body:
 
 
 def parse_inputs(value: Any, field: str) -> Sequence[str] | Sequence[list[int]]:
-    """Tell apart one text, texts, one id sequence, and id sequences; return a list of inputs.
+    """The list of inputs of a field that holds a text, texts, an id sequence, or id sequences.
 
     Raises:
         EmptyInputError: Nothing to embed: no input, an empty text or an empty sequence.
@@ -80,12 +80,12 @@ def parse_inputs(value: Any, field: str) -> Sequence[str] | Sequence[list[int]]:
 
 
 def name_of(model: Any) -> str | None:
-    """A model's name in a body that may hold anything there; None where it holds no name."""
+    """The model name in a field that may hold any JSON value; None if it is not a string."""
     return model if isinstance(model, str) else None
 
 
 def check_texts(texts: Sequence[str], field: str) -> None:
-    """Refuse no texts, and an empty one.
+    """Refuse an empty list, and empty texts.
 
     Raises:
         EmptyInputError: Naming the place.
@@ -111,7 +111,7 @@ def _ids(value: Any, place: str, field: str) -> list[int]:
 
 
 def json_type(value: Any) -> str:
-    """JSON's name of the type of a value."""
+    """JSON's name for the type of a value."""
     names = {dict: "an object", list: "a list", str: "a string", bool: "a boolean",
              int: "an integer", float: "a number"}  # fmt: skip
     return names.get(type(value), "null")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from starlette.datastructures import Headers
+from collections.abc import Mapping
 
 OPEN = frozenset(
     ("/", "/health", "/ping", "/livez", "/readyz", "/metrics", "/openapi.json", "/docs",
@@ -11,8 +11,11 @@ OPEN = frozenset(
 OPEN_BELOW = ("/assets/",)
 
 
-def secret_of(headers: Headers) -> str | None:
-    """The key that a request shows: a bearer token, or ``x-api-key`` or ``api-key``; or None."""
+def secret_of(headers: Mapping[str, str]) -> str | None:
+    """The key in a request's headers (lower-case names), or None.
+
+    It is a bearer token, or the value of ``x-api-key`` or ``api-key``.
+    """
     scheme, _, token = headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer" and token.strip():
         return token.strip()

@@ -1,6 +1,6 @@
-"""API keys: hashes in a mounted file, read again when it changes; token quotas of each.
+"""API keys: their hashes in a file that is read again when it changes, with per-key quotas.
 
-The file is TOML, one table a key; the key itself is nowhere but with its user::
+The file is TOML, one table per key; the key itself is not stored::
 
     [[keys]]
     name = "search-team"             # for logs
@@ -8,8 +8,8 @@ The file is TOML, one table a key; the key itself is nowhere but with its user::
     tokens_per_minute = 600000       # optional
     admin = false                    # optional: may exchange models
 
-A file that cannot be read or is wrong stops the start; later it is logged and the keys stay as they
-were, so a half-written file locks nobody out and lets nobody in.
+An invalid file stops the start. Later it is logged and the keys in use stay as they were, so a
+half-written file neither locks anyone out nor lets anyone in.
 """
 
 from __future__ import annotations
@@ -21,11 +21,10 @@ import re
 import secrets
 import time
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-from starlette.datastructures import Headers
 
 from osa.model.errors import ConfigError
 from osa.service.auth.access import secret_of
@@ -34,7 +33,7 @@ from osa.service.errors import UnauthorizedError
 
 logger = logging.getLogger(__name__)
 LOOK_S = 2.0
-"""How often the file's stamp is looked at, at most."""
+"""Shortest time between two checks of the file's modification [s]."""
 PREFIX = "osa-"
 KEY_SCOPE = "osa.key"
 """Where the ASGI scope holds the ``ApiKey`` of a request."""
@@ -48,11 +47,11 @@ NO_KEYS = "this server has no API keys: set auth.keys_file, with a key of admin 
 
 @dataclass(frozen=True)
 class ApiKey:
-    """Who may come in, and for how much.
+    """An API key's permissions and quota.
 
     Attributes:
         name: For logs.
-        admin: Whether it may exchange models.
+        admin: Whether it may load and remove models.
         bucket: Its quota, or None.
     """
 
@@ -62,7 +61,7 @@ class ApiKey:
 
 
 class KeyFile:
-    """The keys of a file, by the hash of the key."""
+    """The keys of a file, by their hash."""
 
     def __init__(self, path: Path) -> None:
         """Read the file.
@@ -75,12 +74,12 @@ class KeyFile:
         self._looked = time.monotonic()
         self._keys = _read(path, {})
 
-    def check(self, headers: Headers) -> ApiKey:
-        """The entry of the key that a request shows.
+    def check(self, headers: Mapping[str, str]) -> ApiKey:
+        """The entry of the key that a request sends.
 
         Raises:
             UnauthorizedError: No key was sent, it was sent in another form, or it is not in the
-                file; says which of the three, and nothing of the keys that are.
+                file; the message says which.
         """
         self._look()
         secret = secret_of(headers)
@@ -126,7 +125,7 @@ def _hash(secret: str) -> str:
 
 
 def _stamp(path: Path) -> tuple[int, int, int] | None:
-    """What changes with a file, a link to it (mounted secrets) included."""
+    """Modification time, size and inode of a file; links (mounted secrets) are followed."""
     try:
         facts = path.stat()
     except OSError:

@@ -12,10 +12,10 @@ from osa.service.errors import QuotaError
 
 @dataclass(eq=False)
 class TokenBucket:
-    """A quota of tokens: a minute's worth at once, refilled steadily.
+    """A token bucket that holds one minute's quota and is refilled continuously.
 
-    A request larger than what is left may overdraw a bucket that is full, so that every request can
-    be served some time; what is overdrawn is paid back before the next.
+    A request larger than the whole bucket may overdraw a full one, so that every request can be
+    served eventually; the debt is refilled before the next.
     """
 
     per_minute: int
@@ -24,11 +24,11 @@ class TokenBucket:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
-        """Begin full."""
+        """Start full."""
         self.level = float(self.per_minute)
 
     def take(self, tokens: int, now: float | None = None) -> None:
-        """Use tokens.
+        """Take tokens.
 
         Raises:
             QuotaError: There are not enough; says when there will be.

@@ -23,9 +23,7 @@ def check_serving(settings: Settings) -> None:
         ConfigError: A path that is not a model, an invalid keys file, or packages of tracing that
             are not installed.
     """
-    from osa.service.auth.api_keys import (
-        KeyFile,  # imports starlette, which other commands do not need
-    )
+    from osa.service.auth.api_keys import KeyFile
 
     check_model(settings.model)
     for name, path in settings.model.others.items():

@@ -24,7 +24,7 @@ from osa.service.settings import ModelSettings
 
 
 class ArtifactEngine:
-    """Runs an artifact directory, whose hashes are checked before anything of it is used."""
+    """Runs an artifact, whose hashes are verified before it is loaded."""
 
     def __init__(self, path: Path, device: str = "auto", kernel: str = "auto") -> None:
         """Verify and load an artifact.
@@ -36,7 +36,7 @@ class ArtifactEngine:
 
         Raises:
             ExportError: The artifact is damaged, or this machine cannot run it.
-            ConfigError: The kernel is none of this format, or the model takes no text.
+            ConfigError: The format has no such kernel, or the model has no tokenizer.
         """
         self._artifact = load_artifact(path)
         manifest = self._artifact.manifest

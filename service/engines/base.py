@@ -136,7 +136,7 @@ class Engine(Protocol):
         """The model's tokenizer; thread-safe."""
 
     def warm_up(self) -> None:
-        """Run once what the first request should not pay for."""
+        """Run one-time work (compilation, caches) before the first request."""
 
     def embed(
         self, sequences: IdRows, details: Details | None = None, exact: bool = False

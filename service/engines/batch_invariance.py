@@ -1,4 +1,4 @@
-"""Whether an engine gives a sequence the same bits alone and in any batch: tried, not assumed."""
+"""A test of batch invariance: does a sequence get the same bits alone and in any batch?"""
 
 from __future__ import annotations
 

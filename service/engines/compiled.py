@@ -72,7 +72,7 @@ class CompiledEngine(EagerEngine):
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what the compiler has to say of its own parts."""
+    """Suppress the compiler's warnings about itself."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

@@ -1,4 +1,4 @@
-"""The model as it is, in torch."""
+"""The model in eager torch."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ class EagerEngine:
 
         Raises:
             CheckpointError: The checkpoint is missing or damaged.
-            ConfigError: The device is not there, the kernel cannot run this model there, or the
-                model takes no token ids.
+            ConfigError: The device does not exist, the kernel cannot run this model there, or the
+                model has no tokenizer.
         """
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -94,7 +94,7 @@ class EagerEngine:
             raise ConfigError(f"model.kernel is {self._asked}, but {error}") from error
 
     def _chosen(self) -> contextlib.AbstractContextManager[None]:
-        """Within it the kernel runs that the settings ask for."""
+        """A context in which the configured kernel is used."""
         return contextlib.nullcontext() if self._asked == "auto" else use_kernel(self._asked)
 
     @property

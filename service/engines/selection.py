@@ -1,10 +1,9 @@
-"""Which engine runs a directory: what it holds, what the settings ask for, what this machine can.
+"""Selection of the engine for a directory, by its content, the settings and this machine.
 
 A directory is a checkpoint (``manifest.json``), an artifact (``artifact.json``), or a collection: a
 directory of such directories, all forms of one model. Of a collection ``auto`` loads every form
-that can run here, times them, and keeps the fastest; it does not trade exactness for speed, so of
-forms with weights of fewer bits the widest alone are compared, bfloat16 beside float32 where
-``model.dtype`` would take it for a checkpoint.
+that runs here, times them, and keeps the fastest. It does not trade accuracy for speed: only forms
+of the widest dtype are compared, and bfloat16 beside float32 where ``model.dtype`` allows it.
 """
 
 from __future__ import annotations
@@ -30,11 +29,11 @@ ROUNDS = 5
 
 @dataclass(frozen=True)
 class Selection:
-    """An engine, and why it is this one.
+    """A selected engine.
 
     Attributes:
         engine: Ready to warm up.
-        reason: In words, for the log.
+        reason: Why it was selected, for the log.
         path: The checkpoint or artifact that it runs, of a collection one of its members; None for
             the packaged model.
     """
@@ -48,7 +47,7 @@ def select_engine(settings: ModelSettings) -> Selection:
     """Open what ``settings.path`` holds, with the engine that ``settings.engine`` names.
 
     Raises:
-        OsaError: The directory holds nothing that can be served here, saying what and why.
+        OsaError: Nothing in the directory can be served here; says why.
     """
     path = settings.path
     if path is None or (path / MANIFEST).is_file():
@@ -92,7 +91,7 @@ def _open_artifact(path: Path, settings: ModelSettings) -> Selection:
 
 
 def _open_fastest(members: list[Path], settings: ModelSettings) -> Selection:
-    """The fastest member that runs here and is of the engine that is asked for."""
+    """The fastest member that runs here, by the configured engine if one is set."""
     problems: list[str] = []
     found: list[tuple[float, str, Engine]] = []
     sources: dict[str, str] = {}
@@ -133,7 +132,7 @@ def _open_fastest(members: list[Path], settings: ModelSettings) -> Selection:
 
 
 def _takes_bfloat16(settings: ModelSettings, engine: Engine) -> bool:
-    """Whether bfloat16 counts as exact enough."""
+    """Whether bfloat16 competes with float32."""
     fast = has_fast_bfloat16(engine.info.device)
     return settings.dtype == "bfloat16" or (settings.dtype == "auto" and fast)
 
@@ -146,7 +145,7 @@ def _backends(member: Path) -> tuple[str, ...]:
 
 
 def _source(member: Path, engine: Engine) -> str:
-    """Identity of the checkpoint that a member is a form of."""
+    """Identity of the checkpoint that a member was made from."""
     if is_artifact(member):
         return load_artifact(member).manifest.source_sha256
     return engine.info.model_sha256

@@ -1,7 +1,7 @@
-"""Where a document is cut into chunks: by tokens, by sentences, or where the caller says.
+"""Chunk boundaries of documents: by tokens, by sentences, or given by the caller.
 
-Pure functions over a text and the characters of its tokens. A chunk is a range of tokens and the
-range of characters that they stand for.
+Pure functions over a text and the character offsets of its tokens. A chunk is a range of tokens and
+the range of characters that they cover.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Chunking:
     """How texts are cut.
 
     Attributes:
-        strategy: By what.
+        strategy: By tokens, by sentences, or by given spans.
         size: Most tokens of a chunk.
         overlap: Tokens that a window shares with the one before.
         spans: Characters [start, end) of every chunk, a list for each text; for ``spans``.
@@ -60,7 +60,7 @@ class Chunking:
 
 
 def cut(text: str, offsets: Offsets, chunking: Chunking, row: int) -> list[Chunk]:
-    """The chunks of a text whose tokens stand for the characters ``offsets``.
+    """The chunks of a text.
 
     Args:
         text: The document.
@@ -69,7 +69,7 @@ def cut(text: str, offsets: Offsets, chunking: Chunking, row: int) -> list[Chunk
         row: Which of the request's texts it is.
 
     Raises:
-        ValidationError: A span that is none, or too many chunks.
+        ValidationError: An invalid span, or too many chunks.
     """
     if chunking.strategy == "spans":
         assert chunking.spans is not None  # the request was checked
@@ -132,7 +132,7 @@ def _tokens_of(span: tuple[int, int], offsets: Offsets, length: int, place: str)
     """Tokens that overlap characters [start, end).
 
     Raises:
-        ValidationError: No range of the text, or one without a token.
+        ValidationError: The span is outside the text, or covers no token.
     """
     start, end = span
     if not 0 <= start < end <= length:

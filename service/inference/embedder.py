@@ -1,4 +1,4 @@
-"""The use case: texts or ids in, vectors out. Knows queue and engine, nothing of HTTP.
+"""The embedding use case: texts or ids in, vectors out. No HTTP.
 
 ``prepare`` and ``finish`` are synchronous, and run on worker threads where they are long;
 ``submit`` runs on the event loop.
@@ -38,7 +38,7 @@ Cut = Callable[[int, Offsets], Spans]
 
 
 class Embedder:
-    """Checks, tokenises, queues, waits, and shapes the vectors of one model."""
+    """Validates, tokenises, queues and post-processes the inputs of one model."""
 
     def __init__(
         self,
@@ -48,7 +48,14 @@ class Embedder:
         metrics: Metrics,
         settings: Settings,
     ) -> None:
-        """Bind the parts; the longest input is the least of the model's and the setting's.
+        """Bind the parts.
+
+        Args:
+            about: What the engine runs.
+            tokenizer: The model's; None for models of ids alone.
+            queue: Of the model.
+            metrics: Of the model.
+            settings: Limits and prompts.
 
         Raises:
             ConfigError: No batch could hold the longest input.
@@ -182,7 +189,7 @@ class Embedder:
     def submit(
         self, prepared: PreparedRequest, deadline: float = math.inf, trace_span: object = None
     ) -> Submission:
-        """Queue every input, but for those that are cached or in flight; event loop only.
+        """Queue every input that is neither cached nor in flight. Event loop only.
 
         Args:
             prepared: What ``prepare`` returned.
@@ -233,7 +240,7 @@ class Embedder:
         return submission
 
     def withdraw(self, submission: Submission) -> None:
-        """Take what nobody else waits for out of the queue at once."""
+        """Cancel the inputs that no other request waits for."""
         orphans = self._inflight.leave(submission.inputs, submission.pending)
         if orphans:
             self.metrics.count_cancelled(self._queue.cancel(orphans))
@@ -258,7 +265,7 @@ class Embedder:
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:
-    """Vectors [n, E] of length one; zero stays zero."""
+    """Vectors [n, E] normalised to length one; zero vectors stay zero."""
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
     scaled: np.ndarray = vectors / np.maximum(norms, 1e-12)
     return scaled

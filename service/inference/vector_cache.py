@@ -1,4 +1,4 @@
-"""Vectors of inputs seen before, bounded in bytes; exact, for a vector's bits do not change."""
+"""An exact LRU cache of vectors, bounded in bytes: a vector's bits do not change."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from osa.service.batching.item import ItemResult
 from osa.service.inference.inflight import Key
 
 OVERHEAD = 300
-"""Bytes of an entry beside its key and vector: tuple, dict slot, result and array headers."""
+"""Overhead of an entry beside its key and vector [bytes]."""
 
 
 class VectorCache:
-    """Least recently used entries leave first; used by the event loop alone."""
+    """Evicts the least recently used entries. Event loop only."""
 
     def __init__(self, max_bytes: int) -> None:
         """Hold at most ``max_bytes`` [bytes]; 0 holds nothing."""
@@ -21,18 +21,18 @@ class VectorCache:
         self._entries: OrderedDict[Key, ItemResult] = OrderedDict()
 
     def __len__(self) -> int:
-        """Entries."""
+        """Number of entries."""
         return len(self._entries)
 
     def get(self, key: Key) -> ItemResult | None:
-        """The result of an input, if it is held; its times are zero."""
+        """The cached result of an input, with times of zero; None if it is not cached."""
         found = self._entries.get(key)
         if found is not None:
             self._entries.move_to_end(key)
         return found
 
     def put(self, key: Key, result: ItemResult) -> None:
-        """Hold a vector; vectors of tokens and spans, and errors, are not held."""
+        """Add a result, unless it is an error or has vectors of tokens or spans."""
         if (
             not self.max_bytes
             or result.embedding is None

@@ -1,4 +1,4 @@
-"""Logs on standard error: one JSON object a line, constant messages, facts as fields."""
+"""Logs on standard error: one JSON object per line, constant messages, facts as fields."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class JsonFormatter(logging.Formatter):
 
 
 class TextFormatter(logging.Formatter):
-    """For a person at a terminal."""
+    """Plain text for a terminal."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""

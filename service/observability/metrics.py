@@ -37,7 +37,7 @@ class PlainCounter(Collector):
         self._lock = threading.Lock()
 
     def begin(self, model: str) -> None:
-        """Show every value of the label at 0 for a model."""
+        """Start every value of the label at 0 for a model."""
         with self._lock:
             for value in self._values:
                 self._counts.setdefault((model, value), 0)
@@ -48,7 +48,7 @@ class PlainCounter(Collector):
             self._counts[model, value] = self._counts.get((model, value), 0) + amount
 
     def collect(self) -> Iterable[Metric]:
-        """One family with a sample a model and label value."""
+        """One family with a sample for each model and label value."""
         family = Metric(self._name, self._text, "unknown")
         with self._lock:
             for (model, value), count in self._counts.items():
@@ -60,7 +60,7 @@ class PlainCounter(Collector):
 
 
 class Families:
-    """Every family of a process, on a registry of its own."""
+    """Every metric family of a process, on its own registry."""
 
     def __init__(self) -> None:
         """Register them."""
@@ -123,13 +123,13 @@ class Families:
         return Counter(name, text, MODEL, registry=self.registry)
 
     def gauge(self, name: str, text: str, labels: Sequence[str] = ("model",)) -> Gauge:
-        """A gauge of this name, made where it is missing."""
+        """The gauge of this name, created on first use."""
         if name not in self._gauges:
             self._gauges[name] = Gauge(name, text, labels, registry=self.registry)
         return self._gauges[name]
 
     def forget(self, model: str) -> None:
-        """Export a model's gauges no more, and let go of what they read; its counts stay."""
+        """Remove a model's gauges and release what they read; its counters stay."""
         for gauge in self._gauges.values():
             for values in list(gauge._metrics):
                 if gauge._labelnames[0] == "model" and values[0] == model:
@@ -141,7 +141,7 @@ class Families:
 
 
 class Metrics:
-    """One model's samples, all present at 0 from the start."""
+    """One model's samples; all start at 0."""
 
     def __init__(self, model: str, families: Families | None = None) -> None:
         """Begin the samples of a model.
@@ -175,11 +175,11 @@ class Metrics:
         self._shared = every.shared.labels(model)
 
     def gauge(self, name: str, text: str, read: Callable[[], float]) -> None:
-        """Export a value that is read at every scrape; a later reader takes over."""
+        """Export a value that is read at every scrape; a later call replaces the reader."""
         self.families.gauge(name, text).labels(self._model).set_function(read)
 
     def forget(self) -> None:
-        """The model is served no longer: see ``Families.forget``."""
+        """Remove the model's gauges; see ``Families.forget``."""
         self.families.forget(self._model)
 
     def describe(self, **labels: str) -> None:
@@ -191,12 +191,12 @@ class Metrics:
         info.labels(self._model, *labels.values()).set(1)
 
     def count_request(self, inputs: int) -> None:
-        """A request with so many inputs was understood."""
+        """Count a valid request with ``inputs`` inputs."""
         self.families.requests.add(self._model, "single" if inputs == 1 else "batch")
         self.families.inputs.add(self._model, amount=inputs)
 
     def count_success(self, lengths: Sequence[int], truncated: int) -> None:
-        """A request was answered; its inputs had these lengths [tokens]."""
+        """Count an answered request whose inputs had these lengths [tokens]."""
         self.families.successes.add(self._model, "single" if len(lengths) == 1 else "batch")
         self.families.embedded.add(self._model, amount=len(lengths))
         if truncated:
@@ -209,39 +209,39 @@ class Metrics:
         self.families.failures.add(model or self._model, code)
 
     def count_cancelled(self, tokens: int) -> None:
-        """So many queued tokens were dropped before they were computed."""
+        """Count queued tokens that were cancelled before they were computed."""
         self._cancelled.inc(tokens)
 
     def count_nonfinite(self) -> None:
-        """One input gave a vector that is not finite, even alone and in float32."""
+        """Count a vector that was not finite, even alone and in float32."""
         self._nonfinite.inc()
 
     def count_restart(self) -> None:
-        """An engine is replaced."""
+        """Count a replaced engine."""
         self._restarts.inc()
 
     def count_cache(self, hits: int, misses: int) -> None:
-        """So many inputs were, and were not, in the cache."""
+        """Count cache hits and misses [inputs]."""
         self._hits.inc(hits)
         self._misses.inc(misses)
 
     def count_shared(self, inputs: int) -> None:
-        """So many inputs joined equal ones in flight."""
+        """Count inputs that joined equal ones in flight."""
         self._shared.inc(inputs)
 
     def count_computed(self, tokens: int, seconds: float) -> None:
-        """The engine computed a batch of ``tokens`` in ``seconds`` [s]."""
+        """Count a batch of ``tokens`` that took ``seconds`` [s]."""
         self._computed.inc(tokens)
         self._busy.inc(seconds)
 
     def observe_batch(self, inputs: int, tokens: int, largest: int) -> None:
-        """A batch goes to the engine; ``largest`` is the most that one may hold [tokens]."""
+        """Record the size of a batch; ``largest`` is the capacity of a batch [tokens]."""
         self._batch_size.observe(inputs)
         self._batch_tokens.observe(tokens)
         self._batch_fill.observe(tokens / largest)
 
     def observe_durations(self, **seconds: float) -> None:
-        """Stages of one answered request: total, tokenization, queue, inference [s]."""
+        """Record the stages of an answered request: total, tokenization, queue, inference [s]."""
         for stage, duration in seconds.items():
             self._durations[stage].observe(duration)
 

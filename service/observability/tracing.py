@@ -1,8 +1,8 @@
-"""OpenTelemetry traces over OTLP/HTTP: a span a request, its stages, and a span a batch.
+"""OpenTelemetry traces over OTLP/HTTP: one span per request, its stages, one span per batch.
 
-A request's span takes over the trace that ``traceparent`` names (W3C Trace Context). A batch is a
-trace of its own, linked to every request that it computed for. No text, vector or key is an
-attribute. Without ``tracing.endpoint`` nothing of this runs, and no package is needed.
+A request's span continues the trace of ``traceparent`` (W3C Trace Context). A batch is a trace of
+its own, linked to every request in it. No text, vector or key is an
+attribute. Without ``tracing.endpoint`` it is off and needs no package.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ NANO = 1_000_000_000
 
 
 class Tracing:
-    """Makes and sends spans; any thread."""
+    """Creates and exports spans; thread-safe."""
 
     def __init__(self, settings: TracingSettings) -> None:
-        """Begin to send to ``settings.endpoint``.
+        """Export to ``settings.endpoint``.
 
         Raises:
             ConfigError: The packages are not installed.
@@ -50,7 +50,14 @@ class Tracing:
         self._trace = trace
 
     def begin(self, method: str, path: str, request_id: str, headers: Mapping[str, str]) -> Any:
-        """Start the span of a request."""
+        """Start the span of a request.
+
+        Args:
+            method: HTTP method.
+            path: Path of the URL.
+            request_id: Its id.
+            headers: With ``traceparent``, if the client traces.
+        """
         return self._tracer.start_span(
             f"{method} {path}",
             context=self._propagator.extract(headers),
@@ -87,7 +94,14 @@ class Tracing:
             child.end(end_time=at)
 
     def batch(self, started: float, inputs: int, tokens: int, spans: Sequence[Any]) -> None:
-        """Add a batch that has just ended, linked to the requests whose ``spans`` are given."""
+        """Add the span of a batch that has just ended.
+
+        Args:
+            started: When it began (monotonic clock) [s].
+            inputs: Its size [inputs].
+            tokens: Its size [tokens].
+            spans: Of the requests in it, which it is linked to.
+        """
         links = [
             self._trace.Link(span.get_span_context())
             for span in {id(span): span for span in spans}.values()
@@ -102,10 +116,10 @@ class Tracing:
         span.end()
 
     def close(self) -> None:
-        """Send what is left."""
+        """Export the remaining spans."""
         self._provider.shutdown()
 
 
 def _wall_ns(monotonic_s: float) -> int:
-    """A moment of the monotonic clock on the wall clock [ns]."""
+    """A time of the monotonic clock as wall clock time [ns]."""
     return time.time_ns() - int((time.monotonic() - monotonic_s) * NANO)

@@ -1,4 +1,4 @@
-"""The composition root: the only place that knows every part."""
+"""The composition root: the only module that knows every part."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def create_service(settings: Settings, engine: Engine | None = None) -> Service:
 
 
 def _direct(routers: Sequence[APIRouter]) -> dict[str, Endpoint]:
-    """POST endpoints by path that take the request alone and return the response itself."""
+    """POST endpoints by path whose only parameter is the request."""
     return {
         route.path: route.endpoint
         for router in routers

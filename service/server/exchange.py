@@ -15,11 +15,11 @@ from osa.service.errors import PayloadTooLargeError
 from osa.service.models.health import Health
 
 _PROCESS, _COUNTER = uuid.uuid4().hex[:20], itertools.count()
-"""Request ids of this process and a number: random bits for each would be a system call."""
+"""Generated request ids: a random prefix per process and a counter."""
 MAX_REQUEST_ID = 128
 LINGER_S = 2.0
-"""How long the rest of a refused body is read and thrown away, so that the client, which sends
-first and reads later, gets to see the answer."""
+"""How long the rest of a refused body is read and discarded, so that a client that sends first and
+reads later sees the answer [s]."""
 
 
 class Exchange:
@@ -33,7 +33,7 @@ class Exchange:
         self._body_complete = False
 
     async def send(self, message: Message) -> None:
-        """Send, adding the request's id, and while draining the end of the connection."""
+        """Send, adding the request's id and, while draining, ``Connection: close``."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
             headers = MutableHeaders(scope=message)
@@ -43,7 +43,7 @@ class Exchange:
         await self._send(message)
 
     async def read_body(self, limit: int) -> bytes | None:
-        """The whole body, read no further than ``limit``; None where the client went away."""
+        """The whole body of at most ``limit`` bytes; None if the client went away."""
         body = bytearray()
         while not self._body_complete:
             message = await self._receive()
@@ -56,7 +56,7 @@ class Exchange:
         return bytes(body)
 
     def replay(self, body: bytes) -> Receive:
-        """A ``receive`` that gives ``body`` once, then what the connection says."""
+        """A ``receive`` that returns ``body`` once, then the connection's own messages."""
         pending = [body]
 
         async def receive() -> Message:
@@ -67,7 +67,7 @@ class Exchange:
         return receive
 
     async def refuse(self, error: Exception, linger: bool = True) -> None:
-        """Answer with an error, unless an answer has begun; let the client finish sending."""
+        """Answer with an error unless an answer has begun, and let the client finish sending."""
         if self.status:
             return
         reply = reply_for(error, self.scope["path"])
@@ -90,7 +90,7 @@ class Exchange:
 
 
 def _request_id(given: str | None) -> str:
-    """The client's id where it is short and printable, else a new one."""
+    """The client's id if it is short and printable, else a new one."""
     if given and len(given) <= MAX_REQUEST_ID and given.isascii() and given.isprintable():
         return given
     return f"{_PROCESS}{next(_COUNTER):012x}"

@@ -1,16 +1,14 @@
-"""The gate that every HTTP request passes: identity, size, concurrency, drain. Pure ASGI.
+"""Admission of every HTTP request: identity, size, concurrency, drain. ASGI middleware.
 
-Whatever happens behind it, the client gets an answer in the dialect of its path: errors that
-nobody foresaw, and requests that the end of the drain cuts off, included.
+Every request is answered in the dialect of its path, also after an unexpected error and when the
+drain ends before its answer.
 """
 
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
 import time
-import uuid
 from collections.abc import Awaitable, Callable, Mapping
 
 from starlette.datastructures import Headers
@@ -36,16 +34,11 @@ from osa.service.settings import ServerSettings
 
 logger = logging.getLogger("osa.service.access")
 Endpoint = Callable[[Request], Awaitable[Response]]
-_PROCESS, _COUNTER = uuid.uuid4().hex[:20], itertools.count()
-"""A made id is of this process and a number: random bits for each would be a system call."""
-MAX_REQUEST_ID, MAX_LOGGED_PATH = 128, 256
-LINGER_S = 2.0
-"""How long the rest of a refused body is read and thrown away, so that the client, which sends
-first and reads later, gets to see the answer."""
+MAX_LOGGED_PATH = 256
 
 
 class RequestGate:
-    """Names, measures, limits and counts requests; refuses them while draining or overloaded."""
+    """Admits or refuses requests by identity, size, concurrency and drain, and counts them."""
 
     def __init__(
         self,
@@ -60,14 +53,13 @@ class RequestGate:
         """Wrap ``app``.
 
         Args:
-            app: What is behind the gate.
-            health: Counts of what is open; whether the server drains.
-            metrics: Told of failures.
+            app: The application.
+            health: Numbers of open requests; whether the server drains.
+            metrics: Counts failures.
             settings: Limits.
-            keys: Who may come in; None: everybody.
-            tracing: Told of every request.
-            direct: POST endpoints by path that are called past the layers of ``app``, which
-                would only hand the request on.
+            keys: Accepted API keys; None accepts everybody.
+            tracing: Records every request.
+            direct: POST endpoints by path that are called without the layers of ``app``.
         """
         self.tracing, self.direct = tracing, direct or {}
         self.app, self.health, self.metrics, self.settings = app, health, metrics, settings
@@ -160,7 +152,7 @@ class RequestGate:
             self.health.in_flight -= 1
 
     def _admit(self) -> None:
-        """Refuse inference while draining, or while too much of it is open."""
+        """Refuse inference while draining, or while too many requests are open."""
         if self.health.draining:
             raise UnavailableError("the server is draining")
         if self.health.in_flight >= self.settings.max_concurrent_requests:

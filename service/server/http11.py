@@ -1,8 +1,8 @@
-"""HTTP/1.1 on llhttp, as uvicorn has it, made fit for strangers' clients.
+"""HTTP/1.1 by llhttp: uvicorn's protocol class with limits and upgrade offers handled.
 
-uvicorn's class for this parser drops the body of a POST that offers another protocol (Java's client
-offers HTTP/2 with each), reads heads without end, in size and in time, and answers in plain text
-what is no HTTP; and it does so at once, ahead of the answer to a request that came before.
+uvicorn's own class drops the body of a POST that offers another protocol (Java's client offers
+HTTP/2 with each), does not limit heads in size or time, and answers malformed requests in plain
+text at once, even before the answer to an earlier request (decision 20).
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from osa.service.api.errors.dialects import reply_for
 from osa.service.errors import HeadTooLargeError, MalformedBodyError, ServiceError
 
 MAX_HEAD = 65_536
-"""Bytes that may come without completing a head or a piece of a body; what comes in one read is
-taken whole."""
+"""Most bytes that may arrive without completing a head or a piece of a body; a single read may
+exceed it."""
 
 
 class LlhttpProtocol(HttpToolsProtocol):
@@ -33,7 +33,7 @@ class LlhttpProtocol(HttpToolsProtocol):
     _running: RequestResponseCycle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Give the first head as long as the next ones have: ``keep_alive_s``."""
+        """Limit the time of the first head like that of later ones: ``keep_alive_s``."""
         super().connection_made(transport)
         self.timeout_keep_alive_task = self.loop.call_later(
             self.timeout_keep_alive, self.timeout_keep_alive_handler
@@ -84,13 +84,13 @@ class LlhttpProtocol(HttpToolsProtocol):
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
-        """Called by the parser; not before is the time for the head over."""
+        """Called by the parser; ends the time limit of the head."""
         self._unfinished = 0
         self._unset_keepalive_if_required()
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
-        """Called by the parser, with a piece."""
+        """Called by the parser with a piece of the body."""
         self._unfinished = 0
         super().on_body(body)
 
@@ -104,7 +104,7 @@ class LlhttpProtocol(HttpToolsProtocol):
         super()._start_asgi_task(cycle, app)
 
     def _refuse(self, error: ServiceError) -> None:
-        """Answer and close; but an answer that is due goes first, and then nothing follows it."""
+        """Answer with an error and close; if an earlier answer is due, only that one is sent."""
         running = self._running
         if running is not None and not running.response_complete:
             if not running.more_body:

@@ -1,4 +1,4 @@
-"""uvicorn with a drain: SIGTERM flips readiness, open requests are answered, then it ends.
+"""uvicorn with a drain: after SIGTERM open requests are answered, then the process ends.
 
 While draining, new inference requests are answered 503 with ``Retry-After`` and every connection
 closes after its reply. The listener stays until nothing has been open for ``QUIET_S``. A second
@@ -21,7 +21,7 @@ from osa.model.errors import OsaError
 from osa.service.server.http11 import LlhttpProtocol
 from osa.service.settings import ServerSettings, Settings
 
-if TYPE_CHECKING:  # a taken port is told before all that a service needs is imported
+if TYPE_CHECKING:  # a used port is reported before the service is imported
     from osa.service.server.app import Service
 
 logger = logging.getLogger(__name__)
@@ -30,13 +30,13 @@ BACKLOG = 2048
 
 
 class ListenError(OsaError):
-    """The address cannot be listened on."""
+    """The server cannot listen on the address."""
 
     code = "listen"
 
 
 class DrainingServer(uvicorn.Server):
-    """A uvicorn server that answers what it has accepted before it goes."""
+    """A uvicorn server that answers every accepted request before it ends."""
 
     def __init__(self, config: uvicorn.Config, service: Service) -> None:
         """Watch ``service`` while draining."""
@@ -55,7 +55,7 @@ class DrainingServer(uvicorn.Server):
         logger.info("draining", extra={"open_requests": self._health.open_requests})
 
     async def on_tick(self, counter: int) -> bool:
-        """Called ten times a second: end when all is quiet, or the time is up."""
+        """Called ten times a second: end once nothing is open, or the drain's time is over."""
         if self._health.draining and not self.should_exit:
             left_s, now = self._health.drain_left_s(), time.monotonic()
             if self._health.open_requests:
@@ -63,13 +63,13 @@ class DrainingServer(uvicorn.Server):
             if not left_s and self._health.open_requests:
                 logger.warning("drain ran out", extra={"open": self._health.open_requests})
             self.should_exit = not left_s or now - self._busy_at >= QUIET_S
-            # what has been answered may still be on its way to a slow reader
+            # answers may still be on their way to a slow reader
             self.config.timeout_graceful_shutdown = max(1, math.ceil(left_s))
         return await super().on_tick(counter)
 
 
 def uvicorn_config(service: Service, settings: Settings) -> uvicorn.Config:
-    """Uvicorn's settings: our protocol and logs; nothing asks for a proxy's headers."""
+    """Uvicorn's settings: our protocol class and logs; proxy headers are ignored."""
     return uvicorn.Config(
         service.app,
         host=settings.server.host,
@@ -86,15 +86,15 @@ def uvicorn_config(service: Service, settings: Settings) -> uvicorn.Config:
 
 
 def bind(settings: ServerSettings) -> socket.socket:
-    """Take the address before the model is loaded, so that a taken port fails at once.
+    """Bind the address before the model is loaded, so that a used port fails at once.
 
-    Requests that come while the model loads wait for it.
+    Requests that arrive while the model loads wait for it.
 
     Raises:
         ListenError: Naming the address and the reason.
     """
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    # asyncio switches Nagle's delay (40 ms an answer) off only where the protocol is named
+    # asyncio disables Nagle's algorithm only if the protocol is given
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -108,8 +108,8 @@ def bind(settings: ServerSettings) -> socket.socket:
 
 
 def serve(service: Service, settings: Settings, listener: socket.socket) -> None:
-    """Answer on ``listener`` until SIGTERM or SIGINT has been drained."""
-    # what is loaded stays: the collector need not look at it again (a quarter of the loop's time)
+    """Serve on ``listener`` until SIGTERM or SIGINT, and drain."""
+    # loaded objects live as long as the process: the garbage collector need not scan them
     gc.collect()
     gc.freeze()
     config = uvicorn_config(service, settings)

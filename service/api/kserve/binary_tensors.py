@@ -1,8 +1,8 @@
 """Tensors of the Open Inference Protocol: in JSON, and in its binary extension. Pure functions.
 
-A body is JSON, and behind it the bytes of those tensors that name their size, in the order in
-which the JSON names them. Elements are little-endian and row-major; a string (BYTES) is its length
-in four bytes, and so many bytes of UTF-8.
+A body is JSON, followed by the bytes of the tensors that state their size, in the order of the
+JSON. Elements are little-endian and row-major; a string (BYTES) is its length in four bytes,
+followed by its UTF-8.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from osa.service.errors import EmptyInputError, MalformedBodyError, ValidationEr
 
 LENGTH_BYTES = 4
 Elements = Sequence[Any] | memoryview
-"""Of one tensor: JSON values, flat or nested, or the bytes of its elements."""
+"""Elements of one tensor: JSON values, flat or nested, or bytes."""
 
 
 def split_body(raw: bytes, json_length: str | None) -> tuple[bytes, memoryview]:
-    """The JSON of a body, and the bytes behind it.
+    """Split a body into its JSON and the bytes after it.
 
     Args:
         raw: The body.
@@ -45,14 +45,14 @@ def split_body(raw: bytes, json_length: str | None) -> tuple[bytes, memoryview]:
 
 
 def divide(tail: memoryview, sizes: Iterable[int | None]) -> list[memoryview | None]:
-    """What of the bytes behind the JSON belongs to each tensor.
+    """Split the bytes after the JSON by tensor.
 
     Args:
         tail: The bytes.
         sizes: How many of them are each tensor's [bytes]; None where its elements are in the JSON.
 
     Raises:
-        ValidationError: The sizes are not those of ``tail``.
+        ValidationError: The sizes do not add up to that of ``tail``.
     """
     parts: list[memoryview | None] = []
     place = 0
@@ -73,7 +73,7 @@ def read_strings(elements: Elements, shape: Sequence[int], name: str) -> list[st
 
     Raises:
         EmptyInputError: It has no elements.
-        ValidationError: Elements that are no text, or not as many as ``shape`` says.
+        ValidationError: Elements that are not text, or whose number is not that of ``shape``.
     """
     count = count_elements(shape, name)
     if isinstance(elements, memoryview):
@@ -92,7 +92,7 @@ def read_integers(elements: Elements, shape: Sequence[int], name: str) -> np.nda
 
     Raises:
         EmptyInputError: It has no elements.
-        ValidationError: Elements that are no such integers, or not as many as ``shape`` says.
+        ValidationError: Elements that are not int64, or whose number is not that of ``shape``.
     """
     count = count_elements(shape, name)
     if isinstance(elements, memoryview):
@@ -128,7 +128,7 @@ def count_elements(shape: Sequence[int], name: str) -> int:
 
 
 def _flatten(values: Sequence[Any], count: int, shape: Sequence[int], name: str) -> list[Any]:
-    """Elements of a flat list, or of lists nested as ``shape`` says."""
+    """Elements of a flat list, or of lists nested like ``shape``."""
     flat = list(values)
     for width in shape[1:]:
         if not flat or not isinstance(flat[0], list):

@@ -49,10 +49,10 @@ def describe_model(model: ServedModel) -> ModelMetadata:
 
 
 def check_outputs(body: InferRequest) -> None:
-    """Refuse outputs that there are not.
+    """Refuse unknown outputs.
 
     Raises:
-        ValidationError: An unknown one, or one that is named twice.
+        ValidationError: An unknown output, or one named twice.
     """
     names = [output.name for output in body.outputs or []]
     for name in names:
@@ -116,10 +116,10 @@ def read_inputs(tensors: list[InputTensor], tail: memoryview) -> list[str] | lis
 
 
 def check_tensor(tensor: InputTensor, part: memoryview | None) -> None:
-    """Refuse a tensor that the model does not take.
+    """Refuse a tensor that the model does not accept.
 
     Raises:
-        ValidationError: Its name, type or rank is another, or its elements are not in one place.
+        ValidationError: Its name, type or rank is wrong, or its elements are given twice or never.
     """
     name, rank = tensor.name, len(tensor.shape)
     if name not in (TEXT, IDS, MASK):
@@ -144,7 +144,7 @@ def check_tensor(tensor: InputTensor, part: memoryview | None) -> None:
 
 
 def shown(tensor: InputTensor) -> str:
-    """The shape, or how many dimensions it has."""
+    """The shape, or the number of dimensions where it is long."""
     return str(tensor.shape) if len(tensor.shape) <= 4 else f"{len(tensor.shape)} dimensions"
 
 
@@ -153,7 +153,7 @@ def remove_padding(ids: np.ndarray, mask: np.ndarray) -> list[list[int]]:
 
     Raises:
         EmptyInputError: A row of zeros.
-        ValidationError: Another shape, another value, or zeros between ones.
+        ValidationError: A mask of another shape, with other values, or with zeros between ones.
     """
     if mask.shape != ids.shape:
         raise ValidationError(

@@ -1,7 +1,7 @@
 """Open Inference Protocol (KServe v2) over HTTP, with its binary tensor extension.
 
-Names of models may have slashes. ``mapping`` says what tensors mean, ``binary_tensors`` how they
-are written.
+Names of models may contain slashes. ``mapping`` relates tensors to inputs, ``binary_tensors``
+reads and writes them.
 """
 
 from __future__ import annotations
@@ -184,7 +184,7 @@ async def infer_with(request: Request, pipeline: InferencePipeline, name: str) -
 
 
 def check_media_type(content_type: str | None, json_length: str | None, coding: str | None) -> None:
-    """Refuse bodies of another form.
+    """Refuse bodies of another media type or content coding.
 
     Raises:
         MediaTypeError: Saying what came.

@@ -1,4 +1,4 @@
-"""Bodies of the routes below single vectors: every token's, and chunks of documents."""
+"""Bodies of the routes for vectors of tokens and of chunks of documents."""
 
 from __future__ import annotations
 

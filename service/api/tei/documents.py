@@ -1,4 +1,4 @@
-"""Routes below single vectors: ``POST /embed_all`` and ``POST /embed_chunks`` (late chunking).
+"""Vectors of tokens and of chunks: ``POST /embed_all`` and ``POST /embed_chunks`` (late chunking).
 
 A document is encoded once, whole; each chunk's vector is pooled from its tokens' vectors, which
 have seen all of it. Source: Guenther et al., "Late Chunking", arXiv:2409.04701.
@@ -42,7 +42,7 @@ def document_routes(pipeline: InferencePipeline) -> APIRouter:
         openapi_extra=reads(EmbedAllRequest),
     )
     async def embed_all(request: Request) -> Response:
-        """One vector a token, special tokens included."""
+        """One vector per token, special tokens included."""
 
         def parse(context: RequestContext) -> Job:
             body = parse_body(context.raw, context.content_type, EmbedAllRequest)
@@ -71,7 +71,7 @@ def document_routes(pipeline: InferencePipeline) -> APIRouter:
         openapi_extra=reads(EmbedChunksRequest),
     )
     async def embed_chunks(request: Request) -> Response:
-        """A vector a chunk of each document, each seen in its whole document."""
+        """One vector per chunk of each document, computed in the context of the whole document."""
 
         def parse(context: RequestContext) -> Job:
             body = parse_body(context.raw, context.content_type, EmbedChunksRequest)
@@ -126,7 +126,7 @@ def render_chunks(
 
 
 def read_chunking(options: ChunkingOptions, texts: int, single: bool) -> Chunking:
-    """Check what cannot be said in a schema.
+    """Check what a JSON schema cannot express.
 
     Raises:
         ValidationError: Overlapping windows that do not advance, or spans that do not fit.

@@ -180,7 +180,7 @@ def native_routes(pipeline: InferencePipeline, describe: Callable[[], Info]) -> 
 
 
 def check_type(body: EmbedRequest, ranges: Calibration | None, width: int) -> None:
-    """Refuse element types that the model's vectors of ``width`` cannot be put in.
+    """Refuse element types that are not available for vectors of ``width``.
 
     Raises:
         ValidationError: int8 or uint8 without a calibration, or of vectors of any length.

@@ -1,4 +1,4 @@
-"""What ``GET /info`` tells of a served model."""
+"""The answer of ``GET /info`` for a served model."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from osa.service.settings import Settings
 
 
 def describe(settings: Settings, model: ServedModel) -> Info:
-    """Model, limits, what computes, and the artifact's manifest where there is one."""
+    """Model, limits, engine, and the artifact's manifest if there is one."""
     about = model.about
     return Info(
         model_id=model.name,
@@ -40,7 +40,7 @@ def describe(settings: Settings, model: ServedModel) -> Info:
 
 
 def variance_reason(about: EngineInfo) -> str:
-    """Why the last bits of what an engine computes may depend on the batch."""
+    """Why an engine's vectors may change in their last bits with batch composition."""
     if about.dtype == "int8":
         why = "int8 graphs scale a product by the largest value of the whole batch"
     elif about.device.startswith("cuda"):

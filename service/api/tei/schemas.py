@@ -76,13 +76,13 @@ class VertexRequest(BaseModel):
 
 
 class VertexResponse(BaseModel):
-    """Body of the answer of ``/vertex``: what ``/embed`` answers, an entry an instance."""
+    """Answer of ``/vertex``: that of ``/embed``, one entry per instance."""
 
     predictions: list[list[list[float]]]
 
 
 class SimilarityInputs(BaseModel):
-    """A sentence, and those that it is compared with."""
+    """A sentence, and the sentences to compare it with."""
 
     source_sentence: str = Field(
         description="At least one character.", json_schema_extra=TEXT_SCHEMA
@@ -142,7 +142,7 @@ class TokenizeRequest(BaseModel):
 
 
 class TokenInfo(BaseModel):
-    """A token of ``/tokenize``: characters from ``start`` to ``stop``, none of special ones."""
+    """A token of ``/tokenize``; ``start`` and ``stop`` are characters, null for special tokens."""
 
     id: int
     text: str

@@ -20,7 +20,7 @@ from osa.service.inference.limits import check_count
 
 
 def token_routes(pipeline: InferencePipeline, max_client_batch_size: int) -> APIRouter:
-    """Routes bound to the served models' tokenizers."""
+    """Routes that use the served models' tokenizers."""
     router = APIRouter(tags=["Tokens"])
 
     def errors(field: str) -> Responses:
@@ -71,7 +71,7 @@ def token_routes(pipeline: InferencePipeline, max_client_batch_size: int) -> API
         openapi_extra=reads(TokenizeRequest, deadline=False),
     )
     async def tokenize_route(request: Request) -> Response:
-        """Tokens of texts with their characters; nothing is cut."""
+        """Tokens of texts with their characters; nothing is truncated."""
         return await pipeline.work_on_text(request, tokenize)
 
     @router.post(

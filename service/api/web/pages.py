@@ -1,4 +1,4 @@
-"""Pages for people: the playground at ``GET /`` and the API's documentation at ``GET /docs``.
+"""Web pages: the playground at ``GET /`` and the API's documentation at ``GET /docs``.
 
 Everything they need is served here, so they work without internet, and their policy lets a browser
 run and fetch nothing else. Assets have the hash of all of them in their path and are cached for
@@ -35,7 +35,7 @@ SECURITY = {"x-content-type-options": "nosniff", "referrer-policy": "no-referrer
 FOREVER, ASK_AGAIN = "public, max-age=31536000, immutable", "no-cache"
 STATIC = files("osa.service.api.web") / "static"
 MARK = "{assets}"
-"""Where a page names the path of its assets."""
+"""Placeholder in a page for the path of its assets."""
 
 ROOT_ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {"content": {"text/html": {"schema": {"type": "string"}}}, "description": "Links; a page"},
@@ -44,7 +44,7 @@ ROOT_ANSWERS: dict[int | str, dict[str, Any]] = {
 
 
 class Links(BaseModel):
-    """Where to look, for those that take no page."""
+    """Links for clients that do not accept HTML."""
 
     name: str
     version: str
@@ -63,7 +63,7 @@ def page_routes() -> APIRouter:
         responses=ROOT_ANSWERS,
     )  # fmt: skip
     def root(request: Request) -> Response:
-        """The playground for browsers; for others, where to look."""
+        """The playground for browsers; links for other clients."""
         if "text/html" in request.headers.get("accept", ""):
             return _page("playground.html", request)
         links = {"docs": "docs", "openapi": "openapi.json", "info": "info", "metrics": "metrics"}
