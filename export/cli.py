@@ -15,12 +15,8 @@ from osa.model.errors import ConfigError
 
 def add_export(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``osa export``."""
-    parser.add_argument(
-        "--format", required=True, choices=tuple(FORMATS), help="format of the artifact"
-    )
-    parser.add_argument(
-        "--output", required=True, type=Path, metavar="DIR", help="directory to write"
-    )
+    parser.add_argument("--format", required=True, choices=tuple(FORMATS), help="kind of artifact")
+    parser.add_argument("--output", required=True, type=Path, metavar="DIR", help="its directory")
     parser.add_argument(
         "--model", type=Path, metavar="DIR", help="checkpoint; default is the packaged model"
     )

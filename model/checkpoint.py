@@ -193,9 +193,7 @@ def read_verified(directory: Path) -> tuple[dict[str, bytes], str]:
     contents = {}
     for name, (size, digest) in listed.items():
         if Path(name).name != name or not name.isprintable():
-            raise CheckpointError(
-                f"{directory / MANIFEST} lists {name!r}, which is not a file name"
-            )
+            raise CheckpointError(f"{directory / MANIFEST}: {name!r} is not a file name")
         content = _read(directory / name)
         if len(content) != size:
             raise CheckpointError(

@@ -135,10 +135,8 @@ def _attention_backward(
     center: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gradients of ``osa::attention`` with respect to query, key, value and alpha."""
-    kernel = choose(query).implementation
-    return kernel.attention_backward(
-        grad, query, key, value, alpha, mask, cu_seqlens, scale, center
-    )
+    backward = choose(query).implementation.attention_backward
+    return backward(grad, query, key, value, alpha, mask, cu_seqlens, scale, center)
 
 
 def _attention_backward_fake(

@@ -21,28 +21,26 @@ class Bfloat16Linear(nn.Module):
 
     Attributes:
         weight: The float32 weights [N, K], where they were kept.
-        bfloat16_output: Whether the result stays in bfloat16, where one product computes it.
+        round_output: Whether the result stays in bfloat16, where one product computes it.
         exact: Whether to compute in float32, where the weights were kept.
     """
 
     weight: Tensor | None
-    bfloat16_output: bool
+    round_output: bool
     exact: bool
 
-    def __init__(
-        self, linear: nn.Linear, keep_float32: bool, bfloat16_output: bool = False
-    ) -> None:
+    def __init__(self, linear: nn.Linear, keep_float32: bool, round_output: bool = False) -> None:
         """Convert a layer's weights.
 
         Args:
             linear: A layer without bias.
             keep_float32: Keep its weights too, for ``in_float32``.
-            bfloat16_output: Leave the result in bfloat16, where its reader rounds it anyway.
+            round_output: Leave the result in bfloat16, where its reader rounds it anyway.
         """
         super().__init__()
         assert linear.bias is None
         self.weight = linear.weight if keep_float32 else None
-        self.bfloat16_output = bfloat16_output
+        self.round_output = round_output
         self.exact = False
         self.out_features: int = linear.out_features
         self.widths: list[int] = _parts(linear.in_features)
@@ -70,7 +68,7 @@ class Bfloat16Linear(nn.Module):
             F.linear(part, weight)
             for part, weight in zip(rounded.split(self.widths, dim=-1), self.parts(), strict=True)
         )
-        if self.bfloat16_output and not others:
+        if self.round_output and not others:
             return first
         total = first.float()
         for other in others:

@@ -22,11 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--texts", type=Path, required=True, metavar="FILE", help="typical texts, one per line"
     )
     parser.add_argument(
-        "--limit",
-        type=positive,
-        default=20_000,
-        metavar="N",
-        help="read at most so many texts",
+        "--limit", type=positive, default=20_000, metavar="N", help="read at most so many texts"
     )
     parser.add_argument(
         "--force", action="store_true", help="replace the existing ranges of the checkpoint"
