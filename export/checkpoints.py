@@ -1,4 +1,4 @@
-"""Checkpoints, for ``osa verify`` and ``osa inspect``: whole, and do they embed?"""
+"""``osa verify`` and ``osa inspect`` of checkpoints."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from osa.model.errors import CheckpointError
 from osa.model.functional.varlen import cu_seqlens_of
 
 LENGTHS = (3, 17, 64, 65, 200)
-"""Sequences that are embedded, from both regimes of the operator [tokens]."""
+"""Lengths of the test sequences, from both regimes of the operator [tokens]."""
 TOLERANCE = 1e-4
-"""Largest difference of a vector's length from one."""
+"""Largest difference of a vector's length from 1."""
 RECORD = "training.json"
 
 
@@ -30,14 +30,14 @@ def verify_checkpoint(
 
     Args:
         directory: A checkpoint.
-        progress: Told of every step.
+        progress: Called with a line for every step.
 
     Returns:
-        What was found, a line each.
+        Lines of a report.
 
     Raises:
-        CheckpointError: A file that is missing or changed, a tensor that does not fit.
-        ExportError: It embeds to vectors that are not finite or not of unit length.
+        CheckpointError: A file that is missing or changed, or a tensor that does not fit.
+        ExportError: Its vectors are not finite or not of unit length.
     """
     model = EmbeddingModel.from_pretrained(directory)
     progress("every file matches its sha256; every tensor fits the configuration")
@@ -58,18 +58,18 @@ def verify_checkpoint(
 
 
 def _inputs(model: EmbeddingModel, lengths: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Ids or features of so many sequences, packed, the same at every call."""
+    """Packed ids or features of sequences of these lengths, the same at every call."""
     config, total = model.config, sum(lengths)
     offsets = cu_seqlens_of(lengths, torch.device("cpu"))
     generator = torch.Generator().manual_seed(0)
     if config.vocab_size is not None:
         return torch.randint(0, config.vocab_size, (1, total), generator=generator), offsets
-    assert config.feature_size is not None  # EncoderConfig has made sure
+    assert config.feature_size is not None  # checked by EncoderConfig
     return torch.randn(1, total, config.feature_size, generator=generator), offsets
 
 
 def describe_checkpoint(directory: Path) -> dict[str, Any]:
-    """What a checkpoint is: shape, limits, sizes, and how it was trained.
+    """Description of a checkpoint: configuration, limits, sizes, and its training.
 
     Raises:
         CheckpointError: It is damaged.
@@ -93,10 +93,10 @@ def describe_checkpoint(directory: Path) -> dict[str, Any]:
 
 
 def _training(directory: Path) -> dict[str, Any] | None:
-    """What the record of the training says in short; None where there is none.
+    """Summary of the training record; None where there is none.
 
     Raises:
-        CheckpointError: It is no record.
+        CheckpointError: The file is not a training record.
     """
     if not (directory / RECORD).is_file():
         return None
@@ -105,4 +105,4 @@ def _training(directory: Path) -> dict[str, Any] | None:
         names = ("updates", "tokens", "held_out", "versions")
         return {name: record[name] for name in names if name in record}
     except (ValueError, TypeError) as error:
-        raise CheckpointError(f"{directory / RECORD} is no record of a training") from error
+        raise CheckpointError(f"{directory / RECORD} is not a record of a training") from error

@@ -14,9 +14,9 @@ from osa.model.errors import ConfigError
 
 
 def add_export(parser: argparse.ArgumentParser) -> None:
-    """Arguments of ``osa export``."""
-    parser.add_argument("--format", required=True, choices=tuple(FORMATS), help="what is made")
-    parser.add_argument("--output", required=True, type=Path, metavar="DIR", help="where it goes")
+    """Declare the arguments of ``osa export``."""
+    parser.add_argument("--format", required=True, choices=tuple(FORMATS), help="kind of artifact")
+    parser.add_argument("--output", required=True, type=Path, metavar="DIR", help="its directory")
     parser.add_argument(
         "--model", type=Path, metavar="DIR", help="checkpoint; default is the packaged model"
     )
@@ -31,12 +31,12 @@ def add_export(parser: argparse.ArgumentParser) -> None:
         "--dtype",
         default="float32",
         choices=DTYPES,
-        help="storage type of the weights (onnx), or what is computed in (aoti, torch-export)",
+        help="storage type of the weights (onnx), or type to compute in (aoti, torch-export)",
     )
     parser.add_argument(
-        "--device", default="cpu", choices=("cpu", "cuda"), help="what aoti compiles for"
+        "--device", default="cpu", choices=("cpu", "cuda"), help="device that aoti compiles for"
     )
-    parser.add_argument("--force", action="store_true", help="replace an artifact that is there")
+    parser.add_argument("--force", action="store_true", help="replace an existing artifact")
 
 
 def run_export(options: argparse.Namespace) -> int:
@@ -56,10 +56,10 @@ def run_export(options: argparse.Namespace) -> int:
 
 
 def _check_export(options: argparse.Namespace) -> None:
-    """Refuse, before a model is loaded, what cannot be done.
+    """Refuse invalid options before a model is loaded.
 
     Raises:
-        ConfigError: No checkpoint, an output that would be replaced, a tool that is missing.
+        ConfigError: Not a checkpoint, an output that exists, or a missing tool.
     """
     if options.model is not None and kind_of(options.model) != "checkpoint":
         raise ConfigError(f"--model must be a checkpoint directory: {describe(options.model)}")
@@ -68,7 +68,7 @@ def _check_export(options: argparse.Namespace) -> None:
 
 
 def add_directory(parser: argparse.ArgumentParser) -> None:
-    """The argument of ``osa verify`` and ``osa inspect``."""
+    """Declare the argument of ``osa verify`` and ``osa inspect``."""
     parser.add_argument(
         "directory", type=Path, metavar="DIR", help="directory of an artifact or a checkpoint"
     )
@@ -95,7 +95,7 @@ def run_verify(options: argparse.Namespace) -> int:
 
 
 def run_inspect(options: argparse.Namespace) -> int:
-    """Print what a model is; returns the exit code."""
+    """Print a description of a model; returns the exit code."""
     directory: Path = options.directory
     if _is_checkpoint(directory):
         from osa.export.checkpoints import describe_checkpoint
@@ -110,10 +110,10 @@ def run_inspect(options: argparse.Namespace) -> int:
 
 
 def _is_checkpoint(directory: Path) -> bool:
-    """Whether it is a checkpoint; otherwise it is an artifact.
+    """Whether ``directory`` is a checkpoint; otherwise it is an artifact.
 
     Raises:
-        ConfigError: It is neither, saying what it is.
+        ConfigError: It is neither; the message says what it is.
     """
     kind = kind_of(directory)
     if kind not in ("checkpoint", "artifact"):

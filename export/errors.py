@@ -12,7 +12,7 @@ class ExportError(OsaError):
 
 
 class OptionError(ExportError, ConfigError):
-    """Options of an export that cannot be met together."""
+    """Invalid options of an export."""
 
     code = "export_option"
 
@@ -24,6 +24,6 @@ class ArtifactError(ExportError):
 
 
 class ParityError(ExportError):
-    """An artifact whose vectors are not those of the model that it was made from."""
+    """An artifact whose vectors differ from those of its source."""
 
     code = "parity"

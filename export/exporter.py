@@ -1,4 +1,4 @@
-"""Export as one act: build the graph, prove it, and only then let the directory appear."""
+"""Export: build the graph, verify it, and only then publish the directory."""
 
 from __future__ import annotations
 
@@ -36,17 +36,17 @@ PACKAGES = ("osa-encoder", "torch", "onnx", "onnxscript")
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """What is made.
+    """Options of an export.
 
     Attributes:
         kind: Name of the format.
         layout: Inputs of the graph.
-        dtype: Of ``onnx``, what weights are stored in. Of the others float32, or bfloat16: what
-            products and attention compute in.
-        device: ``cpu`` or ``cuda``, for the formats of torch.
+        dtype: With ``onnx``, the storage type of weights. With the others float32 or bfloat16, the
+            type of products and attention.
+        device: ``cpu`` or ``cuda``, for torch's formats.
 
     Raises:
-        OptionError: A value, or a combination, that is not possible.
+        OptionError: An invalid value or combination.
     """
 
     kind: str = "onnx"
@@ -55,7 +55,7 @@ class ExportOptions:
     device: str = "cpu"
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be made."""
+        """Refuse invalid values and combinations."""
         if self.kind not in FORMATS:
             raise OptionError(f"kind must be one of {', '.join(FORMATS)}, got {self.kind!r}")
         made = FORMATS[self.kind]
@@ -73,7 +73,7 @@ class ExportOptions:
 
     @property
     def format(self) -> Format:
-        """The entry of its format."""
+        """The registered format."""
         return FORMATS[self.kind]
 
 
@@ -83,20 +83,20 @@ def export_model(
     options: ExportOptions | None = None,
     progress: Callable[[str], None] = lambda step: None,
 ) -> dict[str, list[Deviation]]:
-    """Write an artifact directory, proved against ``model`` in float64.
+    """Write an artifact directory, verified against ``model`` in float64.
 
     Args:
         model: The source.
-        directory: Where; replaced only if it is empty or holds an artifact.
-        options: What is made.
-        progress: Told of every step, and of every case of the grid.
+        directory: Target; replaced only if it is empty or has an artifact.
+        options: Format, layout, type and device; default is ONNX.
+        progress: Called with a line for every step and every case of the grid.
 
     Returns:
-        The parity grid, by what ran it.
+        Deviations of the parity grid by execution path.
 
     Raises:
-        ExportError: Nothing is left behind: the graph cannot be built, or gives other vectors.
-        CheckpointError: ``directory`` holds something else.
+        ExportError: The graph cannot be built, or its vectors differ. Nothing is written.
+        CheckpointError: ``directory`` has other files.
     """
     options = options or ExportOptions()
     with atomic_directory(directory, ARTIFACT) as staging:
@@ -110,7 +110,7 @@ def export_model(
             (staging / CALIBRATION).write_text(model.calibration.to_json(), encoding="utf-8")
         make_reference(model, options.layout, staging, progress)
         manifest = _manifest(model, options)
-        results = _prove(staging, manifest, progress)
+        results = _verify(staging, manifest, progress)
         (staging / PARITY).write_text(report(results, manifest.tolerance), encoding="utf-8")
         _write(staging, manifest)
         load_artifact(staging)
@@ -120,30 +120,30 @@ def export_model(
 def verify_artifact(
     artifact: Artifact, progress: Callable[[str], None] = lambda step: None
 ) -> dict[str, list[Deviation]]:
-    """Run the parity grid of an artifact again, on every kernel that this machine has.
+    """Run the parity grid of an artifact on every execution path of this machine.
 
     Raises:
-        ExportError: The artifact cannot run here, or gives other vectors than its source.
+        ExportError: The artifact cannot run here, or its vectors differ from its source's.
     """
     results = {}
     manifest = artifact.manifest
     for name, open_here in FORMATS[manifest.kind].load().execution_paths(artifact).items():
         progress(f"parity grid, {name}: loading")
-        deviations = compare(open_here(), artifact, _after(progress, f"parity grid, {name}: "))
+        deviations = compare(open_here(), artifact, _prefixed(progress, f"parity grid, {name}: "))
         check_deviations(deviations, manifest.tolerance, f"the {manifest.kind} graph ({name})")
         results[name] = deviations
     return results
 
 
-def _after(progress: Callable[[str], None], what: str) -> Callable[[str], None]:
-    """``progress``, told what the steps belong to."""
-    return lambda step: progress(what + step)
+def _prefixed(progress: Callable[[str], None], prefix: str) -> Callable[[str], None]:
+    """``progress`` with a prefix before every line."""
+    return lambda step: progress(prefix + step)
 
 
-def _prove(
+def _verify(
     staging: Path, manifest: Manifest, progress: Callable[[str], None]
 ) -> dict[str, list[Deviation]]:
-    """Run the grid over the directory as it will be loaded."""
+    """Run the parity grid on the directory as users will load it."""
     _write(staging, manifest)
     return verify_artifact(load_artifact(staging), progress)
 
@@ -172,7 +172,7 @@ def _manifest(model: EmbeddingModel, options: ExportOptions) -> Manifest:
 
 
 def _versions() -> dict[str, str]:
-    """Of what makes an artifact here, and which processor it is made on."""
+    """Versions of the packages that make an artifact, and facts of the processor."""
     found = {name: _version(name) or "not installed" for name in PACKAGES}
     runtimes = {name: told for name in RUNTIMES if (told := _version(name)) is not None}
     return found | (runtimes or {"onnxruntime": "not installed"}) | describe_processor()

@@ -1,4 +1,4 @@
-"""The artifact formats: one entry each. A format's folder is imported when it is first used."""
+"""The artifact formats: one entry each. A format's package is imported at first use."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ DTYPES = ("float32", "float16", "bfloat16", "int8")
 
 
 class ArtifactFormat(ABC):
-    """How artifacts of one format are built and run. Making one imports no torch and no runtime."""
+    """Building and running artifacts of one format. It imports torch and runtimes at first use."""
 
     @abstractmethod
     def check_tools(self) -> None:
         """Refuse to build where a package or a tool is missing.
 
         Raises:
-            ConfigError: Naming it, and how to get it.
+            ConfigError: What is missing, and how to install it.
         """
 
     @abstractmethod
     def build(self, model: EmbeddingModel, layout: Layout, dtype: str, path: Path) -> None:
-        """Write the graph of ``model``, which lies on the device that it is made for.
+        """Write the graph of ``model``, which is on the device to build for.
 
         Args:
             model: The source.
             layout: Inputs of the graph.
-            dtype: One of the format's.
+            dtype: One of the format's ``dtypes``.
             path: File to write.
 
         Raises:
@@ -51,25 +51,25 @@ class ArtifactFormat(ABC):
         """A runner of an artifact of this format.
 
         Args:
-            artifact: What to run.
+            artifact: The artifact.
             device: ``auto``, ``cpu`` or ``cuda``.
-            kernel: One of the format's.
+            kernel: One of the format's ``kernels``.
             threads: Threads of an operator; 0 leaves it to the runtime.
 
         Raises:
-            ExportError: This machine cannot run it, saying why and what to do.
+            ExportError: Why this machine cannot run it, and what to do.
         """
 
     def execution_paths(self, artifact: Artifact) -> Mapping[str, Callable[[], Runner]]:
-        """Every way to run an artifact on this machine, by name."""
+        """Openers of runners by execution path: every way to run the artifact on this machine."""
         return {artifact.manifest.kind: lambda: self.open_runner(artifact)}
 
     def operators(self, artifact: Artifact) -> Mapping[str, int]:
-        """How often each operator occurs in the graph; empty where it does not tell."""
+        """Number of uses of each operator in the graph; empty where the format lists none."""
         return {}
 
     def advice(self, artifact: Artifact) -> str:
-        """How it would run faster here; empty where there is nothing to do."""
+        """Advice on how to run it faster on this machine; empty where there is none."""
         return ""
 
 
@@ -78,16 +78,16 @@ class Format:
     """One format of artifacts.
 
     Attributes:
-        name: In ``--format`` and in manifests.
+        name: Its name in ``--format`` and in manifests.
         graph: File name of the graph.
         engine: Name of the engine that runs it (``model.engine``).
         implementation: Its ``ArtifactFormat``, as ``module:class``.
-        dtypes: Storage types that it can be made in.
-        devices: Types of device that it can be made for; ``any``: the runtime decides.
-        kernels: Choices of what computes the attention (``model.kernel``).
+        dtypes: Supported storage types.
+        devices: Supported types of device; ``any`` where the runtime decides.
+        kernels: Choices of ``model.kernel``.
         least: Least number of sequences, and of tokens, in a call of the graph.
-        fills_rows: Whether packed batches are filled up to multiples of ``ROW_MULTIPLE`` rows, so
-            that float32 products have fixed bits (decision 23).
+        fills_rows: Whether packed batches are padded to multiples of ``ROW_MULTIPLE`` rows, so
+            that bits do not depend on the batch (decision 23).
     """
 
     name: str
@@ -101,7 +101,7 @@ class Format:
     fills_rows: bool = False
 
     def load(self) -> ArtifactFormat:
-        """The implementation, imported now."""
+        """Import the implementation and create it."""
         module, _, name = self.implementation.partition(":")
         return cast(ArtifactFormat, getattr(import_module(module), name)())
 
@@ -123,7 +123,7 @@ _ENTRIES = (
         implementation="osa.export.torch_program.formats:AotiFormat",
         dtypes=("float32", "bfloat16"),
         devices=("cpu", "cuda"),
-        least=2,  # torch.export keeps sizes 0 and 1 apart from all others
+        least=2,  # torch.export specialises sizes 0 and 1
         fills_rows=True,
     ),
     Format(

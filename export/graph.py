@@ -26,7 +26,7 @@ from osa.model.layers.mixers import MIXERS
 
 OUTPUTS = ("embeddings", "norms", "token_embeddings")
 LEAST = 2
-"""torch.export keeps sizes 0 and 1 apart from all others: smaller batches get a dummy sequence."""
+"""torch.export specialises sizes 0 and 1, so smaller batches get a dummy sequence."""
 
 
 def input_specs(config: EncoderConfig, layout: Layout) -> tuple[TensorSpec, TensorSpec]:
@@ -35,7 +35,7 @@ def input_specs(config: EncoderConfig, layout: Layout) -> tuple[TensorSpec, Tens
     if config.vocab_size is not None:
         first = TensorSpec("input_ids", "int64", places)
     else:
-        assert config.feature_size is not None  # EncoderConfig has made sure
+        assert config.feature_size is not None  # checked by EncoderConfig
         first = TensorSpec("features", "float32", (*places, config.feature_size))
     if layout == "packed":
         return first, TensorSpec("cu_seqlens", "int32", ("sequences + 1",))
@@ -79,12 +79,12 @@ class EmbeddingProgram(nn.Module):
 
 
 def example_inputs(config: EncoderConfig, layout: Layout) -> tuple[Tensor, Tensor]:
-    """Inputs of ordinary sizes to trace with."""
+    """Example inputs for tracing."""
     shape = (48,) if layout == "packed" else (2, 24)
     if config.vocab_size is not None:
         inputs = torch.arange(48).remainder(config.vocab_size).view(shape)
     else:
-        assert config.feature_size is not None  # EncoderConfig has made sure
+        assert config.feature_size is not None  # checked by EncoderConfig
         inputs = torch.linspace(-1, 1, 48 * config.feature_size).view(*shape, config.feature_size)
     if layout == "packed":
         return inputs, torch.tensor([0, 20, 48], dtype=torch.int32)

@@ -1,4 +1,4 @@
-"""Sequences as the inputs of a graph, with dummies for its least sizes and for fixed bits."""
+"""Inputs of a graph from sequences, padded to its least sizes and to fixed row multiples."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ def dummy_lengths(
     """Lengths of the sequences to add to a packed batch of these ``lengths`` [tokens].
 
     Args:
-        lengths: Of the sequences that are there; at least one.
+        lengths: Lengths of the sequences; at least one.
         min_sequences: Least number of sequences that the graph takes.
         min_tokens: Least number of tokens that the graph takes.
-        multiple: Tokens and sequences come to multiples of it, so that torch's float32 products
-            sum a row in one order whatever the batch (decision 23).
+        multiple: Of which the numbers of tokens and sequences become multiples, so that torch's
+            float32 products sum a row in one order in every batch (decision 23).
     """
 
     def round_up(count: int) -> int:
@@ -35,16 +35,16 @@ def dummy_lengths(
     if added > 2 * wanted:
         wanted += multiple
         added = round_up(max(tokens + wanted, min_tokens)) - tokens
-    twos = added - wanted  # no dummy is longer: a model may take very short sequences alone
+    twos = added - wanted  # at most 2 tokens each: the model may have a small max_seq_len
     return [2] * twos + [1] * (wanted - twos)
 
 
 def lay_out(sequences: Sequence[np.ndarray], manifest: Manifest) -> tuple[np.ndarray, np.ndarray]:
-    """Inputs of a graph for these sequences, dummies after them.
+    """Inputs of a graph for these sequences, followed by dummy sequences.
 
     Args:
         sequences: Ids [tokens] or features [tokens, F] of each; at least one.
-        manifest: Of the artifact.
+        manifest: Manifest of the artifact.
     """
     rows = [np.asarray(row, dtype=manifest.inputs[0].dtype) for row in sequences]
     lengths = [len(row) for row in rows]
@@ -60,12 +60,12 @@ def lay_out(sequences: Sequence[np.ndarray], manifest: Manifest) -> tuple[np.nda
 def fill(
     inputs: np.ndarray, places: np.ndarray, manifest: Manifest
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Inputs of a graph with the dummies that its least sizes and fixed bits ask for, at the end.
+    """Inputs of a graph, with the dummy sequences that it needs appended.
 
     Args:
         inputs: Ids or features, packed [tokens, ...] or padded [batch, length, ...].
         places: ``cu_seqlens`` or ``attention_mask``.
-        manifest: Of the artifact.
+        manifest: Manifest of the artifact.
     """
     least = manifest.min_sequences, manifest.min_tokens
     if manifest.layout == "packed":

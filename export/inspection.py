@@ -1,4 +1,4 @@
-"""What an artifact is, in a form to read: ``osa inspect``."""
+"""``osa inspect`` of artifacts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from osa.export.runner import open_runner
 
 
 def describe(artifact: Artifact) -> dict[str, Any]:
-    """Inputs, outputs, limits, sizes, operators, and what would run here.
+    """Inputs, outputs, limits, sizes, operators, and whether it runs on this machine.
 
     Raises:
         ExportError: The graph cannot be read.

@@ -1,4 +1,4 @@
-"""Layouts of a graph's inputs, and how an input or output is described."""
+"""Layouts of a graph's inputs, and descriptions of inputs and outputs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class TensorSpec:
 
     Attributes:
         name: Its name.
-        dtype: Element type, as numpy calls it.
+        dtype: Element type, a name of numpy.
         shape: Sizes; a name where a size is dynamic.
     """
 

@@ -1,13 +1,13 @@
-"""``artifact.json``: what an artifact directory holds, and the proof that it is unchanged.
+"""``artifact.json``: the description of an artifact, with a hash of every file.
 
     artifact.json          this manifest; size and sha256 of every other file
     model.onnx, model.pt2  the graph, by format
     config.json            EncoderConfig of the source
     tokenizer.json         for token models
     reference.safetensors  inputs of the parity grid and their vectors in float64
-    parity.json            the grid as it came out at export
+    parity.json            deviations of the grid at export
 
-Nothing of a directory is used before its hashes have been checked.
+No file of an artifact is used before its hash is checked.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ TOLERANCE = {"float32": 1e-5, "float16": 2e-3, "bfloat16": 2e-2, "int8": 0.05}
 
 @dataclass(frozen=True)
 class Manifest:
-    """What an artifact is.
+    """Description of an artifact.
 
     Attributes:
         kind: Name of the format, in ``FORMATS``.
-        layout: Which inputs it takes.
-        dtype: What its weights are stored in. ONNX computes in float32, int8 in integers; aoti and
+        layout: Layout of its inputs.
+        dtype: Storage type of its weights. ONNX computes in float32, int8 in integers; aoti and
             torch-export compute in this type.
         device: Type of device that it runs on; ``any`` where the runtime decides.
         inputs: Inputs in order.
@@ -53,7 +53,7 @@ class Manifest:
         max_seq_len: Longest sequence [tokens].
         tolerance: Largest difference of an entry of a unit vector from the source in float64.
         source_sha256: Identity of the checkpoint that it was made from.
-        versions: Of what made it.
+        versions: Versions of the packages that made it, and facts of the processor.
         files: Size [bytes] and sha256 of every other file.
     """
 
@@ -71,13 +71,17 @@ class Manifest:
     versions: dict[str, str]
     files: dict[str, tuple[int, str]]
 
-    def to_json(self) -> str:
-        """The manifest as indented JSON."""
+    def to_dict(self) -> dict[str, Any]:
+        """The content of ``artifact.json`` as plain values."""
         values = dataclasses.asdict(self)
         values["files"] = {
             name: {"size": size, "sha256": digest} for name, (size, digest) in self.files.items()
         }
-        return json.dumps({"format": FORMAT, "format_version": FORMAT_VERSION, **values}, indent=2)
+        return {"format": FORMAT, "format_version": FORMAT_VERSION, **values}
+
+    def to_json(self) -> str:
+        """``to_dict`` as indented JSON."""
+        return json.dumps(self.to_dict(), indent=2)
 
 
 @dataclass(frozen=True)
@@ -85,8 +89,8 @@ class Artifact:
     """A verified artifact directory.
 
     Attributes:
-        path: Where it lies.
-        manifest: What it is.
+        path: The directory.
+        manifest: Its description.
         config: Configuration of the source.
         tokenizer: The tokenizer of a token model.
         sha256: Digest of the manifest: the identity of the artifact.
@@ -100,7 +104,7 @@ class Artifact:
 
     @property
     def graph(self) -> Path:
-        """The graph's file."""
+        """Path of the graph."""
         return self.path / FORMATS[self.manifest.kind].graph
 
 
@@ -122,7 +126,7 @@ def load_artifact(directory: Path) -> Artifact:
     """Read an artifact and check every file that it lists.
 
     Raises:
-        ArtifactError: Naming the file or field at fault, and what to do.
+        ArtifactError: The file or field at fault, and what to do.
     """
     path = directory / ARTIFACT
     try:
@@ -166,7 +170,7 @@ def _check_file(directory: Path, name: str, size: int, digest: str) -> None:
     file = directory / name
     again = "export the model again, or copy the directory again"
     if Path(name).name != name or not name.isprintable():
-        raise ArtifactError(f"{directory / ARTIFACT} lists {name!r}, which is no file name")
+        raise ArtifactError(f"{directory / ARTIFACT} lists {name!r}, which is not a file name")
     if not file.is_file():
         raise ArtifactError(f"{file} is missing: {again}")
     actual = file.stat().st_size

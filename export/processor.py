@@ -1,7 +1,7 @@
-"""Which machine code this processor runs: architecture, vector extensions, single instruction sets.
+"""Architecture, vector extensions and instruction sets of this processor.
 
-AOTInductor compiles for the very processor that it runs on. Where code needs an instruction that a
-processor lacks the process ends, so packages say what they were made for.
+AOTInductor compiles for the processor that it runs on. An instruction that a processor lacks ends
+the process, so manifests state the processor that an artifact was made for.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from osa.export.errors import ExportError
 PROCESSOR, INSTRUCTIONS = "processor", "instructions"
 """Keys of a manifest's versions."""
 CAPABILITIES = ("DEFAULT", "AVX2", "AVX512")
-"""Vector extensions as torch names them, each holding the one before."""
+"""Vector extensions by torch's names, each a superset of the one before."""
 USED_UNASKED = ("sse", "ssse", "avx", "fma", "f16c", "bmi", "abm", "movbe", "popcnt", "gfni",
                 "vaes", "vpclmul")  # fmt: skip
-"""How Linux' names begin of what compilers use by themselves on x86-64; AMX is none of it."""
+"""Prefixes of Linux' names of the x86-64 extensions that compilers use by default; not AMX."""
 NEVER_USED = {"sse4a", "fma4"}
-"""AMD's own, which no compiler uses unasked."""
+"""Extensions of AMD that compilers do not use by default."""
 CPU_FACTS = Path("/proc/cpuinfo")
 
 
 def describe_processor() -> dict[str, str]:
-    """What machine code made here may hold, as a manifest states it."""
+    """Facts of this processor for a manifest."""
     return {PROCESSOR: processor(), INSTRUCTIONS: " ".join(sorted(instructions()))}
 
 
@@ -37,7 +37,7 @@ def processor() -> str:
 
 
 def instructions() -> frozenset[str]:
-    """Instruction sets of this x86-64 processor that compilers use; empty where none are told."""
+    """Instruction sets of this x86-64 processor that compilers use; empty where unknown."""
     try:
         lines = CPU_FACTS.read_text("utf-8").splitlines()
     except OSError:
@@ -50,11 +50,11 @@ def check_processor(made_for: Mapping[str, str], path: Path) -> None:
     """Refuse machine code that would end the process with an illegal instruction.
 
     Args:
-        made_for: Versions of the manifest; what they do not state is not checked.
-        path: Of the artifact.
+        made_for: ``versions`` of the manifest; missing entries are not checked.
+        path: The artifact, for messages.
 
     Raises:
-        ExportError: Saying what is missing here and what to do.
+        ExportError: What this processor lacks, and what to do.
     """
     again = "export it again here, or use an onnx artifact"
     here = processor()

@@ -1,7 +1,7 @@
-"""Building and running artifacts of any format.
+"""Runners of artifacts: the protocol, and embedding of sequences by a runner.
 
-A runner takes the inputs of its graph and gives its outputs, all numpy. ``embed_sequences`` brings
-any list of sequences into a graph's layout and sizes.
+A runner maps the inputs of its graph to its outputs, all numpy. ``embed_sequences`` lays a list of
+sequences out for a graph.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class GraphOutputs(NamedTuple):
 
 
 class Runner(Protocol):
-    """Runs one graph. Used by one thread at a time."""
+    """Runs one graph. Not thread-safe."""
 
     @property
     def device(self) -> str:
@@ -36,17 +36,27 @@ class Runner(Protocol):
         """What computes the attention."""
 
     def run(self, inputs: np.ndarray, places: np.ndarray) -> GraphOutputs:
-        """Run the graph on inputs that have its layout and sizes.
+        """Run the graph on inputs of its layout and sizes.
 
         Raises:
-            ExportError: The runtime refuses them or fails.
+            ExportError: The runtime failed.
         """
 
 
 def open_runner(
     artifact: Artifact, device: str = "auto", kernel: str = "auto", threads: int = 0
 ) -> Runner:
-    """The runner of an artifact; see ``ArtifactFormat.open_runner``."""
+    """The runner of an artifact.
+
+    Args:
+        artifact: The artifact.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        kernel: One of its format's ``kernels``.
+        threads: Threads of an operator; 0 leaves it to the runtime.
+
+    Raises:
+        ExportError: Why this machine cannot run it, and what to do.
+    """
     return FORMATS[artifact.manifest.kind].load().open_runner(artifact, device, kernel, threads)
 
 

@@ -1,4 +1,4 @@
-"""Where files are kept between runs: ``osa-encoder`` in ``$XDG_CACHE_HOME``, or in ``~/.cache``."""
+"""The user's cache directory: ``osa-encoder`` in ``$XDG_CACHE_HOME``, or in ``~/.cache``."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
 """Orthogonal Self-Attention: the operator, encoders built on it, and their weights.
 
 Layers, lowest first: ``functional`` (pure maths) -> ``kernels`` -> ``ops`` (the torch operator) ->
-``layers`` -> ``embedding_model`` (the graph that ships).
+``layers`` -> ``embedding_model`` (the exported graph).
 
-``EmbeddingModel`` and ``Encoder`` are imported when they are first asked for: a command that only
-raises ``ConfigError`` does not wait for torch.
+``EmbeddingModel`` and ``Encoder`` are imported at first access, so that commands which fail early
+do not import torch.
 """
 
 import sys
@@ -24,7 +24,7 @@ else:
     _LATER = {"EmbeddingModel": "osa.model.embedding_model", "Encoder": "osa.model.layers.encoder"}
 
     def __getattr__(name: str) -> object:
-        """Import what needs torch, or a submodule; type checkers see the imports above instead."""
+        """Import a class that needs torch, or a submodule; type checkers see the imports above."""
         try:
             if name in _LATER:
                 value = getattr(import_module(_LATER[name]), name)
@@ -40,7 +40,7 @@ else:
         return value
 
     def __dir__() -> list[str]:
-        """Names of the module, those that are not imported yet too."""
+        """Names of the module, including those not imported yet."""
         return sorted({*globals(), *__all__})
 
 
@@ -54,5 +54,5 @@ __all__ = [
     "OsaError",
 ]
 
-if "torch" in sys.modules:  # who uses torch already finds the operator registered, as before
+if "torch" in sys.modules:  # with torch imported, the operator is registered at once
     import_module("osa.model.ops")

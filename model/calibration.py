@@ -1,10 +1,9 @@
-"""The range of a model's vectors, for one byte a dimension: measured once, stored with the model.
+"""The range of a model's vectors for int8 and uint8: measured once, stored with the model.
 
-All dimensions share one range [-c, c], so that products and cosines of the bytes are those of the
-vectors: a range of its own for each would weigh the dimensions anew (measured: 1.0 points of STS;
-one range, none). Shorter vectors are normalised again and have larger values, so c is measured at
-each width that callers may ask for. ``int8`` is round(127 v / c), cut to [-127, 127]; ``uint8`` is
-the same plus 128.
+All dimensions share one range [-c, c], so that products and cosines of the bytes approximate those
+of the vectors; one range per dimension would change the weights of the dimensions. Shorter vectors
+are normalised again and have larger values, so c is measured at each width that callers may ask
+for. ``int8`` is round(127 v / c), clipped to [-127, 127]; ``uint8`` is the same plus 128.
 
 Shapes: n vectors, E width.
 """
@@ -25,16 +24,16 @@ CALIBRATION = "calibration.json"
 STEPS = 127
 LEAST_TEXTS = 100
 QUANTILE = 0.9999
-"""Share of values within the range: a few outliers would widen every step."""
+"""Share of values within the range, so that outliers do not coarsen the steps."""
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """Ranges by width.
+    """Ranges of a model's vectors by width.
 
     Attributes:
-        bounds: By width, the c of [-c, c].
-        texts: How many texts it was measured on.
+        bounds: c by width.
+        texts: Number of texts that it was measured on.
     """
 
     bounds: Mapping[int, float]
@@ -45,7 +44,7 @@ class Calibration:
         """Range of unit vectors [n, E] at each width.
 
         Raises:
-            ConfigError: Too few vectors to tell.
+            ConfigError: Fewer than ``LEAST_TEXTS`` vectors.
         """
         check_count(len(vectors))
         bounds = {}
@@ -69,16 +68,16 @@ class Calibration:
         return quantized
 
     def to_json(self) -> str:
-        """The stored form."""
+        """The content of ``calibration.json``."""
         bounds = {str(width): bound for width, bound in self.bounds.items()}
         return json.dumps({"texts": self.texts, "bounds": bounds}, indent=2) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> Calibration:
-        """Read the stored form.
+        """Read what ``to_json`` wrote.
 
         Raises:
-            ConfigError: It is none.
+            ConfigError: It is not a calibration.
         """
         try:
             values = json.loads(text)
@@ -91,7 +90,7 @@ class Calibration:
 
     @classmethod
     def find(cls, directory: Path) -> Calibration | None:
-        """That of a model's directory, or of a directory of its forms; None where there is none.
+        """Read that of a model or of a collection, unverified; None where there is none.
 
         Raises:
             ConfigError: The file is damaged.
@@ -103,10 +102,10 @@ class Calibration:
 
 
 def check_count(texts: int) -> None:
-    """Refuse so many texts before they are embedded.
+    """Refuse a number of texts that is too small, before they are embedded.
 
     Raises:
-        ConfigError: There are too few to tell.
+        ConfigError: Fewer than ``LEAST_TEXTS``.
     """
     if texts < LEAST_TEXTS:
         raise ConfigError(f"calibration takes at least {LEAST_TEXTS} texts, got {texts}")

@@ -1,11 +1,11 @@
-"""Checkpoints: a directory that proves what it holds. Never pickle.
+"""Checkpoints: a directory of verified files, without pickle.
 
     config.json          EncoderConfig
     model.safetensors    the weights
     tokenizer.json       for token models
     manifest.json        format version; size and sha256 of every other file
 
-Writing is atomic: a directory appears whole under its name, or not at all. Loading is strict.
+Writing is atomic: the directory is replaced completely, or not at all. Loading is strict.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
+from osa.model.calibration import CALIBRATION, Calibration
 from osa.model.common.directories import CONFIG as CONFIG
 from osa.model.common.directories import MANIFEST as MANIFEST
 from osa.model.common.directories import TOKENIZER as TOKENIZER
@@ -38,37 +39,39 @@ from osa.model.tokenization import TextTokenizer
 FORMAT = "osa-encoder"
 STORED_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 UNREADABLE = (OverflowError, RecursionError)
-"""What damaged JSON raises besides ``ValueError``."""
+"""Exceptions of damaged JSON besides ``ValueError``."""
 FORMAT_VERSION = 1
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a checkpoint directory holds.
+    """Content of a checkpoint directory.
 
     Attributes:
         config: Shape and rules of the encoder.
         weights: Tensors by parameter name.
         tokenizer: The tokenizer of a token model, or None.
         sha256: Digest of the manifest: the identity of the model.
+        calibration: Ranges of its vectors, or None. Not written by ``save_checkpoint``.
     """
 
     config: EncoderConfig
     weights: dict[str, Tensor]
     tokenizer: TextTokenizer | None
     sha256: str = ""
+    calibration: Calibration | None = None
 
 
 @contextlib.contextmanager
 def atomic_directory(path: Path, marker: str) -> Iterator[Path]:
-    """A directory to fill, that replaces ``path`` when the block ends without an error.
+    """A temporary directory that replaces ``path`` when the block ends without an error.
 
     Args:
-        path: Where; an existing directory is replaced only if it is empty or holds ``marker``.
-        marker: Name of a file that every directory of this kind holds.
+        path: Target; an existing directory is replaced only if it is empty or has ``marker``.
+        marker: Name of a file that every directory of this kind has.
 
     Raises:
-        CheckpointError: ``path`` holds something else, which is left as it is.
+        CheckpointError: ``path`` has other files; it is not changed.
     """
     path = path.resolve()
     check_replaceable(path, marker)
@@ -98,10 +101,10 @@ def atomic_directory(path: Path, marker: str) -> Iterator[Path]:
 
 
 def check_replaceable(path: Path, marker: str) -> None:
-    """Refuse to replace what is not empty and not of the same kind.
+    """Refuse to replace a file, or a directory with other files and no ``marker``.
 
     Raises:
-        CheckpointError: Naming the path.
+        CheckpointError: ``path`` is not replaceable.
     """
     if path.is_dir() and any(path.iterdir()) and not (path / marker).is_file():
         raise CheckpointError(f"{path} holds other files (no {marker}): it is not replaced")
@@ -132,13 +135,13 @@ def save_checkpoint(
     """Write a checkpoint atomically, replacing what was there.
 
     Args:
-        directory: Where.
-        checkpoint: What.
+        directory: Target.
+        checkpoint: What to write.
         dtype: Storage type of floating-point weights; None keeps their own.
         extra: Further files, by name; covered by the manifest too.
 
     Raises:
-        CheckpointError: What could not be loaded again, or a directory that holds other files.
+        CheckpointError: What could not be loaded again, or a directory with other files.
     """
     weights = {
         name: tensor.detach().cpu().to(dtype or tensor.dtype).contiguous()
@@ -190,7 +193,7 @@ def read_verified(directory: Path) -> tuple[dict[str, bytes], str]:
     contents = {}
     for name, (size, digest) in listed.items():
         if Path(name).name != name or not name.isprintable():
-            raise CheckpointError(f"{directory / MANIFEST} lists {name!r}, which is no file name")
+            raise CheckpointError(f"{directory / MANIFEST}: {name!r} is not a file name")
         content = _read(directory / name)
         if len(content) != size:
             raise CheckpointError(
@@ -233,14 +236,20 @@ def load_checkpoint(directory: Path) -> Checkpoint:
             )
     elif config.vocab_size is not None:
         raise CheckpointError(f"{directory / MANIFEST} does not list {TOKENIZER}")
-    return Checkpoint(config, weights, tokenizer, digest)
+    calibration = None
+    if CALIBRATION in contents:
+        try:
+            calibration = Calibration.from_json(contents[CALIBRATION].decode("utf-8"))
+        except (ConfigError, UnicodeDecodeError, *UNREADABLE) as error:
+            raise CheckpointError(f"{directory / CALIBRATION}: {error}") from error
+    return Checkpoint(config, weights, tokenizer, digest, calibration)
 
 
 def load_weights(module: torch.nn.Module, weights: Mapping[str, Tensor], source: Path) -> None:
-    """Put ``weights`` into ``module`` in float32; names, shapes and types must fit.
+    """Load ``weights`` into ``module`` in float32; names, shapes and types must match.
 
     Args:
-        module: May be on the ``meta`` device: nothing is allocated before all has been checked.
+        module: May be on the ``meta`` device: nothing is allocated before everything is checked.
         weights: Tensors by name, every value finite.
         source: Directory, for messages.
 

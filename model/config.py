@@ -1,6 +1,6 @@
-"""What the weights are: the frozen configuration that travels with a checkpoint.
+"""The configuration of an encoder, stored with its weights.
 
-How a process *runs* (ports, batch sizes, devices) is not here: see ``osa.service.settings``.
+Ports, batch sizes and devices are settings of a process: see ``osa.service.settings``.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Activation = Literal["gelu", "relu", "silu"]
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderConfig:
-    """Shape and rules of an encoder.
+    """Shape and options of an encoder.
 
     Attributes:
         vocab_size: Number of token ids; None for a feature model.
@@ -32,13 +32,13 @@ class EncoderConfig:
         num_layers: Number of blocks.
         num_heads: Heads per block; ``hidden_size`` must be a multiple of it.
         ffn_size: Inner width of the feed-forward layer.
-        embedding_size: Width of the vectors that come out; None means ``hidden_size``.
-        matryoshka_dims: Leading widths that may be asked for, descending, full width first.
+        embedding_size: Width of the vectors; None means ``hidden_size``.
+        matryoshka_dims: Leading widths that callers may ask for, descending, full width first.
         mixer: Name in ``osa.model.layers.mixers.MIXERS``.
         scale: ``paper`` c = alpha / sqrt(d); ``length`` c = alpha / (sqrt(d) N).
         center: Subtract each sequence's mean query and key before the scores.
         qk_norm: RMS-normalise every head's query and key.
-        alpha_init: First value of the learnable angle of every head.
+        alpha_init: Initial value of the learnable angle of every head.
         residual: Skip connections around both sub-layers.
         norm: RMS normalisation before each sub-layer and before pooling.
         positions: ``rotary`` on q and k, ``learned`` at the input, or ``none``.
@@ -70,10 +70,10 @@ class EncoderConfig:
     max_seq_len: int = 32768
 
     def __post_init__(self) -> None:
-        """Refuse values and combinations that cannot work.
+        """Refuse invalid values and combinations.
 
         Raises:
-            ConfigError: Naming the field, what came and what is allowed.
+            ConfigError: The field, its value and what is allowed.
         """
         self._check_types()
         if (self.vocab_size is None) == (self.feature_size is None):
@@ -123,7 +123,7 @@ class EncoderConfig:
 
     @property
     def output_size(self) -> int:
-        """Width of the vectors that come out."""
+        """Width of the vectors."""
         return self.embedding_size or self.hidden_size
 
     @property
@@ -140,7 +140,7 @@ class EncoderConfig:
         """Build a configuration from plain values.
 
         Raises:
-            ConfigError: An unknown field, a wrong type or a combination that cannot work.
+            ConfigError: An unknown field, a wrong type or an invalid combination.
         """
         known = [field.name for field in dataclasses.fields(cls)]
         unknown = sorted(set(values) - set(known))
@@ -165,14 +165,14 @@ class EncoderConfig:
 
 
 def _allowed(hint: Any) -> str:
-    """What a type hint admits, in words."""
+    """The values that a type hint allows, for messages."""
     if typing.get_origin(hint) is Literal:
         return "one of " + ", ".join(map(str, typing.get_args(hint)))
     return hint.__name__ if isinstance(hint, type) else str(hint)
 
 
 def _matches(value: object, hint: Any) -> bool:
-    """Whether ``value`` fits ``hint``: literals, unions, tuples of one type, plain classes."""
+    """Whether ``value`` is of type ``hint``: literals, unions, tuples of one type, classes."""
     origin = typing.get_origin(hint)
     if origin is Literal:
         return value in typing.get_args(hint)

@@ -1,7 +1,7 @@
-"""What decides whether a deep encoder can be trained: conditioning, gradients, rank of its states.
+"""Diagnostics of deep encoders: conditioning, gradients, rank of the hidden states.
 
 The paper's argument (arXiv:2602.05996) is about the Jacobian of the hidden states with respect to
-the token states that went in. It is measured here on one sequence, by reverse mode in float64, for
+the input states. It is measured here on one sequence, by reverse mode in float64, for
 the stack of blocks or for one of them. The final norm is left out: it projects out each token's
 length, so that every Jacobian through it would be singular. So is one through a block with norms
 and without skips.
@@ -26,12 +26,12 @@ from osa.model.layers.encoder import Encoder
 from osa.model.layers.mixers import TokenContext
 
 MAX_COLUMNS = 2048
-"""Largest N D of a Jacobian: 32 MiB of float64, some seconds of singular values."""
+"""Largest N D of a Jacobian, for its memory and the time of its singular values."""
 _ROWS_AT_ONCE = 128
 
 
 class HiddenStatistics(NamedTuple):
-    """How far the tokens of a sequence still differ; means over the batch.
+    """How much the tokens of a sequence differ; means over the batch.
 
     Attributes:
         effective_rank: exp of the entropy of the normalised singular values of [N, D], from 1
@@ -85,7 +85,7 @@ def token_jacobian(
 
 
 def _input_of(encoder: Encoder, inputs: Tensor, place: int) -> tuple[Tensor, TokenContext]:
-    """Run the encoder on ``inputs`` and return what reached one block."""
+    """Run the encoder on ``inputs`` and return the input of one block."""
     seen: list[tuple[Tensor, TokenContext]] = []
     handle = encoder.blocks[place].register_forward_pre_hook(lambda _, given: seen.append(given))
     with handle, torch.no_grad():
@@ -130,7 +130,7 @@ def jacobian_condition(
     inputs: Int[Tensor, "1 N"] | Float[Tensor, "1 N F"],
     block: int | None = None,
 ) -> float:
-    """Largest over smallest singular value; inf for a singular one. Float64 tells up to 1e15.
+    """Largest over smallest singular value; inf for a singular one. Reliable up to about 1e15.
 
     Raises:
         InputError: See ``token_jacobian``.

@@ -28,11 +28,11 @@ from osa.model.functional.varlen import check_cu_seqlens, cu_seqlens_of
 from osa.model.layers.encoder import Encoder
 from osa.model.layers.initialization import orthonormal, shapes_alone
 from osa.model.layers.pooling import EmbeddingOutput, normalize, pool
-from osa.model.tokenization import TextTokenizer
+from osa.model.tokenization import TextTokenizer, id_out_of_range
 
 
 def check_ids(config: EncoderConfig, sequences: Sequence[Sequence[int]]) -> None:
-    """Refuse id sequences that a model of this configuration cannot take.
+    """Refuse id sequences that do not fit a model of this configuration.
 
     Raises:
         InputError: An empty batch or sequence, one that is too long, or an id out of range.
@@ -46,11 +46,10 @@ def check_ids(config: EncoderConfig, sequences: Sequence[Sequence[int]]) -> None
             raise InputError(
                 f"sequence {row} has {len(ids)} tokens, allowed are 1 to {config.max_seq_len}"
             )
-        low, high = min(ids), max(ids)
-        if low < 0 or high >= config.vocab_size:
+        wrong = id_out_of_range(ids, config.vocab_size)
+        if wrong is not None:
             raise InputError(
-                f"sequence {row} holds id {low if low < 0 else high}, allowed are 0 to "
-                f"{config.vocab_size - 1}"
+                f"sequence {row} holds id {wrong}, allowed are 0 to {config.vocab_size - 1}"
             )
 
 
@@ -86,7 +85,7 @@ class EmbeddingModel(nn.Module):
         mask: Tensor | None = None,
         cu_seqlens: Tensor | None = None,
     ) -> EmbeddingOutput:
-        """Return one unit vector a sequence, and the length it had.
+        """Return one unit vector per sequence, and its length before normalising.
 
         Args:
             inputs: Token ids or features; [1, T] with all sequences end to end when packed.
@@ -129,7 +128,7 @@ class EmbeddingModel(nn.Module):
         cu_seqlens: Int[Tensor, " S1"],
         spans: Int[Tensor, " R1"],
     ) -> EmbeddingOutput:
-        """One vector a span of tokens, each seen in its whole sequence (late chunks).
+        """One vector per span of tokens, each computed within its whole sequence (late chunking).
 
         Args:
             inputs: Packed ids or features.
@@ -174,15 +173,15 @@ class EmbeddingModel(nn.Module):
     def encode(
         self, texts: str | Sequence[str], *, batch_tokens: int = 8192, normalize: bool = True
     ) -> Float[Tensor, "S E"] | Float[Tensor, " E"]:
-        """Embed texts; longer ones than the model takes are truncated on the right.
+        """Embed texts; those longer than ``max_seq_len`` are truncated on the right.
 
         Args:
-            texts: What to embed; one string gives one vector.
-            batch_tokens: Tokens run through the network at once.
+            texts: Texts; a single string gives a single vector.
+            batch_tokens: Largest batch [tokens].
             normalize: Unit vectors; otherwise the pooled vectors as they are.
 
         Raises:
-            InputError: No tokenizer, or a text that is empty or no valid Unicode.
+            InputError: No tokenizer, or a text that is empty or not valid Unicode.
         """
         if isinstance(texts, str):
             vector: Tensor = self.encode([texts], batch_tokens=batch_tokens, normalize=normalize)[0]
@@ -207,9 +206,22 @@ class EmbeddingModel(nn.Module):
         dtype: torch.dtype | None = None,
         extra: dict[str, bytes] | None = None,
     ) -> None:
-        """Write a checkpoint directory atomically; see ``osa.model.checkpoint``."""
-        state = Checkpoint(self.config, self.state_dict(), self.tokenizer)
-        save_checkpoint(Path(directory), state, dtype, extra)
+        """Write a checkpoint directory atomically; see ``osa.model.checkpoint.save_checkpoint``.
+
+        Raises:
+            CheckpointError: What could not be loaded again, such as a model of ``use_bfloat16``;
+                or ``directory`` holds other files.
+        """
+        with shapes_alone():
+            wanted = EmbeddingModel(self.config).state_dict()
+        state = self.state_dict()
+        if state.keys() != wanted.keys():
+            raise CheckpointError(
+                "this model's layers were replaced for inference (use_bfloat16), and could not be "
+                "loaded again: save it before that, or load it in float32 and save that"
+            )
+        checkpoint = Checkpoint(self.config, state, self.tokenizer)
+        save_checkpoint(Path(directory), checkpoint, dtype, extra)
 
     @classmethod
     def from_pretrained(cls, directory: str | Path | None = None) -> EmbeddingModel:
@@ -227,10 +239,7 @@ class EmbeddingModel(nn.Module):
             raise CheckpointError(f"{source / CONFIG}: {error}") from error
         load_weights(model, checkpoint.weights, source)
         model.checkpoint_sha256 = checkpoint.sha256
-        try:
-            model.calibration = Calibration.find(source)
-        except ConfigError as error:
-            raise CheckpointError(f"{source}: {error}") from error
+        model.calibration = checkpoint.calibration
         return model.eval()
 
 

@@ -1,12 +1,12 @@
 """The exception tree of the project.
 
     OsaError                  every error that the project raises on purpose
-    ├── ConfigError           a setting or combination of settings that cannot work
+    ├── ConfigError           an invalid setting or combination of settings
     ├── CheckpointError       a checkpoint that is missing, damaged or of another shape
     └── InputError            tensors, ids or texts that do not fit the model
 
 ``osa.export`` and ``osa.service`` add their own branches. ``code`` is a stable, machine-readable
-name; the message says what came and what is allowed.
+name; the message says what was given and what is allowed.
 """
 
 
@@ -21,7 +21,7 @@ class OsaError(Exception):
 
 
 class ConfigError(OsaError, ValueError):
-    """A setting, or a combination of settings, that cannot work."""
+    """An invalid setting or combination of settings."""
 
     code = "config"
 

@@ -5,8 +5,8 @@
 
 ``query, key, value`` are [B, H, N, d]; ``alpha`` is [H]. Either ``mask`` [B, N] (True at real
 tokens) or ``cu_seqlens`` [S + 1] (then B = 1 and N is the packed token count) may be given.
-Results lie in memory as [B, N, H, d], so that heads join without a copy. ``osa.model.kernels``
-chooses what computes them. The gradient is a closed form; nothing of stage two is stored.
+Results are stored as [B, N, H, d], so that joining heads needs no copy. ``osa.model.kernels``
+chooses the kernel. The gradient is a closed form that recomputes the forward pass.
 Source: arXiv:2602.05996.
 """
 
@@ -40,10 +40,19 @@ def check_operands(
     cu_seqlens: Tensor | None,
     scale: str,
 ) -> None:
-    """Refuse operands that do not fit together.
+    """Refuse operands that do not fit together; shapes as in the module's docstring.
+
+    Args:
+        query: Queries.
+        key: Keys.
+        value: Values.
+        alpha: Angle of each head.
+        mask: True at real tokens of a padded batch, or None.
+        cu_seqlens: Offsets of a packed batch, or None.
+        scale: One of ``SCALES``.
 
     Raises:
-        InputError: Saying what came and what is allowed.
+        InputError: What was given and what is allowed.
     """
     if query.dim() != 4 or query.shape != key.shape or query.shape != value.shape:
         raise InputError(
@@ -96,8 +105,8 @@ def _attention(
         InputError: Operands that do not fit together.
     """
     check_operands(query, key, value, alpha, mask, cu_seqlens, scale)
-    kernel = choose(query)
-    return kernel.forward(query, key, value, alpha, mask, cu_seqlens, scale, center)
+    kernel = choose(query).implementation
+    return kernel.attention_forward(query, key, value, alpha, mask, cu_seqlens, scale, center)
 
 
 def _attention_fake(
@@ -126,8 +135,8 @@ def _attention_backward(
     center: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gradients of ``osa::attention`` with respect to query, key, value and alpha."""
-    kernel = choose(query)
-    return kernel.backward(grad, query, key, value, alpha, mask, cu_seqlens, scale, center)
+    backward = choose(query).implementation.attention_backward
+    return backward(grad, query, key, value, alpha, mask, cu_seqlens, scale, center)
 
 
 def _attention_backward_fake(
@@ -156,8 +165,8 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     return (*grads, None, None, None, None)
 
 
-# Not ``torch.library.custom_op``: its wrappers import torch's compiler at the first call, seconds
-# in which a server does not answer.
+# Not ``torch.library.custom_op``: its wrappers import torch's compiler at the first call, which
+# would delay a server's first answer.
 _LIBRARY = torch.library.Library("osa", "DEF")
 for _name, _schema, _kernel, _fake in (
     ("attention", SCHEMA, _attention, _attention_fake),

@@ -1,18 +1,16 @@
-"""What this process may use of its processor, settled when ``osa.model`` is imported.
+"""Environment variables of torch's libraries, set when ``osa.model`` is imported.
 
 Three libraries read the environment once, when they start: GNU OpenMP (what idle threads do), MKL
-(in which order it sums) and oneDNN (which instructions it compiles for). So import ``osa.model``
-before torch; imported later, all but the first still hold, up to torch's first product. What the
-environment says already is kept.
+(the order of its sums) and oneDNN (the instructions it compiles for). So import ``osa.model``
+before torch; imported later, all but the first still apply until torch's first matrix product.
+Variables that are already set are kept.
 
-* Idle threads sleep instead of spinning: several times less CPU time beside other work (decision
-  23).
+* Idle threads sleep instead of spinning, which saves CPU time beside other processes (decision 23).
 * MKL's strict mode keeps one order of summation on Intel's processors ("Obtaining Numerically
-  Reproducible Results", oneMKL Developer Guide). It is not promised for those of other vendors, and
-  does not hold there on many threads; ``functional.tiling`` is what fixes the order on these
-  (decision 23).
-* The instruction set can be limited to that of a lesser processor, so that one machine proves what
-  another will do. ONNX Runtime knows no such limit, nor does MKL on other vendors' processors.
+  Reproducible Results", oneMKL Developer Guide). On those of other vendors it is not guaranteed;
+  there ``functional.tiling`` fixes the order (decision 23).
+* The instruction set can be limited to that of a lesser processor, to test its results on another
+  machine. ONNX Runtime has no such limit, nor has MKL on processors of other vendors.
 """
 
 from __future__ import annotations
@@ -27,9 +25,7 @@ from pathlib import Path
 from osa.model.errors import ConfigError
 
 VARIABLE = "OSA_MODEL__INSTRUCTION_SET"
-"""Read at import; the same as the server's setting ``model.instruction_set``."""
-INSTRUCTION_SETS = ("amx", "avx512", "avx2", "baseline")
-"""Best first. ``avx512`` includes bfloat16 products where the processor has them."""
+"""Read at import; also the variable of the server's setting ``model.instruction_set``."""
 AUTO = "auto"
 WAIT_POLICY = "OMP_WAIT_POLICY"
 PRODUCT_ORDER = "MKL_CBWR"
@@ -40,6 +36,9 @@ _FLAGS = {
     "avx2": {"avx2", "fma"},
     "baseline": set[str](),
 }
+"""Instruction sets, best first, and what a processor needs for each, by Linux' names."""
+INSTRUCTION_SETS = tuple(_FLAGS)
+"""Best first. ``avx512`` includes bfloat16 products where the processor has them."""
 _LIMITS: dict[str, dict[str, str]] = {
     "amx": {},
     "avx512": {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE_BF16", "MKL_ENABLE_INSTRUCTIONS": "AVX512"},
@@ -55,7 +54,7 @@ _LIMITS: dict[str, dict[str, str]] = {
     },
 }
 _settled: dict[str, str] = {}
-"""Variables that were set here, and may be set otherwise."""
+"""Variables that were set here, and may be changed again."""
 
 
 @functools.cache
@@ -70,14 +69,14 @@ def _cpuinfo() -> Mapping[str, str]:
 
 
 def _flags() -> set[str]:
-    """Features of this processor by Linux' names; none where the system does not tell."""
+    """Features of this processor by Linux' names; empty where the system names none."""
     return set(_cpuinfo().get("flags", "").split())
 
 
 def supported() -> tuple[str, ...]:
-    """Instruction sets of this processor, best first; all of them where the system does not tell.
+    """Instruction sets of this processor, best first; all of them where the system names none.
 
-    Libraries find out by themselves what the processor has: this list only ever limits them.
+    Libraries detect the processor themselves; this list only limits them.
     """
     flags = _flags()
     if not flags and platform.machine().lower() in ("x86_64", "amd64"):
@@ -86,7 +85,7 @@ def supported() -> tuple[str, ...]:
 
 
 def instruction_set_limit() -> str:
-    """The best instruction set that may be used: the processor's, or a lesser one asked for.
+    """The best instruction set that may be used: the processor's, or the configured limit.
 
     Raises:
         ConfigError: The environment asks for one that is unknown, or that this processor lacks.
@@ -117,7 +116,7 @@ def allowed() -> tuple[str, ...]:
 
 
 def has_bfloat16_products() -> bool:
-    """Whether the processor multiplies bfloat16 natively, and may; no where it does not tell.
+    """Whether the processor multiplies bfloat16 natively and may; False where it is unknown.
 
     Raises:
         ConfigError: As ``instruction_set_limit``.
@@ -128,7 +127,7 @@ def has_bfloat16_products() -> bool:
 
 
 def is_intel() -> bool:
-    """Whether MKL's promises are made for this processor."""
+    """Whether this is an Intel processor, for which MKL guarantees an order of sums."""
     return _cpuinfo().get("vendor_id") == "GenuineIntel"
 
 
@@ -136,7 +135,7 @@ def limit_instruction_set(name: str) -> None:
     """Use no better instruction set than this one, in torch's libraries and our own.
 
     Args:
-        name: One of ``INSTRUCTION_SETS``, or ``auto``: what the environment says, else the best.
+        name: One of ``INSTRUCTION_SETS``, or ``auto``: that of the environment, else the best.
 
     Raises:
         ConfigError: There is no such instruction set, or this processor lacks it.
@@ -155,11 +154,10 @@ def limit_instruction_set(name: str) -> None:
 
 
 def fix_product_order() -> str | None:
-    """Ask MKL for one order of summation; in force if no product was computed before.
+    """Set MKL's strict mode; it applies if no matrix product was computed before.
 
     Returns:
-        What is asked for, or None where it would promise nothing. A value that the environment
-        already has is kept.
+        The mode, or None where it guarantees nothing. A value that is already set is kept.
     """
     best = allowed()[0]
     if is_intel() and best != "baseline":
@@ -173,7 +171,7 @@ def _settle(variable: str, value: str) -> None:
 
 
 def arithmetic() -> dict[str, str]:
-    """What the last bits of a computation depend on besides torch and the number of threads.
+    """Facts that the last bits of results depend on, besides torch and the number of threads.
 
     Raises:
         ConfigError: The environment asks for an instruction set that this processor lacks.
@@ -186,9 +184,9 @@ def arithmetic() -> dict[str, str]:
 
 
 def prepare() -> None:
-    """Settle all three; called when ``osa.model`` is imported.
+    """Set all three; called when ``osa.model`` is imported.
 
-    An instruction set that cannot be is refused where it would be used, not here.
+    An invalid instruction set is refused where it is used, not here.
     """
     os.environ.setdefault(WAIT_POLICY, "passive")
     with contextlib.suppress(ConfigError):

@@ -46,8 +46,8 @@ class OsaEncoder(InputModule):
 
     @property
     def tokenizer(self) -> Tokenizer:  # type: ignore[override]  # a variable there, never set
-        """The model's tokenizer, as ``tokenizers`` knows it."""
-        assert self.model.tokenizer is not None  # checked when it was loaded
+        """The model's tokenizer, an object of ``tokenizers``."""
+        assert self.model.tokenizer is not None  # checked by the constructor
         return Tokenizer.from_str(self.model.tokenizer.to_json())
 
     def get_embedding_dimension(self) -> int:
@@ -60,12 +60,12 @@ class OsaEncoder(InputModule):
         """Token ids and mask of a padded batch [B, N]; longer texts are cut on the right.
 
         Raises:
-            InputError: What is no text.
+            InputError: An input that is not a text.
         """
         if not all(isinstance(text, str) for text in inputs):
             kinds = ", ".join(sorted({type(text).__name__ for text in inputs}))
             raise InputError(f"inputs must be texts, got {kinds}")
-        assert self.model.tokenizer is not None  # checked when it was loaded
+        assert self.model.tokenizer is not None  # checked by the constructor
         limit = min(self.max_seq_length, self.model.config.max_seq_len)
         texts = [(prompt or "") + text for text in inputs]
         rows = [tokenized.ids for tokenized in self.model.tokenizer.encode(texts, limit)]

@@ -1,6 +1,6 @@
 """Text to token ids, by Hugging Face ``tokenizers``.
 
-Thread-safe: nothing of the shared tokenizer changes after loading; truncation is done per call.
+Thread-safe: the shared tokenizer does not change after loading; truncation is done per call.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class TokenizedText:
 
     Attributes:
         ids: Token ids, special tokens included.
-        truncated: Tokens that were cut off.
+        truncated: Number of tokens that were cut off.
         offsets: Characters (start, stop) of each token, special tokens left out; if requested.
     """
 
@@ -37,7 +37,7 @@ class Token:
     """One token of a text.
 
     Attributes:
-        id: Its number.
+        id: Its id.
         text: Its characters in the text; its name where it is special.
         special: Whether it was added to the text.
         start: First character in the text; None where special.
@@ -55,14 +55,14 @@ class TextTokenizer:
     """A frozen ``tokenizers.Tokenizer`` with truncation per call.
 
     Attributes:
-        num_special_tokens: Tokens that are added to every text.
+        num_special_tokens: Number of tokens that are added to every text.
         vocab_size: One more than the largest id.
         prefix: Ids of the special tokens before a text.
         suffix: Ids of those after it.
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
-        """Take over ``tokenizer``; its own truncation and padding are switched off."""
+        """Wrap ``tokenizer``; its own truncation and padding are switched off."""
         tokenizer.no_truncation()
         tokenizer.no_padding()
         self._tokenizer = tokenizer
@@ -80,7 +80,7 @@ class TextTokenizer:
         """Load a ``tokenizer.json``.
 
         Raises:
-            InputError: The file is missing or no tokenizer.
+            InputError: The file is missing or not a tokenizer.
         """
         try:
             return cls.from_json(path.read_bytes())
@@ -92,7 +92,7 @@ class TextTokenizer:
         """Parse the content of a ``tokenizer.json``.
 
         Raises:
-            InputError: It is no tokenizer.
+            InputError: It is not a tokenizer.
         """
         try:
             return cls(Tokenizer.from_str(content.decode("utf-8")))
@@ -142,7 +142,7 @@ class TextTokenizer:
         return results
 
     def tokens(self, texts: Sequence[str], add_special_tokens: bool = True) -> list[list[Token]]:
-        """Tokens of texts with the characters that they stand for; nothing is cut.
+        """Tokens of texts with their characters; nothing is truncated.
 
         Raises:
             InputError: A lone surrogate.
@@ -172,7 +172,7 @@ class TextTokenizer:
         return texts
 
     def encode_parts(self, texts: Sequence[str]) -> list[list[int]]:
-        """Ids of texts without special tokens: what parts of a longer text are made of."""
+        """Ids of texts without special tokens, for parts of a longer text."""
         encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
         return [encoding.ids for encoding in encodings]
 
@@ -187,11 +187,19 @@ class TextTokenizer:
         return number
 
 
+def id_out_of_range(ids: Sequence[int], vocab_size: int) -> int | None:
+    """An id that is not in 0 to ``vocab_size - 1``; None where all are, or there are none."""
+    low, high = min(ids, default=0), max(ids, default=0)
+    if low < 0:
+        return low
+    return high if high >= vocab_size else None
+
+
 def check_unicode(texts: Sequence[str]) -> None:
-    """Refuse what is no valid Unicode text.
+    """Refuse texts that are not valid Unicode.
 
     Raises:
-        InputError: Naming the text that holds a lone surrogate.
+        InputError: The index of the text that has a lone surrogate.
     """
     for index, text in enumerate(texts):
         try:

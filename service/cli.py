@@ -1,4 +1,4 @@
-"""The ``osa`` command. Exit codes: 0 done, 1 the work failed, 2 the request was wrong."""
+"""The ``osa`` command. Exit codes: 0 done, 1 failed, 2 invalid arguments or settings."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """Every command's arguments; none of these modules imports torch before its command runs."""
+    """Parser of all commands; no module imports torch before its command runs."""
     from osa.export import cli as export
     from osa.model.training import cli as training
     from osa.model.training.tokenizer import cli as tokenizer_cli
@@ -46,7 +46,7 @@ def make_parser() -> argparse.ArgumentParser:
     train = commands.add_parser("train", help="train an encoder from a TOML file")
     training.add_arguments(train)
     train.set_defaults(command=training.run)
-    tokenizer = commands.add_parser("tokenizer", help="train a tokenizer, or take one over")
+    tokenizer = commands.add_parser("tokenizer", help="train a tokenizer, or convert one")
     tokenizer_cli.add_arguments(tokenizer)
     tokenizer.set_defaults(command=tokenizer_cli.run)
     exporter = commands.add_parser("export", help="make an artifact: ONNX, AOTInductor, program")
@@ -55,7 +55,7 @@ def make_parser() -> argparse.ArgumentParser:
     verify = commands.add_parser("verify", help="check a model's hashes and vectors")
     export.add_directory(verify)
     verify.set_defaults(command=export.run_verify)
-    inspect = commands.add_parser("inspect", help="print what a model is and what runs it")
+    inspect = commands.add_parser("inspect", help="print a description of a model")
     export.add_directory(inspect)
     inspect.set_defaults(command=export.run_inspect)
     embed = commands.add_parser("embed", help="embed files into a Parquet file")
@@ -71,9 +71,9 @@ def make_parser() -> argparse.ArgumentParser:
     calibrate.add_arguments(calibrator)
     calibrator.set_defaults(command=calibrate.run)
     key = commands.add_parser("key", help="make an API key, and its entry for the keys file")
-    key.add_argument("name", help="whose it is, for logs")
+    key.add_argument("name", help="owner of the key, for logs")
     key.add_argument("--tokens-per-minute", type=positive, metavar="N", help="quota")
-    key.add_argument("--admin", action="store_true", help="may exchange models")
+    key.add_argument("--admin", action="store_true", help="allow the key to exchange models")
     key.set_defaults(command=_key)
     info = commands.add_parser("info", help="print versions, machine and kernel")
     info.set_defaults(command=_info)

@@ -1,7 +1,7 @@
-"""How this process runs. Command line over environment over file over default.
+"""Settings of a process: command line over environment over file over default.
 
-Environment variables are ``OSA_<SECTION>__<FIELD>``, e.g. ``OSA_SERVER__PORT=9000``; a variable
-that begins with ``OSA_`` and means nothing stops the start. ``osa config`` prints the result.
+Environment variables are ``OSA_<SECTION>__<FIELD>``, e.g. ``OSA_SERVER__PORT=9000``; an unknown
+variable that begins with ``OSA_`` is an error. ``osa config`` prints the result.
 """
 
 from __future__ import annotations
@@ -11,26 +11,39 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from osa.export.formats import FORMATS
 from osa.model.common.suggestions import did_you_mean, explain, field_names
 from osa.model.errors import ConfigError
+from osa.model.kernels import KERNELS
+from osa.model.processor import INSTRUCTION_SETS
 
 PREFIX = "OSA_"
 NESTED = "__"
 CONFIG_VARIABLE = "OSA_CONFIG"
+Seconds = Annotated[float, Field(allow_inf_nan=False)]
+if TYPE_CHECKING:
+    from pydantic import ValidationInfo
+
+    InstructionSet = str
+    Kernel = str
+else:  # names of the registries
+    InstructionSet = Literal["auto", *INSTRUCTION_SETS]
+    _of_formats = (name for entry in FORMATS.values() for name in entry.kernels)
+    Kernel = Literal[tuple(dict.fromkeys(("auto", *KERNELS, *_of_formats)))]
 
 
 class Section(BaseModel):
-    """Base of the sections: frozen, unknown fields refused."""
+    """Base of the sections: frozen, without unknown fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class ServerSettings(Section):
-    """The listening socket and its limits."""
+    """The listening socket, limits and time limits."""
 
     host: str = Field("0.0.0.0", description="Address to listen on.")
     port: int = Field(8080, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
@@ -40,34 +53,25 @@ class ServerSettings(Section):
         ge=1,
         description="Time that a connection may be idle, or take over the head of a request [s].",
     )
-    drain_timeout_s: float = Field(
-        30.0,
-        ge=0,
-        allow_inf_nan=False,
-        description="Longest time that SIGTERM waits for open requests [s].",
+    drain_timeout_s: Seconds = Field(
+        30.0, ge=0, description="Longest time that SIGTERM waits for open requests [s]."
     )
-    body_timeout_s: float = Field(
-        30.0, gt=0, allow_inf_nan=False, description="Longest time a body may take to arrive [s]."
+    body_timeout_s: Seconds = Field(
+        30.0, gt=0, description="Longest time a body may take to arrive [s]."
     )
-    request_timeout_s: float | None = Field(
-        None,
-        gt=0,
-        allow_inf_nan=False,
-        description="Deadline of requests that set none by x-request-timeout-ms [s].",
+    request_timeout_s: Seconds | None = Field(
+        None, gt=0, description="Deadline of requests that set none by x-request-timeout-ms [s]."
     )
     max_concurrent_requests: int = Field(
         512, ge=1, description="Inference requests open at once; more are answered 429."
     )
-    stall_timeout_s: float = Field(
-        120.0,
-        gt=0,
-        allow_inf_nan=False,
-        description="A batch that takes longer fails the liveness probe [s].",
+    stall_timeout_s: Seconds = Field(
+        120.0, gt=0, description="A batch that takes longer fails the liveness probe [s]."
     )
 
 
 class ModelSettings(Section):
-    """Which model, and what of it callers may use."""
+    """Which model runs, how, and under which limits."""
 
     path: Path | None = Field(
         None,
@@ -78,7 +82,7 @@ class ModelSettings(Section):
     )
     name: str = Field("osa-default", min_length=1, description="Name that clients and metrics see.")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where the model runs.")
-    kernel: Literal["auto", "triton", "native", "torch", "body"] = Field(
+    kernel: Kernel = Field(
         "auto",
         description="What computes the attention; auto takes the fastest that can. ONNX artifacts: "
         "native or body.",
@@ -96,7 +100,7 @@ class ModelSettings(Section):
         "multiplies it natively (AMX, AVX-512 BF16, GPUs). Artifacts compute in what they were "
         "exported for.",
     )
-    instruction_set: Literal["auto", "amx", "avx512", "avx2", "baseline"] = Field(
+    instruction_set: InstructionSet = Field(
         "auto",
         description="Best instruction set to use of an x86 processor; auto takes the best that it "
         "has. A lesser one shows what a lesser processor would do (not in ONNX Runtime).",
@@ -108,24 +112,18 @@ class ModelSettings(Section):
         True, description="Truncate longer inputs unless a request objects."
     )
 
-    @field_validator("others", mode="before")
+    @field_validator("others", "prompts", mode="before")
     @classmethod
-    def _pairs(cls, value: Any) -> Any:
-        """Read ``name=path,name=path``, or JSON."""
+    def _parse(cls, value: Any, info: ValidationInfo) -> Any:
+        """Read JSON, or ``name=path,name=path`` of ``others``."""
         if not isinstance(value, str):
             return value
-        if value.lstrip().startswith("{"):
+        if info.field_name == "prompts" or value.lstrip().startswith("{"):
             return json.loads(value)
         pairs = [part.partition("=") for part in value.split(",") if part.strip()]
         if any(not (name.strip() and path.strip()) for name, _, path in pairs):
             raise ValueError("must be name=path,name=path")
         return {name.strip(): path.strip() for name, _, path in pairs}
-
-    @field_validator("prompts", mode="before")
-    @classmethod
-    def _json(cls, value: Any) -> Any:
-        """Read JSON."""
-        return json.loads(value) if isinstance(value, str) else value
 
     def find_prompt(self, name: str | None) -> str:
         """The prompt of this name, by default that of ``default_prompt_name``; empty for none.
@@ -162,7 +160,7 @@ class BatchingSettings(Section):
 
 
 class AuthSettings(Section):
-    """Who may come in."""
+    """Who may use the server."""
 
     keys_file: Path | None = Field(
         None,
@@ -172,19 +170,18 @@ class AuthSettings(Section):
 
 
 class EngineSettings(Section):
-    """The life of the engine."""
+    """Supervision of the engine."""
 
-    hang_timeout_s: float = Field(
+    hang_timeout_s: Seconds = Field(
         4.0,
         gt=0,
-        allow_inf_nan=False,
         description="A batch that takes so much longer than its tokens should is given up, and "
         "the engine opened again [s].",
     )
 
 
 class CacheSettings(Section):
-    """Vectors of inputs seen before."""
+    """Cache of vectors by input."""
 
     max_bytes: int = Field(0, ge=0, description="Memory of the exact cache [bytes]; 0 is off.")
 
@@ -202,14 +199,14 @@ class TracingSettings(Section):
 
 
 class LogSettings(Section):
-    """What is logged, on standard error."""
+    """Logs on standard error."""
 
     level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level.")
     format: Literal["json", "text"] = Field("json", description="One JSON object a line, or text.")
 
 
 class Settings(Section):
-    """Everything about how this process runs."""
+    """All settings of a process."""
 
     server: ServerSettings = ServerSettings()
     model: ModelSettings = ModelSettings()
@@ -249,7 +246,7 @@ def load_settings(
         file: TOML file; default is the one that ``OSA_CONFIG`` names, if any.
 
     Raises:
-        ConfigError: Naming the unknown or wrong setting, and what is allowed.
+        ConfigError: An unknown or invalid setting, and what is allowed; or an unreadable file.
     """
     environment = os.environ if environment is None else environment
     if file is None and environment.get(CONFIG_VARIABLE):
@@ -290,15 +287,12 @@ def _split_variable(name: str) -> tuple[str, str]:
     fields = known.annotation.model_fields if known and known.annotation else {}
     if field not in fields:
         dotted = name.removeprefix(PREFIX).replace(NESTED, ".")
-        suggestion = did_you_mean(dotted, field_names(Settings), _variable)
+        suggestion = did_you_mean(
+            dotted, field_names(Settings), lambda found: PREFIX + found.replace(".", NESTED).upper()
+        )
         raise ConfigError(
             f"unknown environment variable {name}: variables are {PREFIX}<SECTION>{NESTED}<FIELD>, "
             f"sections are {', '.join(Settings.model_fields)} (see 'osa config'); in "
             f"Kubernetes set enableServiceLinks: false{suggestion}"
         )
     return section, field
-
-
-def _variable(dotted: str) -> str:
-    """The environment variable of a setting."""
-    return PREFIX + dotted.replace(".", NESTED).upper()

@@ -1,7 +1,7 @@
-"""``EmbeddingModel`` to one ONNX model: a custom node a layer, and its body in standard operators.
+"""``EmbeddingModel`` to an ONNX model: a custom node per layer, with a body in standard operators.
 
-The file runs in every ONNX runtime by the body alone, and fast where the native kernel of
-``osa.export.ort_ops`` is registered.
+Any ONNX runtime can run the body; where the native kernel of ``osa.export.ort_ops`` is registered,
+it runs instead and is faster.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from osa.model import EmbeddingModel
 from osa.model.layers.mixers import MIXERS
 
 IR_VERSION = 10
-"""Of opset 20's time: ONNX Runtime 1.31 takes up to 13, older ones and other runtimes take this."""
+"""That of opset 20's release, which older versions and other runtimes read too."""
 EXTERNAL_BYTES = 1 << 30
-"""Weights of more than this lie in a file of their own; protobuf ends at 2 GiB."""
+"""Models above this size store weights in a second file: protobuf's limit is 2 GiB."""
 WEIGHTS = "model.onnx.data"
 
 
@@ -38,7 +38,7 @@ def build_onnx(model: EmbeddingModel, layout: Layout) -> onnx.ModelProto:
     """The ONNX model of ``model``, checked, in float32.
 
     Raises:
-        ExportError: The layout is not possible, or the graph does not pass the checks.
+        ExportError: The layout is not supported, or the graph does not pass the checks.
     """
     program = trace(model, layout)
     inputs = [spec.name for spec in input_specs(model.config, layout)]
@@ -52,7 +52,7 @@ def build_onnx(model: EmbeddingModel, layout: Layout) -> onnx.ModelProto:
             custom_translation_table=_translations(),
             verbose=False,
         )
-    assert exported is not None  # it was given no file
+    assert exported is not None  # as no file is given
     proto: onnx.ModelProto = exported.model_proto
     proto.ir_version = IR_VERSION
     _name_sizes(proto, layout)
@@ -69,7 +69,7 @@ def check(proto: onnx.ModelProto) -> None:
     """Run onnx's full check and strict shape inference.
 
     Raises:
-        ExportError: Naming what failed.
+        ExportError: A check failed.
     """
     schema()
     try:
@@ -103,7 +103,7 @@ def _translations() -> dict[Any, Any]:
         return op.Transpose(mixed, perm=[0, 2, 1, 3])
 
     def rms_norm(hidden, normalized_shape, weight=None, eps=None):  # type: ignore[no-untyped-def]
-        """In the one form that ONNX Runtime fuses to a single kernel."""
+        """In the form that ONNX Runtime fuses to a single kernel."""
         if weight is None:
             weight = op.Constant(value=onnx.numpy_helper.from_array(_ones(normalized_shape[0])))
         variance = op.ReduceMean(op.Pow(hidden, 2.0), [-1], keepdims=1)
@@ -117,7 +117,7 @@ def _ones(width: int) -> np.ndarray:
 
 
 def _name_sizes(proto: onnx.ModelProto, layout: Layout) -> None:
-    """Give the dynamic sizes of inputs and outputs names that tell what they count."""
+    """Name the dynamic sizes of inputs and outputs by what they count."""
     names = {
         "packed": {
             "input_ids": ["tokens"],
@@ -139,11 +139,11 @@ def _name_sizes(proto: onnx.ModelProto, layout: Layout) -> None:
     for value in (*proto.graph.input, *proto.graph.output):
         for size, name in zip(value.type.tensor_type.shape.dim, names[value.name], strict=False):
             size.dim_param = name
-    del proto.graph.value_info[:]  # they speak of the exporter's names; inference makes them anew
+    del proto.graph.value_info[:]  # they use the exporter's names; shape inference recomputes them
 
 
 def _drop_traces(proto: onnx.ModelProto) -> None:
-    """Remove the exporter's notes: they hold paths of the machine that it ran on."""
+    """Remove the exporter's metadata, which has paths of the machine that it ran on."""
     for part in (proto.graph, *proto.graph.node, *proto.graph.input, *proto.graph.output):
         del part.metadata_props[:]
     for part in (*proto.graph.initializer, *proto.graph.node):
@@ -162,7 +162,7 @@ def _import(proto: onnx.ModelProto, domain: str, version: int) -> None:
 
 
 def _describe(proto: onnx.ModelProto, model: EmbeddingModel) -> None:
-    """What the file is: readable by any runtime without our directory around it."""
+    """Store facts of the model in the file, for use without its directory."""
     config = model.config.to_json()
     facts = {
         "osa.model": model.checkpoint_sha256,
@@ -182,7 +182,7 @@ def _describe(proto: onnx.ModelProto, model: EmbeddingModel) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """The exporter talks of packages that are not needed; errors still come through."""
+    """Silence the exporter's warnings about optional packages; errors are still logged."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
     levels = [logger.level for logger in loggers]
     try:

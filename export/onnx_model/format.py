@@ -65,7 +65,7 @@ class OnnxFormat(ArtifactFormat):
         }
 
     def operators(self, artifact: Artifact) -> Mapping[str, int]:
-        """How often each operator occurs; those of other domains than ONNX's with their domain."""
+        """Number of uses of each operator; custom operators with their domain."""
         import onnx
 
         model = onnx.load(str(artifact.graph), load_external_data=False)

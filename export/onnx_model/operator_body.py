@@ -1,13 +1,13 @@
-"""``osa::OrthogonalAttention`` in standard operators: the function body that travels in the model.
+"""``osa::OrthogonalAttention`` in standard operators: the function body stored in the model.
 
 A runtime without the native kernel inlines it. It is the Gram form of ``osa.model.functional``:
 token space up to N = 2d, feature space above, double precision where float32 would cancel, and as
-many squarings as the angle asks for. One body a layout; the packed one walks the sequences, so
-memory stays linear whatever the mixture of lengths. Source: arXiv:2602.05996.
+many squarings as the angle needs. One body per layout; the packed one loops over the sequences, so
+memory is linear for any mixture of lengths. Source: arXiv:2602.05996.
 
 Shapes: B batch, H heads, N tokens, d head width, n matrix size (N or 2d), m columns.
 """
-# Written in onnxscript: an ONNX graph in Python's syntax, read by a compiler and never run.
+# Written in onnxscript: an ONNX graph in Python's syntax, compiled and never run.
 
 from __future__ import annotations
 

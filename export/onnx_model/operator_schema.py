@@ -2,7 +2,7 @@
 
     OrthogonalAttention(query, key, value, alpha, cu_seqlens?, mask?) -> output
 
-Tokens lie before heads, as projections leave them: [B, N, H, d]. With ``cu_seqlens`` the batch is
+Tokens are before heads, as projections give them: [B, N, H, d]. With ``cu_seqlens`` the batch is
 packed (B = 1, N all tokens); with ``mask``, or neither, it is padded. Source: arXiv:2602.05996.
 """
 
@@ -27,7 +27,7 @@ zero. Source: arXiv:2602.05996.
 
 @functools.cache
 def schema() -> OpSchema:
-    """The schema, registered with ``onnx`` on the first call."""
+    """The schema, registered with ``onnx`` at the first call."""
     parameter, attribute = OpSchema.FormalParameter, OpSchema.Attribute
     optional = OpSchema.FormalParameterOption.Optional
     made = OpSchema(

@@ -14,7 +14,7 @@ from osa.export.ort_ops import BUILD_COMMAND, find_library
 from osa.export.runner import GraphOutputs
 
 RUNTIMES = ("onnxruntime-gpu", "onnxruntime")
-"""Distributions of ONNX Runtime, either of which will do."""
+"""Distributions of ONNX Runtime; one of them is needed."""
 
 
 class OnnxRunner:
@@ -26,13 +26,13 @@ class OnnxRunner:
         """Create the session.
 
         Args:
-            artifact: What to run.
+            artifact: The artifact.
             device: ``auto``, ``cpu`` or ``cuda``.
-            kernel: ``native`` needs the custom-op library; ``auto`` takes it where it is.
+            kernel: ``native`` needs the custom-op library; ``auto`` uses it where it is built.
             threads: Threads of an operator; 0 leaves it to ONNX Runtime.
 
         Raises:
-            ExportError: The runtime, the library or the device is not there.
+            ExportError: The runtime, the library or the device is missing.
         """
         try:
             import onnxruntime as ort
@@ -44,7 +44,7 @@ class OnnxRunner:
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
-        # Threads that wait by spinning take the cores that tokenising and HTTP need.
+        # Spinning threads would take CPU time from tokenisation and HTTP.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         library = None if kernel == "body" else find_library()
         if kernel == "native" and library is None:
@@ -52,7 +52,7 @@ class OnnxRunner:
         if library is not None:
             try:
                 options.register_custom_ops_library(str(library))
-            except Exception as error:  # onnxruntime raises its own and bare types
+            except Exception as error:  # onnxruntime raises its own types and bare Exception
                 raise ExportError(
                     f"{library} cannot be loaded: {error}; build it again: '{BUILD_COMMAND}'"
                 ) from error
@@ -108,5 +108,5 @@ def _providers(available: Sequence[str], device: str) -> list[str]:
 
 
 def _has_gpu() -> bool:
-    """Whether a driver is there: ONNX Runtime names its CUDA provider on every machine."""
+    """Whether a GPU driver is loaded; ONNX Runtime lists its CUDA provider on every machine."""
     return Path("/dev/nvidiactl").exists() or Path("/dev/dxg").exists()

@@ -1,8 +1,8 @@
 """Smaller weights for ONNX models: float16 or bfloat16 storage, and dynamic int8 products.
 
-``store_weights`` keeps the arithmetic in float32: weights are widened where they are used, so the
-vectors are those of the rounded weights on every runtime. ``quantize_int8`` changes the arithmetic:
-int8 weights by output channel, activations quantised on the fly with one scale a product.
+``store_weights`` keeps the arithmetic in float32: weights are cast where they are used.
+``quantize_int8`` changes the arithmetic: int8 weights by output channel, and activations quantised
+at run time with one scale per product.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ LEAST_WEIGHT = 4096
 
 
 def store_weights(proto: onnx.ModelProto, dtype: str) -> None:
-    """Store the large weights of ``proto`` in ``dtype``, and widen each where it is used.
+    """Store the large weights of ``proto`` in ``dtype``, and cast each to float32 where it is used.
 
-    A table that is looked up stays narrow in memory: the rows are widened, not the table.
+    Of an embedding table the rows are cast, not the table.
     """
     graph = proto.graph
     casts: list[onnx.NodeProto] = []
@@ -33,7 +33,7 @@ def store_weights(proto: onnx.ModelProto, dtype: str) -> None:
         if values.dtype != np.float32 or values.size < LEAST_WEIGHT:
             continue
         name = tensor.name
-        tensor.CopyFrom(_narrow(values, dtype, name))
+        tensor.CopyFrom(_rounded(values, dtype, name))
         users = [node for node in graph.node if name in node.input]
         if all(node.op_type == "Gather" and node.input[0] == name for node in users):
             for node in users:
@@ -50,14 +50,14 @@ def store_weights(proto: onnx.ModelProto, dtype: str) -> None:
         graph.node.insert(0, cast)
 
 
-def _narrow(values: np.ndarray, dtype: str, name: str) -> onnx.TensorProto:
+def _rounded(values: np.ndarray, dtype: str, name: str) -> onnx.TensorProto:
     import ml_dtypes
 
     target = np.dtype(np.float16 if dtype == "float16" else ml_dtypes.bfloat16)
-    narrow = values.astype(target)
-    if not np.isfinite(narrow.astype(np.float32)).all():
+    stored = values.astype(target)
+    if not np.isfinite(stored.astype(np.float32)).all():
         raise ExportError(f"{name} has a value that {dtype} cannot hold: use another dtype")
-    return onnx.helper.make_tensor(name, STORED[dtype], values.shape, narrow.tobytes(), raw=True)
+    return onnx.helper.make_tensor(name, STORED[dtype], values.shape, stored.tobytes(), raw=True)
 
 
 def _cast(source: str, target: str) -> onnx.NodeProto:
@@ -68,7 +68,7 @@ def quantize_int8(proto: onnx.ModelProto) -> onnx.ModelProto:
     """``proto`` with every weight matrix in int8, by onnxruntime's dynamic quantisation.
 
     Raises:
-        ExportError: onnxruntime is not there.
+        ExportError: onnxruntime is not installed.
     """
     try:
         from onnxruntime.quantization import QuantType, quantize_dynamic

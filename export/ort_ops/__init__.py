@@ -1,7 +1,7 @@
 """The custom-op library for ONNX Runtime: native kernels of ``osa::OrthogonalAttention``.
 
-Built by ``python -m osa.export.ort_ops.build``; a session without it runs the body that travels
-in every model.
+Built by ``python -m osa.export.ort_ops.build``; a session without it runs the function body that
+is stored in every model.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 LIBRARY = Path(__file__).parent / "libosa_ort_ops.so"
-"""Where the build puts the library, and where it is looked for."""
+"""Path of the built library."""
 BUILD_COMMAND = "python -m osa.export.ort_ops.build"
 
 

@@ -2,7 +2,7 @@
 
 The CPU kernel is the operator's own C++ source, compiled for every instruction set that the
 compiler knows; with ``nvcc`` on the path (or ``--cuda``) the CUDA kernel is built in too, and the
-library still loads on machines without a GPU. Every step is told on standard error, with its time.
+library still loads on machines without a GPU. Every step is reported on standard error.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from osa.model.errors import OsaError
 HERE = Path(__file__).parent
 CUDA_ARCHITECTURES = ("80", "90")
 PORTABLE_TO = "90"
-"""Newer GPUs compile the intermediate code of this one when the library is loaded."""
+"""Newer GPUs compile the PTX of this architecture when the library is loaded."""
 
 
 def build(
@@ -34,9 +34,9 @@ def build(
     """Compile and link the library.
 
     Args:
-        target: Where.
-        cuda: With the CUDA kernel; default is where there is ``nvcc``.
-        progress: Told of every step.
+        target: Path of the library.
+        cuda: Whether to build the CUDA kernel; default is where there is ``nvcc``.
+        progress: Called with a line for every step.
 
     Raises:
         ExportError: No compiler, no headers, or a compiler's error.
@@ -120,7 +120,7 @@ def _knows(compiler: str, flags: tuple[str, ...]) -> bool:
 def main(arguments: list[str] | None = None) -> int:
     """Build from the command line; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m osa.export.ort_ops.build", description=__doc__)
-    parser.add_argument("--output", type=Path, default=LIBRARY, help="where the library goes")
+    parser.add_argument("--output", type=Path, default=LIBRARY, help="path of the library")
     kind = parser.add_mutually_exclusive_group()
     kind.add_argument("--cuda", action="store_true", default=None, help="fail without nvcc")
     kind.add_argument("--no-cuda", dest="cuda", action="store_false", help="the CPU kernel alone")
@@ -134,7 +134,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _tell(line: str) -> None:
-    sys.stderr.write(f"{line}\n")  # in one piece: steps run side by side
+    sys.stderr.write(f"{line}\n")  # one write per line: steps run in parallel
     sys.stderr.flush()
 
 

@@ -1,8 +1,8 @@
-"""ONNX Runtime's C headers, which its Python wheel lacks: from a directory, or from Debian.
+"""ONNX Runtime's C headers, which its Python wheel lacks, from a directory or from Debian.
 
 ``ORT_INCLUDE_DIR`` names a directory that holds ``onnxruntime_cxx_api.h``. Without it, on Debian
-and its derivatives, the package ``libonnxruntime-dev`` is fetched by apt with a state of its own
-and unpacked into the user's cache: nothing is installed.
+and its derivatives, apt downloads the package ``libonnxruntime-dev`` with a separate state, and it
+is unpacked into the user's cache: nothing is installed.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ CURE = f"set {VARIABLE} to a directory that holds {HEADER}"
 
 
 def include_dir(progress: Progress = tell_nobody) -> Path:
-    """The directory of the headers, fetched if need be.
+    """The directory of the headers, downloaded if needed.
 
     Args:
-        progress: Told of every step of fetching.
+        progress: Called with a line for every step.
 
     Raises:
-        ExportError: There are none, saying what to do.
+        ExportError: They cannot be had; the message says what to do.
     """
     named = os.environ.get(VARIABLE)
     if named:

@@ -1,7 +1,6 @@
-"""Commands that take minutes, and what is told meanwhile.
+"""Long commands in parallel, with progress reports.
 
-Each step is told when it begins and when it ends, with its time; where nothing begins or ends for
-a while, what still runs.
+The start and the end of each step are reported; between them, at intervals, the running steps.
 """
 
 from __future__ import annotations
@@ -18,12 +17,12 @@ from pathlib import Path
 from osa.export.errors import ExportError
 
 BEAT_S = 10.0
-"""Longest silence while something runs [s]."""
+"""Longest time between two reports [s]."""
 Progress = Callable[[str], None]
 
 
 def tell_nobody(line: str) -> None:
-    """Progress that nobody asked for."""
+    """A progress callback that does nothing."""
 
 
 @dataclass(frozen=True)
@@ -31,9 +30,9 @@ class Step:
     """One command.
 
     Attributes:
-        name: What it does, to be read.
-        command: Its arguments.
-        folder: Where it runs; default is the current directory.
+        name: What it does, for reports.
+        command: The command line.
+        folder: Working directory; default is the current one.
     """
 
     name: str
@@ -44,15 +43,15 @@ class Step:
 def run_steps(
     steps: Sequence[Step], progress: Progress = tell_nobody, beat_s: float = BEAT_S
 ) -> None:
-    """Run commands side by side, as many as there are processors, begun in the order given.
+    """Run commands in parallel, one per processor, started in the given order.
 
     Args:
-        steps: What runs.
-        progress: Told of every step, from any thread.
-        beat_s: Longest silence [s].
+        steps: The commands.
+        progress: Called with a line for every report, from any thread.
+        beat_s: Longest time between two reports [s].
 
     Raises:
-        ExportError: A command cannot be run or failed, with the end of what it printed. The others
+        ExportError: A command cannot be started or failed, with the end of its output. The others
             are stopped.
     """
     runs = [_Run(step, progress) for step in steps]
@@ -76,7 +75,7 @@ def run_steps(
 
 
 class _Run:
-    """One step as it runs."""
+    """One running step."""
 
     def __init__(self, step: Step, progress: Progress) -> None:
         self._step, self._progress = step, progress
@@ -86,21 +85,21 @@ class _Run:
         self._stopped = False
 
     def describe(self) -> str:
-        """Its name and how long it has run; empty unless it runs."""
+        """Its name and its time so far; empty unless it is running."""
         with self._lock:
             if self._process is None:
                 return ""
         return f"{self._step.name} ({time.monotonic() - self._began:.0f} s)"
 
     def stop(self) -> None:
-        """End it, now or as soon as it begins."""
+        """Terminate it, or keep it from starting."""
         with self._lock:
             self._stopped = True
             if self._process is not None:
                 self._process.terminate()
 
     def run(self) -> None:
-        """Run it to its end."""
+        """Run it to completion."""
         step = self._step
         with self._lock:
             if self._stopped:

@@ -1,4 +1,4 @@
-"""Cases that every artifact is compared on: lengths 1 to 8192, batches, masks."""
+"""Cases of the parity grid: lengths 1 to 8192, batches, masks."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ BATCHES = ((1, 1), (2, 1, 3), (63, 64, 65), (128, 1, 129, 40), (513, 8, 300, 8, 
 
 @dataclass(frozen=True)
 class Case:
-    """One point of the grid.
+    """One case of the grid.
 
     Attributes:
-        name: What it is.
-        inputs: Ids or features, as the graph takes them.
+        name: Description, for reports.
+        inputs: Ids or features, in the layout of the graph.
         places: ``cu_seqlens`` or ``attention_mask``.
     """
 
@@ -38,7 +38,7 @@ def grid(config: EncoderConfig, layout: Layout) -> Iterator[Case]:
     def draw(*shape: int) -> np.ndarray:
         if config.vocab_size is not None:
             return generator.integers(0, config.vocab_size, shape)
-        assert config.feature_size is not None  # EncoderConfig has made sure
+        assert config.feature_size is not None  # checked by EncoderConfig
         features = generator.standard_normal((*shape, config.feature_size))
         return features.astype(np.float32)
 

@@ -1,7 +1,7 @@
-"""The grid that every artifact is held to: lengths 1 to 8192, batches and masks, against float64.
+"""Comparison of an artifact with its source in float64 on the parity grid.
 
-Inputs and the source's answers (``osa.export.parity.reference``) travel in the artifact, so that
-``osa verify`` needs nothing else. ``compare`` runs the artifact over them.
+Inputs and the source's results (``osa.export.parity.reference``) are in the artifact, so that
+``osa verify`` needs nothing else. ``compare`` runs the artifact on them.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from osa.export.manifest import REFERENCE, Artifact
 from osa.export.runner import Runner
 
 TOKEN_ROWS_UP_TO = 130
-"""Cases of at most so many tokens keep their token embeddings as well."""
+"""Cases of at most so many tokens store their token embeddings too."""
 PARTS = ("inputs", "places", "embeddings", "norms", "token_embeddings")
 
 
 @dataclass(frozen=True)
 class Deviation:
-    """How far an artifact's answer to one case lies from float64.
+    """Deviation of an artifact's result for one case from float64.
 
     Attributes:
         case: Name of the case.
@@ -36,7 +36,7 @@ class Deviation:
         max_rel: Largest difference of a vector's length, relative to it.
         min_cosine: Least cosine of a vector and the source's.
         tokens_max_rel: Largest difference of a token's state, relative to the largest entry;
-            None where the case keeps none.
+            None where the case stores none.
     """
 
     case: str
@@ -52,9 +52,9 @@ def compare(
     """Run the whole grid.
 
     Args:
-        runner: Of the artifact.
-        artifact: Whose inputs and answers they are.
-        progress: Told of every case before it runs.
+        runner: Runner of the artifact.
+        artifact: The artifact with the inputs and the source's results.
+        progress: Called with a line before every case.
 
     Raises:
         ArtifactError: The reference cannot be read.
@@ -69,7 +69,7 @@ def compare(
 
 
 def _read_reference(path: Path) -> tuple[dict[str, np.ndarray], list[str]]:
-    """Inputs and answers by place and part, and the names of the cases."""
+    """Inputs and results by case and part, and the names of the cases."""
     from safetensors import safe_open
 
     try:
@@ -116,7 +116,7 @@ def check_deviations(deviations: Sequence[Deviation], tolerance: float, what: st
     """Raise unless every case is within the tolerance.
 
     Raises:
-        ParityError: Naming the worst case.
+        ParityError: The worst case exceeds it.
     """
     worst = max(deviations, key=lambda deviation: deviation.max_abs)
     if not worst.max_abs <= tolerance:
@@ -127,7 +127,7 @@ def check_deviations(deviations: Sequence[Deviation], tolerance: float, what: st
 
 
 def report(results: dict[str, list[Deviation]], tolerance: float) -> str:
-    """``parity.json``: the grid by what ran it."""
+    """``parity.json``: deviations by execution path."""
     values = {
         "tolerance": tolerance,
         "against": "the source in float64, eager",

@@ -1,8 +1,8 @@
-"""The source's answers to the parity grid in float64, and the last of them in the user's cache.
+"""The source's results on the parity grid in float64, cached in the user's cache directory.
 
-An entry's name is a digest of all that its content follows from: weights, configuration, layout,
-torch, and the source of the model and of the grid. It begins with its own sha256, appears as a
-whole or not at all, and what cannot be read is computed again. The oldest go first.
+The name of an entry is a digest of everything that determines it: weights, configuration, layout,
+torch, and the code of the model and of the grid. It starts with its own sha256 and is written
+atomically; a damaged entry is computed again. The least recently used entries are removed first.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from osa.model import EmbeddingModel
 FOLDER = "parity-references"
 MAX_ENTRIES = 16
 MAX_BYTES = 128 << 20
-"""Of all entries together."""
+"""Largest total size of the cache [bytes]."""
 DIGEST_BYTES = 32
 Progress = Callable[[str], None]
 
@@ -44,13 +44,13 @@ Progress = Callable[[str], None]
 def make_reference(
     model: EmbeddingModel, layout: Layout, directory: Path, progress: Progress = lambda step: None
 ) -> None:
-    """Write the grid and the answers of ``model`` in float64 to ``directory``.
+    """Write the grid and the results of ``model`` in float64 to ``directory``.
 
     Args:
         model: The source.
-        layout: Of the grid.
-        directory: Of the artifact.
-        progress: Told of every case, or that the cache had them.
+        layout: Layout of the grid.
+        directory: Directory of the artifact.
+        progress: Called with a line for every case, or for a cached result.
     """
     folder = _folder()
     entry = None if folder is None else folder / f"{_identity(model, layout)}.safetensors"
@@ -75,7 +75,7 @@ def _compute(model: EmbeddingModel, layout: Layout, progress: Progress) -> bytes
             progress(f"float64 reference: case {begun} of {len(cases)}: {cases[place].name}")
         return place, _answer(precise, cases[place])
 
-    # A case a thread, rather than threads in a product: short products leave them idle, spinning.
+    # One thread per case, rather than several per product: short products do not use them.
     with _single_threaded_products(), concurrent.futures.ThreadPoolExecutor(_cores()) as pool:
         answers = dict(pool.map(answer, itertools.count(1), longest_first))
     tensors = {
@@ -101,7 +101,7 @@ def _answer(precise: EmbeddingProgram, case: Case) -> dict[str, np.ndarray]:
 @contextlib.contextmanager
 def _single_threaded_products() -> Iterator[None]:
     before = torch.get_num_threads()
-    torch.set_num_threads(1)  # also that of threads that begin from here on
+    torch.set_num_threads(1)  # applies to threads started from here on too
     try:
         yield
     finally:
@@ -109,16 +109,16 @@ def _single_threaded_products() -> Iterator[None]:
 
 
 def _cores() -> int:
-    """Processors that this process may use."""
+    """Number of processors that this process may use."""
     if sys.platform == "linux":
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def _identity(model: EmbeddingModel, layout: Layout) -> str:
-    """Digest of all that the reference of a model follows from.
+    """Digest of everything that determines the reference of a model.
 
-    Of the weights themselves: those in memory need not be a checkpoint's.
+    It covers the weights in memory, which may differ from those of a checkpoint.
     """
     digest = hashlib.sha256()
     for part in (layout, torch.__version__, np.__version__, model.config.to_json()):
@@ -150,13 +150,13 @@ def _read(entry: Path) -> bytes | None:
     except OSError:
         return None
     with contextlib.suppress(OSError):
-        os.utime(entry)  # used now: the last to go
+        os.utime(entry)  # marks it as recently used
     digest, content = stored[:DIGEST_BYTES], stored[DIGEST_BYTES:]
     return content if hashlib.sha256(content).digest() == digest else None
 
 
 def _remember(entry: Path, content: bytes) -> None:
-    """Keep an entry, if the cache can be written; then remove the oldest beyond the bounds."""
+    """Store an entry, if the cache is writable; then remove old entries beyond the limits."""
     try:
         entry.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=entry.parent, prefix=".", delete=False) as staged:
@@ -169,7 +169,7 @@ def _remember(entry: Path, content: bytes) -> None:
                 raise
         _shrink(entry.parent)
     except OSError:
-        return  # a full disk or a read-only home: the reference is at hand all the same
+        return  # a full disk or a read-only home: the cache is optional
 
 
 def _shrink(folder: Path) -> None:

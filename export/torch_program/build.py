@@ -1,8 +1,8 @@
 """``EmbeddingModel`` to ``.pt2``: a plain exported program, or an AOTInductor package.
 
 Both call the operator ``osa::attention`` of ``osa.model``, so the native kernels run inside. An
-AOTInductor package is compiled for the type of device that the model lies on; it takes a C++
-compiler to make and none to run.
+AOTInductor package is compiled for the type of device that the model is on; building it needs a C++
+compiler, running it does not.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def save_program(model: EmbeddingModel, layout: Layout, path: Path) -> None:
     """Write the ``torch.export`` program.
 
     Raises:
-        ExportError: The layout is not possible.
+        ExportError: The layout is not supported.
     """
     torch.export.save(trace(model, layout), str(path))
 
@@ -40,7 +40,7 @@ def compile_package(model: EmbeddingModel, layout: Layout, path: Path) -> None:
     """Compile and write the AOTInductor package, for the model's device.
 
     Raises:
-        ExportError: The layout is not possible, there is no compiler, or it fails.
+        ExportError: The layout is not supported, there is no compiler, or it fails.
     """
     if not has_compiler():
         raise ExportError("aoti needs a C++ compiler: install one, or use --format torch-export")
@@ -49,5 +49,5 @@ def compile_package(model: EmbeddingModel, layout: Layout, path: Path) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             torch._inductor.aoti_compile_and_package(program, package_path=str(path))
-    except Exception as error:  # inductor raises what its parts raise
+    except Exception as error:  # inductor raises exceptions of many types
         raise ExportError(f"AOTInductor cannot compile this model: {error}") from error

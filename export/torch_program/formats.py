@@ -37,7 +37,7 @@ class AotiFormat(ArtifactFormat):
     def open_runner(
         self, artifact: Artifact, device: str = "auto", kernel: str = "auto", threads: int = 0
     ) -> Runner:
-        """The package, loaded; no compiler is needed. ``kernel`` and ``threads`` are torch's."""
+        """A runner of the package, without a compiler. ``kernel`` and ``threads`` are ignored."""
         from osa.export.torch_program.runner import AotiRunner
 
         return AotiRunner(artifact, device)
@@ -47,7 +47,7 @@ class ExportedFormat(ArtifactFormat):
     """A plain ``torch.export`` program."""
 
     def check_tools(self) -> None:
-        """Torch alone is needed."""
+        """Nothing to check: only torch is needed."""
 
     def build(self, model: EmbeddingModel, layout: Layout, dtype: str, path: Path) -> None:
         """Write the program."""
@@ -58,13 +58,13 @@ class ExportedFormat(ArtifactFormat):
     def open_runner(
         self, artifact: Artifact, device: str = "auto", kernel: str = "auto", threads: int = 0
     ) -> Runner:
-        """The program, loaded. ``kernel`` and ``threads`` are torch's."""
+        """A runner of the program. ``kernel`` and ``threads`` are ignored."""
         from osa.export.torch_program.runner import ExportedRunner
 
         return ExportedRunner(artifact, device)
 
     def operators(self, artifact: Artifact) -> Mapping[str, int]:
-        """How often each operator of the graph is called."""
+        """Number of calls of each operator in the graph."""
         import torch
 
         from osa.model import ops  # noqa: F401  registers osa::attention

@@ -20,7 +20,7 @@ from osa.model import ops as ops  # registers osa::attention
 
 
 class TorchRunner(ABC):
-    """What both formats share: devices, tensors, errors."""
+    """Base of both formats: devices, tensors, errors."""
 
     def __init__(self, artifact: Artifact, device: str = "auto") -> None:
         """Load the package; a compiler is not needed.
@@ -44,12 +44,12 @@ class TorchRunner(ABC):
         self._call = self._load(artifact)
 
     def _load(self, artifact: Artifact) -> Callable[..., Sequence[Tensor]]:
-        os.environ["AOTI_RUNTIME_CHECK_INPUTS"] = "1"  # else wrong sizes read foreign memory
+        os.environ["AOTI_RUNTIME_CHECK_INPUTS"] = "1"  # otherwise wrong sizes read out of bounds
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 return self.load_graph(str(artifact.graph))
-        except Exception as error:  # whatever the loader meets
+        except Exception as error:  # loaders raise exceptions of many types
             raise ExportError(
                 f"torch {torch.__version__} cannot load {artifact.graph}, made by torch "
                 f"{artifact.manifest.versions.get('torch')}: {error}"
@@ -57,7 +57,7 @@ class TorchRunner(ABC):
 
     @abstractmethod
     def load_graph(self, file: str) -> Callable[..., Sequence[Tensor]]:
-        """The graph of a file, to be called on its inputs."""
+        """Load the graph of a file, as a function of its inputs."""
 
     @property
     def device(self) -> str:

@@ -1,4 +1,4 @@
-"""What a directory is, by the names of its files: told before anything heavy is imported.
+"""The kind of a directory by the names of its files, without importing torch.
 
 manifest.json        a checkpoint (``osa.model.checkpoint``)
 artifact.json        an artifact (``osa.export.manifest``)
@@ -28,7 +28,7 @@ Kind = Literal["checkpoint", "artifact", "collection", "other"]
 
 
 def kind_of(directory: Path) -> Kind:
-    """What ``directory`` is; nothing of it is read."""
+    """The kind of ``directory``, by file names alone."""
     own = _own_kind(directory)
     if own != "other" or not directory.is_dir():
         return own
@@ -41,12 +41,12 @@ def _own_kind(directory: Path) -> Kind:
         if (directory / MANIFEST).is_file():
             return "checkpoint"
         return "artifact" if (directory / ARTIFACT).is_file() else "other"
-    except OSError:  # it may not be looked into, as a volume's lost+found
+    except OSError:  # not readable, such as lost+found of a volume
         return "other"
 
 
 def describe(directory: Path) -> str:
-    """What ``directory`` is and what can be done with it, for a message that refuses it."""
+    """What ``directory`` is and what can be done with it, for error messages."""
     if directory.exists() and not directory.is_dir():
         return f"{directory} is a file, not a directory"
     if not directory.exists():
@@ -80,7 +80,7 @@ def describe(directory: Path) -> str:
 
 
 def _foreign(directory: Path) -> str | None:
-    """Whose model a directory holds, if it is one of other libraries."""
+    """Description of a model of another library; None where it is none."""
     if (directory / "modules.json").is_file():
         return "a model of sentence-transformers (modules.json)"
     values = _read_object(directory / CONFIG)
@@ -103,16 +103,16 @@ def _read_object(file: Path) -> dict[str, Any]:
 
 
 def check_output(output: Path, marker: str, force: bool, otherwise: str = "") -> None:
-    """Refuse to write a directory over what is there, before the work for it begins.
+    """Refuse an output directory that would replace something, before the work begins.
 
     Args:
-        output: Where.
-        marker: Name of a file that every directory of this kind holds: no other is ever replaced.
-        force: Whether one of this kind may be replaced.
-        otherwise: What else can be done, for the message.
+        output: The directory.
+        marker: Name of a file that every directory of this kind has; others are never replaced.
+        force: Whether a directory of this kind may be replaced.
+        otherwise: An alternative, for the message.
 
     Raises:
-        ConfigError: Naming what is there.
+        ConfigError: What is there, and what to do.
     """
     if output.exists() and not output.is_dir():
         raise ConfigError(f"--output {output} is a file, it must be a directory")
@@ -131,10 +131,10 @@ def check_output(output: Path, marker: str, force: bool, otherwise: str = "") ->
 
 
 def check_parent(output: Path) -> None:
-    """Refuse a place that nothing can be written to, before the work for it begins.
+    """Refuse a path that cannot be written, before the work begins.
 
     Raises:
-        ConfigError: Naming the file that is in the way, or the directory that is not writable.
+        ConfigError: The parent that is not a directory, or not writable.
     """
     parent = next(place for place in output.resolve().parents if place.exists())
     if not parent.is_dir():

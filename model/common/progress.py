@@ -1,4 +1,4 @@
-"""Progress on standard error: a bar for who watches, a line now and then for who reads a log."""
+"""Progress on standard error: a bar on a terminal, lines at intervals elsewhere."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 QUIET_INTERVAL_S = 10.0
-"""Between lines of progress where nobody watches [s]."""
+"""Interval of lines where standard error is not a terminal [s]."""
 Item = TypeVar("Item")
 
 
 def say(message: str) -> None:
-    """A line on standard error."""
+    """Print a line to standard error."""
     print(message, file=sys.stderr, flush=True)
 
 
 class Progress:
-    """Counts what is done; a tqdm bar on a terminal, lines elsewhere, nothing where disabled."""
+    """Counts items; a tqdm bar on a terminal, lines elsewhere, nothing where disabled."""
 
     def __init__(
         self,
@@ -30,15 +30,15 @@ class Progress:
         enabled: bool = True,
         interval_s: float = QUIET_INTERVAL_S,
     ) -> None:
-        """Describe the work; ``with`` begins it.
+        """Describe the work; ``with`` starts it.
 
         Args:
-            label: What is done.
-            unit: What is counted, in the plural.
-            total: How many there are, where that is known.
-            initial: How many are done already.
+            label: Name of the work.
+            unit: Name of the items, in the plural.
+            total: Number of items, where known.
+            initial: Number of items that are already done.
             enabled: Whether anything is shown.
-            interval_s: Between lines where standard error is no terminal [s].
+            interval_s: Interval of lines where standard error is not a terminal [s].
         """
         self.done = initial
         self._label, self._unit, self._total = label, unit, total
@@ -47,7 +47,7 @@ class Progress:
         self._note = ""
 
     def __enter__(self) -> Self:
-        """Begin to count."""
+        """Start counting."""
         self._begun_at = self._told_at = time.monotonic()
         if self._enabled and sys.stderr.isatty():
             from tqdm import tqdm
@@ -68,14 +68,14 @@ class Progress:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """End; the last line tells the count."""
+        """Stop, with a last line of the count."""
         if self._bar is not None:
             self._bar.close()
         elif self._enabled and self._told_at > self._begun_at:
             self._tell(time.monotonic())
 
     def update(self, count: int = 1, note: str = "") -> None:
-        """Count so many as done; ``note`` stands beside the count."""
+        """Count items as done; ``note`` is shown beside the count."""
         self.done += count
         self._note = note or self._note
         if self._bar is not None:
@@ -86,13 +86,13 @@ class Progress:
             self._tell(now)
 
     def track(self, items: Iterable[Item]) -> Iterator[Item]:
-        """The items, each counted as it is asked for."""
+        """Yield the items and count each."""
         for item in items:
             self.update()
             yield item
 
     def write(self, message: str) -> None:
-        """A line that does not disturb the bar."""
+        """Print a line above the bar."""
         if self._bar is None:
             say(message)
         else:

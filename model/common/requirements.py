@@ -1,4 +1,4 @@
-"""Packages that a command needs besides those that are always installed."""
+"""Checks of optional packages and tools."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from osa.model.errors import ConfigError
 
 
 def is_installed(module: str) -> bool:
-    """Whether a module can be found; packages above it are imported, it is not."""
+    """Whether a module is installed. Its parent packages are imported, the module is not."""
     try:
         return find_spec(module) is not None
-    except (ImportError, ValueError):  # hidden, or half removed
+    except (ImportError, ValueError):  # hidden, or partly removed
         return False
 
 
 def has_compiler() -> bool:
-    """Whether there is a C++ compiler: the one that ``CXX`` names, or a usual one."""
+    """Whether there is a C++ compiler: that of ``CXX``, g++ or c++."""
     return bool(os.environ.get("CXX")) or any(map(shutil.which, ("g++", "c++")))
 
 
@@ -26,12 +26,12 @@ def require(command: str, extra: str, *modules: str) -> None:
     """Refuse a command whose packages are not installed.
 
     Args:
-        command: Who needs them, for the message.
-        extra: Which extra of this project brings them.
-        modules: Their names, in the order of the message.
+        command: What needs them, for the message.
+        extra: The extra of this project that installs them.
+        modules: Names of the modules.
 
     Raises:
-        ConfigError: Naming what is missing, and the extra.
+        ConfigError: Which are missing, and the extra.
     """
     missing = [module for module in modules if not is_installed(module)]
     if missing:

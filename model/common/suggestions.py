@@ -1,4 +1,4 @@
-"""Messages about names that were mistyped: the closest one that there is, and what is wrong."""
+"""Error messages with suggestions for mistyped names."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ if TYPE_CHECKING:
     from pydantic import BaseModel, ValidationError
 
 CUTOFF = 0.7
-"""Least likeness of a name that is suggested, from 0 to 1."""
+"""Least similarity of a name that is suggested, from 0 to 1."""
 LEAST = 3
-"""Shortest beginning of a name that is taken for it [characters]."""
+"""Shortest prefix that is completed to a name [characters]."""
 
 
 def did_you_mean(
     name: str, allowed: Iterable[str], show: Callable[[str], str] = lambda found: found
 ) -> str:
-    """``; did you mean X?`` with the closest of the allowed names, empty where none is close.
+    """``; did you mean X?`` with the closest of the allowed names; empty where none is close.
 
     Args:
-        name: What came; capitals do not matter.
-        allowed: What there is. Of dotted names the last part alone may be what was meant: ``port``
-            is ``server.port``.
-        show: How to write a name in the message.
+        name: The unknown name; case does not matter.
+        allowed: Known names. The last part of a dotted name is enough: ``port`` suggests
+            ``server.port``.
+        show: Formats a name for the message.
     """
     names = {full.lower(): full for full in allowed}
     last: dict[str, str] = {}
@@ -46,7 +46,7 @@ def _closest(name: str, names: Mapping[str, str]) -> str | None:
 
 
 def field_names(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
-    """Dotted names of every field of a model, those of its sections included."""
+    """Dotted names of the fields of a model and its sections."""
     for name, field in model.model_fields.items():
         section = _section(field.annotation)
         if section is None:
@@ -65,12 +65,12 @@ def _section(annotation: Any) -> type[BaseModel] | None:
 
 
 def explain(error: ValidationError, model: type[BaseModel], whole: str) -> str:
-    """All problems that were found, with suggestions for what was mistyped.
+    """A message of all problems, with suggestions for mistyped names.
 
     Args:
-        error: What came of validating ``model``.
-        model: Whose fields there are.
-        whole: Name of the place of problems that belong to no field.
+        error: The error of validating ``model``.
+        model: The model, for its field names.
+        whole: Name of the model, for problems of no single field.
     """
     return "; ".join(
         f"{'.'.join(map(str, item['loc'])) or whole}: {_problem(item, model)}"
@@ -89,6 +89,6 @@ def _problem(item: Any, model: type[BaseModel]) -> str:
 
 
 def _suggest_field(place: tuple[str, ...], value: object, model: type[BaseModel]) -> str:
-    """The suggestion for a field, or for a section by its first field, which came with it."""
+    """The suggestion for an unknown field, or for an unknown section by its first field."""
     name = ".".join((*place, *(map(str, list(value)[:1]) if isinstance(value, dict) else ())))
     return did_you_mean(name, field_names(model))

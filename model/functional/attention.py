@@ -7,7 +7,7 @@ Source: Zhang and Martens, "Orthogonal Self-Attention", arXiv:2602.05996.
 
 Three forms of the same function:
 
-* ``osa_dense`` — ``matrix_exp`` of the N x N scores, O(N^3): the truth the others are held to;
+* ``osa_dense`` — ``matrix_exp`` of the N x N scores, O(N^3): the reference;
 * ``osa_qr``    — the paper: exp(S) = I + B (exp(B^T S B) - I) B^T, B from a QR of [Q K];
 * ``osa_gram``  — ours: no QR, any rank, and a gradient everywhere. With M = [Q K],
   J = [[0, I], [-I, 0]] and G = M^T M, Y = V + M W with W = c J phi_1(c G J) M^T V. When N <= 2d

@@ -5,8 +5,8 @@ With Y = V + M W, W = c J phi_1(c G J) T, G = M^T M and T = M^T V (arXiv:2602.05
 
     dW = M^T dY,   dV = dY + M dT,   dM = dY W^T + M (dG + dG^T) + V dT^T
 
-dG and dT come from the derivative of phi_1 in ``phi1``. In token space the same
-series runs on S. Stage two is recomputed; nothing of size N^2 is stored beyond N = 2d.
+dG and dT come from the derivative of phi_1 in ``phi1``. In token space the same series runs on S.
+The forward pass is recomputed; for N above 2d nothing of size N^2 is stored.
 
 Shapes: B batch, H heads, N tokens, d head width (``D`` in signatures).
 """
@@ -34,7 +34,7 @@ from osa.model.functional.phi1 import (
 )
 
 Gradients = tuple[Tensor, Tensor, Tensor, Tensor]
-"""Of query, key, value and factor."""
+"""Gradients of query, key, value and factor."""
 
 
 def gram_gradient(
@@ -44,7 +44,14 @@ def gram_gradient(
     factor: Float[Tensor, "B H"],
     grad: Float[Tensor, "B H N D"],
 ) -> Gradients:
-    """Closed-form gradient of ``osa_gram`` for masked, centred q, k, v.
+    """Closed-form gradient of ``osa_gram`` for masked and centred operands.
+
+    Args:
+        query: Queries.
+        key: Keys.
+        value: Values.
+        factor: c of each sequence and head.
+        grad: Gradient of the result.
 
     Returns:
         Gradients of query, key, value and the factor c [B, H].

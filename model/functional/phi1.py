@@ -9,7 +9,7 @@ Horner on the action, never forming phi_1, with scaling and squaring where the a
 
 Degree and squarings are chosen **per matrix** from its own angle bound: a matrix that shares a
 batch with a larger one gets zero coefficients beyond its own degree and skips the squarings it
-does not need, so its result does not depend on its batch mates.
+does not need, so its result does not depend on the batch.
 
 Shapes: ``*`` batch, ``n`` matrix size, ``m`` number of vectors.
 """
@@ -50,13 +50,13 @@ def degree_angles(dtype: torch.dtype) -> tuple[float, ...]:
 
 
 def degree_for(angle: float, dtype: torch.dtype) -> int:
-    """Smallest Taylor degree that serves ``angle`` [rad] in ``dtype``."""
+    """Smallest Taylor degree for ``angle`` [rad] in ``dtype``."""
     return next(k for k, limit in enumerate(degree_angles(dtype)) if angle <= limit)
 
 
 @dataclass(frozen=True)
 class TaylorPlan:
-    """How many terms and squarings a batch of matrices is given.
+    """Taylor degree and number of squarings for a batch of matrices.
 
     Attributes:
         degree: Taylor degree after scaling.
@@ -70,7 +70,7 @@ class TaylorPlan:
     squarings: int
 
     def __post_init__(self) -> None:
-        """Refuse what the series cannot do."""
+        """Refuse a degree or number of squarings out of range."""
         if not 0 <= self.degree <= MAX_DEGREE or self.squarings < 0:
             raise ConfigError(
                 f"degree must be 0 to {MAX_DEGREE} and squarings at least 0, got {self.degree} "
@@ -79,7 +79,7 @@ class TaylorPlan:
 
     @classmethod
     def fixed(cls, max_angle: float, dtype: torch.dtype) -> TaylorPlan:
-        """The plan that serves every angle up to ``max_angle`` [rad], known before the data."""
+        """The plan for angles up to ``max_angle`` [rad], independent of the data."""
         squarings = max(0, math.ceil(math.log2(max(max_angle, ANGLE_LIMIT) / ANGLE_LIMIT)))
         return cls(degree_for(min(max_angle, ANGLE_LIMIT), dtype), squarings)
 
@@ -90,7 +90,7 @@ class TaylorPlan:
         return cls.fixed(float(finite.max()) if finite.numel() else 0.0, dtype)
 
     def max_angle(self, dtype: torch.dtype) -> float:
-        """Largest angle [rad] that this plan serves; rows beyond it become NaN."""
+        """Largest angle [rad] of this plan; results beyond it are NaN."""
         return min(degree_angles(dtype)[self.degree], ANGLE_LIMIT) * 2.0**self.squarings
 
 
@@ -99,7 +99,7 @@ CAPTURE_PLAN_ANGLE = 128.0
 
 
 def may_read(tensor: Tensor) -> bool:
-    """Whether a value may be read from the device now: always, but in graph capture."""
+    """Whether a value may be read from the device now: always, except in CUDA graph capture."""
     return not (tensor.is_cuda and torch.cuda.is_current_stream_capturing())
 
 
@@ -125,7 +125,7 @@ def skew_norm_bound(matrix: Float[Tensor, "*batch n n"]) -> Float[Tensor, "*batc
 
 @dataclass(frozen=True)
 class _Schedule:
-    """Per-matrix scaling 2^-s, own degree, which squarings to take, and which are hopeless."""
+    """Per-matrix scaling 2^-s, degree, squarings to take, and whether it exceeds the plan."""
 
     scale: Float[Tensor, "*batch 1 1"]
     degree: Int[Tensor, "*batch 1 1"]
@@ -143,11 +143,11 @@ def _schedule(bound: Tensor, plan: TaylorPlan, dtype: torch.dtype) -> _Schedule:
     limits = torch.tensor(degree_angles(dtype), dtype=bound.dtype, device=bound.device)
     degree = torch.bucketize((bound * scale).clamp(max=ANGLE_LIMIT), limits)
     beyond = bound > plan.max_angle(dtype) * (1 + 1e-6)
-    min_degree, hopeless = 0, True
+    min_degree, any_beyond = 0, True
     if may_read(bound) and bound.numel():
-        min_degree, hopeless = int(degree.min()), bool(beyond.any())
+        min_degree, any_beyond = int(degree.min()), bool(beyond.any())
     active = [squarings > i for i in range(plan.squarings)]
-    return _Schedule(scale.to(dtype), degree, min_degree, active, beyond if hopeless else None)
+    return _Schedule(scale.to(dtype), degree, min_degree, active, beyond if any_beyond else None)
 
 
 def _horner(matrix: Tensor, block: Tensor, plan: TaylorPlan, schedule: _Schedule) -> list[Tensor]:
@@ -183,7 +183,7 @@ def phi1_action(
         block: T.
         bound: An upper bound of the angle of each matrix [rad]; not differentiated.
         plan: At least the degree and squarings that the largest bound needs. Matrices whose
-            bound is beyond ``plan.max_angle`` come out as NaN, never silently wrong.
+            bound is beyond ``plan.max_angle`` give NaN, rather than a wrong result.
     """
     return _forward(matrix, block, bound, plan)[0]
 
@@ -208,7 +208,7 @@ def _forward(
 
 
 def _poison(result: Tensor, schedule: _Schedule) -> Tensor:
-    """NaN where the plan does not reach: never silently wrong."""
+    """NaN for matrices that exceed the plan, rather than a wrong result."""
     if schedule.beyond is None:
         return result
     return torch.where(schedule.beyond, torch.nan, result)

@@ -1,9 +1,9 @@
-"""Long inputs in tiles of tokens, and numbers of rows that suit the libraries that multiply.
+"""Tiles of tokens for long inputs, and numbers of rows for matrix products.
 
 Tiles keep inner activations in cache and in reused memory. Rows are rounded up since oneDNN
-compiles a bfloat16 product anew for every number of rows (2.4 ms and 1.3 MB, 1024 of them kept),
-and MKL, on processors of other vendors than its own, sums the last rows in another order where
-their number is no multiple of ``ROW_MULTIPLE`` (decision 23).
+compiles a bfloat16 product anew for every number of rows, and MKL, on processors of other vendors,
+sums the last rows in another order where their number is not a multiple of ``ROW_MULTIPLE``
+(decision 23).
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 TOKEN_TILE = 1024
-"""Tokens that token-wise work takes at once in inference."""
+"""Tokens of one tile in inference."""
 ROW_STEP, STEPS_AN_OCTAVE = 16, 8
-"""Rows of an AMX tile, and into how many sizes a range from n to 2n is cut where that is more."""
+"""Rows of an AMX tile, and number of sizes between n and 2n where their steps are larger."""
 ROW_MULTIPLE = 4
-"""Rows of a float32 product are a multiple of it wherever the order of sums is to be fixed."""
+"""Float32 products have a multiple of so many rows where the order of sums must be fixed."""
 
 
 def rounded_rows(count: int) -> int:
-    """The least of few numbers (32 up to ``TOKEN_TILE``) that is not below ``count`` [rows].
+    """The next of few sizes (32 up to ``TOKEN_TILE``) from ``count`` [rows] on.
 
-    At most an eighth more, or a tile of ``ROW_STEP`` filled up. Above ``TOKEN_TILE`` it is full
-    tiles and the rest rounded.
+    At most an eighth more, or a multiple of ``ROW_STEP``. Above ``TOKEN_TILE`` it is full tiles
+    and the rest rounded.
     """
     full, rest = divmod(count, TOKEN_TILE)
     octave = 1 << max(rest - 1, 0).bit_length()  # least power of two that is not below the rest
@@ -35,7 +35,7 @@ def rounded_rows(count: int) -> int:
 
 
 def round_rows(rows: Tensor) -> Tensor:
-    """``rows`` [n, ...] with zero rows added, [rounded_rows(n), ...]; itself where none are."""
+    """``rows`` [n, ...] padded with zero rows to [rounded_rows(n), ...]."""
     missing = rounded_rows(len(rows)) - len(rows)
     return F.pad(rows, (0, 0) * (rows.dim() - 1) + (0, missing)) if missing else rows
 
@@ -43,8 +43,7 @@ def round_rows(rows: Tensor) -> Tensor:
 def missing_rows(count: int | torch.SymInt, like: Tensor) -> int:
     """Rows to add to ``count`` [rows] so that float32 products of them have fixed bits.
 
-    None on other devices than CPUs, nor in training and traced code, where batches are what they
-    are.
+    0 on other devices than CPUs, with gradients, and in traced code.
     """
     if like.device.type != "cpu" or torch.is_grad_enabled() or torch.compiler.is_compiling():
         return 0
@@ -52,7 +51,7 @@ def missing_rows(count: int | torch.SymInt, like: Tensor) -> int:
 
 
 def project_rows(layer: nn.Linear, rows: Tensor) -> Tensor:
-    """``layer`` of rows [n, K]: each row has the same bits beside any others."""
+    """``layer`` applied to rows [n, K]; a row's bits do not depend on the other rows."""
     missing = missing_rows(rows.shape[0], rows)
     if not missing:
         projected: Tensor = layer(rows)
@@ -62,7 +61,7 @@ def project_rows(layer: nn.Linear, rows: Tensor) -> Tensor:
 
 
 def by_tiles(function: Callable[..., tuple[Tensor, ...]], *operands: Tensor) -> tuple[Tensor, ...]:
-    """Apply a token-wise function along dimension 1, tile by tile where that changes nothing.
+    """Apply a token-wise function along dimension 1, in tiles in inference.
 
     Args:
         function: From tensors [B, n, ...] to tensors [B, n, ...], each token by itself.
@@ -70,7 +69,7 @@ def by_tiles(function: Callable[..., tuple[Tensor, ...]], *operands: Tensor) -> 
 
     Returns:
         What ``function`` returns for all tokens at once. With gradients, or in traced code, it
-        is called once: tiles would only add to what is stored.
+        is called once, since tiles would only add to what is stored.
     """
     length = operands[0].shape[1]
     if torch.is_grad_enabled() or torch.compiler.is_compiling() or length <= TOKEN_TILE:

@@ -1,8 +1,8 @@
 """Packed batches: sequences laid end to end, delimited by ``cu_seqlens``.
 
 ``cu_seqlens`` is int32 [S + 1], 0 first, the total token count last, as in FlashAttention. For
-kernels that want rectangles, sequences are gathered into buckets whose width is a function of
-**the sequence's own length alone**, so a sequence meets the same arithmetic in every batch.
+kernels on rectangles, sequences are gathered into buckets whose width is a function of
+**the sequence's own length alone**, so that its arithmetic is the same in every batch.
 Sequences longer than ``GATHER_LIMIT`` form a rectangle by themselves.
 """
 
@@ -92,8 +92,8 @@ def segment_ids(cu_seqlens: Int[Tensor, " S1"], total: int | torch.SymInt) -> In
 
 @functools.lru_cache(maxsize=16)
 def bucket_sequences(offsets: tuple[int, ...], device: torch.device) -> tuple[Bucket, ...]:
-    """Group the non-empty sequences between ``offsets`` by width; remembered for the layers."""
-    with torch.inference_mode(False):  # what is remembered must serve autograd too
+    """Group the non-empty sequences between ``offsets`` by width; cached for the next layers."""
+    with torch.inference_mode(False):  # cached tensors are used under autograd too
         return _bucket_sequences(offsets, device)
 
 
@@ -129,7 +129,7 @@ def _bucket(spans: list[tuple[int, int]], width: int, total: int, device: torch.
 
 
 def token_rows(states: Float[Tensor, "1 H T D"], padded: bool) -> Float[Tensor, "T1 H D"]:
-    """Packed states by token; with a row of zeros at the end for padded cells to point to."""
+    """Packed states by token, with a last row of zeros for padded cells where ``padded``."""
     rows = states[0].transpose(0, 1)
     return F.pad(rows, (0, 0, 0, 0, 0, 1)) if padded else rows
 
@@ -166,7 +166,14 @@ def map_buckets(
     kernel: Kernel,
     num_outputs: int,
 ) -> tuple[Float[Tensor, "1 H T D"], ...]:
-    """Run ``kernel(rectangles, bucket)`` over every bucket; outputs are packed again."""
+    """Run a kernel on every bucket and pack its outputs.
+
+    Args:
+        states: Packed operands.
+        offsets: Of the sequences [S + 1].
+        kernel: From rectangles [S, H, L, D] and their bucket to rectangles of that shape.
+        num_outputs: How many the kernel returns.
+    """
     packed = states[0]
     heads, total, width = packed.shape[1:]
     buckets = bucket_sequences(tuple(offsets), packed.device)

@@ -1,8 +1,7 @@
-"""The blocks of an encoder in bfloat16 on a CPU with tiles, as few passes over memory as can be.
+"""The blocks of an encoder in bfloat16 on a CPU with AMX, in few passes over memory.
 
-The same arithmetic as the blocks of ``bfloat16`` one by one, but that sums of products
-are rounded less often: attention in ``osa::attention``, all between two of them in
-``osa.model.kernels.native_block``.
+Attention runs in ``osa::attention``, everything between two attentions in one call of
+``osa.model.kernels.native_block``. Beside unfused blocks, sums of products are rounded less often.
 
 Shapes: T tokens, D hidden, H heads, d head width.
 """
@@ -16,20 +15,18 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from osa.model import ops
-from osa.model.inference.bfloat16_linear import NarrowLinear
+from osa.model.inference.bfloat16_linear import Bfloat16Linear
 from osa.model.kernels import native_block as kernel
 from osa.model.layers.block import NORM_EPS, Block
-from osa.model.layers.mixers import TokenContext
+from osa.model.layers.mixers.base import HEAD_EPS, TokenContext
 from osa.model.layers.mixers.osa import OsaMixer
-
-HEAD_EPS = 1e-6
 
 
 class FusedBlocks(nn.Module):
-    """All blocks of an encoder as one module: fused where that is possible, else one by one."""
+    """All blocks of an encoder as one module: fused where supported, else one by one."""
 
     def __init__(self, blocks: Sequence[Block]) -> None:
-        """Take over blocks whose linear layers are ``NarrowLinear``."""
+        """Take over blocks whose linear layers are ``Bfloat16Linear``."""
         super().__init__()
         self.blocks = nn.ModuleList(blocks)
         self._weights: list[kernel.Weights] | None = None
@@ -43,7 +40,7 @@ class FusedBlocks(nn.Module):
         return hidden
 
     def _fits(self, hidden: Tensor, context: TokenContext) -> bool:
-        """Whether the fused way can be gone: packed, in inference, on a CPU with tiles."""
+        """Whether these states can run fused: packed, without gradients, on a CPU with AMX."""
         if torch.compiler.is_compiling() or torch.is_grad_enabled() or hidden.is_cuda:
             return False
         if context.mask is not None or hidden.shape[0] != 1 or hidden.dtype != torch.float32:
@@ -51,36 +48,36 @@ class FusedBlocks(nn.Module):
         return kernel.available() and all(_is_fusible(block) for block in self.blocks)
 
     def _fused(self, inputs: Float[Tensor, "T D"], context: TokenContext) -> Tensor:
-        if self._weights is None:  # packed once, where they are needed
+        if self._weights is None:  # packed once, at first use
             self._weights = [_weights(block) for block in self.blocks]
         hidden = inputs.clone(memory_format=torch.contiguous_format)
         rotary = None
         if context.rotary is not None:
             cosine, sine = context.rotary
             rotary = (cosine[0].float().contiguous(), sine[0].float().contiguous())
-        done, mixed = None, None
+        previous, mixed = None, None
         states = hidden.new_empty(len(hidden), 3, 1, hidden.shape[1], dtype=torch.bfloat16)
-        for block, coming in zip(self.blocks, self._weights, strict=True):
+        for block, following in zip(self.blocks, self._weights, strict=True):
             mixer = _mixer(block)
             states = states.view(len(hidden), 3, mixer.num_heads, mixer.head_dim)
-            kernel.transform(hidden, done, mixed, coming, states, rotary, NORM_EPS, HEAD_EPS)
+            kernel.transform(hidden, previous, mixed, following, states, rotary, NORM_EPS, HEAD_EPS)
             query, key, value = (state.transpose(0, 1)[None] for state in states.unbind(1))
             heads = ops.attention(
                 query, key, value, mixer.alpha, None, context.cu_seqlens, mixer.scale, mixer.center
             )
-            done, mixed = coming, heads[0].transpose(0, 1).flatten(1).contiguous()
-        kernel.transform(hidden, done, mixed, None, states, rotary, NORM_EPS, HEAD_EPS)
+            previous, mixed = following, heads[0].transpose(0, 1).flatten(1).contiguous()
+        kernel.transform(hidden, previous, mixed, None, states, rotary, NORM_EPS, HEAD_EPS)
         return hidden
 
 
 def _mixer(block: nn.Module) -> OsaMixer:
     mixer = block.mixer
-    assert isinstance(mixer, OsaMixer)  # _fits has made sure
+    assert isinstance(mixer, OsaMixer)  # checked by _fits
     return mixer
 
 
 def _weights(block: nn.Module) -> kernel.Weights:
-    assert isinstance(block, Block)  # nothing else is held
+    assert isinstance(block, Block)  # the constructor takes blocks alone
     mixer, feed_forward = _mixer(block), block.feed_forward
     return kernel.Weights(
         _norm_weight(block.mixer_norm),
@@ -96,17 +93,17 @@ def _weights(block: nn.Module) -> kernel.Weights:
 
 def _norm_weight(norm: nn.Module) -> Tensor:
     weight = norm.weight
-    assert isinstance(weight, Tensor)  # _fits has made sure
+    assert isinstance(weight, Tensor)  # checked by _fits
     return weight.detach().float().contiguous()
 
 
 def _pack(layer: nn.Module) -> Tensor:
-    assert isinstance(layer, NarrowLinear)  # _fits has made sure
+    assert isinstance(layer, Bfloat16Linear)  # checked by _fits
     return kernel.pack(torch.cat(layer.parts(), dim=1))
 
 
 def _is_fusible(block: nn.Module) -> bool:
-    """Whether a block has skips, norms, the osa mixer, and narrow layers that may stay narrow."""
+    """Whether a block has skips, norms, the osa mixer, and layers that compute in bfloat16."""
     if not isinstance(block, Block) or not block.residual or not isinstance(block.mixer, OsaMixer):
         return False
     norms = (block.mixer_norm, block.feed_forward_norm)
@@ -114,7 +111,7 @@ def _is_fusible(block: nn.Module) -> bool:
         return False
     mixer, feed_forward = block.mixer, block.feed_forward
     layers = (mixer.qkv, mixer.out, feed_forward.up, feed_forward.down)
-    if not all(isinstance(layer, NarrowLinear) and not layer.exact for layer in layers):
+    if not all(isinstance(layer, Bfloat16Linear) and not layer.exact for layer in layers):
         return False
     inner, hidden = feed_forward.up.out_features, feed_forward.down.out_features
     return feed_forward.activation in kernel.ACTIVATIONS and kernel.fits(

@@ -1,31 +1,47 @@
-"""Implementations of ``osa::attention`` and the choice between them.
+"""Kernels of ``osa::attention``: one entry each, and the choice between them.
 
-One registry: ``triton`` for CUDA tensors, ``native`` (C++) for CPU tensors, ``torch`` for whatever
-these do not take. Each says of operands, in words, why it cannot take them; ``choose`` takes the
-first that can. An implementation without a gradient of its own leaves it to ``torch``.
+``choose`` takes the first kernel of the operands' device that supports them; ``torch`` supports
+all. A kernel's module is imported when it is first needed, and so is torch: settings read the
+names alone.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
-
-import torch
-from torch import Tensor
+from importlib import import_module
+from typing import TYPE_CHECKING, Protocol, cast
 
 from osa.model.errors import InputError
-from osa.model.kernels import gpu, native
-from osa.model.kernels import torch_kernel as plain
 
-Forward = Callable[
-    [Tensor, Tensor, Tensor, Tensor, Tensor | None, Tensor | None, str, bool], Tensor
-]
-Backward = Callable[
-    [Tensor, Tensor, Tensor, Tensor, Tensor, Tensor | None, Tensor | None, str, bool],
-    tuple[Tensor, Tensor, Tensor, Tensor],
-]
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    Forward = Callable[
+        [Tensor, Tensor, Tensor, Tensor, Tensor | None, Tensor | None, str, bool], Tensor
+    ]
+    Backward = Callable[
+        [Tensor, Tensor, Tensor, Tensor, Tensor, Tensor | None, Tensor | None, str, bool],
+        tuple[Tensor, Tensor, Tensor, Tensor],
+    ]
+
+
+class KernelModule(Protocol):
+    """What the module of a kernel defines; ``instruction_set()``, where it has one, is shown too.
+
+    Attributes:
+        unsupported: Why it does not support operands like this query; None where it does.
+        attention_forward: Result of checked operands.
+        attention_backward: Gradients.
+    """
+
+    unsupported: Callable[[Tensor], str | None]
+    attention_forward: Forward
+    attention_backward: Backward
 
 
 @dataclass(frozen=True)
@@ -33,74 +49,66 @@ class Kernel:
     """One implementation.
 
     Attributes:
-        name: What ``osa info`` and ``/info`` call it.
-        devices: Types of device whose tensors it is chosen for; None for every one.
-        unsupported: Why it cannot take operands like this query; None where it can.
-        forward: Result of checked operands.
-        backward: Gradients.
-        detail: What else to tell of it, the instruction set for one; empty where nothing.
+        name: In settings, ``osa info`` and ``/info``.
+        devices: Types of device that it runs on; None for every one.
+        module: Name of the ``KernelModule``.
     """
 
     name: str
     devices: tuple[str, ...] | None
-    unsupported: Callable[[Tensor], str | None]
-    forward: Forward
-    backward: Backward
-    detail: Callable[[], str] = str
+    module: str
+
+    @functools.cached_property
+    def implementation(self) -> KernelModule:
+        """The module, imported at first use."""
+        return cast("KernelModule", import_module(self.module))
 
 
-TORCH = Kernel("torch", None, plain.unsupported, plain.attention_forward, plain.attention_backward)
-KERNELS = (
-    Kernel("triton", ("cuda",), gpu.unsupported, gpu.attention_forward, gpu.attention_backward),
-    Kernel(
-        "native",
-        ("cpu",),
-        native.unsupported,
-        native.attention_forward,
-        plain.attention_backward,
-        native.instruction_set,
-    ),
-    TORCH,
+_ENTRIES = (
+    Kernel("triton", ("cuda",), "osa.model.kernels.gpu"),
+    Kernel("native", ("cpu",), "osa.model.kernels.native"),
+    Kernel("torch", None, "osa.model.kernels.torch_kernel"),
 )
+KERNELS: dict[str, Kernel] = {entry.name: entry for entry in _ENTRIES}
+"""In order of preference; the last supports every operand."""
 _forced: ContextVar[str | None] = ContextVar("forced kernel", default=None)
 
 
 def choose(query: Tensor) -> Kernel:
-    """The implementation that runs operands like ``query``.
+    """The kernel for operands like ``query`` [B, H, N, d].
 
     Raises:
-        InputError: One was asked for by ``use_kernel``, and it cannot.
+        InputError: ``use_kernel`` asks for one that does not support them.
     """
     return _find(query.device.type, query)[0]
 
 
 def _find(device: str, query: Tensor) -> tuple[Kernel, list[str]]:
-    """The implementation for operands like ``query`` on a device, and why not earlier ones."""
+    """The kernel for operands like ``query`` on a device, and why not the preferred ones."""
     forced = _forced.get()
     reasons: list[str] = []
-    for kernel in KERNELS:
+    for kernel in KERNELS.values():
         here = kernel.devices is None or device in kernel.devices
         if kernel.name != forced and not (forced is None and here):
             continue
-        reason = kernel.unsupported(query) if here else f"does not run on {device}"
+        reason = kernel.implementation.unsupported(query) if here else f"does not run on {device}"
         if reason is None:
             return kernel, reasons
         if forced is not None:
             raise InputError(f"the {forced} kernel {reason}")
         reasons.append(f"{kernel.name} {reason}")
-    return TORCH, reasons
+    raise InputError(f"no kernel supports these operands: {'; '.join(reasons)}")
 
 
 @contextlib.contextmanager
 def use_kernel(name: str) -> Iterator[None]:
-    """Within the block run this implementation or fail: for settings, tests and measurements.
+    """Within the block run this kernel, or fail: for settings, tests and measurements.
 
     Raises:
-        InputError: There is no implementation of this name.
+        InputError: There is no kernel of this name.
     """
-    names = [kernel.name for kernel in KERNELS]
-    if name not in names:
-        raise InputError(f"kernel must be one of {', '.join(names)}, got {name!r}")
+    if name not in KERNELS:
+        raise InputError(f"kernel must be one of {', '.join(KERNELS)}, got {name!r}")
     token = _forced.set(name)
     try:
         yield
@@ -108,17 +116,20 @@ def use_kernel(name: str) -> Iterator[None]:
         _forced.reset(token)
 
 
-def describe(device: str = "cpu", dtype: torch.dtype = torch.float32, width: int = 32) -> str:
-    """Name the implementation for such operands, with its instruction set or why not a faster one.
+def describe(device: str = "cpu", dtype: torch.dtype | None = None, width: int = 32) -> str:
+    """Name the kernel for such operands, with its instruction set or why not a preferred one.
 
     Args:
         device: Type of device; the tensors need not exist there.
-        dtype: Of the operands.
+        dtype: Of the operands; default is float32.
         width: Of a head.
 
     Raises:
-        InputError: One was asked for by ``use_kernel``, and it cannot.
+        InputError: ``use_kernel`` asks for one that does not support them.
     """
-    kernel, reasons = _find(device, torch.empty(0, 0, 0, width, dtype=dtype))
-    detail = kernel.detail() or "; ".join(reasons)
+    import torch
+
+    query = torch.empty(0, 0, 0, width, dtype=dtype or torch.float32)
+    kernel, reasons = _find(device, query)
+    detail = getattr(kernel.implementation, "instruction_set", str)() or "; ".join(reasons)
     return f"{kernel.name} ({detail})" if detail else kernel.name

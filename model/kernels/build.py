@@ -2,7 +2,7 @@
 
 One source, ``csrc/kernel.cpp``, is compiled once for each instruction set, and the library chooses
 at run time. An instruction set that the compiler does not know is left out; without a compiler the
-install goes on and the operator runs in torch.
+package installs without the library and the operator runs in torch.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ if platform.machine().lower() in ("x86_64", "amd64"):
 
 
 class BuildNative(build_ext):
-    """Builds ``osa.model.kernels._native``: a shared library with a C interface, no module."""
+    """Builds ``osa.model.kernels._native``: a shared library with a C interface, not a module."""
 
     def build_extension(self, ext: Extension) -> None:
         """Compile every instruction set that the compiler knows, and link them.
 
         Raises:
-            CompileError: Not even the baseline compiles; setuptools then goes on without.
+            CompileError: The baseline does not compile; setuptools installs without the library.
         """
         dispatch, kernel = (
             next(str(source) for source in ext.sources if Path(source).stem == stem)

@@ -20,6 +20,7 @@ from torch import Tensor
 from osa.model import processor
 from osa.model.errors import InputError
 from osa.model.functional.varlen import check_cu_seqlens
+from osa.model.kernels.torch_kernel import attention_backward as attention_backward
 
 ABI_VERSION = 3
 MAX_HEAD_DIM = 128
@@ -64,7 +65,7 @@ class _Call(ctypes.Structure):
 
 @functools.cache
 def library() -> ctypes.CDLL | str:
-    """The loaded library, or in words why there is none."""
+    """The loaded library, or a message that says why there is none."""
     spec = importlib.util.find_spec(EXTENSION)
     if spec is None or spec.origin is None:
         return "is not built: the install found no C++ compiler that could"
@@ -113,7 +114,7 @@ def instruction_set() -> str:
     """The instruction set in use.
 
     Raises:
-        InputError: There is no library.
+        InputError: The library is not built or cannot be loaded.
     """
     return str(_loaded().osa_instruction_set().decode())
 
@@ -138,7 +139,7 @@ def _loaded() -> ctypes.CDLL:
 
 
 def unsupported(query: Tensor) -> str | None:
-    """Why this kernel cannot take these operands, in words; None where it can."""
+    """Why this kernel does not support these operands; None where it does."""
     loaded = library()
     if isinstance(loaded, str):
         return loaded
@@ -164,10 +165,10 @@ def attention_forward(
     scale: str,
     center: bool,
 ) -> Tensor:
-    """``osa::attention`` of checked operands that ``unsupported`` has nothing against.
+    """``osa::attention`` of checked and supported operands; shapes as in ``osa.model.ops``.
 
     Raises:
-        InputError: ``cu_seqlens`` do not delimit the packed tokens, or memory is short.
+        InputError: ``cu_seqlens`` do not delimit the packed tokens, or memory is exhausted.
     """
     if query.dtype == torch.float16:
         states = (query.float(), key.float(), value.float())
@@ -175,7 +176,7 @@ def attention_forward(
         return output.transpose(1, 2).half().transpose(1, 2)
     batch, heads, length, head_dim = query.shape
     output = query.new_empty(batch, length, heads, head_dim).transpose(1, 2)
-    # Kept by name until the call is over: the library sees addresses only.
+    # Referenced until the call returns: the library gets addresses only.
     operands = [part if part.stride(-1) == 1 else part.contiguous() for part in (query, key, value)]
     alpha = alpha.detach().to(torch.float32).contiguous()
     call = _Call(

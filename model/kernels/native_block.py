@@ -1,7 +1,7 @@
-"""What an encoder does token by token between two attentions, in one call, on AMX tiles.
+"""The token-wise part of an encoder between two attentions, in one call, on AMX tiles.
 
-The library is that of ``osa.model.kernels.native``; ``csrc/osa_transform.h`` says what is computed.
-No product's bits depend on the rows beside, and none is compiled at run time.
+The library is that of ``osa.model.kernels.native``; ``csrc/osa_transform.h`` specifies the result.
+A row's bits do not depend on other rows, and nothing is compiled at run time.
 
 Shapes: T tokens, D hidden, F inner, H heads, d head width; K inputs and N outputs of a layer.
 """
@@ -28,7 +28,7 @@ from osa.model.kernels.native import (
 )
 
 CELL = 32
-"""Widths are multiples of it."""
+"""Widths must be multiples of it."""
 ACTIVATIONS: dict[Callable[[Tensor], Tensor], int] = {F.gelu: 0, F.relu: 1}
 
 
@@ -62,7 +62,7 @@ class _Call(ctypes.Structure):
 
 
 class Weights(NamedTuple):
-    """Of one block; products as ``pack`` has them.
+    """Weights of one block; matrices are packed by ``pack``.
 
     Attributes:
         mixer_norm: float32 [D].
@@ -72,7 +72,7 @@ class Weights(NamedTuple):
         up: Packed [F, D].
         down: Packed [D, F].
         activation: One of ``ACTIVATIONS``.
-        normalize: RMS norm of each head's query and key.
+        normalize: Whether each head's query and key are RMS-normalised.
     """
 
     mixer_norm: Tensor
@@ -86,17 +86,17 @@ class Weights(NamedTuple):
 
 
 def available() -> bool:
-    """Whether there is the library, and a processor with tiles."""
+    """Whether the library is built and the processor has AMX."""
     return not isinstance(library(), str) and instruction_set() == "amx"
 
 
 def fits(hidden: int, inner: int, heads: int) -> bool:
-    """Whether widths are such that the tiles are filled."""
+    """Whether these widths are supported: multiples of ``CELL``, heads up to ``MAX_HEAD_DIM``."""
     return hidden % CELL == inner % CELL == hidden % heads == 0 and hidden // heads <= MAX_HEAD_DIM
 
 
 def pack(weight: BFloat16[Tensor, "N K"]) -> BFloat16[Tensor, "panels pairs 32 2"]:
-    """A weight as the tiles read it: of each 32 outputs the inputs in pairs."""
+    """A weight in the layout of AMX tiles: for each 32 outputs, the inputs in pairs."""
     outputs, inputs = weight.shape
     split = weight.view(outputs // CELL, CELL, inputs // 2, 2)
     return split.transpose(1, 2).contiguous()
@@ -104,28 +104,28 @@ def pack(weight: BFloat16[Tensor, "N K"]) -> BFloat16[Tensor, "panels pairs 32 2
 
 def transform(
     hidden: Float[Tensor, "T D"],
-    done: Weights | None,
+    previous: Weights | None,
     mixed: BFloat16[Tensor, "T D"] | None,
-    coming: Weights | None,
+    following: Weights | None,
     states: BFloat16[Tensor, "T 3 H d"],
     rotary: tuple[Float[Tensor, "T half"], Float[Tensor, "T half"]] | None,
     norm_epsilon: float,
     head_epsilon: float,
 ) -> None:
-    """The second half of one block, then the first of the next.
+    """The part of a block after its attention, then the part of the next block before it.
 
     Args:
         hidden: Residual stream, changed in place.
-        done: The block whose attention gave ``mixed``; None before the first.
-        mixed: What it gave, heads side by side.
-        coming: The next block; None after the last.
-        states: Queries, keys and values of ``coming``, written here.
+        previous: The block whose attention gave ``mixed``; None before the first.
+        mixed: Result of that attention, heads side by side.
+        following: The next block; None after the last.
+        states: Output: queries, keys and values of ``following``.
         rotary: Cosines and sines of each token's position, or None.
-        norm_epsilon: Of the norms of ``hidden``.
-        head_epsilon: Of those of queries and keys.
+        norm_epsilon: Epsilon of the norms of ``hidden``.
+        head_epsilon: Epsilon of the norms of queries and keys.
 
     Raises:
-        InputError: There is no library or there are no tiles, sizes are wrong, memory is short.
+        InputError: No library, no AMX, unsupported sizes, or memory is exhausted.
     """
     loaded = library()
     if isinstance(loaded, str):
@@ -142,15 +142,15 @@ def transform(
         threads=torch.get_num_threads(),
         parallel=parallel(),
     )
-    if done is not None and mixed is not None:
-        call.mixed, call.out = mixed.data_ptr(), done.out.data_ptr()
-        call.feed_forward_norm = done.feed_forward_norm.data_ptr()
-        call.up, call.down = done.up.data_ptr(), done.down.data_ptr()
-        call.inner = done.up.shape[0] * CELL
-        call.activation = ACTIVATIONS[done.activation]
-    if coming is not None:
-        call.mixer_norm, call.qkv = coming.mixer_norm.data_ptr(), coming.qkv.data_ptr()
-        call.states, call.normalize = states.data_ptr(), int(coming.normalize)
+    if previous is not None and mixed is not None:
+        call.mixed, call.out = mixed.data_ptr(), previous.out.data_ptr()
+        call.feed_forward_norm = previous.feed_forward_norm.data_ptr()
+        call.up, call.down = previous.up.data_ptr(), previous.down.data_ptr()
+        call.inner = previous.up.shape[0] * CELL
+        call.activation = ACTIVATIONS[previous.activation]
+    if following is not None:
+        call.mixer_norm, call.qkv = following.mixer_norm.data_ptr(), following.qkv.data_ptr()
+        call.states, call.normalize = states.data_ptr(), int(following.normalize)
         if rotary is not None:
             call.cosine, call.sine = rotary[0].data_ptr(), rotary[1].data_ptr()
     loaded.osa_transform.argtypes, loaded.osa_transform.restype = [POINTER(_Call)], c_int

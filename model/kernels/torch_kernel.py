@@ -1,7 +1,7 @@
-"""The operator in plain torch: runs everywhere, and is the gradient of the CPU kernel.
+"""The operator in torch alone: on every device, and the gradient of the CPU kernel.
 
 Half-precision operands are computed in float32 and rounded once at the end. The gradient is the
-closed form of ``osa.model.functional.gradient``; stage two is recomputed, nothing of it is stored.
+closed form of ``osa.model.functional.gradient``; the forward pass is recomputed, not stored.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from osa.model.functional.varlen import MIN_WIDTH, Bucket, check_cu_seqlens, map
 
 
 def unsupported(query: Tensor) -> str | None:
-    """Nothing is: any floating-point type on any device."""
+    """Always None: every floating-point type on every device is supported."""
     return None
 
 
@@ -38,7 +38,7 @@ def attention_forward(
     scale: str,
     center: bool,
 ) -> Tensor:
-    """``osa::attention`` of checked operands.
+    """``osa::attention`` of checked operands; shapes as in ``osa.model.ops``.
 
     Raises:
         InputError: ``cu_seqlens`` do not delimit the packed tokens.
@@ -51,7 +51,7 @@ def attention_forward(
         return _token_major(output.to(query.dtype))
 
     def kernel(parts: tuple[Tensor, ...], bucket: Bucket) -> tuple[Tensor, ...]:
-        if bucket.width == MIN_WIDTH:  # MKL sums so few rows in an order that strides decide
+        if bucket.width == MIN_WIDTH:  # MKL's order of sums over so few rows depends on strides
             parts = tuple(part.contiguous() for part in parts)
         part_query, part_key, part_value = parts
         factor = angle_factor(part_query, alpha, bucket.mask, scale)
@@ -81,7 +81,7 @@ def attention_backward(
     alpha_grads: list[Tensor] = []
 
     def gradients(parts: tuple[Tensor, ...], part_mask: Tensor | None) -> tuple[Tensor, ...]:
-        """Of operands that are zero where padded."""
+        """Gradients for operands that are zero where padded."""
         part_query, part_key, part_value, part_grad = parts
         unit = angle_factor(part_query, torch.ones_like(alpha, dtype=dtype), part_mask, scale)
         if center:

@@ -1,1 +1,1 @@
-"""Modules of an encoder: token mixers, feed-forward, positions, pooling, first weights."""
+"""Modules of an encoder: token mixers, feed-forward, positions, pooling, initial weights."""

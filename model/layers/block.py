@@ -1,4 +1,4 @@
-"""Feed-forward, residual and norm rules, positions: what surrounds a token mixer.
+"""Blocks: a token mixer and a feed-forward layer with norms and skips.
 
 Shapes: B batch, N tokens, D hidden, F inner width of the feed-forward layer.
 """
@@ -57,7 +57,7 @@ class Block(nn.Module):
         return by_tiles(self._transform, hidden, mixed)[0]
 
     def _transform(self, hidden: Tensor, mixed: Tensor) -> tuple[Tensor]:
-        """What follows the mixer, token by token."""
+        """The token-wise part after the mixer."""
         hidden = hidden + mixed if self.residual else mixed
         transformed: Tensor = self.feed_forward(self.feed_forward_norm(hidden))
         return (hidden + transformed if self.residual else transformed,)

@@ -41,7 +41,7 @@ class Encoder(nn.Module):
         if config.vocab_size is not None:
             self.embed: nn.Module = nn.Embedding(config.vocab_size, config.hidden_size)
         else:
-            assert config.feature_size is not None  # EncoderConfig has made sure
+            assert config.feature_size is not None  # checked by EncoderConfig
             self.embed = nn.Linear(config.feature_size, config.hidden_size, bias=False)
         learned = config.positions == "learned"
         self.positions = nn.Embedding(config.max_seq_len, config.hidden_size) if learned else None
@@ -110,7 +110,7 @@ class Encoder(nn.Module):
 
 
 def _with_fillers(inputs: Tensor, cu_seqlens: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """A packed batch with ``count`` sequences of one token added, for products of fixed bits."""
+    """A packed batch with ``count`` sequences of one token added, see ``missing_rows``."""
     length = inputs.shape[1]
     filled = F.pad(inputs, (0, 0) * (inputs.dim() - 2) + (0, count))
     ends = torch.arange(

@@ -1,4 +1,4 @@
-r"""First values of the weights.
+r"""Initial values of the weights.
 
 The paper's scheme (arXiv:2602.05996), with the two conditions derived for it here: per head,
 [W_Q W_K] has orthonormal columns; W_V and W_O are orthogonal; alpha is small where tokens are
@@ -7,7 +7,7 @@ correlated. Without skip connections the feed-forward layer starts **mirrored**,
     W_1 = [U, -U],   W_2 = [U^T; -U^T] R,   U U^T = I, R orthogonal,
 
 which makes f(X W_1) W_2 = X R an exact isometry for every f with f(z) - f(-z) = z: GELU, SiLU,
-ReLU. With skip connections a small random start serves better and is used instead.
+ReLU. With skip connections small random values are used instead.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from osa.model.layers.mixers import Mixer
 
 RESIDUAL_STD = 0.02
 RANDOM = ("normal_", "uniform_", "kaiming_uniform_")
-"""What fills tensors in place here and in torch's own modules."""
+"""Functions that fill tensors in place, here and in torch's modules."""
 
 
 class _WithoutRandom(TorchFunctionMode):
-    """Leaves tensors as they are where they would be filled with random values."""
+    """Skips calls that fill tensors with random values."""
 
     def __torch_function__(
         self,
@@ -50,9 +50,9 @@ class _WithoutRandom(TorchFunctionMode):
 
 @contextlib.contextmanager
 def shapes_alone() -> Iterator[None]:
-    """Modules that are made within have shapes and no values: weights are put in later.
+    """Modules created within have shapes and no values, for weights that are loaded later.
 
-    Random values on ``meta`` would be none, and make torch import its compiler: seconds.
+    Random functions on ``meta`` tensors have no effect but import torch's compiler: skipped.
     """
     with torch.device("meta"), _WithoutRandom():
         yield
@@ -92,7 +92,7 @@ def initialize_feed_forward(
     """Mirrored without skips; small random with them.
 
     Raises:
-        ConfigError: A skipless model whose ``ffn_size`` cannot hold [U, -U].
+        ConfigError: A model without skips whose ``ffn_size`` is too small for [U, -U].
     """
     if config.residual:
         depth = math.sqrt(2 * config.num_layers)

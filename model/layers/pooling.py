@@ -1,4 +1,4 @@
-"""From hidden states to one vector a sequence.
+"""Pooling: hidden states to one vector per sequence.
 
 Shapes: B batch, N tokens, S packed sequences, D hidden, E embedding width.
 """
@@ -16,7 +16,7 @@ from osa.model.functional.varlen import segment_ids
 
 
 class EmbeddingOutput(NamedTuple):
-    """Unit vectors and the lengths they had, so that the raw vector is their product.
+    """Unit vectors and their lengths before normalising; their product is the raw vector.
 
     Attributes:
         embeddings: L2-normalised vectors [S, E].
@@ -33,7 +33,14 @@ def pool(
     mask: Bool[Tensor, "B N"] | None,
     cu_seqlens: Int[Tensor, " S1"] | None,
 ) -> Float[Tensor, "S D"]:
-    """Mean over each sequence's tokens, or its first token. Empty sequences give zeros."""
+    """Mean over each sequence's tokens, or its first token. Empty sequences give zeros.
+
+    Args:
+        hidden: States of every token.
+        how: ``mean`` or ``cls``.
+        mask: True at real tokens of a padded batch, or None.
+        cu_seqlens: Offsets of a packed batch (then B = 1), or None.
+    """
     if cu_seqlens is not None and torch.compiler.is_compiling():
         return _pool_traced(hidden[0], how, cu_seqlens)
     if cu_seqlens is not None:
@@ -59,7 +66,7 @@ def _pool_traced(
     if how == "cls":
         starts = cu_seqlens[:-1].to(torch.int64).clamp(max=hidden.shape[0] - 1)
         return hidden.index_select(0, starts).masked_fill(lengths[:, None] == 0, 0.0)
-    # Not index_add: ONNX Runtime runs what it becomes on several threads that race (log.md).
+    # Not index_add: ONNX Runtime's translation of it has a data race (docs/log.md).
     rows = segment_ids(cu_seqlens, hidden.shape[0])[:, None].expand_as(hidden)
     sums = hidden.new_zeros(cu_seqlens.shape[0] - 1, hidden.shape[1]).scatter_add(0, rows, hidden)
     return sums / lengths.clamp(min=1)[:, None].to(hidden.dtype)

@@ -1,1 +1,1 @@
-"""What the commands share: argument parsing, settings as options, checks before torch."""
+"""Parts of the commands: argument parsing, settings as options, checks before importing torch."""

@@ -1,4 +1,4 @@
-"""``osa calibrate``: measure the ranges that int8 and uint8 vectors need, and store them."""
+"""``osa calibrate``: measure and store the ranges of int8 and uint8 vectors."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from osa.model.errors import ConfigError
 from osa.service.commands.command_parser import positive
 
 SLICE = 256
-"""Texts that are embedded between two looks at the progress."""
+"""Texts embedded between two updates of the progress."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("--model", type=Path, required=True, metavar="DIR", help="a checkpoint")
     parser.add_argument(
-        "--texts", type=Path, required=True, metavar="FILE", help="texts of your kind, one a line"
+        "--texts", type=Path, required=True, metavar="FILE", help="typical texts, one per line"
     )
     parser.add_argument(
-        "--limit", type=positive, default=20_000, metavar="N", help="read so many lines at most"
+        "--limit", type=positive, default=20_000, metavar="N", help="read at most so many texts"
     )
     parser.add_argument(
-        "--force", action="store_true", help="replace the ranges that the checkpoint has"
+        "--force", action="store_true", help="replace the existing ranges of the checkpoint"
     )
 
 
@@ -33,7 +33,7 @@ def run(options: argparse.Namespace) -> int:
     """Write ``calibration.json`` into the checkpoint; returns the exit code.
 
     Raises:
-        ConfigError: No checkpoint, one that has ranges already, or too few texts.
+        ConfigError: Not a checkpoint, one that already has ranges, or too few texts.
     """
     from osa.model.calibration import CALIBRATION, Calibration, check_count
 
@@ -67,10 +67,10 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _read(file: Path, limit: int) -> list[str]:
-    """The first lines of a file that hold text.
+    """The first ``limit`` lines of a file that are not blank.
 
     Raises:
-        ConfigError: It cannot be read.
+        ConfigError: The file cannot be read.
     """
     try:
         with file.open(encoding="utf-8") as lines:

@@ -1,4 +1,4 @@
-"""argparse, with a suggestion where a choice was mistyped."""
+"""argparse with suggestions for mistyped choices."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from osa.model.common.suggestions import did_you_mean
 
 
 class CommandParser(argparse.ArgumentParser):
-    """The parser of ``osa`` and, because sub-parsers take the class of theirs, of its commands."""
+    """The parser of ``osa`` and of its commands: sub-parsers have the class of their parent."""
 
     def error(self, message: str) -> NoReturn:
-        """Print usage and message, with the closest choice where there is one; exit with 2."""
+        """Print usage and message, with a suggestion where there is one; exit with 2."""
         found = re.search(r"invalid choice: '?([^' ]+)'? \(choose from (.+)\)", message)
         if found:
             message += did_you_mean(found[1], re.findall(r"[\w.-]+", found[2]))
@@ -21,10 +21,10 @@ class CommandParser(argparse.ArgumentParser):
 
 
 def positive(text: str) -> int:
-    """A whole number from 1, for ``type`` of an argument.
+    """Parse a positive integer, for ``type`` of an argument.
 
     Raises:
-        argparse.ArgumentTypeError: It is none.
+        argparse.ArgumentTypeError: It is not a positive integer.
     """
     try:
         number = int(text)

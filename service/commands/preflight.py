@@ -1,4 +1,4 @@
-"""What is refused before torch is imported and a model is loaded: wrong paths, missing packages."""
+"""Checks before torch is imported and a model is loaded: paths, engines, packages."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ CHECKPOINT_ENGINES = ("eager", "compile")
 
 
 def check_serving(settings: Settings) -> None:
-    """Refuse what would stop ``osa serve`` after its model has been loaded.
+    """Refuse settings that would make ``osa serve`` fail after its model is loaded.
 
     Raises:
-        ConfigError: A model that is none, a keys file that is wrong, or packages of tracing that
+        ConfigError: A path that is not a model, an invalid keys file, or packages of tracing that
             are not installed.
     """
     from osa.service.auth.api_keys import KeyFile
@@ -35,14 +35,14 @@ def check_serving(settings: Settings) -> None:
 
 
 def check_model(settings: ModelSettings, dimensions: int | None = None) -> None:
-    """Refuse a ``model.path`` that holds nothing that can be run.
+    """Refuse a ``model.path`` that is not a model, or an engine that cannot run it.
 
     Args:
-        settings: Which model.
-        dimensions: What ``--dimensions`` asks of it; told here where it has one ``config.json``.
+        settings: Settings of the model.
+        dimensions: Value of ``--dimensions``; checked where the directory has a ``config.json``.
 
     Raises:
-        ConfigError: Saying what is there instead, or which dimensions there are.
+        ConfigError: What is there instead, or which dimensions are allowed.
     """
     if settings.path is not None:
         _check_directory("model.path", settings.path)
@@ -53,14 +53,14 @@ def check_model(settings: ModelSettings, dimensions: int | None = None) -> None:
     try:
         known = EncoderConfig.from_json(file.read_text(encoding="utf-8")).allowed_dimensions
     except (ConfigError, OSError, UnicodeDecodeError):
-        return  # a damaged model is told as such when it is loaded
+        return  # loading reports a damaged model
     if dimensions not in known:
         allowed = ", ".join(map(str, known))
         raise ConfigError(f"--dimensions must be one of {allowed}, got {dimensions}")
 
 
 def _check_engine(settings: ModelSettings) -> None:
-    """Refuse an engine that what is there cannot run by, or that needs what is not there."""
+    """Refuse an engine that does not run this model, or that needs a missing tool."""
     kind = "checkpoint" if settings.path is None else kind_of(settings.path)
     if kind == "checkpoint" and settings.engine not in ("auto", *CHECKPOINT_ENGINES):
         raise ConfigError(

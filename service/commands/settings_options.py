@@ -21,7 +21,7 @@ HELP = {
 
 
 def add_settings(parser: argparse.ArgumentParser, *shortcuts: str) -> None:
-    """Arguments for any setting, and the named shortcuts for common ones."""
+    """Declare ``--config``, ``--set``, and the named ``SHORTCUTS``."""
     for name in shortcuts:
         if name == "model":
             parser.add_argument("--model", type=Path, metavar="DIR", help=HELP[name])
@@ -38,10 +38,10 @@ def add_settings(parser: argparse.ArgumentParser, *shortcuts: str) -> None:
 
 
 def read_settings(options: argparse.Namespace) -> Settings:
-    """The settings that these arguments, the environment and the file give.
+    """The settings of these arguments, the environment and the file.
 
     Raises:
-        ConfigError: A setting that is unknown or cannot be.
+        ConfigError: An unknown or invalid setting.
     """
     from osa.service.settings import Settings, load_settings
 

@@ -69,6 +69,11 @@ class ArtifactEngine:
         """The model's tokenizer."""
         return self._artifact.tokenizer
 
+    @property
+    def manifest(self) -> dict[str, object]:
+        """What the verified ``artifact.json`` says, for ``/info``."""
+        return self._artifact.manifest.to_dict()
+
     def warm_up(self) -> None:
         """Run both regimes of the operator once, alone and in a batch."""
         run_warm_up(self)

@@ -64,4 +64,4 @@ def test_a_record_that_is_none_is_told(
     (tiny_checkpoint / "training.json").write_text("[")
     write_manifest(tiny_checkpoint)
     assert main(["inspect", str(tiny_checkpoint)]) == 1
-    assert "training.json is no record of a training" in capsys.readouterr().err
+    assert "training.json is not a record of a training" in capsys.readouterr().err

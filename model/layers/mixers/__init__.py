@@ -1,4 +1,4 @@
-"""Token mixers: one file each, one registry, chosen by ``EncoderConfig.mixer``."""
+"""Token mixers: one module each, and the registry that ``EncoderConfig.mixer`` names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every token mixer shares: projections to heads, normalised and rotated q and k.
+"""Base of token mixers: projections to heads, normalised and rotated queries and keys.
 
 Shapes: B batch, N tokens, D hidden, H heads, d head width.
 """
@@ -17,9 +17,12 @@ from osa.model.config import EncoderConfig
 from osa.model.functional.tiling import by_tiles
 from osa.model.layers.positions import rotate
 
+HEAD_EPS = 1e-6
+"""Epsilon of the RMS norms of queries and keys."""
+
 
 class TokenContext(NamedTuple):
-    """Where the tokens of a batch belong; at most one of mask and cu_seqlens is set.
+    """Sequences and positions of a batch's tokens; at most one of mask and cu_seqlens is set.
 
     Attributes:
         mask: True at real tokens of a padded batch.
@@ -36,7 +39,7 @@ class Mixer(nn.Module, ABC):
     """Projects to heads, mixes tokens by ``mix_heads``, projects back.
 
     Attributes:
-        calls_attention: Whether it computes by ``osa::attention``, whose kernels can be chosen.
+        calls_attention: Whether it calls ``osa::attention``, whose kernel can be chosen.
         traces_packed: Whether a packed batch is one graph for every ``cu_seqlens``; otherwise the
             offsets decide which operations run, and only padded batches can be exported.
         accepts_empty_rows: Whether a padded row without a single token gives finite states.
@@ -47,7 +50,7 @@ class Mixer(nn.Module, ABC):
     accepts_empty_rows: ClassVar[bool] = False
 
     def __init__(self, config: EncoderConfig) -> None:
-        """Create the projections; ``initialization`` sets their values."""
+        """Create the projections; ``osa.model.layers.initialization`` sets their values."""
         super().__init__()
         self.num_heads, self.head_dim = config.num_heads, config.head_dim
         self.qk_norm = config.qk_norm
@@ -61,7 +64,7 @@ class Mixer(nn.Module, ABC):
 
         Args:
             hidden: States of every token.
-            context: Where the tokens belong.
+            context: Sequences and positions of the tokens.
             norm: Applied to every token first.
         """
         rotary = context.rotary or ()
@@ -81,8 +84,8 @@ class Mixer(nn.Module, ABC):
             joint = joint.float()
         query, key, value = joint.unbind(2)
         if self.qk_norm:
-            query = F.rms_norm(query, (self.head_dim,), eps=1e-6)
-            key = F.rms_norm(key, (self.head_dim,), eps=1e-6)
+            query = F.rms_norm(query, (self.head_dim,), eps=HEAD_EPS)
+            key = F.rms_norm(key, (self.head_dim,), eps=HEAD_EPS)
         if rotary:
             query, key = rotate(query, *rotary), rotate(key, *rotary)
         return query, key, value
@@ -95,4 +98,11 @@ class Mixer(nn.Module, ABC):
         value: Float[Tensor, "B H N D"],
         context: TokenContext,
     ) -> Float[Tensor, "B H N D"]:
-        """Mix the tokens of every head."""
+        """Mix the tokens of every head.
+
+        Args:
+            query: Queries.
+            key: Keys.
+            value: Values.
+            context: Sequences and positions of the tokens.
+        """

@@ -11,7 +11,7 @@ from osa.model.layers.mixers.base import Mixer, TokenContext
 
 
 class OsaMixer(Mixer):
-    """exp(S) V with one learnable angle ``alpha`` a head."""
+    """exp(S) V with one learnable angle ``alpha`` per head."""
 
     calls_attention = traces_packed = accepts_empty_rows = True
 

@@ -123,7 +123,7 @@ def test_a_tokenizer_of_another_model_is_refused(
         (lambda values: values["files"].pop("model.onnx"), "does not list model.onnx"),
         (
             lambda values: values["files"].update({"../x": {"size": 1, "sha256": ""}}),
-            "which is no file name",
+            "which is not a file name",
         ),
     ],
 )

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from osa.model import CheckpointError, EmbeddingModel
+from osa.model.calibration import CALIBRATION
 from osa.model.checkpoint import (
     CONFIG,
     MANIFEST,
@@ -123,6 +124,7 @@ def edit_weights(directory: Path, name: str, tensor: torch.Tensor | None) -> Non
         (lambda d: (d / CONFIG).write_bytes(b"\xff"), "config.json"),
         (lambda d: (d / TOKENIZER).write_text("{}"), "tokenizer.json is not a tokenizer"),
         (lambda d: (d / TOKENIZER).unlink(), "does not list tokenizer.json"),
+        (lambda d: (d / CALIBRATION).write_text("{}"), "calibration.json: not a calibration"),
         (lambda d: (d / WEIGHTS).unlink(), "does not list model.safetensors"),
     ],
 )  # fmt: skip
@@ -142,7 +144,7 @@ def test_a_checkpoint_that_contradicts_itself_is_refused(
         ("{", "is not a manifest"),
         ('{"format": "osa-encoder", "format_version": 9, "files": {}}', "osa-encoder 9"),
         ('{"format": "osa-encoder", "format_version": 1, "files": {"../x": {"size": 1, '
-         '"sha256": ""}}}', "no file name"),
+         '"sha256": ""}}}', "is not a file name"),
         (None, "cannot read"),
     ],
 )  # fmt: skip

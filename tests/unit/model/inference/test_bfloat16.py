@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,24 +11,24 @@ import pytest
 import torch
 from torch import nn
 
-from osa.model import EmbeddingModel
+from osa.model import CheckpointError, EmbeddingModel
 from osa.model.inference.bfloat16 import has_fast_bfloat16, in_float32, use_bfloat16
-from osa.model.inference.bfloat16_linear import SUM_WIDTH, NarrowLinear
+from osa.model.inference.bfloat16_linear import SUM_WIDTH, Bfloat16Linear
 from osa.model.inference.fused_blocks import FusedBlocks
 from osa.model.kernels import native_block as kernel
 
 TEXTS = ["The cat sat.", "A longer sentence about linear attention, and what it costs.", "x" * 400]
 
 
-def narrow_copy(model: EmbeddingModel, keep_float32: bool = True) -> EmbeddingModel:
+def bfloat16_copy(model: EmbeddingModel, keep_float32: bool = True) -> EmbeddingModel:
     return use_bfloat16(copy.deepcopy(model), keep_float32)
 
 
 @pytest.mark.parametrize("width", [16, SUM_WIDTH, SUM_WIDTH + 1, 1536])
-def test_a_narrow_layer_rounds_its_operands_and_sums_in_float32(width: int) -> None:
+def test_a_bfloat16_layer_rounds_its_operands_and_sums_in_float32(width: int) -> None:
     linear = nn.Linear(width, 8, bias=False)
     inputs = torch.randn(5, width)
-    found = NarrowLinear(linear, keep_float32=True)(inputs)
+    found = Bfloat16Linear(linear, keep_float32=True)(inputs)
     operands = inputs.bfloat16().double(), linear.weight.detach().bfloat16().double()
     expected = operands[0] @ operands[1].T
     assert found.dtype == torch.float32
@@ -37,14 +38,14 @@ def test_a_narrow_layer_rounds_its_operands_and_sums_in_float32(width: int) -> N
 
 def test_vectors_are_near_those_of_float32(default_model: EmbeddingModel) -> None:
     exact = default_model.encode(TEXTS)
-    found = narrow_copy(default_model).encode(TEXTS)
+    found = bfloat16_copy(default_model).encode(TEXTS)
     assert found.dtype == torch.float32
     assert ((exact * found).sum(-1) > 0.9998).all()
-    assert not torch.equal(exact, found), "nothing was narrowed"
+    assert not torch.equal(exact, found), "nothing was rounded"
 
 
 def test_float32_is_still_there_bit_by_bit(default_model: EmbeddingModel) -> None:
-    model = narrow_copy(default_model)
+    model = bfloat16_copy(default_model)
     narrow = model.encode(TEXTS)
     with in_float32(model):
         assert torch.equal(model.encode(TEXTS), default_model.encode(TEXTS))
@@ -55,7 +56,7 @@ def test_float32_is_still_there_bit_by_bit(default_model: EmbeddingModel) -> Non
     not has_fast_bfloat16("cpu"), reason="the order of sums is known for AMX products"
 )
 def test_the_bits_do_not_depend_on_the_batch(default_model: EmbeddingModel) -> None:
-    model = narrow_copy(default_model, keep_float32=False)
+    model = bfloat16_copy(default_model, keep_float32=False)
     generator = np.random.default_rng(0)
     lengths = [1, 2, 31, 32, 33, 64, 100, 129, 257, 300, 600, 1100]
     rows = [generator.integers(0, 30_000, length).tolist() for length in lengths]
@@ -69,7 +70,7 @@ def test_the_bits_do_not_depend_on_the_batch(default_model: EmbeddingModel) -> N
 def test_fused_blocks_are_the_blocks_one_by_one(
     default_model: EmbeddingModel, monkeypatch: pytest.MonkeyPatch, lengths: list[int]
 ) -> None:
-    model = narrow_copy(default_model)
+    model = bfloat16_copy(default_model)
     generator = np.random.default_rng(1)
     ids = [generator.integers(0, 30_000, length).tolist() for length in lengths]
     packed, offsets = model.pack_ids(ids)
@@ -90,3 +91,12 @@ def test_fused_blocks_are_the_blocks_one_by_one(
     assert ((fused.embeddings * single.embeddings).sum(-1) > 0.9999).all()
     scale = expected.abs().max().item()
     np.testing.assert_allclose(states, expected, atol=0.03 * scale)
+
+
+@pytest.mark.parametrize("keep_float32", [True, False])
+def test_a_model_in_bfloat16_is_not_saved(
+    tiny_model: EmbeddingModel, tmp_path: Path, keep_float32: bool
+) -> None:
+    with pytest.raises(CheckpointError, match=r"use_bfloat16.*load it in float32 and save that"):
+        bfloat16_copy(tiny_model, keep_float32).save_pretrained(tmp_path / "model")
+    assert list(tmp_path.iterdir()) == []
