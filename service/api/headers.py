@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-
 from osa.service.inference.request import PreparedRequest, StageTimes
 
 TIMEOUT = "x-request-timeout-ms"
@@ -34,5 +32,5 @@ def count_headers(prepared: PreparedRequest) -> dict[str, str]:
 
 def time_headers(times: StageTimes, total_s: float) -> dict[str, str]:
     """Headers of the durations, whose unit is the millisecond."""
-    stages = {"total": total_s, **asdict(times)}
+    stages = {"total": total_s, **times._asdict()}
     return {f"x-{stage}-time": str(round(seconds * 1000)) for stage, seconds in stages.items()}

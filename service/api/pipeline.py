@@ -11,7 +11,6 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
 from typing import TypeVar
 
 from fastapi import Request, Response
@@ -133,7 +132,7 @@ class InferencePipeline:
         job, total_s = running.job, time.monotonic() - running.started
         prepared, metrics = job.prepared, job.model.metrics
         times = StageTimes.of(prepared, results)
-        stages = asdict(times)
+        stages = times._asdict()
         metrics.count_success(
             [len(ids) for ids in prepared.ids], sum(1 for cut in prepared.truncated if cut)
         )

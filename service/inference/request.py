@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -110,8 +111,7 @@ class Embedded:
     span_vectors: list[np.ndarray]
 
 
-@dataclass(frozen=True)
-class StageTimes:
+class StageTimes(NamedTuple):
     """Durations of the stages of a request, means over its inputs [s].
 
     The fields are the stages' names in metrics and traces.

@@ -30,7 +30,7 @@ def _codes(kind: type[ServiceError]) -> set[str]:
     return {kind.code}.union(*map(_codes, kind.__subclasses__()))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Definition:
     """One metric of every model.
 
