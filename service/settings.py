@@ -20,6 +20,7 @@ from osa.model.common.suggestions import did_you_mean, explain, field_names
 from osa.model.errors import ConfigError
 from osa.model.kernels import KERNELS
 from osa.model.processor import INSTRUCTION_SETS
+from osa.service.engines.registry import ENGINES
 
 PREFIX = "OSA_"
 NESTED = "__"
@@ -28,9 +29,11 @@ Seconds = Annotated[float, Field(allow_inf_nan=False)]
 if TYPE_CHECKING:
     from pydantic import ValidationInfo
 
+    EngineName = str
     InstructionSet = str
     Kernel = str
 else:  # names of the registries
+    EngineName = Literal["auto", *ENGINES]
     InstructionSet = Literal["auto", *INSTRUCTION_SETS]
     _of_formats = (name for entry in FORMATS.values() for name in entry.kernels)
     Kernel = Literal[tuple(dict.fromkeys(("auto", *KERNELS, *_of_formats)))]
@@ -77,7 +80,7 @@ class ModelSettings(Section):
         None,
         description="Checkpoint, artifact, or directory of them; default is the packaged model.",
     )
-    engine: Literal["auto", "eager", "compile", "onnxruntime", "aoti", "torch-export"] = Field(
+    engine: EngineName = Field(
         "auto", description="What runs the model; auto takes the fastest form that runs here."
     )
     name: str = Field("osa-default", min_length=1, description="Name that clients and metrics see.")

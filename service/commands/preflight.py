@@ -9,11 +9,12 @@ from osa.model.common.directories import CONFIG, PRETRAINED, describe, kind_of
 from osa.model.common.requirements import has_compiler, require
 from osa.model.config import EncoderConfig
 from osa.model.errors import ConfigError
+from osa.service.engines.registry import CHECKPOINT, engines_for
 
 if TYPE_CHECKING:
     from osa.service.settings import ModelSettings, Settings
 
-CHECKPOINT_ENGINES = ("eager", "compile")
+CHECKPOINT_ENGINES = [entry.name for entry in engines_for(CHECKPOINT)]
 
 
 def check_serving(settings: Settings) -> None:

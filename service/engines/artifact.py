@@ -9,6 +9,7 @@ import numpy as np
 from osa.export.formats import FORMATS
 from osa.export.manifest import load_artifact
 from osa.export.runner import embed_sequences, open_runner
+from osa.model.calibration import Calibration
 from osa.model.embedding_model import check_ids
 from osa.model.errors import ConfigError
 from osa.model.tokenization import TextTokenizer
@@ -59,20 +60,21 @@ class ArtifactEngine:
     def info(self) -> EngineInfo:
         """What this engine runs."""
         artifact, runner = self._artifact, self._runner
-        backend, dtype = FORMATS[artifact.manifest.kind].engine, artifact.manifest.dtype
         return EngineInfo.of(
-            artifact.config, backend, runner.device, dtype, runner.kernel, artifact.sha256
+            artifact.config,
+            backend=FORMATS[artifact.manifest.kind].engine,
+            device=runner.device,
+            dtype=artifact.manifest.dtype,
+            kernel=runner.kernel,
+            model_sha256=artifact.sha256,
+            calibration=Calibration.find(artifact.path),
+            manifest=artifact.manifest.to_dict(),
         )
 
     @property
     def tokenizer(self) -> TextTokenizer | None:
         """The model's tokenizer."""
         return self._artifact.tokenizer
-
-    @property
-    def manifest(self) -> dict[str, object]:
-        """What the verified ``artifact.json`` says, for ``/info``."""
-        return self._artifact.manifest.to_dict()
 
     def warm_up(self) -> None:
         """Run both regimes of the operator once, alone and in a batch."""

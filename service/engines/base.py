@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 
 import numpy as np
 
+from osa.model.calibration import Calibration
 from osa.model.config import EncoderConfig
 from osa.model.tokenization import TextTokenizer
 
@@ -66,7 +67,9 @@ class EngineInfo:
         vocab_size: Number of ids; None for a feature model.
         max_input_length: Longest input of the model [tokens].
         dimensions: Widths that callers may ask for, full width first.
-        model_sha256: Identity of the checkpoint.
+        model_sha256: Identity of the checkpoint or artifact.
+        calibration: Ranges of the vectors, for int8 and uint8; None if none were measured.
+        manifest: Of the artifact; None for a checkpoint.
     """
 
     backend: str
@@ -79,32 +82,19 @@ class EngineInfo:
     max_input_length: int
     dimensions: tuple[int, ...]
     model_sha256: str
+    calibration: Calibration | None = None
+    manifest: Mapping[str, object] | None = None
 
     @classmethod
-    def of(
-        cls, config: EncoderConfig, backend: str, device: str, dtype: str, kernel: str, sha256: str
-    ) -> EngineInfo:
-        """The facts of a model with this configuration.
-
-        Args:
-            config: Of the model.
-            backend: Name of the engine.
-            device: Where it computes.
-            dtype: What it computes in.
-            kernel: Implementation of the attention operator.
-            sha256: Identity of the checkpoint or artifact.
-        """
+    def of(cls, config: EncoderConfig, **facts: Any) -> EngineInfo:
+        """The facts of a model with this configuration, and ``facts`` of the engine."""
         return cls(
-            backend=backend,
-            device=device,
-            dtype=dtype,
-            kernel=kernel,
             mixer=config.mixer,
             pooling=config.pooling,
             vocab_size=config.vocab_size,
             max_input_length=config.max_seq_len,
             dimensions=config.allowed_dimensions,
-            model_sha256=sha256,
+            **facts,
         )
 
     def limit_input(self, limit: int | None) -> int:

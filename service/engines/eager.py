@@ -78,9 +78,14 @@ class EagerEngine:
     @property
     def info(self) -> EngineInfo:
         """What this engine runs."""
-        model, dtype = self._model, self._dtype
         return EngineInfo.of(
-            model.config, self.backend, self._device, dtype, self._kernel, model.checkpoint_sha256
+            self._model.config,
+            backend=self.backend,
+            device=self._device,
+            dtype=self._dtype,
+            kernel=self._kernel,
+            model_sha256=self._model.checkpoint_sha256,
+            calibration=self._model.calibration,
         )
 
     def _name_kernel(self) -> str:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from osa.model.errors import ConfigError, InputError
-from osa.model.tokenization import TextTokenizer, TokenizedText
+from osa.model.tokenization import TextTokenizer, TokenizedText, id_out_of_range
 from osa.service.batching.batch_queue import BatchQueue
 from osa.service.batching.item import ItemResult, WorkItem
 from osa.service.engines.base import EngineInfo, Spans
@@ -162,11 +162,10 @@ class Embedder:
         vocab_size = self.about.vocab_size or 0
         limit, kept, truncated = self.max_input_length, [], []
         for index, ids in enumerate(sequences):
-            low, high = min(ids), max(ids)
-            if low < 0 or high >= vocab_size:
+            wrong = id_out_of_range(ids, vocab_size)
+            if wrong is not None:
                 raise ValidationError(
-                    f"input {index} holds id {low if low < 0 else high}, "
-                    f"allowed are 0 to {vocab_size - 1}",
+                    f"input {index} holds id {wrong}, allowed are 0 to {vocab_size - 1}",
                     param="input",
                 )
             surplus = max(0, len(ids) - limit) if self._truncates(options) else 0

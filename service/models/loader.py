@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
-from osa.export.manifest import ARTIFACT
 from osa.model.calibration import Calibration
-from osa.model.embedding_model import PRETRAINED
 from osa.model.processor import PRODUCT_ORDER, limit_instruction_set
 from osa.service.batching.batch_queue import BatchQueue
 from osa.service.batching.fair_lock import FairLock
@@ -61,7 +58,7 @@ class ModelLoader:
         invariant = given is None and is_batch_invariant(engine)
         about = engine.info
         facts = {"model": name, "backend": about.backend, "kernel": about.kernel}
-        if about.mixer == "osa" and about.kernel.startswith("torch ("):
+        if about.kernel.startswith("torch ("):
             logger.warning("attention runs in plain torch", extra=facts)
         if given is None and not invariant:
             logger.warning("vectors depend on their batch in the last bits", extra=facts)
@@ -85,18 +82,13 @@ class ModelLoader:
             self._lock,
             self._tracing,
         )
-        calibration = None if given else Calibration.find(path or PRETRAINED)
+        member = None if served is None or served == path else served.name
+        calibration = about.calibration
+        if member is not None and calibration is None:  # measured on another form of the model
+            assert path is not None  # a collection is a directory
+            calibration = Calibration.find(path)
         return ServedModel(
-            name,
-            about,
-            embedder,
-            queue,
-            supervisor,
-            metrics,
-            invariant,
-            calibration,
-            _manifest(served),
-            None if served is None or served == path else served.name,
+            name, about, embedder, queue, supervisor, metrics, invariant, calibration, member
         )
 
 
@@ -131,11 +123,3 @@ def _reopener(settings: ModelSettings, given: Engine | None) -> Callable[[], Eng
         return engine
 
     return reopen
-
-
-def _manifest(path: Path | None) -> Mapping[str, object] | None:
-    """What an artifact says of itself, for ``/info``; None for checkpoints."""
-    if path is None or not (path / ARTIFACT).is_file():
-        return None
-    found: Mapping[str, object] = json.loads((path / ARTIFACT).read_text(encoding="utf-8"))
-    return found

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from osa.model.calibration import Calibration
@@ -18,21 +17,20 @@ from osa.service.observability.metrics import Metrics
 
 @dataclass(eq=False)
 class ServedModel:
-    """One model with everything that answers for it.
+    """One model and its parts.
 
     Attributes:
         name: What clients and metrics call it.
-        about: What its engine runs.
+        about: Facts of its engine and model.
         embedder: The use case.
         queue: What waits for its engine.
         supervisor: Its engine and thread.
         metrics: Its samples.
-        batch_invariant: Whether a vector's bits were seen not to depend on the batch.
+        batch_invariant: Whether vectors were tested to be independent of batch composition.
         calibration: Ranges of its vectors, for int8 and uint8; None where none were measured.
-        manifest: Of its artifact, or None.
         member: Of a collection, the name of the directory that is served, or None.
-        loaded_at: When (wall clock) [s].
-        leases: Requests that use it.
+        loaded_at: When it was loaded (wall clock) [s].
+        leases: Number of requests that use it.
     """
 
     name: str
@@ -43,7 +41,6 @@ class ServedModel:
     metrics: Metrics
     batch_invariant: bool
     calibration: Calibration | None = None
-    manifest: Mapping[str, object] | None = None
     member: str | None = None
     loaded_at: float = field(default_factory=time.time)
     leases: int = 0
@@ -61,7 +58,7 @@ class ServedModel:
         return found
 
     def ready_problem(self, full_share: float) -> str | None:
-        """Why it should get no traffic, or None."""
+        """Why it should get no traffic, or None; ``full_share`` of the queue counts as full."""
         if not self.supervisor.up:
             return f"the engine of {self.name} is opened again"
         if self.queue.tokens > full_share * self.queue.max_tokens:

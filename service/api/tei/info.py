@@ -35,7 +35,7 @@ def describe(settings: Settings, model: ServedModel) -> Info:
         batch_invariant=model.batch_invariant,
         batch_invariant_reason=None if model.batch_invariant else variance_reason(about),
         member=model.member,
-        artifact=None if model.manifest is None else dict(model.manifest),
+        artifact=None if about.manifest is None else dict(about.manifest),
     )
 
 

@@ -8,6 +8,7 @@ import orjson
 from fastapi import APIRouter, Request, Response
 
 from osa.model.errors import InputError
+from osa.model.tokenization import id_out_of_range
 from osa.service.api.errors.examples import WORKING, missing
 from osa.service.api.job import RequestContext
 from osa.service.api.openapi import POST_FAILURES, Responses, failures, reads
@@ -56,10 +57,10 @@ def token_routes(pipeline: InferencePipeline, max_client_batch_size: int) -> API
         rows: Any = body.ids if isinstance(first, list) else [body.ids]
         check_count(len(rows), max_client_batch_size, "ids")
         for row in rows:
-            if row and not (min(row) >= 0 and max(row) < tokenizer.vocab_size):
+            wrong = id_out_of_range(row, tokenizer.vocab_size)
+            if wrong is not None:
                 raise ValidationError(
-                    f"ids must be 0 to {tokenizer.vocab_size - 1}, got {min(row)} to {max(row)}",
-                    param="ids",
+                    f"ids must be 0 to {tokenizer.vocab_size - 1}, got {wrong}", param="ids"
                 )
         return orjson.dumps(tokenizer.decode(rows, body.skip_special_tokens is not False))
 
