@@ -1,4 +1,4 @@
-"""What a training run does, read from TOML; every field can be overridden on the command line."""
+"""The settings of a training run, read from TOML; each can be overridden on the command line."""
 
 from __future__ import annotations
 
@@ -8,13 +8,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    create_model,
+    model_validator,
+)
+from pydantic_core import to_json
 
 from osa.model.common.suggestions import explain
 from osa.model.errors import ConfigError
 from osa.model.training import RECIPES as RECIPES
-
-ObjectiveName = Literal["distill", "contrastive", "mlm", "classify"]
+from osa.model.training.objectives.registry import REGISTRY, ObjectiveSection
 
 
 class Section(BaseModel):
@@ -52,72 +59,14 @@ class DataSection(Section):
     cache: Path = Path("data/cache")
 
 
-class DistillSection(Section):
-    """Objective ``distill``: whose vectors the student learns, and how.
-
-    Attributes:
-        teacher: A sentence-transformers directory, or ``package:NAME/FOLDER``.
-        cache: Where the teacher's vectors are kept.
-        start_embeddings: Start the token embeddings from the teacher's.
-        rotate: Rotate targets onto their principal axes, so that leading dimensions hold most
-            and shorter vectors (``dimensions``) stay meaningful.
-        similarity_weight: Weight of the in-batch similarity loss beside the cosine loss.
-        segment_tokens: Longer texts are cut into segments of whole sentences up to this length
-            [tokens]; the teacher sees them one by one, the student as one sequence.
-        crop: Take a random run of a long text's segments, of a random length.
-    """
-
-    teacher: str
-    cache: Path = Path("data/teacher")
-    start_embeddings: bool = True
-    rotate: bool = True
-    similarity_weight: float = Field(default=10.0, ge=0)
-    segment_tokens: int = Field(default=126, ge=8, le=512)
-    crop: bool = True
-
-
-class ContrastiveSection(Section):
-    """Objective ``contrastive``: pairs or triples with in-batch negatives.
-
-    Attributes:
-        temperature: Of the softmax over similarities.
-        symmetric: Also find the anchor of every positive.
-    """
-
-    temperature: float = Field(default=0.05, gt=0)
-    symmetric: bool = True
-
-
-class MlmSection(Section):
-    """Objective ``mlm``: masked tokens (BERT, arXiv:1810.04805).
-
-    Attributes:
-        mask_share: Share of tokens to predict; of these 80 % are masked, 10 % replaced.
-        mask_token: Its name in the vocabulary.
-    """
-
-    mask_share: float = Field(default=0.15, gt=0, lt=1)
-    mask_token: str = "[MASK]"
-
-
-class ClassifySection(Section):
-    """Objective ``classify``: a label for every text or sequence of features.
-
-    Attributes:
-        input: What the label is of.
-    """
-
-    input: Literal["text", "features"] = "text"
-
-
 class OptimizerSection(Section):
     """How the weights move: AdamW, linear warm-up, cosine decay.
 
     Attributes:
         steps: Updates in all.
         batch_size: Examples an update, over all processes.
-        chunk_tokens: Run at most this many tokens through the network at once [tokens]; the
-            gradient is that of the whole batch, whatever the objective.
+        chunk_tokens: Most tokens that run through the network at once [tokens]; the gradient
+            is that of the whole batch, whatever the objective.
         learning_rate: Peak rate of matrices and gains.
         embedding_rate: Peak rate of the token embeddings.
         alpha_rate: Peak rate of the angles.
@@ -161,10 +110,10 @@ class ReportSection(Section):
 
 
 class TrainConfig(Section):
-    """A training run.
+    """Settings of a training run; ``load_config`` adds a field for each objective's section.
 
     Attributes:
-        objective: What is learnt; its section may be given, those of others may not.
+        objective: Name of the objective; its section may be given, those of others may not.
         seed: Of initialisation, shuffling, masking and cropping.
         start: Checkpoint directory to start from; the model section must be empty then.
         tokenizer: A ``tokenizer.json`` for a new model of texts.
@@ -173,7 +122,7 @@ class TrainConfig(Section):
         parallel: Under ``torchrun``: replicate the weights, or shard them.
     """
 
-    objective: ObjectiveName = "distill"
+    objective: str = "distill"
     seed: int = Field(default=0, ge=0)
     start: Path | None = None
     tokenizer: Path | None = None
@@ -181,34 +130,42 @@ class TrainConfig(Section):
     parallel: Literal["ddp", "fsdp"] = "ddp"
     model: dict[str, Any] = {}
     data: DataSection
-    distill: DistillSection | None = None
-    contrastive: ContrastiveSection | None = None
-    mlm: MlmSection | None = None
-    classify: ClassifySection | None = None
     optimizer: OptimizerSection
     report: ReportSection = ReportSection()
 
     @model_validator(mode="after")
-    def _fit(self) -> Self:
-        names = ("distill", "contrastive", "mlm", "classify")
-        if extra := [n for n in names if n != self.objective and getattr(self, n) is not None]:
+    def _check_sections(self) -> Self:
+        given = [name for name in REGISTRY if getattr(self, name) is not None]
+        if extra := [name for name in given if name != self.objective]:
             raise ValueError(f"section {extra[0]} does not go with objective {self.objective!r}")
-        if self.objective == "distill" and self.distill is None:
-            raise ValueError("objective 'distill' needs distill.teacher")
+        fields = REGISTRY[self.objective].model_fields.items()
+        required = [name for name, field in fields if field.is_required()]
+        if required and not given:
+            raise ValueError(f"objective {self.objective!r} needs {self.objective}.{required[0]}")
         if self.start is not None and (self.model or self.tokenizer):
             raise ValueError("start brings its own model and tokenizer: leave these sections out")
         return self
 
+    @property
+    def section(self) -> ObjectiveSection:
+        """The objective's section; its defaults where the file has none."""
+        given: ObjectiveSection | None = getattr(self, self.objective)
+        return REGISTRY[self.objective]() if given is None else given
+
     def digest(self) -> str:
-        """Identity of everything that decides the weights."""
-        text = self.model_dump_json(
-            exclude={
-                "report": True,
-                "data": {"cache", "files", "held_out"},  # their content counts, not their place
-                "distill": {"cache"},
-            }
-        )
-        return hashlib.sha256(text.encode()).hexdigest()
+        """Digest of everything that decides the weights: only an equal run may resume."""
+        locations = {name: set(section.locations) for name, section in REGISTRY.items()}
+        data = {"cache", "files", "held_out"}  # the digest of the examples is compared elsewhere
+        values = self.model_dump(mode="json", exclude={"report": True, "data": data, **locations})
+        values["optimizer"] = values.pop("optimizer")  # last, as in the states already saved
+        return hashlib.sha256(to_json(values)).hexdigest()
+
+
+def _with_sections() -> type[TrainConfig]:
+    """``TrainConfig`` with the sections of all registered objectives, absent by default."""
+    sections: dict[str, Any] = {name: (kind | None, None) for name, kind in REGISTRY.items()}
+    sections["objective"] = (Literal[*REGISTRY], TrainConfig.model_fields["objective"].default)
+    return create_model("TrainConfig", __base__=TrainConfig, **sections)
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
@@ -225,10 +182,11 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
         raise ConfigError(f"{path} is not TOML: {error}") from error
     for override in overrides:
         _apply(values, override)
+    model = _with_sections()
     try:
-        return TrainConfig.model_validate(values)
+        return model.model_validate(values)
     except ValidationError as error:
-        raise ConfigError(f"{path}: {explain(error, TrainConfig, 'the file')}") from error
+        raise ConfigError(f"{path}: {explain(error, model, 'the file')}") from error
 
 
 def _apply(values: dict[str, Any], override: str) -> None:

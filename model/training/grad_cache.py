@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from osa.model.training.data.batch import Example, chunks, pack
+from osa.model.training.data.batch import Example, pack, split_into_chunks
 from osa.model.training.distributed import Processes
 from osa.model.training.network import synchronized
 from osa.model.training.objectives.base import EmbeddingObjective, Loss, TokenObjective
@@ -33,7 +33,7 @@ def token_gradient(
     """Add the gradient of a mean over independent terms; returns the loss of all processes."""
     count = torch.tensor([float(objective.terms(examples))], dtype=torch.float64)
     terms = max(1.0, processes.sum(count.to(processes.device)).item())
-    groups = list(chunks(examples, budget))
+    groups = list(split_into_chunks(examples, budget))
     rounds = processes.most(len(groups))
     total = torch.zeros(1, device=processes.device)
     for number in range(rounds):
@@ -55,7 +55,7 @@ def embedding_gradient(
     processes: Processes,
 ) -> Loss:
     """Add the gradient of a loss over all vectors; returns the loss, the same everywhere."""
-    groups = list(chunks(examples, budget))
+    groups = list(split_into_chunks(examples, budget))
     packed = [pack(group, processes.device) for group in groups]
     rounds = processes.most(len(groups))
     with torch.set_grad_enabled(rounds == 1):

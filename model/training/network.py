@@ -16,7 +16,7 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
 from osa.model.embedding_model import EmbeddingModel
-from osa.model.training.data.batch import Packed
+from osa.model.training.data.batch import PackedBatch
 from osa.model.training.distributed import Processes
 from osa.model.training.objectives.base import Objective
 
@@ -39,7 +39,7 @@ class Network(nn.Module):
         model, head = copy.deepcopy(self.model), copy.deepcopy(self.head)
         return Network(model, head, self.objective, self.bf16)
 
-    def forward(self, packed: Packed) -> Tensor:
+    def forward(self, packed: PackedBatch) -> Tensor:
         """Vectors, or a sum of terms; see ``Objective.forward``."""
         with torch.autocast(packed.inputs.device.type, torch.bfloat16, enabled=self.bf16):
             return self.objective.forward(self.model, self.head, packed)

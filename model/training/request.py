@@ -1,4 +1,4 @@
-"""What ``osa train`` is asked for, checked before torch is imported and any data are read."""
+"""Checks of an ``osa train`` request, before torch is imported and any data are read."""
 
 from __future__ import annotations
 
@@ -48,11 +48,7 @@ def read_request(options: argparse.Namespace) -> TrainConfig:
     _check_model(config)
     if config.report.tensorboard and not is_installed("tensorboard"):
         raise ConfigError("report.tensorboard needs a package: pip install tensorboard")
-    if config.distill is not None:
-        require("the objective distill", "train", "sentence_transformers")
-        from osa.model.training.objectives.teacher import locate_teacher
-
-        locate_teacher(config.distill.teacher)
+    config.section.check()
     return config
 
 

@@ -19,7 +19,7 @@ from osa.model.training.config import TrainConfig
 from osa.model.training.distributed import Processes, join
 from osa.model.training.metric_log import CURVES, plot_curves
 from osa.model.training.request import STATE, work_directory
-from osa.model.training.setup import Run, prepare
+from osa.model.training.setup import TrainingSetup, prepare
 from osa.model.training.trainer import Trainer
 
 HEAD, RECORD = "head.safetensors", "training.json"
@@ -81,7 +81,7 @@ def _write(
 
 def _record(
     config: TrainConfig,
-    run: Run,
+    setup: TrainingSetup,
     trainer: Trainer,
     processes: Processes,
     scores: dict[str, float],
@@ -89,8 +89,8 @@ def _record(
     """What the checkpoint says about its training."""
     return {
         "config": config.model_dump(mode="json", exclude_none=True),
-        "data": {"examples": len(run.store), "sha256": run.store.sha256},
-        **run.objective.record(),
+        "data": {"examples": len(setup.store), "sha256": setup.store.sha256},
+        **setup.objective.record(),
         "updates": trainer.position.step,
         "tokens": trainer.position.tokens,
         "skipped": trainer.position.skipped,

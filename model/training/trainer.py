@@ -40,7 +40,7 @@ from osa.model.training.resume import (
     other_arithmetic,
     save_state,
 )
-from osa.model.training.setup import Run
+from osa.model.training.setup import TrainingSetup
 
 
 class TrainingError(OsaError):
@@ -64,21 +64,26 @@ class Trainer:
     """
 
     def __init__(
-        self, config: TrainConfig, run: Run, output: Path, processes: Processes, progress: bool
+        self,
+        config: TrainConfig,
+        setup: TrainingSetup,
+        output: Path,
+        processes: Processes,
+        progress: bool,
     ) -> None:
         """Prepare a run.
 
         Args:
             config: The run's settings.
-            run: Model, objective and data.
+            setup: Model, objective and data.
             output: Directory for state and logs.
             processes: Those that train together.
             progress: Show a progress bar.
         """
-        self.config, self.objective, self.store = config, run.objective, run.store
+        self.config, self.objective, self.store = config, setup.objective, setup.store
         self.output, self.processes = output, processes
         self.progress = progress and processes.first
-        own = Network(run.model, run.objective.head, run.objective, config.bf16)
+        own = Network(setup.model, setup.objective.head, setup.objective, config.bf16)
         self.evaluated: Network | None = None
         if processes.first:
             self.evaluated = own.copy().to(processes.device)
@@ -88,13 +93,13 @@ class Trainer:
         self.average = AveragedWeights(self.network, ema) if ema else None
         data = config.data
         self.order = BatchOrder(
-            len(run.store),
+            len(setup.store),
             config.optimizer.batch_size,
             config.seed,
-            text_lengths(run.store) if data.bucket_batches > 1 else None,
+            text_lengths(setup.store) if data.bucket_batches > 1 else None,
             data.bucket_batches,
         )
-        identity = f"{config.digest()} {run.store.sha256} {run.objective.identity}"
+        identity = f"{config.digest()} {setup.store.sha256} {setup.objective.identity}"
         self.identity = hashlib.sha256(identity.encode()).hexdigest()
         self.position = Position()
         self._stop_signal = 0

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import re
+import string
 from collections.abc import Iterable, Iterator
+
+from osa.model.common.sentences import sentence_ends
 
 MIN_WORDS, MAX_WORDS = 3, 80
 _SPACE = re.compile(r"\s+")
 _WORD = re.compile(r"[A-Za-z]{2,}")
-_BOUNDARY = re.compile(r"(?<=[.!?])\s+(?=[A-Z\"'])")
+_OPENINGS = frozenset(string.ascii_uppercase + "\"'")
 
 
 def squeeze(text: str) -> str:
@@ -18,8 +21,18 @@ def squeeze(text: str) -> str:
 
 
 def sentences(text: str) -> Iterator[str]:
-    """Split a paragraph where a sentence ends and a capital follows."""
-    yield from _BOUNDARY.split(squeeze(text))
+    """Split a paragraph at sentence ends that a capital or a quotation mark follows.
+
+    Where a small letter follows, the full stop is taken for that of an abbreviation, of which
+    dictionaries are full.
+    """
+    text = squeeze(text)
+    start = 0
+    for end in sentence_ends(text):
+        if text[end : end + 1] in _OPENINGS:
+            yield text[start:end].rstrip()
+            start = end
+    yield text[start:]
 
 
 def is_text(candidate: str) -> bool:

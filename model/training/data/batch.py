@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from osa.model.functional.varlen import cu_seqlens_of
+from osa.model.functional.varlen import batches_by_length, cu_seqlens_of
 
 IGNORED = -100
 """Label of a token that is not predicted."""
@@ -37,7 +37,7 @@ class Example:
 
 
 @dataclass(frozen=True)
-class Packed:
+class PackedBatch:
     """Sequences end to end, as tensors on the device of the network.
 
     Attributes:
@@ -53,7 +53,7 @@ class Packed:
     labels: Int[Tensor, " L"]
 
 
-def pack(examples: Sequence[Example], device: torch.device) -> Packed:
+def pack(examples: Sequence[Example], device: torch.device) -> PackedBatch:
     """Lay examples end to end."""
     if isinstance(examples[0].inputs, np.ndarray):
         rows = np.concatenate([np.asarray(example.inputs) for example in examples])
@@ -67,7 +67,7 @@ def pack(examples: Sequence[Example], device: torch.device) -> Packed:
         for span in example.spans or (length,)
     ]
     labels = [label for example in examples for label in example.labels]
-    return Packed(
+    return PackedBatch(
         inputs.to(device),
         cu_seqlens_of(lengths, device),
         cu_seqlens_of(spans, device),
@@ -75,15 +75,7 @@ def pack(examples: Sequence[Example], device: torch.device) -> Packed:
     )
 
 
-def chunks(examples: Sequence[Example], budget: int) -> Iterator[list[Example]]:
-    """Examples by length, in groups of at most ``budget`` tokens (or one example)."""
-    group: list[Example] = []
-    tokens = 0
-    for example in sorted(examples, key=lambda example: len(example.inputs)):
-        if group and tokens + len(example.inputs) > budget:
-            yield group
-            group, tokens = [], 0
-        group.append(example)
-        tokens += len(example.inputs)
-    if group:
-        yield group
+def split_into_chunks(examples: Sequence[Example], max_tokens: int) -> Iterator[list[Example]]:
+    """Examples by length, in chunks of at most ``max_tokens`` (or one example)."""
+    for rows in batches_by_length([len(example.inputs) for example in examples], max_tokens):
+        yield [examples[row] for row in rows]

@@ -18,11 +18,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from osa.model.embedding_model import EmbeddingModel
-from osa.model.training.config import ContrastiveSection
-from osa.model.training.data import ExampleStore, Field
 from osa.model.training.data.batch import Example
 from osa.model.training.evaluation import retrieval_scores
-from osa.model.training.objectives.base import EmbeddingObjective, Loss
+from osa.model.training.objectives.base import EmbeddingObjective, Loss, ObjectiveInputs
+from osa.model.training.objectives.registry import ContrastiveSection
 
 ROLES = ("anchor", "positive", "negative")
 ROLE_KEYS = 4
@@ -49,27 +48,15 @@ def contrastive_loss(
 class Contrastive(EmbeddingObjective):
     """Objective ``contrastive``."""
 
-    fields = (
-        Field("anchor", "anchor", "text"),
-        Field("positive", "positive", "text"),
-        Field("negative", "negative", "text", optional=True),
-    )
+    section: ContrastiveSection
     scores = ("recall_at_1", "recall_at_10", "mrr_at_10")
 
-    def __init__(
-        self,
-        config: ContrastiveSection,
-        model: EmbeddingModel,
-        store: ExampleStore,
-        held_out: ExampleStore | None,
-        max_tokens: int,
-    ) -> None:
-        """Take the data; see ``osa.model.training.objectives.create``."""
-        assert model.tokenizer is not None  # pairs are texts
-        self.config, self.tokenizer = config, model.tokenizer
-        self.store, self.held_out, self.max_tokens = store, held_out, max_tokens
-        self.widths = model.config.allowed_dimensions
-        self.head = nn.Identity()
+    def __init__(self, section: ContrastiveSection, inputs: ObjectiveInputs) -> None:
+        """Prepare the objective; see ``Objective``."""
+        super().__init__(section, inputs)
+        assert inputs.model.tokenizer is not None  # pairs are texts
+        self.tokenizer = inputs.model.tokenizer
+        self.widths = inputs.model.config.allowed_dimensions
 
     def examples(self, rows: np.ndarray, places: np.ndarray, step: int) -> list[Example]:
         """Two or three texts a row."""
@@ -96,10 +83,10 @@ class Contrastive(EmbeddingObjective):
         for width in self.widths:
             left = F.normalize(anchors[:, :width], dim=-1)
             right = F.normalize(candidates[:, :width], dim=-1)
-            terms.append(contrastive_loss(left, right, excluded, self.config.temperature))
-            if self.config.symmetric:
+            terms.append(contrastive_loss(left, right, excluded, self.section.temperature))
+            if self.section.symmetric:
                 back, square = right[: len(left)], excluded[:, : len(left)].T
-                terms.append(contrastive_loss(back, left, square, self.config.temperature))
+                terms.append(contrastive_loss(back, left, square, self.section.temperature))
         return Loss(torch.stack(terms).mean())
 
     def _repeats(self, rows: np.ndarray) -> Bool[Tensor, "n C"]:

@@ -15,24 +15,32 @@ Shapes: R vectors of a batch, E embedding width.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from osa.model.common.progress import Progress
 from osa.model.embedding_model import EmbeddingModel
-from osa.model.errors import ConfigError
+from osa.model.errors import CheckpointError, ConfigError
 from osa.model.tokenization import TextTokenizer
-from osa.model.training.config import DistillSection
-from osa.model.training.data import ExampleStore, Field
 from osa.model.training.data.batch import Example
+from osa.model.training.data.store import ExampleStore
 from osa.model.training.evaluation import agreement
-from osa.model.training.objectives.base import EmbeddingObjective, Loss
+from osa.model.training.objectives.base import EmbeddingObjective, Loss, ObjectiveInputs
+from osa.model.training.objectives.registry import DistillSection
 from osa.model.training.objectives.segments import segment_texts
-from osa.model.training.objectives.teacher import Embed, TeacherVectors
+from osa.model.training.objectives.teacher import (
+    WEIGHTS,
+    Teacher,
+    TeacherVectors,
+    locate_teacher,
+    teacher_digest,
+)
 
 KEYS = 1 << 20
 """Keys of one example: the whole, then its segments."""
@@ -74,6 +82,29 @@ def distillation_loss(
     return cosine + similarity_weight * torch.stack(gaps).mean(), cosine
 
 
+@torch.no_grad()
+def copy_word_embeddings(directory: Path, model: EmbeddingModel) -> None:
+    """Copy a teacher's token embeddings into a model of texts with the same vocabulary.
+
+    Raises:
+        CheckpointError: The teacher's weights have no single table of word embeddings.
+        ConfigError: The tables differ in shape.
+    """
+    weights = load_file(directory / WEIGHTS)
+    names = [name for name in weights if name.endswith("word_embeddings.weight")]
+    if len(names) != 1:
+        raise CheckpointError(f"{directory / WEIGHTS} holds no word_embeddings.weight")
+    source, target = weights[names[0]], model.encoder.embed.weight
+    assert isinstance(target, Tensor)  # a token model, by construction
+    source = source[: target.shape[0]]  # tables are often padded beyond the vocabulary
+    if source.shape != target.shape:
+        raise ConfigError(
+            f"the teacher's embeddings are {tuple(source.shape)}, the student's "
+            f"{tuple(target.shape)}: set distill.start_embeddings = false"
+        )
+    target.copy_(source)
+
+
 class SegmentTable:
     """The segments of every text of a store, and the teacher's vectors of them.
 
@@ -86,24 +117,30 @@ class SegmentTable:
         self,
         store: ExampleStore,
         tokenizer: TextTokenizer,
-        budget: int,
+        max_tokens: int,
         cache: TeacherVectors,
-        embed: Embed,
         progress: bool,
     ) -> None:
-        """Cut all texts, and have the teacher embed what it has not yet."""
-        self.tokenizer, self.budget = tokenizer, budget
+        """Cut all texts, and have the teacher embed the segments that are not cached.
+
+        Args:
+            store: Texts in the field ``text``.
+            tokenizer: The student's.
+            max_tokens: Longest segment [tokens].
+            cache: The teacher's vectors.
+            progress: Show progress bars.
+        """
         segments: list[str] = []
         counts: list[int] = []
         with Progress("cutting into segments", "texts", len(store), enabled=progress) as bar:
             for start in range(0, len(store), BLOCK):
                 texts = store.take(range(start, min(len(store), start + BLOCK)))["text"]
-                for parts in segment_texts(tokenizer, texts, budget):
+                for parts in segment_texts(tokenizer, texts, max_tokens):
                     segments += parts
                     counts.append(len(parts))
                 bar.update(len(texts))
         self.first = np.concatenate([[0], np.cumsum(counts)])
-        self.vectors = cache.get(segments, embed, progress)
+        self.vectors = cache.get(segments, progress)
 
     def count(self, row: int) -> int:
         """Segments of a text."""
@@ -113,31 +150,39 @@ class SegmentTable:
 class Distillation(EmbeddingObjective):
     """Objective ``distill``."""
 
-    fields = (Field("text", "text", "text"),)
+    section: DistillSection
     parts = ("cosine_loss",)
     scores = ("cosine", "retrieval")
 
-    def __init__(
-        self,
-        config: DistillSection,
-        model: EmbeddingModel,
-        data: tuple[ExampleStore, SegmentTable],
-        held_out: tuple[ExampleStore, SegmentTable] | None,
-        max_tokens: int,
-        seed: int,
-        teacher_sha256: str,
-    ) -> None:
-        """Prepare targets; see ``osa.model.training.objectives.create``."""
+    def __init__(self, section: DistillSection, inputs: ObjectiveInputs) -> None:
+        """Cut the texts into segments and have the teacher embed them; see ``Objective``.
+
+        Raises:
+            ConfigError: No such teacher, or token embeddings that do not fit.
+            CheckpointError: The teacher's weights have no single table of word embeddings.
+        """
+        super().__init__(section, inputs)
+        model = inputs.model
         assert model.tokenizer is not None  # students read texts
-        self.config, self.tokenizer = config, model.tokenizer
-        self.store, self.table = data
-        self.held_out, self.max_tokens, self.seed = held_out, max_tokens, seed
+        self.tokenizer = model.tokenizer
         self.widths = model.config.allowed_dimensions
         self.device = next(model.parameters()).device
-        self.head = nn.Identity()
-        self.identity = teacher_sha256
+        directory = locate_teacher(section.teacher)
+        if inputs.is_new and section.start_embeddings:
+            copy_word_embeddings(directory, model)
+        self.identity = teacher_digest(directory)
+        budget = section.segment_tokens
+        cache = TeacherVectors(
+            section.cache / f"{self.identity[:16]}-{budget}", Teacher(directory, budget + 2).embed
+        )
+
+        def table(store: ExampleStore) -> SegmentTable:
+            return SegmentTable(store, self.tokenizer, budget, cache, inputs.progress)
+
+        self.held_out_table = None if self.held_out is None else table(self.held_out)
+        self.table = table(self.store)
         self.rotation = torch.eye(self.table.vectors.shape[1])
-        if config.rotate:
+        if section.rotate:
             self.rotation = principal_rotation(self.table.vectors)
 
     def examples(self, rows: np.ndarray, places: np.ndarray, step: int) -> list[Example]:
@@ -157,7 +202,7 @@ class Distillation(EmbeddingObjective):
     def _long(self, text: str, row: int, place: int, step: int) -> Example:
         """A run of segments as one sequence; keys number the segments of the whole text."""
         tokenizer = self.tokenizer
-        parts = segment_texts(tokenizer, [text], self.table.budget)[0]
+        parts = segment_texts(tokenizer, [text], self.section.segment_tokens)[0]
         ids = tokenizer.encode_parts(parts)
         low, high = self._window([len(part) for part in ids], row, step)
         ids = ids[low:high]
@@ -172,9 +217,9 @@ class Distillation(EmbeddingObjective):
         """Segments [low, high) of a text: a random run of a random length, or the first ones."""
         most = self.max_tokens - self.tokenizer.num_special_tokens
         low, budget = 0, float(most)
-        if self.config.crop:
+        if self.section.crop:
             generator = np.random.default_rng([self.seed, step, row])
-            shortest = min(2.0 * self.table.budget, most)
+            shortest = min(2.0 * self.section.segment_tokens, most)
             budget = np.exp(generator.uniform(np.log(shortest), np.log(most)))
             low = int(generator.integers(len(lengths)))
         high, tokens = low, 0
@@ -204,17 +249,16 @@ class Distillation(EmbeddingObjective):
             target = torch.cat([target, F.normalize(weight @ target, dim=-1)])
         student = F.normalize(vectors, dim=-1)
         total, cosine = distillation_loss(
-            student, target, self.config.similarity_weight, self.widths
+            student, target, self.section.similarity_weight, self.widths
         )
         return Loss(total, {"cosine_loss": cosine.item()})
 
     def evaluate(self, model: EmbeddingModel, head: nn.Module) -> dict[str, float]:
         """Agreement with the teacher on the held-out texts of one segment."""
-        if self.held_out is None:
+        if self.held_out is None or self.held_out_table is None:
             return {}
-        store, table = self.held_out
-        texts = list(store.column("text"))
-        short = np.array([row for row in range(len(store)) if table.count(row) == 1])
+        table, texts = self.held_out_table, list(self.held_out.column("text"))
+        short = np.array([row for row in range(len(texts)) if table.count(row) == 1])
         found = agreement(
             model.encode([texts[row] for row in short]),
             self._rotate(table.vectors[table.first[short]]).cpu(),

@@ -1,24 +1,27 @@
-"""Long texts cut into segments of whole sentences, where a tokenizer finds their tokens."""
+"""Long texts cut into segments of whole sentences.
+
+Segments of texts whose sentences all fit are the chunks that the server makes of them
+(``/embed_chunks`` by sentences of the same size). A longer sentence is cut between words here, so
+that a segment tokenized alone keeps its tokens, and between tokens there.
+"""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from osa.model.common.sentences import sentence_bounds
 from osa.model.tokenization import TextTokenizer
-
-_SENTENCE_END = re.compile(r"[.!?][\"')\]]*\s|\n")
 
 
 @dataclass(frozen=True)
 class Segment:
-    """A run of a text.
+    """A part of a text.
 
     Attributes:
-        start: First character.
+        start: Its first character.
         stop: One past its last character.
-        tokens: Its length [tokens], special tokens not counted.
+        tokens: Its length without special tokens [tokens].
     """
 
     start: int
@@ -26,41 +29,39 @@ class Segment:
     tokens: int
 
 
-def segment(text: str, offsets: Sequence[tuple[int, int]], budget: int) -> list[Segment]:
+def segment(text: str, offsets: Sequence[tuple[int, int]], max_tokens: int) -> list[Segment]:
     """Cut a text at sentence ends, else between words, else between tokens.
 
     Args:
         text: The text.
-        offsets: Characters of each token, as (start, stop).
-        budget: Longest segment [tokens].
+        offsets: Characters (start, stop) of each token, without special tokens [n].
+        max_tokens: Longest segment [tokens].
 
     Returns:
-        Segments that together hold every token once; none for a text without tokens.
+        Segments that together contain every token once; none for a text without tokens.
     """
     segments = []
-    first = 0
-    sentence = word = 0  # latest places where a cut is good
+    bounds = set(sentence_bounds(text, offsets))
+    first = sentence = word = 0  # start of the segment; latest sentence and word boundaries
     for place in range(1, len(offsets) + 1):
-        if place < len(offsets):
-            gap = text[max(0, offsets[place - 1][1] - 2) : offsets[place][0]]
-            if offsets[place][0] > offsets[place - 1][1]:
-                word = place
-                if _SENTENCE_END.search(gap):
-                    sentence = place
-        if place == len(offsets) or place - first == budget:
-            cut = place
-            if place < len(offsets):
-                cut = next((good for good in (sentence, word) if good > first), place)
+        if place in bounds:
+            sentence = place
+        elif offsets[place][0] > offsets[place - 1][1]:
+            word = place
+        if place == len(offsets) or place - first == max_tokens:
+            cut = next((bound for bound in (sentence, word) if bound > first), place)
             segments.append(Segment(offsets[first][0], offsets[cut - 1][1], cut - first))
             first = cut
     return segments
 
 
-def segment_texts(tokenizer: TextTokenizer, texts: Sequence[str], budget: int) -> list[list[str]]:
-    """The segments of every text; a text without tokens is one segment."""
+def segment_texts(
+    tokenizer: TextTokenizer, texts: Sequence[str], max_tokens: int
+) -> list[list[str]]:
+    """Segments of each text, of at most ``max_tokens``; a text without tokens is one segment."""
     found = []
     for text, offsets in zip(texts, tokenizer.offsets(texts), strict=True):
-        parts = segment(text, offsets, budget)
+        parts = segment(text, offsets, max_tokens)
         if len(parts) <= 1:
             found.append([text])
         else:

@@ -26,9 +26,11 @@ from tokenizers import (
 
 from osa.model.common.progress import Progress
 from osa.model.errors import ConfigError
-from osa.model.records.readers import check_format
-from osa.model.training.data import DataError, Field, Problem, Record, Report, read_file
-from osa.model.training.data.report import SHOWN
+from osa.model.records.errors import DataError
+from osa.model.records.fields import Field
+from osa.model.records.readers import check_format, read_file
+from osa.model.records.record import Problem, Record
+from osa.model.training.data.report import SHOWN, Report
 
 TokenizerKind = Literal["wordpiece", "bpe"]
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")

@@ -12,8 +12,9 @@ import torch
 
 from osa.model import EmbeddingModel
 from osa.model.config import EncoderConfig
+from osa.model.records.fields import Field
 from osa.model.tokenization import TextTokenizer
-from osa.model.training.data import ExampleStore, Field
+from osa.model.training.data.store import ExampleStore
 
 Build = Callable[..., ExampleStore]
 

@@ -13,7 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from osa.model.training.data import DataError, ExampleStore, Field
+from osa.model.records.errors import DataError
+from osa.model.records.fields import Field
+from osa.model.training.data.store import ExampleStore
 from osa.model.training.data.writer import write_examples
 from tests.conftest import PATIENCE_S
 
@@ -95,7 +97,8 @@ def test_a_label_of_digits_is_not_a_number(tmp_path: Path) -> None:
 BUILD = """
 import sys
 from pathlib import Path
-from osa.model.training.data import ExampleStore, Field
+from osa.model.records.fields import Field
+from osa.model.training.data.store import ExampleStore
 
 file = Path(sys.argv[1])
 fields = (Field("text", "text", "text"),)

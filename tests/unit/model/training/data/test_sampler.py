@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from osa.model.training.data.batch import Example, chunks, pack
+from osa.model.training.data.batch import Example, pack, split_into_chunks
 from osa.model.training.data.sampler import BatchOrder, share_of
 
 
@@ -62,7 +62,7 @@ def test_processes_share_a_batch_without_overlap(size: int, world: int) -> None:
 @given(lengths=st.lists(st.integers(1, 50), min_size=1, max_size=40), budget=st.integers(1, 120))
 def test_chunks_hold_the_budget_and_every_example_once(lengths: list[int], budget: int) -> None:
     examples = [Example([7] * length, (place,)) for place, length in enumerate(lengths)]
-    groups = list(chunks(examples, budget))
+    groups = list(split_into_chunks(examples, budget))
     assert sorted(key for group in groups for e in group for key in e.keys) == list(
         range(len(lengths))
     )

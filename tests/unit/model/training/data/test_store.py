@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from osa.model.errors import ConfigError
-from osa.model.training.data import DataError, ExampleStore, Field
+from osa.model.records.errors import DataError
+from osa.model.records.fields import Field
+from osa.model.training.data.store import ExampleStore
 
 TEXT = (Field("text", "text", "text"),)
 PAIRS = (

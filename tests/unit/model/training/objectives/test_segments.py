@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from osa.model import EmbeddingModel
+from osa.model.common.sentences import sentence_bounds
 from osa.model.training.objectives.segments import segment, segment_texts
+from osa.service.inference.chunking import Chunking, cut
 
 
 def words(text: str) -> list[tuple[int, int]]:
@@ -56,6 +60,17 @@ def test_a_line_break_ends_a_sentence_and_an_abbreviated_number_does_not() -> No
     text = "Title here\nversion 3.5 is out now"
     parts = segment(text, [(0, 5), (6, 10), *[(a + 11, b + 11) for a, b in words(text[11:])]], 4)
     assert [text[p.start : p.stop] for p in parts] == ["Title here", "version 3.5 is out", "now"]
+
+
+@given(text=st.text(alphabet='ab. \n!")\u3002\u2026', max_size=120))
+def test_segments_of_whole_sentences_are_the_chunks_that_are_served(text: str) -> None:
+    offsets = words(text.replace("\n", " "))
+    bounds = [0, *sentence_bounds(text, offsets)]
+    longest = max((stop - start for start, stop in pairwise(bounds)), default=1)
+    for size in range(max(longest, 1), 25):
+        served = cut(text, offsets, Chunking("sentences", size), 0)
+        parts = segment(text, offsets, size)
+        assert [(p.start, p.stop) for p in parts] == [(c.start, c.end) for c in served]
 
 
 def test_no_tokens_no_segments() -> None:
