@@ -11,7 +11,7 @@ import numpy as np
 from osa.model.errors import ConfigError
 from osa.model.records.record import BadRecord
 
-Kind = Literal["text", "label", "features"]
+FieldKind = Literal["text", "label", "features"]
 INT64 = range(-(2**63), 2**63)
 SHOWN = 40
 """Characters of a value that a message shows."""
@@ -34,13 +34,13 @@ class Field:
 
     name: str
     column: str
-    kind: Kind
+    kind: FieldKind
     optional: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what no store can hold."""
-        if self.kind not in get_args(Kind):
-            allowed = ", ".join(get_args(Kind))
+        if self.kind not in get_args(FieldKind):
+            allowed = ", ".join(get_args(FieldKind))
             raise ConfigError(f"field {self.name!r}: kind must be {allowed}, got {self.kind!r}")
         if not self.name or self.name.startswith("_"):
             raise ConfigError(f"a field cannot be named {self.name!r}")
@@ -93,7 +93,7 @@ def decode(raw: bytes, column: str | None = None) -> str:
         raise BadRecord("not UTF-8", f"{byte} is not UTF-8, which is expected") from None
 
 
-def describe(value: Any) -> str:
+def describe_value(value: Any) -> str:
     """What ``value`` is, in JSON's words and short."""
     if value is None:
         return "null"
@@ -117,7 +117,9 @@ def list_names(names: Iterable[object]) -> str:
 
 def _text(column: str, value: Any) -> str:
     if not isinstance(value, str):
-        raise BadRecord("wrong type", f"column {column!r} must be a string, got {describe(value)}")
+        raise BadRecord(
+            "wrong type", f"column {column!r} must be a string, got {describe_value(value)}"
+        )
     return _storable(column, value)
 
 
@@ -125,7 +127,7 @@ def _label(column: str, value: Any) -> str | int:
     if isinstance(value, bool) or not isinstance(value, (str, int)):
         raise BadRecord(
             "wrong type",
-            f"column {column!r} must be a string or an integer, got {describe(value)}",
+            f"column {column!r} must be a string or an integer, got {describe_value(value)}",
         )
     if isinstance(value, int):
         if value not in INT64:
@@ -136,7 +138,7 @@ def _label(column: str, value: Any) -> str | int:
 
 def _features(column: str, value: Any) -> np.ndarray:
     if not isinstance(value, list) or not all(isinstance(row, list) for row in value):
-        found = describe(value) if not isinstance(value, list) else "a list of other things"
+        found = describe_value(value) if not isinstance(value, list) else "a list of other things"
         raise BadRecord("wrong type", f"column {column!r} must be a list of rows, got {found}")
     if not value or not value[0]:
         raise BadRecord("empty features", f"column {column!r} holds no number")
@@ -149,7 +151,7 @@ def _features(column: str, value: Any) -> np.ndarray:
                 f"row 1 has {width}",
             )
     if not {type(item) for row in value for item in row} <= {int, float}:
-        found = next(describe(x) for row in value for x in row if type(x) not in (int, float))
+        found = next(describe_value(x) for row in value for x in row if type(x) not in (int, float))
         raise BadRecord("wrong type", f"column {column!r} must hold numbers, got {found}")
     try:
         with np.errstate(over="ignore"):

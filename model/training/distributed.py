@@ -16,7 +16,7 @@ from osa.model.errors import OsaError
 
 TIMEOUT = timedelta(hours=1)
 """How long a process waits for the others: longer than the first one evaluates."""
-PATIENCE = timedelta(days=2)
+PREPARATION_TIMEOUT = timedelta(days=2)
 """How long they wait for the first one's preparation."""
 
 
@@ -37,23 +37,23 @@ class Processes:
     """
 
     rank: int
-    world: int
+    world_size: int
     device: torch.device
 
     @property
-    def first(self) -> bool:
+    def is_main(self) -> bool:
         """Whether this process evaluates, logs and saves."""
         return self.rank == 0
 
     def sum(self, values: Tensor) -> Tensor:
         """The sum of a tensor over all processes."""
-        if self.world > 1:
+        if self.world_size > 1:
             dist.all_reduce(values)
         return values
 
-    def most(self, count: int) -> int:
+    def max(self, count: int) -> int:
         """The largest of a number over all processes."""
-        if self.world == 1:
+        if self.world_size == 1:
             return count
         largest = torch.tensor([count], device=self.device)
         dist.all_reduce(largest, dist.ReduceOp.MAX)
@@ -61,9 +61,9 @@ class Processes:
 
     def gather(self, values: Tensor) -> Tensor:
         """Tensors of all processes [n, ...], one after the other; they may differ in length."""
-        if self.world == 1:
+        if self.world_size == 1:
             return values
-        lengths = torch.zeros(self.world, dtype=torch.int64, device=values.device)
+        lengths = torch.zeros(self.world_size, dtype=torch.int64, device=values.device)
         lengths[self.rank] = len(values)
         sizes: list[int] = self.sum(lengths).tolist()
         padded = values.new_zeros(max(sizes), *values.shape[1:])
@@ -73,28 +73,28 @@ class Processes:
         return torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)])
 
     @contextmanager
-    def first_alone(self) -> Iterator[None]:
+    def main_first(self) -> Iterator[None]:
         """Process 0 runs the block before the others do; they wait for it, however long."""
-        if self.world == 1:
+        if self.world_size == 1:
             yield
             return
-        patient = dist.new_group(timeout=PATIENCE, backend="gloo")
-        if not self.first:
+        patient = dist.new_group(timeout=PREPARATION_TIMEOUT, backend="gloo")
+        if not self.is_main:
             dist.barrier(patient)
         yield
-        if self.first:
+        if self.is_main:
             dist.barrier(patient)
         dist.barrier(patient)
         dist.destroy_process_group(patient)
 
-    def wait(self) -> None:
+    def barrier(self) -> None:
         """Until all processes are here."""
-        if self.world > 1:
+        if self.world_size > 1:
             dist.barrier()
 
 
 @contextmanager
-def join() -> Iterator[Processes]:
+def process_group() -> Iterator[Processes]:
     """Join the run that the environment describes; alone where it describes none.
 
     Raises:

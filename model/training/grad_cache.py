@@ -27,21 +27,21 @@ def token_gradient(
     network: nn.Module,
     objective: TokenObjective,
     examples: Sequence[Example],
-    budget: int,
+    max_tokens: int,
     processes: Processes,
 ) -> Loss:
     """Add the gradient of a mean over independent terms; returns the loss of all processes."""
     count = torch.tensor([float(objective.terms(examples))], dtype=torch.float64)
     terms = max(1.0, processes.sum(count.to(processes.device)).item())
-    groups = list(split_into_chunks(examples, budget))
-    rounds = processes.most(len(groups))
+    groups = list(split_into_chunks(examples, max_tokens))
+    rounds = processes.max(len(groups))
     total = torch.zeros(1, device=processes.device)
     for number in range(rounds):
         weight = 1.0 / terms if number < len(groups) else 0.0
         with synchronized(network, number == rounds - 1):
             chunk = pack(groups[min(number, len(groups) - 1)], processes.device)
             part = network(chunk) * weight
-            (part * processes.world).backward()  # gradients are averaged over processes
+            (part * processes.world_size).backward()  # gradients are averaged over processes
         total += part.detach()
     return Loss(processes.sum(total)[0])
 
@@ -51,13 +51,13 @@ def embedding_gradient(
     objective: EmbeddingObjective,
     examples: Sequence[Example],
     rows: np.ndarray,
-    budget: int,
+    max_tokens: int,
     processes: Processes,
 ) -> Loss:
     """Add the gradient of a loss over all vectors; returns the loss, the same everywhere."""
-    groups = list(split_into_chunks(examples, budget))
+    groups = list(split_into_chunks(examples, max_tokens))
     packed = [pack(group, processes.device) for group in groups]
-    rounds = processes.most(len(groups))
+    rounds = processes.max(len(groups))
     with torch.set_grad_enabled(rounds == 1):
         outputs = [network(packed[min(n, len(packed) - 1)]) for n in range(rounds)]
     outputs = outputs[: len(packed)]
@@ -69,7 +69,7 @@ def embedding_gradient(
     vectors.requires_grad_()
     loss = objective.loss(vectors, all_keys.numpy(), all_sizes.numpy(), rows)
     (gradient,) = torch.autograd.grad(loss.total, vectors)
-    gradient = gradient[own.to(gradient.device)] * processes.world
+    gradient = gradient[own.to(gradient.device)] * processes.world_size
     loss.total = loss.total.detach()
     for number in range(rounds):
         with synchronized(network, number == rounds - 1):

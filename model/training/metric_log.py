@@ -14,7 +14,7 @@ from osa.model.errors import ConfigError
 METRICS, CURVES, EVENTS = "metrics.csv", "curves.svg", "tensorboard"
 
 
-class Logs:
+class MetricLog:
     """Rows by update; those after the place that a run resumes from are written anew."""
 
     def __init__(

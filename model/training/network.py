@@ -48,7 +48,7 @@ class Network(nn.Module):
 def parallelize(network: Network, parallel: Parallel, processes: Processes) -> nn.Module:
     """The network as this process runs it: itself where it is alone."""
     network.to(processes.device)
-    if processes.world == 1:
+    if processes.world_size == 1:
         return network
     if parallel == "fsdp":
         for block in network.model.encoder.blocks:

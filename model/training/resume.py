@@ -30,12 +30,12 @@ from osa.model.errors import CheckpointError
 from osa.model.training.optimizer import AveragedWeights
 
 TENSORS, PROGRESS = "state.safetensors", "progress.json"
-ARITHMETIC = "arithmetic"
+ENVIRONMENT = "arithmetic"
 FULL = StateDictOptions(full_state_dict=True)
 
 
 @dataclass
-class Position:
+class Counters:
     """Where a run is.
 
     Attributes:
@@ -69,7 +69,7 @@ def collect_state(
     return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
 
 
-def arithmetic() -> dict[str, str]:
+def numerical_environment() -> dict[str, str]:
     """What the bits of an update depend on besides the run's settings and its processes."""
     return {
         **processor.arithmetic(),
@@ -79,13 +79,13 @@ def arithmetic() -> dict[str, str]:
     }
 
 
-def other_arithmetic(directory: Path) -> list[str]:
+def environment_differences(directory: Path) -> list[str]:
     """What differs from the process that saved the state, in words; of none where none is told."""
     try:
-        saved = json.loads((directory / PROGRESS).read_text(encoding="utf-8"))[ARITHMETIC]
+        saved = json.loads((directory / PROGRESS).read_text(encoding="utf-8"))[ENVIRONMENT]
     except (OSError, ValueError, KeyError):
         return []
-    now = arithmetic()
+    now = numerical_environment()
     return [
         f"{name} {now[name]}, was {saved[name]}"
         for name in now
@@ -94,19 +94,19 @@ def other_arithmetic(directory: Path) -> list[str]:
 
 
 def save_state(
-    directory: Path, tensors: dict[str, Tensor], position: Position, identity: str
+    directory: Path, tensors: dict[str, Tensor], counters: Counters, identity: str
 ) -> None:
     """Write the state atomically, replacing the previous one.
 
     Args:
         directory: Where.
         tensors: Of ``collect_state``.
-        position: Where the run is.
+        counters: Where the run is.
         identity: Of the run: its settings, data and teacher.
     """
     with atomic_directory(directory, PROGRESS) as staging:
         save_file({name: tensor.clone() for name, tensor in tensors.items()}, staging / TENSORS)
-        progress = {**asdict(position), "identity": identity, ARITHMETIC: arithmetic()}
+        progress = {**asdict(counters), "identity": identity, ENVIRONMENT: numerical_environment()}
         (staging / PROGRESS).write_text(json.dumps(progress), encoding="utf-8")
 
 
@@ -116,7 +116,7 @@ def load_state(
     optimizer: Optimizer,
     average: AveragedWeights | None,
     identity: str,
-) -> Position:
+) -> Counters:
     """Restore what ``save_state`` wrote.
 
     Raises:
@@ -126,8 +126,8 @@ def load_state(
         progress = json.loads((directory / PROGRESS).read_text(encoding="utf-8"))
         tensors = load_file(directory / TENSORS)
         saved = str(progress.pop("identity"))
-        progress.pop(ARITHMETIC, None)
-        position = Position(**{name: int(value) for name, value in progress.items()})
+        progress.pop(ENVIRONMENT, None)
+        counters = Counters(**{name: int(value) for name, value in progress.items()})
     except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
         raise CheckpointError(f"{directory} holds no training state: {error}") from error
     if saved != identity:
@@ -153,7 +153,7 @@ def load_state(
         set_optimizer_state_dict(network, optimizer, moments, options=FULL)
     except (RuntimeError, KeyError, ValueError) as error:
         raise CheckpointError(f"{directory / TENSORS} does not fit the model: {error}") from error
-    return position
+    return counters
 
 
 @torch.no_grad()

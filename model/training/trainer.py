@@ -19,10 +19,10 @@ from torch import Tensor, nn
 from osa.model.common.progress import Progress, say
 from osa.model.errors import OsaError
 from osa.model.training.config import TrainConfig
-from osa.model.training.data.sampler import BatchOrder, share_of, text_lengths
+from osa.model.training.data.sampler import BatchSampler, shard, text_lengths
 from osa.model.training.distributed import PeerError, Processes, is_peer_loss
 from osa.model.training.grad_cache import embedding_gradient, token_gradient
-from osa.model.training.metric_log import Logs
+from osa.model.training.metric_log import MetricLog
 from osa.model.training.network import Network, parallelize
 from osa.model.training.objectives.base import EmbeddingObjective, Loss, TokenObjective
 from osa.model.training.optimizer import (
@@ -33,11 +33,11 @@ from osa.model.training.optimizer import (
 )
 from osa.model.training.request import STATE
 from osa.model.training.resume import (
-    Position,
+    Counters,
     collect_state,
     copy_weights,
+    environment_differences,
     load_state,
-    other_arithmetic,
     save_state,
 )
 from osa.model.training.setup import TrainingSetup
@@ -76,23 +76,23 @@ class Trainer:
         Args:
             config: The run's settings.
             setup: Model, objective and data.
-            output: Directory for state and logs.
+            output: Directory of state and logs.
             processes: Those that train together.
             progress: Show a progress bar.
         """
         self.config, self.objective, self.store = config, setup.objective, setup.store
         self.output, self.processes = output, processes
-        self.progress = progress and processes.first
+        self.progress = progress and processes.is_main
         own = Network(setup.model, setup.objective.head, setup.objective, config.bf16)
-        self.evaluated: Network | None = None
-        if processes.first:
-            self.evaluated = own.copy().to(processes.device)
+        self.eval_network: Network | None = None
+        if processes.is_main:
+            self.eval_network = own.copy().to(processes.device)
         self.network = parallelize(own, config.parallel, processes)
         self.optimizer = build_optimizer(self.network, config.optimizer)
         ema = config.optimizer.ema
         self.average = AveragedWeights(self.network, ema) if ema else None
         data = config.data
-        self.order = BatchOrder(
+        self.sampler = BatchSampler(
             len(setup.store),
             config.optimizer.batch_size,
             config.seed,
@@ -101,7 +101,7 @@ class Trainer:
         )
         identity = f"{config.digest()} {setup.store.sha256} {setup.objective.identity}"
         self.identity = hashlib.sha256(identity.encode()).hexdigest()
-        self.position = Position()
+        self.counters = Counters()
         self._stop_signal = 0
 
     def resume(self) -> None:
@@ -111,28 +111,28 @@ class Trainer:
             CheckpointError: No state, or of other settings, data or another teacher.
         """
         place = self.output / STATE
-        self.position = load_state(place, self.network, self.optimizer, self.average, self.identity)
-        if self.processes.first and (differences := other_arithmetic(place)):
+        self.counters = load_state(place, self.network, self.optimizer, self.average, self.identity)
+        if self.processes.is_main and (differences := environment_differences(place)):
             say(f"weights will differ in their last bits: {'; '.join(differences)}")
 
     def save(self) -> None:
         """Save the state to resume from; every process takes part."""
         tensors = collect_state(self.network, self.optimizer, self.average)
-        if self.processes.first:
-            save_state(self.output / STATE, tensors, self.position, self.identity)
+        if self.processes.is_main:
+            save_state(self.output / STATE, tensors, self.counters, self.identity)
 
     def update(self) -> dict[str, float]:
         """One update, or a skipped one where something is not finite.
 
         Returns:
-            What the logs say about it, by column.
+            Values for ``metrics.csv``, by column.
 
         Raises:
             TrainingError: Too many updates in a row had to be skipped.
         """
-        settings, step, processes = self.config.optimizer, self.position.step, self.processes
-        rows = self.order.rows(step)
-        examples = self.objective.examples(*share_of(rows, processes.rank, processes.world), step)
+        settings, step, processes = self.config.optimizer, self.counters.step, self.processes
+        rows = self.sampler.rows(step)
+        examples = self.objective.examples(*shard(rows, processes.rank, processes.world_size), step)
         tokens = torch.tensor([float(sum(len(example.inputs) for example in examples))])
         self.network.train()
         self.optimizer.zero_grad(set_to_none=True)
@@ -153,8 +153,8 @@ class Trainer:
             self.optimizer.step()
             if self.average is not None:
                 self.average.update(self.network)
-        self.position.step += 1
-        self.position.tokens += int(processes.sum(tokens.to(processes.device)).item())
+        self.counters.step += 1
+        self.counters.tokens += int(processes.sum(tokens.to(processes.device)).item())
         self._count_skipped(finite, loss, norm)
         return {
             "loss": float(loss.total),
@@ -164,12 +164,12 @@ class Trainer:
         }
 
     def _count_skipped(self, finite: bool, loss: Loss, norm: Tensor) -> None:
-        position, limit = self.position, self.config.optimizer.max_skipped
-        position.skipped_in_a_row = 0 if finite else position.skipped_in_a_row + 1
-        position.skipped += not finite
-        if position.skipped_in_a_row >= limit:
+        counters, limit = self.counters, self.config.optimizer.max_skipped
+        counters.skipped_in_a_row = 0 if finite else counters.skipped_in_a_row + 1
+        counters.skipped += not finite
+        if counters.skipped_in_a_row >= limit:
             raise TrainingError(
-                f"{limit} updates in a row up to update {position.step} were not finite (loss "
+                f"{limit} updates in a row up to update {counters.step} were not finite (loss "
                 f"{float(loss.total)}, gradient norm {float(norm)}): lower "
                 "optimizer.learning_rate, lengthen optimizer.warmup, or set bf16 = false"
             )
@@ -182,19 +182,19 @@ class Trainer:
         if not self.objective.scores or not self.config.data.held_out:
             return {}
         tensors = collect_state(self.network, self.optimizer, self.average)
-        if self.evaluated is None:
+        if self.eval_network is None:
             return {}
-        copy_weights(self.evaluated, tensors)
-        self.evaluated.eval()
-        scores = self.objective.evaluate(self.evaluated.model, self.evaluated.head)
+        copy_weights(self.eval_network, tensors)
+        self.eval_network.eval()
+        scores = self.objective.evaluate(self.eval_network.model, self.eval_network.head)
         return {name: scores[name] for name in self.objective.scores}
 
     def finish(self) -> Network | None:
         """The trained network, of averaged weights where there are; None but in process 0."""
         tensors = collect_state(self.network, self.optimizer, self.average)
-        if self.evaluated is not None:
-            copy_weights(self.evaluated, tensors)
-        return self.evaluated
+        if self.eval_network is not None:
+            copy_weights(self.eval_network, tensors)
+        return self.eval_network
 
     def run(self) -> None:
         """Train to the last update.
@@ -204,46 +204,46 @@ class Trainer:
             Interrupted: SIGINT or SIGTERM came; the state is saved.
             PeerError: Another process of the run is gone.
         """
-        if self.processes.first:
+        if self.processes.is_main:
             self.output.mkdir(parents=True, exist_ok=True)
         try:
             with self._signals():
                 self._run()
         except RuntimeError as error:
-            if self.processes.world == 1 or not is_peer_loss(error):
+            if self.processes.world_size == 1 or not is_peer_loss(error):
                 raise
             raise PeerError(
                 f"process {self.processes.rank} lost another process at update "
-                f"{self.position.step} ({str(error).splitlines()[0]}); the last state saved is in "
+                f"{self.counters.step} ({str(error).splitlines()[0]}); the last state saved is in "
                 f"{self.output / STATE}: run the same command with --resume to go on"
             ) from error
 
     def _run(self) -> None:
         report, steps = self.config.report, self.config.optimizer.steps
         columns = ("loss", *self.objective.parts, "gradient_norm", "rate_share")
-        logs = Logs(
+        log = MetricLog(
             self.output,
             (*columns, "tokens", "skipped", *self.objective.scores),
-            self.position.step,
+            self.counters.step,
             report.tensorboard,
-            active=self.processes.first,
+            active=self.processes.is_main,
         )
         with (
-            logs,
-            Progress("train", "updates", steps, self.position.step, self.progress) as bar,
+            log,
+            Progress("train", "updates", steps, self.counters.step, self.progress) as bar,
         ):
-            before, since = self.position.tokens, time.monotonic()
-            while self.position.step < steps:
+            before, since = self.counters.tokens, time.monotonic()
+            while self.counters.step < steps:
                 row = self.update()
-                step = self.position.step
-                rate = (self.position.tokens - before) / (time.monotonic() - since)
+                step = self.counters.step
+                rate = (self.counters.tokens - before) / (time.monotonic() - since)
                 bar.update(1, f"loss {row['loss']:.4f}, {rate:.0f} tokens/s")
                 stop = self._agreed_stop()
                 due = step % report.evaluate_every == 0 or step == steps
                 scores = self.evaluate() if due and not stop else {}
                 if scores or step % report.log_every == 0 or step == steps:
-                    counts = {"tokens": self.position.tokens, "skipped": self.position.skipped}
-                    logs.write(step, {**row, **counts, **scores})
+                    counts = {"tokens": self.counters.tokens, "skipped": self.counters.skipped}
+                    log.write(step, {**row, **counts, **scores})
                 if step % report.save_every == 0 or step == steps or stop:
                     self.save()
                 if stop:
@@ -254,7 +254,7 @@ class Trainer:
 
     def _agreed_stop(self) -> int:
         """The largest signal that came to any process, so that all stop at the same update."""
-        if self.processes.world == 1:
+        if self.processes.world_size == 1:
             return self._stop_signal
         found = torch.tensor([self._stop_signal], device=self.processes.device)
         return int(self.processes.gather(found).max())

@@ -35,7 +35,7 @@ from osa.model.errors import ConfigError
 from osa.model.pretrained.corpus.catalogue import PACKAGED, Catalogue
 from osa.model.pretrained.corpus.cleaning import normalized
 from osa.model.pretrained.corpus.corpus import Corpus, compose, made_records
-from osa.model.pretrained.corpus.packages import Fetched, Kind, fetch
+from osa.model.pretrained.corpus.packages import Fetched, PackageKind, fetch
 
 SOURCES = "SOURCES.json"
 WRITTEN = (
@@ -67,7 +67,7 @@ def write(made: Corpus, output: Path) -> None:
                 file.write(json.dumps(record.record(), ensure_ascii=False) + "\n")
 
 
-def described(catalogue: Catalogue, fetched: Sequence[Fetched], made: Corpus) -> str:
+def sources_json(catalogue: Catalogue, fetched: Sequence[Fetched], made: Corpus) -> str:
     """``SOURCES.json``: every package with what it gave to each file."""
     rows = [
         *((row.name, row.package) for row in (*catalogue.dictionaries, *catalogue.sentences)),
@@ -118,7 +118,7 @@ def main(arguments: Sequence[str] | None = None, catalogue: Catalogue = PACKAGED
     return 0
 
 
-def _check(options: argparse.Namespace, kinds: set[Kind]) -> None:
+def _check(options: argparse.Namespace, kinds: set[PackageKind]) -> None:
     """Refuse, before packages of these kinds are fetched, what cannot be done.
 
     Raises:
@@ -156,7 +156,7 @@ def _prepare(options: argparse.Namespace, catalogue: Catalogue, excluded: set[st
         made = compose(catalogue, roots, excluded, report=say)
     say(f"writing to {options.output}")
     write(made, options.output)
-    text = described(catalogue, fetched, made)
+    text = sources_json(catalogue, fetched, made)
     (options.output / SOURCES).write_text(text, encoding="utf-8")
 
 

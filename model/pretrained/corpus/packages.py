@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-Kind = Literal["deb", "sdist", "index"]
+PackageKind = Literal["deb", "sdist", "index"]
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Package:
 
     name: str
     license: str
-    kind: Kind = "deb"
+    kind: PackageKind = "deb"
     version: str = ""
 
 

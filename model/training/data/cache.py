@@ -23,7 +23,7 @@ from osa.model.records.errors import DataError
 from osa.model.records.fields import Field
 from osa.model.records.readers import check_format
 from osa.model.training.data.report import Report, Rules, Tally
-from osa.model.training.data.writer import Contents, write_examples
+from osa.model.training.data.writer import StoreSummary, write_examples
 
 FORMAT_VERSION = 1
 EXAMPLES, PROBLEMS, SUMMARY = "examples.arrow", "problems.jsonl", "store.json"
@@ -50,25 +50,25 @@ def cache_key(files: Sequence[Path], fields: tuple[Field, ...], rules: Rules) ->
     return hashlib.sha256(content.encode("utf-8", "surrogateescape")).hexdigest()[:32]
 
 
-def load_contents(directory: Path) -> Contents | None:
+def load_summary(directory: Path) -> StoreSummary | None:
     """What the store in ``directory`` holds; None where it has no summary that can be read."""
     try:
         values = json.loads((directory / SUMMARY).read_bytes())
         report = values.pop("report")
         report["first"] = tuple(report["first"])
         values["batches"] = tuple(values["batches"])
-        return Contents(report=Report(**report), **values)
+        return StoreSummary(report=Report(**report), **values)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
-def save_contents(
+def write_store(
     directory: Path,
     files: Sequence[Path],
     fields: tuple[Field, ...],
     rules: Rules,
     progress: bool = True,
-) -> Contents:
+) -> StoreSummary:
     """Read ``files`` and write a store to ``directory``; the bad records are listed there anyway.
 
     Raises:
@@ -84,20 +84,20 @@ def save_contents(
             try:
                 with (staging / PROBLEMS).open("w", encoding="utf-8") as log:
                     tally = Tally(rules, log, directory / PROBLEMS)
-                    contents = write_examples(files, fields, staging / EXAMPLES, tally, progress)
+                    summary = write_examples(files, fields, staging / EXAMPLES, tally, progress)
             except DataError:
                 _publish(staging / PROBLEMS, directory)
                 raise
             changed = [f for f, status in zip(files, before, strict=True) if _status(f) != status]
             if changed:
                 raise DataError(f"{changed[0]} changed while it was read: start again")
-            summary = json.dumps(asdict(contents), indent=2)
-            (staging / SUMMARY).write_text(summary + "\n", encoding="utf-8")
+            content = json.dumps(asdict(summary), indent=2)
+            (staging / SUMMARY).write_text(content + "\n", encoding="utf-8")
             for file in (EXAMPLES, PROBLEMS, SUMMARY):
                 _publish(staging / file, directory)
     except OSError as error:
         raise ConfigError(f"cannot write to {directory}: {error.strerror or error}") from error
-    return contents
+    return summary
 
 
 def _publish(file: Path, directory: Path) -> None:

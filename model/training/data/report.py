@@ -17,7 +17,7 @@ SHOWN = 5
 """Problems that a message shows."""
 LARGEST_RECORD = 1 << 30
 """A batch of the store must stay within 32-bit offsets [bytes]."""
-HOPELESS = 1000
+MAX_WITHOUT_GOOD = 1000
 """Records without a good one after which reading on is in vain."""
 
 
@@ -106,8 +106,8 @@ class Tally:
             self.first.append(str(problem))
         entry = {"file": str(problem.file), "line": problem.line, "reason": problem.reason}
         self.log.write(json.dumps(entry) + "\n")
-        if not self.kept and self.bad.total() == HOPELESS and self.rules.max_bad_share < 1:
-            raise DataError(f"none of the first {HOPELESS} records is good{self._advice()}")
+        if not self.kept and self.bad.total() == MAX_WITHOUT_GOOD and self.rules.max_bad_share < 1:
+            raise DataError(f"none of the first {MAX_WITHOUT_GOOD} records is good{self._advice()}")
 
     @property
     def is_full(self) -> bool:

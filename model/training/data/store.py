@@ -17,11 +17,11 @@ from osa.model.training.data.cache import (
     EXAMPLES,
     PROBLEMS,
     cache_key,
-    load_contents,
-    save_contents,
+    load_summary,
+    write_store,
 )
 from osa.model.training.data.report import OnBad, Rules
-from osa.model.training.data.writer import FILE, FLOAT, LINE, Contents
+from osa.model.training.data.writer import FILE, FLOAT, LINE, StoreSummary
 
 
 class ExampleStore:
@@ -31,12 +31,16 @@ class ExampleStore:
         fields: What an example has.
         files: Where the examples came from.
         report: What was found there.
-        sha256: Digest of field names, kinds, contents and order; paths do not matter.
+        sha256: Digest of field names, kinds, values and order; paths do not matter.
         problems: File that lists the bad records, one JSON object a line.
     """
 
     def __init__(
-        self, directory: Path, fields: tuple[Field, ...], files: Sequence[Path], contents: Contents
+        self,
+        directory: Path,
+        fields: tuple[Field, ...],
+        files: Sequence[Path],
+        summary: StoreSummary,
     ) -> None:
         """Map the examples in ``directory``.
 
@@ -45,13 +49,13 @@ class ExampleStore:
         """
         self.fields = fields
         self.files = tuple(files)
-        self.report = contents.report
-        self.sha256 = contents.sha256
+        self.report = summary.report
+        self.sha256 = summary.sha256
         self.problems = directory / PROBLEMS
-        self._contents = contents
-        self._ends = list(accumulate(contents.batches))
+        self._summary = summary
+        self._ends = list(accumulate(summary.batches))
         self._reader = pa.ipc.open_file(pa.memory_map(str(directory / EXAMPLES)))
-        if self._reader.num_record_batches != len(contents.batches):
+        if self._reader.num_record_batches != len(summary.batches):
             raise pa.ArrowInvalid(f"{directory / EXAMPLES} has another number of batches")
         self._batches: dict[int, pa.RecordBatch] = {}
 
@@ -87,13 +91,13 @@ class ExampleStore:
         """
         rules = Rules(on_bad, max_bad_share, limit, max_record_bytes)
         directory = cache / cache_key(files, fields, rules)
-        if (contents := load_contents(directory)) is not None:
+        if (summary := load_summary(directory)) is not None:
             try:
-                return cls(directory, fields, files, contents)
+                return cls(directory, fields, files, summary)
             except (pa.ArrowException, OSError):
                 pass  # damaged: written anew
-        contents = save_contents(directory, files, fields, rules, progress)
-        return cls(directory, fields, files, contents)
+        summary = write_store(directory, files, fields, rules, progress)
+        return cls(directory, fields, files, summary)
 
     def __len__(self) -> int:
         """How many examples."""
@@ -158,8 +162,8 @@ class ExampleStore:
         if not value.is_valid:
             return None
         if field.kind == "features":
-            width = self._contents.widths[field.name]
+            width = self._summary.widths[field.name]
             return np.frombuffer(value.as_buffer(), FLOAT).reshape(-1, width).copy()
-        if self._contents.label_types.get(field.name) == "int":
+        if self._summary.label_types.get(field.name) == "int":
             return int(value.as_py())
         return value.as_py()

@@ -28,7 +28,7 @@ FLOAT = "<f4"
 
 
 @dataclass(frozen=True)
-class Contents:
+class StoreSummary:
     """What was written.
 
     Attributes:
@@ -47,7 +47,7 @@ class Contents:
 
 
 @dataclass
-class Agreement:
+class Consistency:
     """What must be the same in every example: the type of labels, the width of features.
 
     Attributes:
@@ -89,14 +89,14 @@ def write_examples(
     output: Path,
     tally: Tally,
     progress: bool,
-) -> Contents:
+) -> StoreSummary:
     """Read ``files`` once, in order, and write the good examples to an Arrow IPC file.
 
     Raises:
         ConfigError: A file that cannot be read at all.
         DataError: The files are damaged, or ``tally`` says that too much is bad.
     """
-    agreement = Agreement()
+    consistency = Consistency()
     bar = Progress("checking examples", "records", enabled=progress)
     with bar, _Writer(output, fields) as writer:
         for index, file in enumerate(files):
@@ -106,7 +106,7 @@ def write_examples(
             with contextlib.closing(items):
                 for item in items:
                     bar.update()
-                    found = agreement.check(file, fields, item)
+                    found = consistency.check(file, fields, item)
                     if isinstance(found, Record):
                         writer.add(index, found)
                         tally.kept += 1
@@ -119,7 +119,7 @@ def write_examples(
         writer.flush()
     report = tally.finish(", ".join(map(str, files)))
     digest, batches = writer.digest.hexdigest(), tuple(writer.batches)
-    return Contents(report, digest, batches, agreement.label_types, agreement.widths)
+    return StoreSummary(report, digest, batches, consistency.label_types, consistency.widths)
 
 
 class _Writer:

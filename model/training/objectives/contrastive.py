@@ -24,7 +24,7 @@ from osa.model.training.objectives.base import EmbeddingObjective, Loss, Objecti
 from osa.model.training.objectives.registry import ContrastiveSection
 
 ROLES = ("anchor", "positive", "negative")
-ROLE_KEYS = 4
+KEYS_PER_EXAMPLE = 4
 
 
 def contrastive_loss(
@@ -66,7 +66,7 @@ class Contrastive(EmbeddingObjective):
             there = [(int(p), text) for p, text in zip(places, taken[name], strict=True) if text]
             encoded = self.tokenizer.encode([text for _, text in there], self.max_tokens)
             found += [
-                Example(item.ids, (place * ROLE_KEYS + role,))
+                Example(item.ids, (place * KEYS_PER_EXAMPLE + role,))
                 for (place, _), item in zip(there, encoded, strict=True)
             ]
         return found
@@ -75,7 +75,7 @@ class Contrastive(EmbeddingObjective):
         self, vectors: Float[Tensor, "R E"], keys: np.ndarray, sizes: np.ndarray, rows: np.ndarray
     ) -> Loss:
         """InfoNCE over every positive and negative of the batch."""
-        roles = torch.from_numpy(keys % ROLE_KEYS).to(vectors.device)
+        roles = torch.from_numpy(keys % KEYS_PER_EXAMPLE).to(vectors.device)
         anchors, positives, negatives = (vectors[roles == role] for role in range(len(ROLES)))
         candidates = torch.cat([positives, negatives])
         excluded = self._repeats(rows).to(vectors.device)

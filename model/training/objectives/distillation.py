@@ -42,9 +42,9 @@ from osa.model.training.objectives.teacher import (
     teacher_digest,
 )
 
-KEYS = 1 << 20
+KEYS_PER_EXAMPLE = 1 << 20
 """Keys of one example: the whole, then its segments."""
-BLOCK = 4096
+TEXTS_PER_BLOCK = 4096
 
 
 def principal_rotation(vectors: np.ndarray, sample: int = 50000) -> Float[Tensor, "E E"]:
@@ -109,7 +109,7 @@ class SegmentTable:
     """The segments of every text of a store, and the teacher's vectors of them.
 
     Attributes:
-        first: First segment of each text, and one past the last of all [n + 1].
+        offsets: First segment of each text, and one past the last of all [n + 1].
         vectors: Of the segments, float16 [m, E].
     """
 
@@ -133,18 +133,18 @@ class SegmentTable:
         segments: list[str] = []
         counts: list[int] = []
         with Progress("cutting into segments", "texts", len(store), enabled=progress) as bar:
-            for start in range(0, len(store), BLOCK):
-                texts = store.take(range(start, min(len(store), start + BLOCK)))["text"]
+            for start in range(0, len(store), TEXTS_PER_BLOCK):
+                texts = store.take(range(start, min(len(store), start + TEXTS_PER_BLOCK)))["text"]
                 for parts in segment_texts(tokenizer, texts, max_tokens):
                     segments += parts
                     counts.append(len(parts))
                 bar.update(len(texts))
-        self.first = np.concatenate([[0], np.cumsum(counts)])
+        self.offsets = np.concatenate([[0], np.cumsum(counts)])
         self.vectors = cache.get(segments, progress)
 
     def count(self, row: int) -> int:
         """Segments of a text."""
-        return int(self.first[row + 1] - self.first[row])
+        return int(self.offsets[row + 1] - self.offsets[row])
 
 
 class Distillation(EmbeddingObjective):
@@ -191,7 +191,7 @@ class Distillation(EmbeddingObjective):
         short = [i for i, row in enumerate(rows) if self.table.count(row) == 1]
         encoded = self.tokenizer.encode([texts[i] for i in short], self.max_tokens)
         found = {
-            i: Example(item.ids, (int(places[i]) * KEYS,))
+            i: Example(item.ids, (int(places[i]) * KEYS_PER_EXAMPLE,))
             for i, item in zip(short, encoded, strict=True)
         }
         for i, row in enumerate(rows):
@@ -210,7 +210,7 @@ class Distillation(EmbeddingObjective):
         lengths[0] += len(tokenizer.prefix)
         lengths[-1] += len(tokenizer.suffix)
         tokens = [*tokenizer.prefix, *(token for part in ids for token in part), *tokenizer.suffix]
-        keys = tuple(place * KEYS + 1 + number for number in range(low, high))
+        keys = tuple(place * KEYS_PER_EXAMPLE + 1 + number for number in range(low, high))
         return Example(tokens, keys, tuple(lengths))
 
     def _window(self, lengths: list[int], row: int, step: int) -> tuple[int, int]:
@@ -235,8 +235,8 @@ class Distillation(EmbeddingObjective):
         self, vectors: Float[Tensor, "R E"], keys: np.ndarray, sizes: np.ndarray, rows: np.ndarray
     ) -> Loss:
         """Of segments and short texts, and of every longer text as a whole."""
-        places, numbers = keys // KEYS, keys % KEYS
-        found = self.table.vectors[self.table.first[rows[places]] + np.maximum(numbers - 1, 0)]
+        places, numbers = keys // KEYS_PER_EXAMPLE, keys % KEYS_PER_EXAMPLE
+        found = self.table.vectors[self.table.offsets[rows[places]] + np.maximum(numbers - 1, 0)]
         target = self._rotate(found)
         long, owner = np.unique(places[numbers > 0], return_inverse=True)
         if len(long):
@@ -261,13 +261,13 @@ class Distillation(EmbeddingObjective):
         short = np.array([row for row in range(len(texts)) if table.count(row) == 1])
         found = agreement(
             model.encode([texts[row] for row in short]),
-            self._rotate(table.vectors[table.first[short]]).cpu(),
+            self._rotate(table.vectors[table.offsets[short]]).cpu(),
         )
         return {"cosine": found.cosine, "retrieval": found.retrieval}
 
     def record(self) -> dict[str, object]:
         """Identity of the teacher, and what it has seen."""
-        return {"teacher": {"sha256": self.identity}, "segments": int(self.table.first[-1])}
+        return {"teacher": {"sha256": self.identity}, "segments": int(self.table.offsets[-1])}
 
     def _rotate(self, vectors: np.ndarray) -> Tensor:
         rotated = torch.from_numpy(np.asarray(vectors, dtype=np.float32)) @ self.rotation
