@@ -144,6 +144,8 @@ class TrainConfig(Section):
             raise ValueError(f"objective {self.objective!r} needs {self.objective}.{required[0]}")
         if self.start is not None and (self.model or self.tokenizer):
             raise ValueError("start brings its own model and tokenizer: leave these sections out")
+        if reserved := sorted({"vocab_size", "feature_size"} & set(self.model)):
+            raise ValueError(f"model.{reserved[0]} follows from the data: leave it out")
         return self
 
     @property

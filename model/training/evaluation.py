@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,24 +13,17 @@ from torch import Tensor
 from osa.model.errors import ConfigError
 
 
-@dataclass(frozen=True)
-class Agreement:
-    """How a student's vectors follow the teacher's on texts that neither was trained on.
+def agreement(student: Float[Tensor, "S E"], teacher: Float[Tensor, "S E"]) -> dict[str, float]:
+    """How unit vectors of a student follow the teacher's of the same texts.
 
-    Attributes:
-        cosine: Mean cosine between the two vectors of a text.
-        retrieval: Share of texts whose own teacher vector is the nearest of all.
+    Returns:
+        ``cosine``, the mean over the texts, and ``retrieval``, the share of texts whose own
+        teacher vector is the nearest of all.
     """
-
-    cosine: float
-    retrieval: float
-
-
-def agreement(student: Float[Tensor, "S E"], teacher: Float[Tensor, "S E"]) -> Agreement:
-    """Compare unit vectors of the same texts."""
     similarity = student @ teacher.T
     nearest = similarity.argmax(-1) == torch.arange(len(student))
-    return Agreement(float(similarity.diagonal().mean()), float(nearest.float().mean()))
+    cosine = float(similarity.diagonal().mean())
+    return {"cosine": cosine, "retrieval": float(nearest.float().mean())}
 
 
 def retrieval_scores(

@@ -9,8 +9,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TextIO
 
-from osa.model.errors import ConfigError
-
 METRICS, CURVES, EVENTS = "metrics.csv", "curves.svg", "tensorboard"
 
 
@@ -33,21 +31,13 @@ class MetricLog:
             step: Updates done; earlier rows are kept.
             tensorboard: Also write events.
             active: Whether this process writes at all.
-
-        Raises:
-            ConfigError: TensorBoard is asked for and not installed.
         """
         self.directory, self.columns, self.step = directory, ("step", *columns), step
         self.active = active
         self._file: TextIO | None = None
         self._events: Any = None
         if tensorboard and active:
-            try:
-                board = importlib.import_module("torch.utils.tensorboard")
-            except ImportError as error:
-                raise ConfigError(
-                    "report.tensorboard needs a package: pip install tensorboard"
-                ) from error
+            board = importlib.import_module("torch.utils.tensorboard")
             self._events = board.SummaryWriter(str(directory / EVENTS), purge_step=step or None)
 
     def __enter__(self) -> Self:

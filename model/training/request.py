@@ -6,7 +6,7 @@ import argparse
 import dataclasses
 from pathlib import Path
 
-from osa.model.common.directories import MANIFEST, check_output, describe, kind_of
+from osa.model.common.directories import MANIFEST, check_file, check_output, describe, kind_of
 from osa.model.common.requirements import is_installed, require
 from osa.model.common.suggestions import did_you_mean
 from osa.model.config import EncoderConfig
@@ -69,17 +69,13 @@ def _check_places(options: argparse.Namespace) -> None:
 def _check_files(config: TrainConfig) -> None:
     data = config.data
     for file in (*data.files, *data.held_out, *([config.tokenizer] if config.tokenizer else [])):
-        if not file.is_file():
-            state = "is not a regular file" if file.exists() else "does not exist"
-            raise ConfigError(f"cannot read {file}: it {state}")
+        check_file(file)
     if config.start is not None and kind_of(config.start) != "checkpoint":
         raise ConfigError(f"start must be a checkpoint: {describe(config.start)}")
 
 
 def _check_model(config: TrainConfig) -> None:
     """Refuse a ``model`` section that no encoder can have, whatever the data."""
-    if reserved := sorted({"vocab_size", "feature_size"} & set(config.model)):
-        raise ConfigError(f"model.{reserved[0]} follows from the data: leave it out")
     if config.start is not None:
         return
     known = [field.name for field in dataclasses.fields(EncoderConfig)]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -13,7 +11,8 @@ from osa.model.embedding_model import EmbeddingModel
 from osa.model.errors import ConfigError
 from osa.model.records.fields import Field
 from osa.model.tokenization import TextTokenizer
-from osa.model.training.config import DataSection, TrainConfig
+from osa.model.training.config import TrainConfig
+from osa.model.training.data.report import Rules
 from osa.model.training.data.store import ExampleStore
 from osa.model.training.objectives.base import Objective, ObjectiveInputs
 
@@ -26,13 +25,11 @@ class TrainingSetup:
         model: To be trained.
         objective: Its examples and its loss.
         store: Training data.
-        held_out: Data for evaluation.
     """
 
     model: EmbeddingModel
     objective: Objective
     store: ExampleStore
-    held_out: ExampleStore | None
 
 
 def prepare(config: TrainConfig, progress: bool = True) -> TrainingSetup:
@@ -45,8 +42,12 @@ def prepare(config: TrainConfig, progress: bool = True) -> TrainingSetup:
     """
     data = config.data
     fields = _fields(config)
-    store = _store(data, data.files, fields, data.limit, progress)
-    held_out = _store(data, data.held_out, fields, None, progress) if data.held_out else None
+    rules = Rules(data.on_bad, data.max_bad_share, data.limit, data.max_record_bytes)
+    store = ExampleStore.build(data.files, fields, data.cache, rules, progress)
+    held_out = None
+    if data.held_out:
+        rules = replace(rules, limit=None)
+        held_out = ExampleStore.build(data.held_out, fields, data.cache, rules, progress)
     model = build_model(config, store)
     if data.max_tokens > model.config.max_seq_len:
         raise ConfigError(
@@ -57,7 +58,7 @@ def prepare(config: TrainConfig, progress: bool = True) -> TrainingSetup:
     is_new = config.start is None
     inputs = ObjectiveInputs(model, is_new, store, held_out, data.max_tokens, config.seed, progress)
     objective = config.section.load()(config.section, inputs)
-    return TrainingSetup(model, objective, store, held_out)
+    return TrainingSetup(model, objective, store)
 
 
 def _fields(config: TrainConfig) -> tuple[Field, ...]:
@@ -68,25 +69,6 @@ def _fields(config: TrainConfig) -> tuple[Field, ...]:
     return tuple(
         Field(field.name, columns.get(field.name, field.column), field.kind, field.optional)
         for field in fields
-    )
-
-
-def _store(
-    data: DataSection,
-    files: Sequence[Path],
-    fields: tuple[Field, ...],
-    limit: int | None,
-    progress: bool,
-) -> ExampleStore:
-    return ExampleStore.build(
-        files,
-        fields,
-        data.cache,
-        on_bad=data.on_bad,
-        max_bad_share=data.max_bad_share,
-        limit=limit,
-        max_record_bytes=data.max_record_bytes,
-        progress=progress,
     )
 
 
@@ -105,8 +87,6 @@ def build_model(config: TrainConfig, store: ExampleStore) -> EmbeddingModel:
             raise ConfigError(f"the model in {config.start} takes {expected}, the data are others")
         return model
     generator = torch.Generator().manual_seed(config.seed)
-    if reserved := sorted({"vocab_size", "feature_size"} & set(config.model)):
-        raise ConfigError(f"model.{reserved[0]} follows from the data: leave it out")
     if features is not None:
         width = store.take([0])[features][0].shape[1]
         return EmbeddingModel(

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from osa.model.common.directories import check_file
 from osa.model.errors import ConfigError
 from osa.model.records.errors import DataError
 from osa.model.records.fields import Field
@@ -109,9 +110,7 @@ def _publish(file: Path, directory: Path) -> None:
 def _identity(file: Path) -> tuple[str, int, str]:
     """Name, size and sha256 of the content."""
     try:
-        if not file.is_file():
-            state = "is not a regular file" if file.exists() else "does not exist"
-            raise ConfigError(f"cannot read {file}: it {state}")
+        check_file(file)
         with file.open("rb") as handle:
             return str(file), file.stat().st_size, hashlib.file_digest(handle, "sha256").hexdigest()
     except OSError as error:

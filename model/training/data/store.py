@@ -12,7 +12,6 @@ import numpy as np
 import pyarrow as pa
 
 from osa.model.records.fields import Field
-from osa.model.records.record import MAX_RECORD_BYTES
 from osa.model.training.data.cache import (
     EXAMPLES,
     PROBLEMS,
@@ -20,7 +19,7 @@ from osa.model.training.data.cache import (
     load_summary,
     write_store,
 )
-from osa.model.training.data.report import OnBad, Rules
+from osa.model.training.data.report import Rules
 from osa.model.training.data.writer import FILE, FLOAT, LINE, StoreSummary
 
 
@@ -65,31 +64,23 @@ class ExampleStore:
         files: Sequence[Path],
         fields: tuple[Field, ...],
         cache: Path,
-        *,
-        on_bad: OnBad = "skip",
-        max_bad_share: float = 0.01,
-        limit: int | None = None,
-        max_record_bytes: int = MAX_RECORD_BYTES,
+        rules: Rules,
         progress: bool = True,
     ) -> ExampleStore:
         """Check all files and store their examples, or open what an earlier call stored.
 
         Args:
-            files: See ``readers.read_file``.
-            fields: What an example has; at least one that is not optional.
+            files: Files of a format that ``readers.read_file`` knows.
+            fields: Fields of an example; at least one is not optional.
             cache: Directory of stores.
-            on_bad: Stop at the first bad record (``refuse``), or leave it out (``skip``).
-            max_bad_share: Largest share of bad records that are left out.
-            limit: Stop after this many good examples.
-            max_record_bytes: Longest line, or value of a table [bytes].
-            progress: Show a bar.
+            rules: What is read, and how much of it may be bad.
+            progress: Show a progress bar.
 
         Raises:
-            ConfigError: A setting that cannot be, a file that cannot be read, or a cache that
-                cannot be written.
+            ConfigError: Invalid fields, a file that cannot be read, or a cache that cannot be
+                written.
             DataError: Too many bad records, no good one, or a damaged file.
         """
-        rules = Rules(on_bad, max_bad_share, limit, max_record_bytes)
         directory = cache / cache_key(files, fields, rules)
         if (summary := load_summary(directory)) is not None:
             try:

@@ -259,11 +259,10 @@ class Distillation(EmbeddingObjective):
             return {}
         table, texts = self.held_out_table, list(self.held_out.column("text"))
         short = np.array([row for row in range(len(texts)) if table.count(row) == 1])
-        found = agreement(
+        return agreement(
             model.encode([texts[row] for row in short]),
             self._rotate(table.vectors[table.offsets[short]]).cpu(),
         )
-        return {"cosine": found.cosine, "retrieval": found.retrieval}
 
     def record(self) -> dict[str, object]:
         """Identity of the teacher, and what it has seen."""

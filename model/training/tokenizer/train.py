@@ -24,6 +24,7 @@ from tokenizers import (
     trainers,
 )
 
+from osa.model.common.directories import check_file
 from osa.model.common.progress import Progress
 from osa.model.errors import ConfigError
 from osa.model.records.errors import DataError
@@ -69,9 +70,7 @@ class TextFiles:
         """
         for file in self._files:
             check_format(file, self._fields)
-            if not file.is_file():
-                state = "Is not a regular file" if file.exists() else "No such file or directory"
-                raise ConfigError(f"cannot read {file}: {state}")
+            check_file(file)
 
     def __iter__(self) -> Iterator[str]:
         """Yield the texts, in the order of the files.

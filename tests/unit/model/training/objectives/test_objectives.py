@@ -87,6 +87,6 @@ def test_spearman_is_scipys() -> None:
 
 def test_agreement_of_equal_and_of_shuffled_vectors() -> None:
     vectors = unit(50, 8)
-    assert agreement(vectors, vectors).retrieval == 1.0
-    assert agreement(vectors, vectors).cosine == pytest.approx(1.0)
-    assert agreement(vectors, vectors.roll(1, 0)).retrieval == 0.0
+    assert agreement(vectors, vectors)["retrieval"] == 1.0
+    assert agreement(vectors, vectors)["cosine"] == pytest.approx(1.0)
+    assert agreement(vectors, vectors.roll(1, 0))["retrieval"] == 0.0
