@@ -18,9 +18,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from benchmarks.quality.rank_correlation import read_pairs, spearman
 from osa.export.manifest import is_artifact
 from osa.model import EmbeddingModel
-from osa.model.training.evaluation import read_pairs, spearman
 from osa.model.training.objectives.teacher import locate_teacher
 from osa.service.engines import ArtifactEngine
 

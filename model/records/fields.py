@@ -93,8 +93,8 @@ def decode(raw: bytes, column: str | None = None) -> str:
         raise BadRecord("not UTF-8", f"{byte} is not UTF-8, which is expected") from None
 
 
-def describe_value(value: Any) -> str:
-    """What ``value`` is, in JSON's words and short."""
+def display(value: Any) -> str:
+    """A value of JSON for a message: its type, and the value if it is a number or a string."""
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -117,9 +117,7 @@ def list_names(names: Iterable[object]) -> str:
 
 def _text(column: str, value: Any) -> str:
     if not isinstance(value, str):
-        raise BadRecord(
-            "wrong type", f"column {column!r} must be a string, got {describe_value(value)}"
-        )
+        raise BadRecord("wrong type", f"column {column!r} must be a string, got {display(value)}")
     return _storable(column, value)
 
 
@@ -127,7 +125,7 @@ def _label(column: str, value: Any) -> str | int:
     if isinstance(value, bool) or not isinstance(value, (str, int)):
         raise BadRecord(
             "wrong type",
-            f"column {column!r} must be a string or an integer, got {describe_value(value)}",
+            f"column {column!r} must be a string or an integer, got {display(value)}",
         )
     if isinstance(value, int):
         if value not in INT64:
@@ -138,7 +136,7 @@ def _label(column: str, value: Any) -> str | int:
 
 def _features(column: str, value: Any) -> np.ndarray:
     if not isinstance(value, list) or not all(isinstance(row, list) for row in value):
-        found = describe_value(value) if not isinstance(value, list) else "a list of other things"
+        found = display(value) if not isinstance(value, list) else "a list of other things"
         raise BadRecord("wrong type", f"column {column!r} must be a list of rows, got {found}")
     if not value or not value[0]:
         raise BadRecord("empty features", f"column {column!r} holds no number")
@@ -151,7 +149,7 @@ def _features(column: str, value: Any) -> np.ndarray:
                 f"row 1 has {width}",
             )
     if not {type(item) for row in value for item in row} <= {int, float}:
-        found = next(describe_value(x) for row in value for x in row if type(x) not in (int, float))
+        found = next(display(x) for row in value for x in row if type(x) not in (int, float))
         raise BadRecord("wrong type", f"column {column!r} must hold numbers, got {found}")
     try:
         with np.errstate(over="ignore"):

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from osa.model.errors import ConfigError
 from osa.model.records.errors import DataError
-from osa.model.records.fields import Field, decode, describe_value, list_names
+from osa.model.records.fields import Field, decode, display, list_names
 from osa.model.records.record import BadRecord, Blank, Item, Problem, Record
 
 CHUNK = 1 << 16
@@ -79,7 +79,7 @@ def _object(text: str, fields: tuple[Field, ...]) -> dict[str, object]:
     except (ValueError, RecursionError) as error:  # too many digits, too deep
         raise BadRecord("not JSON", f"is not JSON that can be read: {error}") from None
     if not isinstance(values, dict):
-        raise BadRecord("not JSON", f"must be a JSON object, got {describe_value(values)}")
+        raise BadRecord("not JSON", f"must be a JSON object, got {display(values)}")
     for field in fields:
         if field.column not in values and not field.optional:
             raise BadRecord(

@@ -19,7 +19,7 @@ from osa.model.training.config import TrainConfig
 from osa.model.training.distributed import Processes, process_group
 from osa.model.training.metric_log import CURVES, plot_curves
 from osa.model.training.request import STATE, work_directory
-from osa.model.training.setup import TrainingSetup, prepare
+from osa.model.training.setup import Setup, prepare
 from osa.model.training.trainer import Trainer
 
 HEAD, RECORD = "head.safetensors", "training.json"
@@ -81,7 +81,7 @@ def _write(
 
 def _record(
     config: TrainConfig,
-    setup: TrainingSetup,
+    setup: Setup,
     trainer: Trainer,
     processes: Processes,
     scores: dict[str, float],

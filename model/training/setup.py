@@ -18,7 +18,7 @@ from osa.model.training.objectives.base import Objective, ObjectiveInputs
 
 
 @dataclass(frozen=True)
-class TrainingSetup:
+class Setup:
     """What a trainer works on.
 
     Attributes:
@@ -32,7 +32,7 @@ class TrainingSetup:
     store: ExampleStore
 
 
-def prepare(config: TrainConfig, progress: bool = True) -> TrainingSetup:
+def prepare(config: TrainConfig, progress: bool = True) -> Setup:
     """Check and store the data, build or load the model, create the objective.
 
     Raises:
@@ -58,7 +58,7 @@ def prepare(config: TrainConfig, progress: bool = True) -> TrainingSetup:
     is_new = config.start is None
     inputs = ObjectiveInputs(model, is_new, store, held_out, data.max_tokens, config.seed, progress)
     objective = config.section.load()(config.section, inputs)
-    return TrainingSetup(model, objective, store)
+    return Setup(model, objective, store)
 
 
 def _fields(config: TrainConfig) -> tuple[Field, ...]:

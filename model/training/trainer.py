@@ -40,7 +40,7 @@ from osa.model.training.resume import (
     load_state,
     save_state,
 )
-from osa.model.training.setup import TrainingSetup
+from osa.model.training.setup import Setup
 
 
 class TrainingError(OsaError):
@@ -64,12 +64,7 @@ class Trainer:
     """
 
     def __init__(
-        self,
-        config: TrainConfig,
-        setup: TrainingSetup,
-        output: Path,
-        processes: Processes,
-        progress: bool,
+        self, config: TrainConfig, setup: Setup, output: Path, processes: Processes, progress: bool
     ) -> None:
         """Prepare a run.
 

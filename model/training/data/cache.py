@@ -24,7 +24,7 @@ from osa.model.records.errors import DataError
 from osa.model.records.fields import Field
 from osa.model.records.readers import check_format
 from osa.model.training.data.report import Report, Rules, Tally
-from osa.model.training.data.writer import StoreSummary, write_examples
+from osa.model.training.data.writer import Summary, write_examples
 
 FORMAT_VERSION = 1
 EXAMPLES, PROBLEMS, SUMMARY = "examples.arrow", "problems.jsonl", "store.json"
@@ -51,14 +51,14 @@ def cache_key(files: Sequence[Path], fields: tuple[Field, ...], rules: Rules) ->
     return hashlib.sha256(content.encode("utf-8", "surrogateescape")).hexdigest()[:32]
 
 
-def load_summary(directory: Path) -> StoreSummary | None:
+def load_summary(directory: Path) -> Summary | None:
     """What the store in ``directory`` holds; None where it has no summary that can be read."""
     try:
         values = json.loads((directory / SUMMARY).read_bytes())
         report = values.pop("report")
         report["first"] = tuple(report["first"])
         values["batches"] = tuple(values["batches"])
-        return StoreSummary(report=Report(**report), **values)
+        return Summary(report=Report(**report), **values)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
@@ -69,7 +69,7 @@ def write_store(
     fields: tuple[Field, ...],
     rules: Rules,
     progress: bool = True,
-) -> StoreSummary:
+) -> Summary:
     """Read ``files`` and write a store to ``directory``; the bad records are listed there anyway.
 
     Raises:

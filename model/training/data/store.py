@@ -20,7 +20,7 @@ from osa.model.training.data.cache import (
     write_store,
 )
 from osa.model.training.data.report import Rules
-from osa.model.training.data.writer import FILE, FLOAT, LINE, StoreSummary
+from osa.model.training.data.writer import FILE, FLOAT, LINE, Summary
 
 
 class ExampleStore:
@@ -35,11 +35,7 @@ class ExampleStore:
     """
 
     def __init__(
-        self,
-        directory: Path,
-        fields: tuple[Field, ...],
-        files: Sequence[Path],
-        summary: StoreSummary,
+        self, directory: Path, fields: tuple[Field, ...], files: Sequence[Path], summary: Summary
     ) -> None:
         """Map the examples in ``directory``.
 

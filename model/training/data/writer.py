@@ -28,7 +28,7 @@ FLOAT = "<f4"
 
 
 @dataclass(frozen=True)
-class StoreSummary:
+class Summary:
     """What was written.
 
     Attributes:
@@ -89,7 +89,7 @@ def write_examples(
     output: Path,
     tally: Tally,
     progress: bool,
-) -> StoreSummary:
+) -> Summary:
     """Read ``files`` once, in order, and write the good examples to an Arrow IPC file.
 
     Raises:
@@ -119,7 +119,7 @@ def write_examples(
         writer.flush()
     report = tally.finish(", ".join(map(str, files)))
     digest, batches = writer.digest.hexdigest(), tuple(writer.batches)
-    return StoreSummary(report, digest, batches, consistency.label_types, consistency.widths)
+    return Summary(report, digest, batches, consistency.label_types, consistency.widths)
 
 
 class _Writer:

@@ -13,6 +13,7 @@ import importlib.util
 import os
 import zipfile
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -62,17 +63,17 @@ def teacher_digest(directory: Path) -> str:
         raise ConfigError(f"teacher {directory} has no readable {WEIGHTS}") from error
 
 
+@dataclass
 class Teacher:
-    """A sentence encoder that is loaded when it first embeds a text."""
+    """A sentence encoder that is loaded when it first embeds a text.
 
-    def __init__(self, directory: Path, max_tokens: int) -> None:
-        """Describe the teacher.
+    Attributes:
+        directory: Of sentence-transformers.
+        max_tokens: Longest input, special tokens included; longer ones are truncated.
+    """
 
-        Args:
-            directory: Of sentence-transformers.
-            max_tokens: Longest input, special tokens included; longer ones are truncated.
-        """
-        self.directory, self.max_tokens = directory, max_tokens
+    directory: Path
+    max_tokens: int
 
     def embed(self, texts: Sequence[str]) -> np.ndarray:
         """Unit vectors, float16 [n, E].

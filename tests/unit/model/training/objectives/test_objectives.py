@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
-
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
 from osa.model.errors import ConfigError
-from osa.model.training.evaluation import agreement, retrieval_scores, spearman
+from osa.model.training.evaluation import agreement, retrieval_scores
 from osa.model.training.objectives.contrastive import contrastive_loss
 from osa.model.training.objectives.distillation import distillation_loss, principal_rotation
 
@@ -77,12 +74,6 @@ def test_retrieval_scores_count_ranks() -> None:
     assert scores["recall_at_1"] == pytest.approx(10 / 12)
     assert scores["recall_at_10"] == pytest.approx(11 / 12)
     assert scores["mrr_at_10"] == pytest.approx((10 + 0.5) / 12)
-
-
-def test_spearman_is_scipys() -> None:
-    stats = importlib.import_module("scipy.stats")
-    left, right = np.random.default_rng(0).integers(0, 9, (2, 200))
-    assert spearman(left, right) == pytest.approx(stats.spearmanr(left, right).statistic)
 
 
 def test_agreement_of_equal_and_of_shuffled_vectors() -> None:
