@@ -31,20 +31,20 @@ class Section(BaseModel):
 
 
 class DataSection(Section):
-    """Which examples, and what to do with bad ones.
+    """Training and evaluation data, and the handling of bad records.
 
     Attributes:
-        files: Text (one a line), JSONL, Parquet or Arrow files.
-        held_out: The same for evaluation; never trained on.
+        files: Text (one text per line), JSONL, Parquet or Arrow files.
+        held_out: Files for evaluation; never trained on.
         limit: Use at most this many examples.
         max_tokens: Cut longer inputs [tokens].
-        bucket_batches: Sort this many batches' examples by length, so that a batch holds inputs
-            of about one length; 1 leaves the shuffled order.
-        columns: Name in the files of each field, where it differs (``text``, ``anchor``, ...).
+        bucket_batches: Sort the examples of this many batches by length, so that the inputs of a
+            batch have similar lengths; 1 leaves the shuffled order.
+        columns: Column in the files of each field, where its name differs (``text = "body"``).
         on_bad: Leave bad records out (``skip``), or stop at the first (``refuse``).
-        max_bad_share: Largest share of bad records that is left out.
+        max_bad_share: Largest share of bad records that may be left out.
         max_record_bytes: Longest line, or value of a table [bytes].
-        cache: Where checked examples are kept.
+        cache: Directory of checked examples.
     """
 
     files: list[Path] = Field(min_length=1)
@@ -60,19 +60,19 @@ class DataSection(Section):
 
 
 class OptimizerSection(Section):
-    """How the weights move: AdamW, linear warm-up, cosine decay.
+    """AdamW with linear warm-up and cosine decay.
 
     Attributes:
-        steps: Updates in all.
-        batch_size: Examples an update, over all processes.
+        steps: Total number of updates.
+        batch_size: Examples per update, over all processes.
         chunk_tokens: Most tokens that run through the network at once [tokens]; the gradient
             is that of the whole batch, whatever the objective.
-        learning_rate: Peak rate of matrices and gains.
+        learning_rate: Peak rate of all other weights.
         embedding_rate: Peak rate of the token embeddings.
-        alpha_rate: Peak rate of the angles.
+        alpha_rate: Peak rate of the rotation angles of the mixers.
         final_share: Rate at the end, as a share of the peak.
         warmup: Updates of linear warm-up.
-        weight_decay: Of matrices; embeddings, gains and angles have none.
+        weight_decay: Of matrices; embeddings, vectors and angles have none.
         clip_norm: Largest gradient norm.
         ema: Decay of the averaged weights that are evaluated and saved; 0 for none.
         max_skipped: Updates with a loss or gradient that is not finite are skipped; this many in
@@ -94,12 +94,12 @@ class OptimizerSection(Section):
 
 
 class ReportSection(Section):
-    """When to save, to evaluate and to log [updates].
+    """How often a run saves, evaluates and logs [updates].
 
     Attributes:
-        save_every: Between checkpoints to resume from.
-        evaluate_every: Between evaluations on the held-out examples.
-        log_every: Between rows of ``metrics.csv``.
+        save_every: Updates between saved states.
+        evaluate_every: Updates between evaluations on the held-out examples.
+        log_every: Updates between rows of ``metrics.csv``.
         tensorboard: Also write TensorBoard events (needs the package ``tensorboard``).
     """
 
@@ -114,7 +114,7 @@ class TrainConfig(Section):
 
     Attributes:
         objective: Name of the objective; its section may be given, those of others may not.
-        seed: Of initialisation, shuffling, masking and cropping.
+        seed: Seed of initialisation, shuffling, masking and cropping.
         start: Checkpoint directory to start from; the model section must be empty then.
         tokenizer: A ``tokenizer.json`` for a new model of texts.
         model: Fields of ``EncoderConfig`` other than ``vocab_size`` and ``feature_size``.
@@ -174,7 +174,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
     """Read a TOML file and apply ``section.field=value`` overrides (values in TOML syntax).
 
     Raises:
-        ConfigError: Naming the file or field, what came and what is allowed.
+        ConfigError: The file or an override is invalid; names the field and the allowed values.
     """
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))

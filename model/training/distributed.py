@@ -1,4 +1,4 @@
-"""Several processes as one trainer, by ``torch.distributed``: what ``torchrun`` has started."""
+"""The processes of a run, started by ``torchrun``, and their collective operations."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from torch import Tensor
 from osa.model.errors import OsaError
 
 TIMEOUT = timedelta(hours=1)
-"""How long a process waits for the others: longer than the first one evaluates."""
+"""How long a process waits for the others: longer than process 0 evaluates."""
 PREPARATION_TIMEOUT = timedelta(days=2)
-"""How long they wait for the first one's preparation."""
+"""How long they wait while process 0 prepares the data."""
 
 
 class PeerError(OsaError):
-    """Another process of the run is gone, or cannot be reached."""
+    """Another process of the run ended, or cannot be reached."""
 
     code = "peer"
 
@@ -31,9 +31,9 @@ class Processes:
     """This process among those of the run.
 
     Attributes:
-        rank: Its number, from 0.
-        world: How many there are.
-        device: Where it computes.
+        rank: Number of this process, from 0.
+        world_size: Number of processes.
+        device: Device of this process.
     """
 
     rank: int
@@ -60,7 +60,7 @@ class Processes:
         return int(largest)
 
     def gather(self, values: Tensor) -> Tensor:
-        """Tensors of all processes [n, ...], one after the other; they may differ in length."""
+        """Tensors of all processes [n, ...] concatenated; they may differ in length."""
         if self.world_size == 1:
             return values
         lengths = torch.zeros(self.world_size, dtype=torch.int64, device=values.device)
@@ -74,7 +74,7 @@ class Processes:
 
     @contextmanager
     def main_first(self) -> Iterator[None]:
-        """Process 0 runs the block before the others do; they wait for it, however long."""
+        """Process 0 runs the block before the others do."""
         if self.world_size == 1:
             yield
             return
@@ -88,17 +88,17 @@ class Processes:
         dist.destroy_process_group(patient)
 
     def barrier(self) -> None:
-        """Until all processes are here."""
+        """Wait until all processes have called it."""
         if self.world_size > 1:
             dist.barrier()
 
 
 @contextmanager
 def process_group() -> Iterator[Processes]:
-    """Join the run that the environment describes; alone where it describes none.
+    """Join the processes that ``torchrun`` describes in the environment; without it, one process.
 
     Raises:
-        PeerError: The others cannot be reached, or one is gone during the run.
+        PeerError: The others cannot be reached.
     """
     world, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
     cuda = torch.cuda.is_available()
@@ -120,6 +120,6 @@ def process_group() -> Iterator[Processes]:
 
 
 def is_peer_loss(error: RuntimeError) -> bool:
-    """Whether a collective operation failed because another process is gone."""
+    """Whether a collective operation failed because another process ended."""
     lost = ("Connection closed by peer", "Connection reset", "Broken pipe", "Timed out", "NCCL")
     return isinstance(error, dist.DistError) or any(sign in str(error) for sign in lost)

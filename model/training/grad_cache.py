@@ -1,12 +1,12 @@
-"""The gradient of a whole batch, a chunk of tokens at a time.
+"""The gradient of a whole batch, computed in chunks of tokens.
 
 For a loss over all vectors of a batch: run the chunks without gradients, gather the vectors of
 all processes, differentiate the loss with respect to them, and run the chunks again, each with
 its share of that gradient (GradCache, Gao et al., arXiv:2101.06983). A batch of one chunk is run
-once. The result does not depend on chunks or processes, but for rounding.
+once. Up to rounding, the result does not depend on the number of chunks and processes.
 
-Sharded weights are gathered in every pass, so all processes make equally many: one with fewer
-chunks runs its last again, with a gradient of zero.
+Sharded weights are gathered in every pass, so all processes run the same number of chunks: one
+with fewer repeats its last, with a gradient of zero.
 """
 
 from __future__ import annotations
@@ -30,7 +30,18 @@ def token_gradient(
     max_tokens: int,
     processes: Processes,
 ) -> Loss:
-    """Add the gradient of a mean over independent terms; returns the loss of all processes."""
+    """Add the gradient of a mean over independent terms.
+
+    Args:
+        network: The network of an update.
+        objective: Its objective.
+        examples: Examples of this process.
+        max_tokens: Most tokens of a chunk.
+        processes: The processes of the run.
+
+    Returns:
+        The loss over all processes.
+    """
     count = torch.tensor([float(objective.terms(examples))], dtype=torch.float64)
     terms = max(1.0, processes.sum(count.to(processes.device)).item())
     groups = list(split_into_chunks(examples, max_tokens))
@@ -54,7 +65,19 @@ def embedding_gradient(
     max_tokens: int,
     processes: Processes,
 ) -> Loss:
-    """Add the gradient of a loss over all vectors; returns the loss, the same everywhere."""
+    """Add the gradient of a loss over all vectors of the batch.
+
+    Args:
+        network: The network of an update.
+        objective: Its objective.
+        examples: Examples of this process.
+        rows: Rows of the whole batch [n].
+        max_tokens: Most tokens of a chunk.
+        processes: The processes of the run.
+
+    Returns:
+        The loss over all processes.
+    """
     groups = list(split_into_chunks(examples, max_tokens))
     packed = [pack(group, processes.device) for group in groups]
     rounds = processes.max(len(groups))
@@ -83,7 +106,7 @@ def embedding_gradient(
 
 
 def _gather(vectors: Tensor, keys: Tensor, processes: Processes) -> tuple[Tensor, Tensor, Tensor]:
-    """Vectors of all processes by key, the order that makes them so, and where ours are."""
+    """Vectors of all processes in the order of their keys, that order, and our indices in it."""
     gathered = processes.gather(vectors)
     everyone = processes.gather(keys.to(processes.device)).cpu()
     order = everyone.argsort(stable=True)

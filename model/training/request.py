@@ -16,22 +16,22 @@ from osa.model.training import RECIPES
 from osa.model.training.config import TrainConfig, load_config
 
 STATE = "state"
-"""Directory of what a run resumes from, within the run's own."""
+"""Directory of the saved state, within the directory of the run."""
 
 
 def work_directory(output: Path) -> Path:
-    """Where a run keeps its logs and its state."""
+    """Directory of the logs and the saved state of a run."""
     named = output if output.name not in ("", "..") else output.resolve()
     return named.with_name(named.name + ".run")
 
 
 def read_request(options: argparse.Namespace) -> TrainConfig:
-    """The configuration that the command line names.
+    """The configuration that the command line names, checked.
 
     Raises:
-        ConfigError: A package, a file or a state that is missing, a setting that cannot be, or an
-            output that would be replaced; or the environment asks for an instruction set that is
-            not there.
+        ConfigError: A package, file or saved state is missing, a setting is invalid, an output
+            would be replaced, or the environment asks for an instruction set that the processor
+            lacks.
     """
     require("osa train", "train", "pyarrow")
     instruction_set_limit()
@@ -75,7 +75,7 @@ def _check_files(config: TrainConfig) -> None:
 
 
 def _check_model(config: TrainConfig) -> None:
-    """Refuse a ``model`` section that no encoder can have, whatever the data."""
+    """Refuse a ``model`` section that is invalid for all data."""
     if config.start is not None:
         return
     known = [field.name for field in dataclasses.fields(EncoderConfig)]

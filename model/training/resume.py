@@ -1,7 +1,7 @@
-"""What a run needs to go on: weights, averages, moments and the number of updates. Never pickle.
+"""The state that a run resumes from: weights, averages, moments and counters. Never pickle.
 
-Everything random and the place in the data are functions of the number of updates, so that is
-the whole position. Weights of a sharded run are gathered, so it may go on with other processes.
+Everything random and the order of the data are functions of the number of updates. Weights of a
+sharded run are gathered, so that another number of processes may resume it.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ FULL = StateDictOptions(full_state_dict=True)
 
 @dataclass
 class Counters:
-    """Where a run is.
+    """Progress of a run.
 
     Attributes:
         step: Updates done, skipped ones included.
-        tokens: Tokens seen.
-        skipped: Updates skipped because something was not finite.
-        skipped_in_a_row: Of these, the last ones without one that was not skipped.
+        tokens: Tokens trained on.
+        skipped: Updates skipped because the loss or the gradient was not finite.
+        skipped_in_a_row: Length of the run of skipped updates that the last update ends.
     """
 
     step: int = 0
@@ -54,7 +54,7 @@ class Counters:
 def collect_state(
     network: nn.Module, optimizer: Optimizer, average: AveragedWeights | None
 ) -> dict[str, Tensor]:
-    """All tensors of a run by name; every process must call it, all get the whole."""
+    """All tensors of a run by name, gathered in every process; called by every process."""
     tensors: dict[str, Any] = {}
     for name, tensor in get_model_state_dict(network, options=FULL).items():
         tensors[f"weight/{name}"] = tensor
@@ -70,7 +70,7 @@ def collect_state(
 
 
 def numerical_environment() -> dict[str, str]:
-    """What the bits of an update depend on besides the run's settings and its processes."""
+    """What the bits of an update depend on besides settings, data and number of processes."""
     return {
         **processor.arithmetic(),
         "threads": str(torch.get_num_threads()),
@@ -80,7 +80,7 @@ def numerical_environment() -> dict[str, str]:
 
 
 def environment_differences(directory: Path) -> list[str]:
-    """What differs from the process that saved the state, in words; of none where none is told."""
+    """Differences from the environment that saved the state, in words; none if it has no record."""
     try:
         saved = json.loads((directory / PROGRESS).read_text(encoding="utf-8"))[ENVIRONMENT]
     except (OSError, ValueError, KeyError):
@@ -99,10 +99,10 @@ def save_state(
     """Write the state atomically, replacing the previous one.
 
     Args:
-        directory: Where.
-        tensors: Of ``collect_state``.
-        counters: Where the run is.
-        identity: Of the run: its settings, data and teacher.
+        directory: Directory of the state.
+        tensors: Result of ``collect_state``.
+        counters: Progress of the run.
+        identity: Digest of settings, data and teacher.
     """
     with atomic_directory(directory, PROGRESS) as staging:
         save_file({name: tensor.clone() for name, tensor in tensors.items()}, staging / TENSORS)
@@ -119,8 +119,15 @@ def load_state(
 ) -> Counters:
     """Restore what ``save_state`` wrote.
 
+    Args:
+        directory: Directory of the state.
+        network: Receives the weights.
+        optimizer: Receives the moments.
+        average: Receives the averaged weights; None if the run has none.
+        identity: Digest of settings, data and teacher; must equal the saved one.
+
     Raises:
-        CheckpointError: The state is missing, damaged, or of another run.
+        CheckpointError: The state is missing, damaged, or that of another run.
     """
     try:
         progress = json.loads((directory / PROGRESS).read_text(encoding="utf-8"))
@@ -158,7 +165,7 @@ def load_state(
 
 @torch.no_grad()
 def copy_weights(target: nn.Module, tensors: dict[str, Tensor]) -> None:
-    """Put the weights to evaluate of ``collect_state`` (averaged, if there are) into a network."""
+    """Load the weights of ``collect_state``, the averaged ones if there are any, into a network."""
     kind = "average/" if any(name.startswith("average/") for name in tensors) else "weight/"
     state = {k.removeprefix(kind): v for k, v in tensors.items() if k.startswith(kind)}
     target.load_state_dict(state, strict=True)

@@ -1,4 +1,4 @@
-"""What ``osa train`` does: from a configuration to a checkpoint directory."""
+"""A training run: from a configuration to a checkpoint directory."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ HEAD, RECORD = "head.safetensors", "training.json"
 
 
 def train(config: TrainConfig, options: argparse.Namespace) -> int:
-    """Train as ``read_request`` has allowed; returns the exit code.
+    """Train by a configuration of ``read_request``; returns the exit code.
 
     Raises:
-        OsaError: Naming what was wrong.
+        OsaError: Training fails or is interrupted.
     """
     work = work_directory(options.output)
     with process_group() as processes:
@@ -41,7 +41,7 @@ def train(config: TrainConfig, options: argparse.Namespace) -> int:
         quiet = options.quiet or not processes.is_main
         if processes.is_main and not options.resume:
             shutil.rmtree(work / STATE, ignore_errors=True)  # only --force leaves one there
-        with processes.main_first():  # it fills the caches that the others read
+        with processes.main_first():  # process 0 fills the caches, the others read them
             prepared = prepare(config, progress=not quiet)
         trainer = Trainer(config, prepared, work, processes, progress=not quiet)
         if options.resume:
@@ -76,7 +76,7 @@ def _write(
     if plot_curves(work) is not None:
         print(f"curves are in {work / CURVES}")
     model.cpu().save_pretrained(options.output, getattr(torch, options.dtype), extra)
-    EmbeddingModel.from_pretrained(options.output)  # the state goes only when this loads
+    EmbeddingModel.from_pretrained(options.output)  # the state is deleted only if this loads
 
 
 def _record(
@@ -86,7 +86,7 @@ def _record(
     processes: Processes,
     scores: dict[str, float],
 ) -> dict[str, Any]:
-    """What the checkpoint says about its training."""
+    """Content of the checkpoint's ``training.json``."""
     return {
         "config": config.model_dump(mode="json", exclude_none=True),
         "data": {"examples": len(setup.store), "sha256": setup.store.sha256},

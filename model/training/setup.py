@@ -19,11 +19,11 @@ from osa.model.training.objectives.base import Objective, ObjectiveInputs
 
 @dataclass(frozen=True)
 class Setup:
-    """What a trainer works on.
+    """Model, objective and data of a run.
 
     Attributes:
-        model: To be trained.
-        objective: Its examples and its loss.
+        model: The model to train.
+        objective: Examples and loss.
         store: Training data.
     """
 
@@ -37,8 +37,8 @@ def prepare(config: TrainConfig, progress: bool = True) -> Setup:
 
     Raises:
         ConfigError: A setting is invalid.
-        DataError: Bad data.
-        CheckpointError: A model to start from that cannot be loaded.
+        DataError: The data are unusable.
+        CheckpointError: The checkpoint to start from cannot be loaded.
     """
     data = config.data
     fields = _fields(config)
@@ -73,10 +73,11 @@ def _fields(config: TrainConfig) -> tuple[Field, ...]:
 
 
 def build_model(config: TrainConfig, store: ExampleStore) -> EmbeddingModel:
-    """The model before its first update, a function of the seed.
+    """The initial model; random weights follow from the seed.
 
     Raises:
-        ConfigError: The model section cannot be built, or the tokenizer is missing.
+        ConfigError: The model section is invalid, the tokenizer is missing, or the checkpoint
+            takes another kind of input than the data have.
         CheckpointError: A checkpoint to start from that cannot be loaded.
     """
     features = next((field.name for field in store.fields if field.kind == "features"), None)

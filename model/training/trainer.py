@@ -1,7 +1,4 @@
-"""The training loop: packed batches, progress, evaluation, logs, resumable states.
-
-One loop for every objective, in one process or in several that ``torchrun`` has started.
-"""
+"""The training loop, for every objective, in one process or in several started by ``torchrun``."""
 
 from __future__ import annotations
 
@@ -44,13 +41,13 @@ from osa.model.training.setup import Setup
 
 
 class TrainingError(OsaError):
-    """The run cannot go on; its last saved state is intact."""
+    """The run must stop; its last saved state is intact."""
 
     code = "training"
 
 
 class Interrupted(OsaError):
-    """The run was asked to stop, and has saved where it is."""
+    """The run was stopped by a signal, after saving its state."""
 
     code = "interrupted"
 
@@ -59,7 +56,7 @@ class Trainer:
     """Trains a model for an objective, update by update.
 
     Attributes:
-        position: Where the run is.
+        counters: Progress of the run.
         identity: Digest of settings, data and teacher: only an equal run may resume.
     """
 
@@ -69,10 +66,10 @@ class Trainer:
         """Prepare a run.
 
         Args:
-            config: The run's settings.
+            config: Settings.
             setup: Model, objective and data.
             output: Directory of state and logs.
-            processes: Those that train together.
+            processes: The processes of the run.
             progress: Show a progress bar.
         """
         self.config, self.objective, self.store = config, setup.objective, setup.store
@@ -100,10 +97,10 @@ class Trainer:
         self._stop_signal = 0
 
     def resume(self) -> None:
-        """Go on from the saved state: to the same bits, or it says what will make them differ.
+        """Restore the saved state; report what makes the weights differ from those without a stop.
 
         Raises:
-            CheckpointError: No state, or of other settings, data or another teacher.
+            CheckpointError: No state, or that of other settings, data or another teacher.
         """
         place = self.output / STATE
         self.counters = load_state(place, self.network, self.optimizer, self.average, self.identity)
@@ -111,13 +108,13 @@ class Trainer:
             say(f"weights will differ in their last bits: {'; '.join(differences)}")
 
     def save(self) -> None:
-        """Save the state to resume from; every process takes part."""
+        """Save the state to resume from; called by every process."""
         tensors = collect_state(self.network, self.optimizer, self.average)
         if self.processes.is_main:
             save_state(self.output / STATE, tensors, self.counters, self.identity)
 
     def update(self) -> dict[str, float]:
-        """One update, or a skipped one where something is not finite.
+        """One update, skipped if the loss or the gradient is not finite.
 
         Returns:
             Values for ``metrics.csv``, by column.
@@ -170,9 +167,9 @@ class Trainer:
             )
 
     def evaluate(self) -> dict[str, float]:
-        """Scores on the held-out data, of the averaged weights where there are; by process 0.
+        """Scores on the held-out data, with the averaged weights if there are any.
 
-        Every process must call it. Empty where nothing is held out.
+        Called by every process; empty except in process 0, and without held-out data.
         """
         if not self.objective.scores or not self.config.data.held_out:
             return {}
@@ -185,7 +182,7 @@ class Trainer:
         return {name: scores[name] for name in self.objective.scores}
 
     def finish(self) -> Network | None:
-        """The trained network, of averaged weights where there are; None but in process 0."""
+        """The trained network, with averaged weights if there are any; None except in process 0."""
         tensors = collect_state(self.network, self.optimizer, self.average)
         if self.eval_network is not None:
             copy_weights(self.eval_network, tensors)
@@ -196,8 +193,8 @@ class Trainer:
 
         Raises:
             TrainingError: Too many updates in a row were not finite.
-            Interrupted: SIGINT or SIGTERM came; the state is saved.
-            PeerError: Another process of the run is gone.
+            Interrupted: SIGINT or SIGTERM was received; the state is saved.
+            PeerError: Another process of the run ended.
         """
         if self.processes.is_main:
             self.output.mkdir(parents=True, exist_ok=True)
@@ -248,7 +245,7 @@ class Trainer:
                     )
 
     def _agreed_stop(self) -> int:
-        """The largest signal that came to any process, so that all stop at the same update."""
+        """Largest signal received by any process (0: none), so that all stop at the same update."""
         if self.processes.world_size == 1:
             return self._stop_signal
         found = torch.tensor([self._stop_signal], device=self.processes.device)
@@ -270,7 +267,7 @@ class Trainer:
 
 
 def _clip(network: nn.Module, largest: float) -> Tensor:
-    """Scale the gradient to at most a norm; returns the norm it had, of all processes."""
+    """Clip the gradient to the norm ``largest``; returns its norm before, over all processes."""
     norm = nn.utils.clip_grad_norm_(network.parameters(), largest)
     full = getattr(norm, "full_tensor", None)  # of a sharded network
     whole: Tensor = norm if full is None else full()

@@ -1,4 +1,4 @@
-"""Sequences for the network, and packed batches of them.
+"""Examples as sequences for the network, and packed batches of them.
 
 Shapes: T packed tokens, S sequences, R vectors, F feature width.
 """
@@ -21,13 +21,13 @@ IGNORED = -100
 
 @dataclass(frozen=True)
 class Example:
-    """One sequence for the network.
+    """One sequence for the network, with the vectors or labels that its loss needs.
 
     Attributes:
         inputs: Token ids, or features [N, F].
-        keys: Place of each of its vectors in the batch; they order the vectors of all processes.
-        spans: Lengths of the parts that get a vector each, in all N; empty for one vector [tokens].
-        labels: One a token, or one a sequence.
+        keys: Key of each of its vectors; they order the vectors of all processes.
+        spans: Lengths of the parts with a vector each, N in all; empty for one vector [tokens].
+        labels: One per token, or one per sequence.
     """
 
     inputs: Sequence[int] | np.ndarray
@@ -38,13 +38,13 @@ class Example:
 
 @dataclass(frozen=True)
 class PackedBatch:
-    """Sequences end to end, as tensors on the device of the network.
+    """Concatenated sequences, as tensors on the device of the network.
 
     Attributes:
         inputs: Ids [1, T] or features [1, T, F].
         cu_seqlens: Offsets of the sequences [S + 1].
-        spans: Offsets of what gets a vector [R + 1].
-        labels: Of tokens [T] or sequences [S].
+        spans: Offsets of the parts with a vector each [R + 1].
+        labels: Labels of the tokens [T] or sequences [S].
     """
 
     inputs: Int[Tensor, "1 T"] | Float[Tensor, "1 T F"]
@@ -54,7 +54,7 @@ class PackedBatch:
 
 
 def pack(examples: Sequence[Example], device: torch.device) -> PackedBatch:
-    """Lay examples end to end."""
+    """Concatenate examples."""
     if isinstance(examples[0].inputs, np.ndarray):
         rows = np.concatenate([np.asarray(example.inputs) for example in examples])
         inputs = torch.from_numpy(rows)[None]

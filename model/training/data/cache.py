@@ -1,11 +1,11 @@
-"""Stores on disk: their identity, and how they are written and found again.
+"""Stores on disk: their keys, and how they are written and opened.
 
     CACHE/KEY/examples.arrow    the good examples, with the file and line of each
     CACHE/KEY/problems.jsonl    the bad ones
-    CACHE/KEY/store.json        written last: what the other two hold
+    CACHE/KEY/store.json        their summary, written last
 
-KEY is a digest of the files' names and contents and of the settings. Whoever builds the same key
-writes the same bytes, and each file takes its place at once, so processes may build side by side.
+KEY is a digest of the files' names and contents and of the settings. The same key gives the same
+bytes and files are replaced atomically, so processes may build the same store concurrently.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ EXAMPLES, PROBLEMS, SUMMARY = "examples.arrow", "problems.jsonl", "store.json"
 
 
 def cache_key(files: Sequence[Path], fields: tuple[Field, ...], rules: Rules) -> str:
-    """Digest of everything that decides what a store holds; reads the files.
+    """Digest of everything that decides the content of a store; reads the files.
 
     Raises:
-        ConfigError: Files or fields that cannot be, or that cannot be read.
+        ConfigError: Invalid fields, or a file that cannot be read.
     """
     if not files:
         raise ConfigError("no files to read examples from")
@@ -52,7 +52,7 @@ def cache_key(files: Sequence[Path], fields: tuple[Field, ...], rules: Rules) ->
 
 
 def load_summary(directory: Path) -> Summary | None:
-    """What the store in ``directory`` holds; None where it has no summary that can be read."""
+    """Summary of the store in ``directory``; None if it has none that can be read."""
     try:
         values = json.loads((directory / SUMMARY).read_bytes())
         report = values.pop("report")
@@ -70,12 +70,19 @@ def write_store(
     rules: Rules,
     progress: bool = True,
 ) -> Summary:
-    """Read ``files`` and write a store to ``directory``; the bad records are listed there anyway.
+    """Read ``files`` and write a store to ``directory``; if that fails, the bad records alone.
+
+    Args:
+        directory: Directory of the store.
+        files: Source files.
+        fields: Fields of an example.
+        rules: What is read, and how much of it may be bad.
+        progress: Show a progress bar.
 
     Raises:
         ConfigError: A file that cannot be read, or a directory that cannot be written.
-        DataError: Too many bad records, no good one, a damaged file, or one that changed
-            meanwhile.
+        DataError: Too many bad records, no good one, a damaged file, or one that changed while
+            it was read.
     """
     before = [_status(file) for file in files]
     try:

@@ -1,4 +1,4 @@
-"""Which examples an update takes: a function of its number, so a run resumes by that alone."""
+"""Shuffled batches: the rows of an update are a function of its number, so runs can resume."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ from osa.model.training.data.store import ExampleStore
 
 
 class BatchSampler:
-    """Shuffled batches of rows; a fresh permutation an epoch.
+    """Shuffled batches of rows, with another permutation in every epoch.
 
-    The last incomplete batch of an epoch is left out, so every batch is full (or all the data,
-    where that is smaller).
+    The last incomplete batch of an epoch is left out. Data smaller than a batch are one batch.
     """
 
     def __init__(
@@ -22,14 +21,14 @@ class BatchSampler:
         lengths: np.ndarray | None = None,
         bucket_batches: int = 1,
     ) -> None:
-        """Describe the order.
+        """Describe the batches.
 
         Args:
             size: Number of rows.
-            batch_size: Rows a batch.
-            seed: Of the shuffling.
-            lengths: Measure of each row's length [size]; needed for buckets.
-            bucket_batches: Batches whose rows are sorted by length together.
+            batch_size: Rows per batch.
+            seed: Seed of the shuffling.
+            lengths: Length of each row, in any unit [size]; needed for buckets.
+            bucket_batches: Number of batches whose rows are sorted by length together.
         """
         self.size, self.batch_size, self.seed = size, min(batch_size, size), seed
         self.lengths, self.bucket_batches = lengths, bucket_batches
@@ -37,7 +36,7 @@ class BatchSampler:
         self._epoch, self._order = -1, np.empty(0, dtype=np.int64)
 
     def rows(self, step: int) -> np.ndarray:
-        """Rows of the batch of update ``step``, from 0."""
+        """Rows of the batch of update ``step``, counted from 0 [batch_size]."""
         epoch, place = divmod(step, self.batches_per_epoch)
         if epoch != self._epoch:
             self._epoch, self._order = epoch, self._permutation(epoch)

@@ -1,4 +1,4 @@
-"""The store of examples: checked once, kept on disk, read through a memory map."""
+"""Examples that were checked once, stored on disk and read through a memory map."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from osa.model.training.data.writer import FILE, FLOAT, LINE, Summary
 
 
 class ExampleStore:
-    """Examples in the order of the files; ``build`` makes or finds one.
+    """Examples in the order of the files; ``build`` creates or opens a store.
 
     Attributes:
-        fields: What an example has.
-        files: Where the examples came from.
-        report: What was found there.
+        fields: Fields of an example.
+        files: Source files.
+        report: Counts and first problems of the files.
         sha256: Digest of field names, kinds, values and order; paths do not matter.
         problems: File that lists the bad records, one JSON object a line.
     """
@@ -37,10 +37,16 @@ class ExampleStore:
     def __init__(
         self, directory: Path, fields: tuple[Field, ...], files: Sequence[Path], summary: Summary
     ) -> None:
-        """Map the examples in ``directory``.
+        """Map the examples in ``directory``; see ``build``.
+
+        Args:
+            directory: Directory of this store.
+            fields: Fields of an example.
+            files: Source files.
+            summary: Summary of the stored examples.
 
         Raises:
-            ValueError: They are damaged (pyarrow's own error).
+            ArrowInvalid: The examples are damaged.
         """
         self.fields = fields
         self.files = tuple(files)
@@ -87,21 +93,21 @@ class ExampleStore:
         return cls(directory, fields, files, summary)
 
     def __len__(self) -> int:
-        """How many examples."""
+        """Number of examples."""
         return self._ends[-1]
 
     def take(self, rows: np.ndarray | Sequence[int]) -> dict[str, list[Any]]:
         """The examples at ``rows``, in that order; rows may repeat.
 
         Args:
-            rows: Integers from 0, [n].
+            rows: Integers from 0 [n].
 
         Returns:
             By field name, n values: text, labels, float32 arrays [N, F]; None where an optional
             one is missing.
 
         Raises:
-            IndexError: A row that is not there.
+            IndexError: A row does not exist.
         """
         places = [self._place(row) for row in np.asarray(rows).tolist()]
         return {
@@ -110,7 +116,7 @@ class ExampleStore:
         }
 
     def column(self, name: str) -> Iterator[Any]:
-        """The values of a field, in order, read as they are asked for.
+        """The values of a field in order, read lazily.
 
         Raises:
             KeyError: No such field.
@@ -121,17 +127,17 @@ class ExampleStore:
         raise KeyError(f"no field {name!r} among {', '.join(f.name for f in self.fields)}")
 
     def location(self, row: int) -> str:
-        """Where an example came from, as ``file:line``.
+        """Source of an example, as ``file:line``.
 
         Raises:
-            IndexError: A row that is not there.
+            IndexError: The row does not exist.
         """
         batch, place = self._place(row)
         file = self.files[batch.column(FILE)[place].as_py()]
         return f"{file}:{batch.column(LINE)[place].as_py()}"
 
     def _place(self, row: Any) -> tuple[pa.RecordBatch, int]:
-        """The batch that holds ``row``, and where in it."""
+        """The batch of ``row``, and the index in it."""
         if type(row) is not int or not 0 <= row < len(self):
             raise IndexError(f"rows are integers from 0 to {len(self) - 1}, got {row}")
         number = bisect_right(self._ends, row)

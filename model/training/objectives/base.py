@@ -40,15 +40,15 @@ class Loss:
 
 @dataclass(frozen=True)
 class ObjectiveInputs:
-    """What every objective is made from.
+    """Model, data and settings of the run, from which every objective is created.
 
     Attributes:
-        model: To be trained.
-        is_new: Whether its weights are still random, rather than from a checkpoint.
+        model: The model to train.
+        is_new: Whether its weights are random, not those of a checkpoint.
         store: Training data.
         held_out: Data for evaluation.
         max_tokens: Longest input [tokens].
-        seed: Of everything random.
+        seed: Seed of everything random.
         progress: Show progress bars.
     """
 
@@ -65,11 +65,11 @@ class Objective(ABC):
     """A training objective.
 
     Attributes:
-        section: Its settings.
-        head: Weights beside the encoder's; saved in ``head.safetensors``.
+        section: Settings, an ``ObjectiveSection``.
+        head: Weights besides the encoder's; saved in ``head.safetensors``.
         parts: Names of the parts of its loss.
         scores: Names of the scores of ``evaluate``.
-        identity: Digest of what decides the weights beside configuration and data.
+        identity: Digest of what decides the weights besides configuration and data.
     """
 
     parts: tuple[str, ...] = ()
@@ -77,12 +77,7 @@ class Objective(ABC):
     identity: str = ""
 
     def __init__(self, section: Any, inputs: ObjectiveInputs) -> None:
-        """Prepare the objective; subclasses set ``head`` if they have one.
-
-        Args:
-            section: The objective's ``ObjectiveSection``.
-            inputs: Model, data and settings.
-        """
+        """Keep settings and data; subclasses set ``head`` if they have one."""
         self.section: Any = section
         self.head: nn.Module = nn.Identity()
         self.store, self.held_out = inputs.store, inputs.held_out

@@ -52,7 +52,7 @@ class Classification(TokenObjective):
         nn.init.zeros_(self.head.bias)
 
     def examples(self, rows: np.ndarray, places: np.ndarray, step: int) -> list[Example]:
-        """One sequence a row."""
+        """One sequence per row."""
         return self._examples(self.store.take(rows))
 
     def _examples(self, taken: dict[str, list[Any]]) -> list[Example]:
@@ -70,7 +70,7 @@ class Classification(TokenObjective):
         ]
 
     def terms(self, examples: Sequence[Example]) -> int:
-        """One a sequence."""
+        """One term per sequence."""
         return len(examples)
 
     def forward(self, model: EmbeddingModel, head: nn.Module, packed: PackedBatch) -> Tensor:

@@ -4,7 +4,7 @@
 
 with c every positive and negative of the batch (InfoNCE, arXiv:1807.03748), averaged over the
 allowed widths (Matryoshka, arXiv:2205.13147), and over both directions where ``symmetric``.
-A candidate that repeats the anchor's own positive, or the anchor itself, is no negative.
+A candidate equal to the anchor's own positive, or to the anchor, is excluded.
 
 Shapes: n rows of a batch, C candidates, R vectors, E embedding width.
 """
@@ -38,7 +38,7 @@ def contrastive_loss(
     Args:
         anchors: Unit vectors.
         candidates: Positives in the order of the anchors, then negatives.
-        excluded: Candidates that are no negatives of an anchor; never its own positive.
+        excluded: Candidates left out for an anchor; never its own positive.
         temperature: Divides the similarities.
     """
     logits = (anchors @ candidates.T / temperature).masked_fill(excluded, -torch.inf)
@@ -59,7 +59,7 @@ class Contrastive(EmbeddingObjective):
         self.widths = inputs.model.config.allowed_dimensions
 
     def examples(self, rows: np.ndarray, places: np.ndarray, step: int) -> list[Example]:
-        """Two or three texts a row."""
+        """Two or three texts per row."""
         taken = self.store.take(rows)
         found = []
         for role, name in enumerate(ROLES):
@@ -90,7 +90,7 @@ class Contrastive(EmbeddingObjective):
         return Loss(torch.stack(terms).mean())
 
     def _repeats(self, rows: np.ndarray) -> Bool[Tensor, "n C"]:
-        """Candidates that say the same as an anchor or its positive."""
+        """Candidates equal to an anchor or to its positive, other than that positive itself."""
         taken = self.store.take(rows)
         anchors, positives = np.array(taken["anchor"]), np.array(taken["positive"])
         candidates = np.array([*positives, *(text for text in taken["negative"] if text)])

@@ -1,12 +1,12 @@
-"""Distillation of a sentence encoder: the student gives the teacher's vectors and similarities.
+"""Distillation of a sentence encoder: the student learns the teacher's vectors and similarities.
 
     loss = mean(1 - cos(s_i, t_i)) + w * mean over widths k of mean((s_i . s_j)_k - t_i . t_j)^2
 
-The similarities of leading widths k are held to the teacher's full ones, which makes shorter
-vectors meaningful (Matryoshka, arXiv:2205.13147).
+The similarities of the k leading dimensions are compared with the teacher's full ones, which makes
+shorter vectors meaningful (Matryoshka, arXiv:2205.13147).
 
-A text longer than a segment is one sequence for the student, in which every segment gets a vector
-(a late chunk); the teacher sees the segments one by one. The target of the whole is the mean of
+A text longer than a segment is one sequence for the student, in which every segment has a vector
+(a late chunk); the teacher embeds the segments one by one. The target of the whole is the mean of
 its segments' vectors, weighted by their tokens.
 
 Shapes: R vectors of a batch, E embedding width.
@@ -43,7 +43,7 @@ from osa.model.training.objectives.teacher import (
 )
 
 KEYS_PER_EXAMPLE = 1 << 20
-"""Keys of one example: the whole, then its segments."""
+"""Key 0 of an example is a text of one segment, key 1 + i is segment i of a longer one."""
 TEXTS_PER_BLOCK = 4096
 
 
@@ -63,7 +63,13 @@ def distillation_loss(
     similarity_weight: float,
     widths: Sequence[int],
 ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-    """Return the loss and its cosine part; both inputs hold unit vectors.
+    """Return the loss and its cosine part.
+
+    Args:
+        student: Unit vectors.
+        teacher: Unit vectors of the same texts.
+        similarity_weight: Weight of the similarity loss.
+        widths: Leading dimensions whose similarities are compared.
 
     Raises:
         ConfigError: Student and teacher differ in width.
@@ -143,7 +149,7 @@ class SegmentTable:
         self.vectors = cache.get(segments, progress)
 
     def count(self, row: int) -> int:
-        """Segments of a text."""
+        """Number of segments of a text."""
         return int(self.offsets[row + 1] - self.offsets[row])
 
 
@@ -186,7 +192,7 @@ class Distillation(EmbeddingObjective):
             self.rotation = principal_rotation(self.table.vectors)
 
     def examples(self, rows: np.ndarray, places: np.ndarray, step: int) -> list[Example]:
-        """Short texts whole; of longer ones a run of segments."""
+        """Texts of one segment whole; consecutive segments of longer ones."""
         texts = self.store.take(rows)["text"]
         short = [i for i, row in enumerate(rows) if self.table.count(row) == 1]
         encoded = self.tokenizer.encode([texts[i] for i in short], self.max_tokens)
@@ -200,7 +206,7 @@ class Distillation(EmbeddingObjective):
         return [found[i] for i in range(len(rows))]
 
     def _long(self, text: str, row: int, place: int, step: int) -> Example:
-        """A run of segments as one sequence; keys number the segments of the whole text."""
+        """Consecutive segments as one sequence; keys number the segments of the whole text."""
         tokenizer = self.tokenizer
         parts = segment_texts(tokenizer, [text], self.section.segment_tokens)[0]
         ids = tokenizer.encode_parts(parts)
@@ -214,7 +220,7 @@ class Distillation(EmbeddingObjective):
         return Example(tokens, keys, tuple(lengths))
 
     def _window(self, lengths: list[int], row: int, step: int) -> tuple[int, int]:
-        """Segments [low, high) of a text: a random run of a random length, or the first ones."""
+        """Segments [low, high) of a text: random with ``crop``, else the first that fit."""
         most = self.max_tokens - self.tokenizer.num_special_tokens
         low, budget = 0, float(most)
         if self.section.crop:
@@ -234,7 +240,7 @@ class Distillation(EmbeddingObjective):
     def loss(
         self, vectors: Float[Tensor, "R E"], keys: np.ndarray, sizes: np.ndarray, rows: np.ndarray
     ) -> Loss:
-        """Of segments and short texts, and of every longer text as a whole."""
+        """Loss of the segments, of the texts of one segment, and of each longer text as a whole."""
         places, numbers = keys // KEYS_PER_EXAMPLE, keys % KEYS_PER_EXAMPLE
         found = self.table.vectors[self.table.offsets[rows[places]] + np.maximum(numbers - 1, 0)]
         target = self._rotate(found)
@@ -265,7 +271,7 @@ class Distillation(EmbeddingObjective):
         )
 
     def record(self) -> dict[str, object]:
-        """Identity of the teacher, and what it has seen."""
+        """Digest of the teacher, and number of segments that it embedded."""
         return {"teacher": {"sha256": self.identity}, "segments": int(self.table.offsets[-1])}
 
     def _rotate(self, vectors: np.ndarray) -> Tensor:

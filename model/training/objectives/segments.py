@@ -1,8 +1,8 @@
 """Long texts cut into segments of whole sentences.
 
-Segments of texts whose sentences all fit are the chunks that the server makes of them
-(``/embed_chunks`` by sentences of the same size). A longer sentence is cut between words here, so
-that a segment tokenized alone keeps its tokens, and between tokens there.
+If every sentence of a text fits, its segments are the chunks that the server cuts by sentences of
+the same size. A longer sentence is cut between words, so that a segment tokenized alone keeps its
+tokens; the server cuts it between tokens.
 """
 
 from __future__ import annotations

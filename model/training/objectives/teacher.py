@@ -109,15 +109,10 @@ Embed = Callable[[Sequence[str]], np.ndarray]
 
 
 class TeacherVectors:
-    """Cache on disk of one teacher's vectors by text, in files of up to ``TEXTS_A_FILE``."""
+    """Cache on disk of one teacher's vectors by text; damaged files count as missing."""
 
     def __init__(self, directory: Path, embed: Embed) -> None:
-        """Read the files of ``directory``, which is created; damaged ones count as missing.
-
-        Args:
-            directory: Of this teacher's vectors alone.
-            embed: Computes the vectors of texts that are not cached.
-        """
+        """Open or create the cache in ``directory``; ``embed`` computes vectors not cached yet."""
         self.directory, self._embed = directory, embed
         directory.mkdir(parents=True, exist_ok=True)
         self._shards: list[np.ndarray] = []
@@ -138,12 +133,7 @@ class TeacherVectors:
         self._digests = joined[self._order]
 
     def get(self, texts: Sequence[str], progress: bool = True) -> np.ndarray:
-        """Vectors of ``texts`` [n, E], float16; those not cached are computed and stored.
-
-        Args:
-            texts: Any texts; repeats are computed once.
-            progress: Show a progress bar.
-        """
+        """Vectors of ``texts`` [n, E], float16; those not cached are computed once and stored."""
         wanted = digests_of(texts)
         _, first = np.unique(wanted, return_index=True)
         missing = np.sort(first[~np.isin(wanted[first], self._digests)])
