@@ -22,14 +22,11 @@ def sentence_ends(text: str) -> list[int]:
 
 
 def sentence_bounds(text: str, offsets: Sequence[tuple[int, int]]) -> list[int]:
-    """Sentence boundaries in tokens: indices of the first token after each sentence end, ascending.
+    """Index of the first token after each sentence end, ascending; the last one is n.
 
     Args:
         text: The text.
         offsets: Characters (start, stop) of each token, without special tokens [n].
-
-    Returns:
-        Distinct indices from 0 to n; n, the end of the text, is always the last one.
     """
     starts = [start for start, _ in offsets]
     bounds = {bisect.bisect_left(starts, end) for end in sentence_ends(text)}

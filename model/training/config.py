@@ -69,7 +69,7 @@ class OptimizerSection(Section):
             is that of the whole batch, whatever the objective.
         learning_rate: Peak rate of all other weights.
         embedding_rate: Peak rate of the token embeddings.
-        alpha_rate: Peak rate of the rotation angles of the mixers.
+        alpha_rate: Peak rate of the angles ``alpha``.
         final_share: Rate at the end, as a share of the peak.
         warmup: Updates of linear warm-up.
         weight_decay: Of matrices; embeddings, vectors and angles have none.

@@ -20,52 +20,18 @@ from torch import Tensor, nn
 from osa.model.training.data.batch import Example, pack, split_into_chunks
 from osa.model.training.distributed import Processes
 from osa.model.training.network import synchronized
-from osa.model.training.objectives.base import EmbeddingObjective, Loss, TokenObjective
+from osa.model.training.objectives.base import EmbeddingObjective, Loss, Objective, TokenObjective
 
 
-def token_gradient(
+def batch_gradient(
     network: nn.Module,
-    objective: TokenObjective,
-    examples: Sequence[Example],
-    max_tokens: int,
-    processes: Processes,
-) -> Loss:
-    """Add the gradient of a mean over independent terms.
-
-    Args:
-        network: The network of an update.
-        objective: Its objective.
-        examples: Examples of this process.
-        max_tokens: Most tokens of a chunk.
-        processes: The processes of the run.
-
-    Returns:
-        The loss over all processes.
-    """
-    count = torch.tensor([float(objective.terms(examples))], dtype=torch.float64)
-    terms = max(1.0, processes.sum(count.to(processes.device)).item())
-    groups = list(split_into_chunks(examples, max_tokens))
-    rounds = processes.max(len(groups))
-    total = torch.zeros(1, device=processes.device)
-    for number in range(rounds):
-        weight = 1.0 / terms if number < len(groups) else 0.0
-        with synchronized(network, number == rounds - 1):
-            chunk = pack(groups[min(number, len(groups) - 1)], processes.device)
-            part = network(chunk) * weight
-            (part * processes.world_size).backward()  # gradients are averaged over processes
-        total += part.detach()
-    return Loss(processes.sum(total)[0])
-
-
-def embedding_gradient(
-    network: nn.Module,
-    objective: EmbeddingObjective,
+    objective: Objective,
     examples: Sequence[Example],
     rows: np.ndarray,
     max_tokens: int,
     processes: Processes,
 ) -> Loss:
-    """Add the gradient of a loss over all vectors of the batch.
+    """Add the gradient of the loss of a whole batch.
 
     Args:
         network: The network of an update.
@@ -78,14 +44,47 @@ def embedding_gradient(
     Returns:
         The loss over all processes.
     """
-    groups = list(split_into_chunks(examples, max_tokens))
-    packed = [pack(group, processes.device) for group in groups]
-    rounds = processes.max(len(groups))
+    chunks = list(split_into_chunks(examples, max_tokens))
+    if isinstance(objective, EmbeddingObjective):
+        return _embedding_gradient(network, objective, chunks, rows, processes)
+    assert isinstance(objective, TokenObjective)
+    return _token_gradient(network, objective, chunks, processes)
+
+
+def _token_gradient(
+    network: nn.Module,
+    objective: TokenObjective,
+    chunks: list[list[Example]],
+    processes: Processes,
+) -> Loss:
+    count = torch.tensor([float(sum(map(objective.terms, chunks)))], dtype=torch.float64)
+    terms = max(1.0, processes.sum(count.to(processes.device)).item())
+    rounds = processes.max(len(chunks))
+    total = torch.zeros(1, device=processes.device)
+    for number in range(rounds):
+        weight = 1.0 / terms if number < len(chunks) else 0.0
+        with synchronized(network, number == rounds - 1):
+            packed = pack(chunks[min(number, len(chunks) - 1)], processes.device)
+            part = network(packed) * weight
+            (part * processes.world_size).backward()  # gradients are averaged over processes
+        total += part.detach()
+    return Loss(processes.sum(total)[0])
+
+
+def _embedding_gradient(
+    network: nn.Module,
+    objective: EmbeddingObjective,
+    chunks: list[list[Example]],
+    rows: np.ndarray,
+    processes: Processes,
+) -> Loss:
+    packed = [pack(chunk, processes.device) for chunk in chunks]
+    rounds = processes.max(len(chunks))
     with torch.set_grad_enabled(rounds == 1):
         outputs = [network(packed[min(n, len(packed) - 1)]) for n in range(rounds)]
     outputs = outputs[: len(packed)]
-    keys = torch.tensor([key for group in groups for e in group for key in e.keys])
-    sizes = torch.cat([chunk.spans.diff().to(torch.int64) for chunk in packed])
+    keys = torch.tensor([key for chunk in chunks for e in chunk for key in e.keys])
+    sizes = torch.cat([part.spans.diff().to(torch.int64) for part in packed])
     vectors, order, own = _gather(torch.cat(outputs).detach(), keys, processes)
     all_keys = processes.gather(keys.to(processes.device)).cpu()[order]
     all_sizes = processes.gather(sizes).cpu()[order]

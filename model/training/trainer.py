@@ -18,10 +18,10 @@ from osa.model.errors import OsaError
 from osa.model.training.config import TrainConfig
 from osa.model.training.data.sampler import BatchSampler, shard, text_lengths
 from osa.model.training.distributed import PeerError, Processes, is_peer_loss
-from osa.model.training.grad_cache import embedding_gradient, token_gradient
+from osa.model.training.grad_cache import batch_gradient
 from osa.model.training.metric_log import MetricLog
 from osa.model.training.network import Network, parallelize
-from osa.model.training.objectives.base import EmbeddingObjective, Loss, TokenObjective
+from osa.model.training.objectives.base import Loss
 from osa.model.training.optimizer import (
     AveragedWeights,
     build_optimizer,
@@ -128,15 +128,9 @@ class Trainer:
         tokens = torch.tensor([float(sum(len(example.inputs) for example in examples))])
         self.network.train()
         self.optimizer.zero_grad(set_to_none=True)
-        if isinstance(self.objective, EmbeddingObjective):
-            loss = embedding_gradient(
-                self.network, self.objective, examples, rows, settings.chunk_tokens, processes
-            )
-        else:
-            assert isinstance(self.objective, TokenObjective)
-            loss = token_gradient(
-                self.network, self.objective, examples, settings.chunk_tokens, processes
-            )
+        loss = batch_gradient(
+            self.network, self.objective, examples, rows, settings.chunk_tokens, processes
+        )
         share = rate_share(step, settings)
         set_rates(self.optimizer, share)
         norm = _clip(self.network, settings.clip_norm)

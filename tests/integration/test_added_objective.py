@@ -52,12 +52,10 @@ class LengthSection(ObjectiveSection):
     """Objective ``length``: the number of words of a text, by regression."""
 
     implementation = f"{__name__}:Length"
+    fields = (Field("text", "text", "text"),)
     locations = frozenset({"log"})
     scale: float = Setting(gt=0)
     log: Path | None = None
-
-    def example_fields(self) -> tuple[Field, ...]:
-        return (Field("text", "text", "text"),)
 
     def check(self) -> None:
         if self.scale > 1:

@@ -54,7 +54,8 @@ def compose(
         roots: Directories of their unpacked packages.
         excluded: Normalised texts that are left out everywhere.
         held_out_texts: Number of held-out texts of the dictionaries.
-        held_out_pairs: Number of held-out pairs; their texts are in no training file made later.
+        held_out_pairs: Number of held-out pairs; their texts are left out of the sentences and of
+            the training pairs.
         report: Called with a message for every source read and every part completed.
     """
     made = Corpus()

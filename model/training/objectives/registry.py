@@ -7,10 +7,9 @@ objective, write its class (see ``base``), and add its section and its entry in 
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal, cast
 
 from pydantic import BaseModel, ConfigDict
 from pydantic import Field as Setting
@@ -21,24 +20,24 @@ from osa.model.records.fields import Field
 if TYPE_CHECKING:
     from osa.model.training.objectives.base import Objective
 
-_TEXT = Field("text", "text", "text")
 
-
-class ObjectiveSection(BaseModel, ABC):
+class ObjectiveSection(BaseModel):
     """Base of the sections: settings of an objective, frozen, unknown ones refused.
 
     Attributes:
         implementation: Class of the objective, as ``module:class``.
+        fields: Fields of an example, under their default column names.
         locations: Settings that are places on disk and do not decide the weights.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     implementation: ClassVar[str]
+    fields: ClassVar[tuple[Field, ...]] = (Field("text", "text", "text"),)
     locations: ClassVar[frozenset[str]] = frozenset()
 
-    @abstractmethod
     def example_fields(self) -> tuple[Field, ...]:
-        """Fields of an example, under their default column names."""
+        """Fields of an example with these settings, under their default column names."""
+        return self.fields
 
     def check(self) -> None:
         """Check packages and files that the settings name, without importing torch.
@@ -58,8 +57,7 @@ class ObjectiveSection(BaseModel, ABC):
     def load(self) -> type[Objective]:
         """The objective's class, imported now."""
         module, _, name = self.implementation.partition(":")
-        implementation: type[Objective] = getattr(import_module(module), name)
-        return implementation
+        return cast("type[Objective]", getattr(import_module(module), name))
 
 
 class DistillSection(ObjectiveSection):
@@ -87,10 +85,6 @@ class DistillSection(ObjectiveSection):
     segment_tokens: int = Setting(default=126, ge=8, le=512)
     crop: bool = True
 
-    def example_fields(self) -> tuple[Field, ...]:
-        """A text of any length."""
-        return (_TEXT,)
-
     def check(self) -> None:
         """Check that sentence-transformers is installed and the teacher is there."""
         require("the objective distill", "train", "sentence_transformers")
@@ -112,16 +106,13 @@ class ContrastiveSection(ObjectiveSection):
     """
 
     implementation = "osa.model.training.objectives.contrastive:Contrastive"
+    fields = (
+        Field("anchor", "anchor", "text"),
+        Field("positive", "positive", "text"),
+        Field("negative", "negative", "text", optional=True),
+    )
     temperature: float = Setting(default=0.05, gt=0)
     symmetric: bool = True
-
-    def example_fields(self) -> tuple[Field, ...]:
-        """An anchor, its positive and possibly a negative."""
-        return (
-            Field("anchor", "anchor", "text"),
-            Field("positive", "positive", "text"),
-            Field("negative", "negative", "text", optional=True),
-        )
 
 
 class MlmSection(ObjectiveSection):
@@ -135,10 +126,6 @@ class MlmSection(ObjectiveSection):
     implementation = "osa.model.training.objectives.masked_tokens:MaskedTokens"
     mask_share: float = Setting(default=0.15, gt=0, lt=1)
     mask_token: str = "[MASK]"
-
-    def example_fields(self) -> tuple[Field, ...]:
-        """A text."""
-        return (_TEXT,)
 
 
 class ClassifySection(ObjectiveSection):

@@ -12,7 +12,7 @@ from osa.model import EmbeddingModel
 from osa.model.training.data.batch import IGNORED, pack
 from osa.model.training.data.store import ExampleStore
 from osa.model.training.distributed import Processes
-from osa.model.training.grad_cache import embedding_gradient, token_gradient
+from osa.model.training.grad_cache import batch_gradient
 from osa.model.training.network import Network
 from osa.model.training.objectives.base import ObjectiveInputs
 from osa.model.training.objectives.classification import Classification
@@ -66,7 +66,7 @@ def test_contrastive_chunks_give_the_gradient_of_the_whole_batch(
     assert len(examples) == 15
     losses, found = [], []
     for budget in (10_000, 12):
-        loss = embedding_gradient(network, contrastive, examples, ROWS, budget, ALONE)
+        loss = batch_gradient(network, contrastive, examples, ROWS, budget, ALONE)
         losses.append(loss.total.item())
         found.append(gradients(network))
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
@@ -116,7 +116,7 @@ def test_masked_token_chunks_give_the_gradient_of_the_whole_batch(
     examples = masked.examples(ROWS, ROWS, 5)
     found = []
     for budget in (10_000, 20):
-        loss = token_gradient(network, masked, examples, budget, ALONE)
+        loss = batch_gradient(network, masked, examples, ROWS, budget, ALONE)
         found.append(gradients(network))
     assert_same(*found)
     assert loss.total.item() == pytest.approx(np.log(masked.vocab_size), rel=0.1)
@@ -170,13 +170,13 @@ def test_classification_of_features_learns_and_chunks_agree(store: Build) -> Non
     examples = objective.examples(rows, rows, 0)
     found = []
     for budget in (10_000, 16):
-        loss = token_gradient(network, objective, examples, budget, ALONE)
+        loss = batch_gradient(network, objective, examples, rows, budget, ALONE)
         found.append(gradients(network))
     assert loss.total.item() == pytest.approx(np.log(2), rel=1e-5)
     assert_same(*found)
     optimizer = torch.optim.Adam(network.parameters(), 1e-2)
     for _ in range(20):
-        token_gradient(network, objective, examples, 10_000, ALONE)
+        batch_gradient(network, objective, examples, rows, 10_000, ALONE)
         optimizer.step()
         optimizer.zero_grad()
     assert objective.evaluate(model, objective.head)["accuracy"] >= 0.9
