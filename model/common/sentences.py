@@ -24,9 +24,7 @@ def sentence_ends(text: str) -> list[int]:
 def sentence_bounds(text: str, offsets: Sequence[tuple[int, int]]) -> list[int]:
     """Index of the first token after each sentence end, ascending; the last one is n.
 
-    Args:
-        text: The text.
-        offsets: Characters (start, stop) of each token, without special tokens [n].
+    ``offsets`` are the characters (start, stop) of each token, without special tokens [n].
     """
     starts = [start for start, _ in offsets]
     bounds = {bisect.bisect_left(starts, end) for end in sentence_ends(text)}

@@ -74,11 +74,7 @@ def check(field: Field, value: Any) -> Any:
 
 
 def decode(raw: bytes, column: str | None = None) -> str:
-    """Decode UTF-8 without NUL.
-
-    Args:
-        raw: Content of a line, or of ``column`` of a row.
-        column: Name for the message.
+    """Decode UTF-8 without NUL, the content of a line or of ``column`` of a row.
 
     Raises:
         BadRecord: A byte is invalid; the message numbers it from 1.

@@ -66,7 +66,7 @@ class OptimizerSection(Section):
         steps: Total number of updates.
         batch_size: Examples per update, over all processes.
         chunk_tokens: Most tokens that run through the network at once [tokens]; the gradient
-            is that of the whole batch, whatever the objective.
+            is that of the whole batch, for every objective.
         learning_rate: Peak rate of all other weights.
         embedding_rate: Peak rate of the token embeddings.
         alpha_rate: Peak rate of the angles ``alpha``.

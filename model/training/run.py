@@ -48,7 +48,7 @@ def train(config: TrainConfig, options: argparse.Namespace) -> int:
             trainer.resume()
         trainer.run()
         scores = trainer.evaluate()
-        network = trainer.finish()
+        network = trainer.trained_network()
         if network is not None:
             record = _record(config, prepared, trainer, processes, scores)
             if scores:

@@ -66,10 +66,7 @@ def _fields(config: TrainConfig) -> tuple[Field, ...]:
     if unknown := sorted(set(columns) - {field.name for field in fields}):
         allowed = ", ".join(field.name for field in fields)
         raise ConfigError(f"data.columns names {unknown[0]!r}, the fields are {allowed}")
-    return tuple(
-        Field(field.name, columns.get(field.name, field.column), field.kind, field.optional)
-        for field in fields
-    )
+    return tuple(replace(field, column=columns.get(field.name, field.column)) for field in fields)
 
 
 def build_model(config: TrainConfig, store: ExampleStore) -> EmbeddingModel:
@@ -78,7 +75,7 @@ def build_model(config: TrainConfig, store: ExampleStore) -> EmbeddingModel:
     Raises:
         ConfigError: The model section is invalid, the tokenizer is missing, or the checkpoint
             takes another kind of input than the data have.
-        CheckpointError: A checkpoint to start from that cannot be loaded.
+        CheckpointError: The checkpoint to start from cannot be loaded.
     """
     features = next((field.name for field in store.fields if field.kind == "features"), None)
     if config.start is not None:

@@ -167,15 +167,13 @@ class Trainer:
         """
         if not self.objective.scores or not self.config.data.held_out:
             return {}
-        tensors = collect_state(self.network, self.optimizer, self.average)
-        if self.eval_network is None:
+        if (network := self.trained_network()) is None:
             return {}
-        copy_weights(self.eval_network, tensors)
-        self.eval_network.eval()
-        scores = self.objective.evaluate(self.eval_network.model, self.eval_network.head)
+        network.eval()
+        scores = self.objective.evaluate(network.model, network.head)
         return {name: scores[name] for name in self.objective.scores}
 
-    def finish(self) -> Network | None:
+    def trained_network(self) -> Network | None:
         """The trained network, with averaged weights if there are any; None except in process 0."""
         tensors = collect_state(self.network, self.optimizer, self.average)
         if self.eval_network is not None:

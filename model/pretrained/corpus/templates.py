@@ -109,7 +109,7 @@ def _nouns(root: Path) -> dict[str, tuple[list[str], list[str]]]:
 
 
 def _counted(root: Path) -> dict[str, int]:
-    """How often a noun was tagged with its first sense."""
+    """Number of times that each noun is tagged with its first sense."""
     counts: dict[str, int] = {}
     file = root / "usr/share/wordnet/cntlist.rev"
     for line in file.read_text(encoding="latin-1").splitlines():

@@ -115,10 +115,7 @@ class Tally:
         return self.kept == self.rules.limit
 
     def finish(self, files: str) -> Report:
-        """The report, if the records may be used.
-
-        Args:
-            files: Names of the files, for the message.
+        """The report, if the records may be used; ``files`` are named in the message.
 
         Raises:
             DataError: Too many records are bad, or none is good.

@@ -121,10 +121,15 @@ class ExampleStore:
         Raises:
             KeyError: No such field.
         """
-        for index, field in enumerate(self.fields):
-            if field.name == name:
-                return self._iterate(index, field)
-        raise KeyError(f"no field {name!r} among {', '.join(f.name for f in self.fields)}")
+        names = [field.name for field in self.fields]
+        if name not in names:
+            raise KeyError(f"no field {name!r} among {', '.join(names)}")
+        index = names.index(name)
+        return (
+            self._decode(self.fields[index], value)
+            for number in range(len(self._ends))
+            for value in self._reader.get_batch(number).column(index)
+        )
 
     def location(self, row: int) -> str:
         """Source of an example, as ``file:line``.
@@ -145,11 +150,6 @@ class ExampleStore:
             self._batches[number] = self._reader.get_batch(number)
         batch = self._batches[number]
         return batch, row - self._ends[number] + batch.num_rows
-
-    def _iterate(self, index: int, field: Field) -> Iterator[Any]:
-        for number in range(len(self._ends)):
-            for value in self._reader.get_batch(number).column(index):
-                yield self._decode(field, value)
 
     def _decode(self, field: Field, value: pa.Scalar) -> Any:
         if not value.is_valid:

@@ -69,7 +69,7 @@ class DistillSection(ObjectiveSection):
         start_embeddings: Initialise the token embeddings with the teacher's.
         rotate: Rotate targets onto their principal axes, so that leading dimensions have most of
             the variance and shorter vectors (``dimensions``) stay meaningful.
-        similarity_weight: Weight of the in-batch similarity loss beside the cosine loss.
+        similarity_weight: Weight of the in-batch similarity loss relative to the cosine loss.
         segment_tokens: Longer texts are cut into segments of whole sentences up to this length
             [tokens]; the teacher embeds them one by one, the student as one sequence.
         crop: Train on a random run of a long text's segments, of a random length.
@@ -86,7 +86,7 @@ class DistillSection(ObjectiveSection):
     crop: bool = True
 
     def check(self) -> None:
-        """Check that sentence-transformers is installed and the teacher is there."""
+        """Check that sentence-transformers and the teacher are installed."""
         require("the objective distill", "train", "sentence_transformers")
         self.default_tokenizer()
 

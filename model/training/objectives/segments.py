@@ -7,29 +7,15 @@ tokens; the server cuts it between tokens.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 
 from osa.model.common.sentences import sentence_bounds
 from osa.model.tokenization import TextTokenizer
 
 
-@dataclass(frozen=True)
-class Segment:
-    """A part of a text.
-
-    Attributes:
-        start: Its first character.
-        stop: One past its last character.
-        tokens: Its length without special tokens [tokens].
-    """
-
-    start: int
-    stop: int
-    tokens: int
-
-
-def segment(text: str, offsets: Sequence[tuple[int, int]], max_tokens: int) -> list[Segment]:
+def segment(
+    text: str, offsets: Sequence[tuple[int, int]], max_tokens: int
+) -> Iterator[tuple[int, int]]:
     """Cut a text at sentence ends, else between words, else between tokens.
 
     Args:
@@ -37,10 +23,9 @@ def segment(text: str, offsets: Sequence[tuple[int, int]], max_tokens: int) -> l
         offsets: Characters (start, stop) of each token, without special tokens [n].
         max_tokens: Longest segment [tokens].
 
-    Returns:
-        Segments that together contain every token once; none for a text without tokens.
+    Yields:
+        Tokens (first, stop) of each segment; together all tokens.
     """
-    segments = []
     bounds = set(sentence_bounds(text, offsets))
     first = sentence = word = 0  # start of the segment; latest sentence and word boundaries
     for place in range(1, len(offsets) + 1):
@@ -50,9 +35,8 @@ def segment(text: str, offsets: Sequence[tuple[int, int]], max_tokens: int) -> l
             word = place
         if place == len(offsets) or place - first == max_tokens:
             cut = next((bound for bound in (sentence, word) if bound > first), place)
-            segments.append(Segment(offsets[first][0], offsets[cut - 1][1], cut - first))
+            yield first, cut
             first = cut
-    return segments
 
 
 def segment_texts(
@@ -61,9 +45,9 @@ def segment_texts(
     """Segments of each text, of at most ``max_tokens``; a text without tokens is one segment."""
     found = []
     for text, offsets in zip(texts, tokenizer.offsets(texts), strict=True):
-        parts = segment(text, offsets, max_tokens)
+        parts = list(segment(text, offsets, max_tokens))
         if len(parts) <= 1:
             found.append([text])
         else:
-            found.append([text[part.start : part.stop] for part in parts])
+            found.append([text[offsets[first][0] : offsets[stop - 1][1]] for first, stop in parts])
     return found

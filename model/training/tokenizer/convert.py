@@ -41,10 +41,7 @@ class Measurement:
 
 
 def load_existing(path: Path) -> Tokenizer:
-    """Read a ``tokenizer.json``, or convert a BERT vocabulary.
-
-    Args:
-        path: A ``tokenizer.json``, a ``vocab.txt`` (one token per line), or a directory of either.
+    """Read a ``tokenizer.json``, or convert a ``vocab.txt`` of BERT; or either of a directory.
 
     Raises:
         ConfigError: There is neither, or it cannot be read or used.
