@@ -5,7 +5,7 @@ Shapes: B batch, N tokens, S sequences, E embedding width.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -24,7 +24,7 @@ from osa.model.common.directories import PRETRAINED as PRETRAINED
 from osa.model.config import EncoderConfig
 from osa.model.errors import CheckpointError, ConfigError, InputError
 from osa.model.functional.tiling import project_rows
-from osa.model.functional.varlen import check_cu_seqlens, cu_seqlens_of
+from osa.model.functional.varlen import batches_by_length, check_cu_seqlens, cu_seqlens_of
 from osa.model.layers.encoder import Encoder
 from osa.model.layers.initialization import orthonormal, shapes_alone
 from osa.model.layers.pooling import EmbeddingOutput, normalize, pool
@@ -193,8 +193,7 @@ class EmbeddingModel(nn.Module):
                 raise InputError(f"text {row} is empty")
         tokenized = self.tokenizer.encode(texts, self.config.max_seq_len)
         vectors = torch.empty(len(texts), self.config.output_size)
-        order = sorted(range(len(texts)), key=lambda row: len(tokenized[row].ids))
-        for rows in _batches(order, [len(text.ids) for text in tokenized], batch_tokens):
+        for rows in batches_by_length([len(text.ids) for text in tokenized], batch_tokens):
             output = self.embed_ids([tokenized[row].ids for row in rows])
             scale = 1.0 if normalize else output.norms[:, None]
             vectors[rows] = (output.embeddings * scale).float().cpu()
@@ -241,16 +240,3 @@ class EmbeddingModel(nn.Module):
         model.checkpoint_sha256 = checkpoint.sha256
         model.calibration = checkpoint.calibration
         return model.eval()
-
-
-def _batches(order: list[int], lengths: list[int], budget: int) -> Iterator[list[int]]:
-    batch: list[int] = []
-    tokens = 0
-    for row in order:
-        if batch and tokens + lengths[row] > budget:
-            yield batch
-            batch, tokens = [], 0
-        batch.append(row)
-        tokens += lengths[row]
-    if batch:
-        yield batch

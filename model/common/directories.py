@@ -141,3 +141,14 @@ def check_parent(output: Path) -> None:
         raise ConfigError(f"cannot write {output}: {parent} is not a directory")
     if not os.access(parent, os.W_OK | os.X_OK):
         raise ConfigError(f"cannot write {output}: {parent} is not writable")
+
+
+def check_file(file: Path) -> None:
+    """Refuse a path that is not a regular file.
+
+    Raises:
+        ConfigError: Naming the path.
+    """
+    if not file.is_file():
+        state = "is not a regular file" if file.exists() else "does not exist"
+        raise ConfigError(f"cannot read {file}: it {state}")

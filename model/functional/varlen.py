@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -81,6 +81,23 @@ def cu_seqlens_of(lengths: Sequence[int], device: torch.device | None = None) ->
     """Offsets [S + 1] of sequences of these ``lengths`` [tokens]."""
     sizes = torch.tensor([0, *lengths], dtype=torch.int32, device=device)
     return sizes.cumsum(0, dtype=torch.int32)
+
+
+def batches_by_length(lengths: Sequence[int], max_tokens: int) -> Iterator[list[int]]:
+    """Indices of sequences by ascending length, in batches of at most ``max_tokens`` in all.
+
+    A sequence longer than ``max_tokens`` is a batch of its own.
+    """
+    batch: list[int] = []
+    tokens = 0
+    for row in sorted(range(len(lengths)), key=lengths.__getitem__):
+        if batch and tokens + lengths[row] > max_tokens:
+            yield batch
+            batch, tokens = [], 0
+        batch.append(row)
+        tokens += lengths[row]
+    if batch:
+        yield batch
 
 
 def segment_ids(cu_seqlens: Int[Tensor, " S1"], total: int | torch.SymInt) -> Int[Tensor, " T"]:

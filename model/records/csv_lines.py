@@ -1,4 +1,4 @@
-"""CSV under a header, from lines that are already checked."""
+"""Reader of CSV with a header, from decoded lines."""
 
 from __future__ import annotations
 
@@ -17,16 +17,21 @@ LONGEST = 16 << 20
 def read_csv(
     file: Path, lines: Iterator[tuple[int, str | Problem]], column: str
 ) -> Iterator[Record | Problem]:
-    """Records under a header, all values text, quoted as spreadsheets do.
+    """Records of a CSV file, whose values are all text.
+
+    Args:
+        file: Name for messages.
+        lines: Numbered lines, of ``text_lines.read_lines``.
+        column: A column that the header must have.
 
     Raises:
-        ConfigError: No header, or one without ``column``, or with a name twice.
+        ConfigError: The header is missing, lacks ``column``, or has a name twice.
     """
     line = 0
     damaged: Problem | None = None
 
     def feed() -> Iterator[str]:
-        """Lines up to one that cannot be read, where the record in hand ends too."""
+        """Lines up to one that cannot be decoded, which also ends the current record."""
         nonlocal line, damaged
         for number, text in lines:
             line = number
@@ -64,5 +69,5 @@ def read_csv(
         elif values and len(values) != len(header):
             reason = f"has {len(values)} fields, the header has {len(header)}"
             yield Problem(file, first, reason, "not CSV")
-        elif values:  # a blank line is no record
+        elif values:  # a blank line is skipped
             yield Record(first, dict(zip(header, values, strict=True)))

@@ -1,4 +1,4 @@
-"""What is wrong with the data, as opposed to the settings."""
+"""Errors in the data, as opposed to the settings."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ from osa.model.errors import OsaError
 
 
 class DataError(OsaError):
-    """Training data that is damaged, or bad beyond what was allowed."""
+    """Data that are damaged, or have more bad records than allowed."""
 
     code = "data"

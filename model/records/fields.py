@@ -1,4 +1,4 @@
-"""Fields: what an objective needs of every example, and the check of a value against it."""
+"""Fields of an example, and the check of a value against its field."""
 
 from __future__ import annotations
 
@@ -11,54 +11,54 @@ import numpy as np
 from osa.model.errors import ConfigError
 from osa.model.records.record import BadRecord
 
-Kind = Literal["text", "label", "features"]
+FieldKind = Literal["text", "label", "features"]
 INT64 = range(-(2**63), 2**63)
 SHOWN = 40
-"""Characters of a value that a message shows."""
+"""Most characters of a value in a message."""
 MAX_NAMES = 20
-"""Columns that a message lists."""
+"""Most columns in a message."""
 
 
 @dataclass(frozen=True)
 class Field:
-    """A value that every example has.
+    """A field of an example.
 
     Attributes:
-        name: What the objective calls it.
-        column: What the files call it.
-        kind: ``text``, a string that is not empty; ``label``, a string or an integer of 64 bits,
-            one of the two throughout; ``features``, a list of N rows of F finite numbers, F the
-            same throughout.
-        optional: May be missing or null.
+        name: Name for the objective.
+        column: Name of its column in the files.
+        kind: ``text``, a string that is not empty; ``label``, a string or a 64-bit integer, the
+            same type in all examples; ``features``, a list of N rows of F finite numbers, the
+            same F in all examples.
+        optional: Whether it may be missing or null.
     """
 
     name: str
     column: str
-    kind: Kind
+    kind: FieldKind
     optional: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse what no store can hold."""
-        if self.kind not in get_args(Kind):
-            allowed = ", ".join(get_args(Kind))
+        """Refuse an invalid name or kind."""
+        if self.kind not in get_args(FieldKind):
+            allowed = ", ".join(get_args(FieldKind))
             raise ConfigError(f"field {self.name!r}: kind must be {allowed}, got {self.kind!r}")
         if not self.name or self.name.startswith("_"):
             raise ConfigError(f"a field cannot be named {self.name!r}")
 
 
 def check(field: Field, value: Any) -> Any:
-    """The value as the field keeps it.
+    """Convert a value to the type of its field.
 
     Args:
-        field: What is expected.
-        value: What came; bytes are read as UTF-8.
+        field: The field.
+        value: The value read from a file; bytes are decoded as UTF-8.
 
     Returns:
-        Text without white space around it; a label as it is; features as float32 [N, F]; None
+        Text without surrounding white space; a label unchanged; features as float32 [N, F]; None
         for null in an optional field.
 
     Raises:
-        BadRecord: The value does not fit.
+        BadRecord: The value is invalid for the field.
     """
     if isinstance(value, bytes):
         value = decode(value, field.column)
@@ -74,14 +74,10 @@ def check(field: Field, value: Any) -> Any:
 
 
 def decode(raw: bytes, column: str | None = None) -> str:
-    """Text of UTF-8 without NUL.
-
-    Args:
-        raw: Content of a line, or of ``column`` of a row.
-        column: For the message.
+    """Decode UTF-8 without NUL, the content of a line or of ``column`` of a row.
 
     Raises:
-        BadRecord: Naming the byte, counted from 1.
+        BadRecord: A byte is invalid; the message numbers it from 1.
     """
     place = "" if column is None else f" of column {column!r}"
     if (position := raw.find(0)) >= 0:
@@ -93,8 +89,8 @@ def decode(raw: bytes, column: str | None = None) -> str:
         raise BadRecord("not UTF-8", f"{byte} is not UTF-8, which is expected") from None
 
 
-def describe(value: Any) -> str:
-    """What ``value`` is, in JSON's words and short."""
+def display(value: Any) -> str:
+    """A JSON value for a message: its type, and the value itself if it is a number or a string."""
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -109,7 +105,7 @@ def describe(value: Any) -> str:
 
 
 def list_names(names: Iterable[object]) -> str:
-    """Column names for a message: quoted, and no more than fit."""
+    """Quoted column names for a message, ``MAX_NAMES`` at most."""
     quoted = [_shorten(repr(name)) for name in names]
     more = f" and {len(quoted) - MAX_NAMES} more" if len(quoted) > MAX_NAMES else ""
     return (", ".join(quoted[:MAX_NAMES]) or "none") + more
@@ -117,7 +113,7 @@ def list_names(names: Iterable[object]) -> str:
 
 def _text(column: str, value: Any) -> str:
     if not isinstance(value, str):
-        raise BadRecord("wrong type", f"column {column!r} must be a string, got {describe(value)}")
+        raise BadRecord("wrong type", f"column {column!r} must be a string, got {display(value)}")
     return _storable(column, value)
 
 
@@ -125,7 +121,7 @@ def _label(column: str, value: Any) -> str | int:
     if isinstance(value, bool) or not isinstance(value, (str, int)):
         raise BadRecord(
             "wrong type",
-            f"column {column!r} must be a string or an integer, got {describe(value)}",
+            f"column {column!r} must be a string or an integer, got {display(value)}",
         )
     if isinstance(value, int):
         if value not in INT64:
@@ -136,7 +132,7 @@ def _label(column: str, value: Any) -> str | int:
 
 def _features(column: str, value: Any) -> np.ndarray:
     if not isinstance(value, list) or not all(isinstance(row, list) for row in value):
-        found = describe(value) if not isinstance(value, list) else "a list of other things"
+        found = display(value) if not isinstance(value, list) else "a list of other things"
         raise BadRecord("wrong type", f"column {column!r} must be a list of rows, got {found}")
     if not value or not value[0]:
         raise BadRecord("empty features", f"column {column!r} holds no number")
@@ -149,7 +145,7 @@ def _features(column: str, value: Any) -> np.ndarray:
                 f"row 1 has {width}",
             )
     if not {type(item) for row in value for item in row} <= {int, float}:
-        found = next(describe(x) for row in value for x in row if type(x) not in (int, float))
+        found = next(display(x) for row in value for x in row if type(x) not in (int, float))
         raise BadRecord("wrong type", f"column {column!r} must hold numbers, got {found}")
     try:
         with np.errstate(over="ignore"):

@@ -1,4 +1,4 @@
-"""From a file of any kind that is understood to checked examples, one at a time."""
+"""Checked examples, one at a time, from a file of any supported format."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ def read_file(
     """Read and check the examples of a file, in its order and in bounded memory.
 
     Args:
-        file: ``.txt`` or ``.text`` (one text a line: the one field that is not optional),
+        file: ``.txt`` or ``.text`` (one text per line, for the one field that is not optional),
             ``.jsonl`` or ``.ndjson``, each with ``.gz`` too; ``.parquet``; ``.arrow`` or
             ``.feather`` (file or stream).
-        fields: What an example has.
+        fields: Fields of an example.
         max_record_bytes: Longest line, or value of a table [bytes].
 
     Yields:
         A ``Record`` of values by field name (see ``fields.check``), a ``Problem`` or a ``Blank``.
 
     Raises:
-        ConfigError: A suffix that is not known, fields that the format cannot hold, or a file
-            that cannot be opened.
-        DataError: The file is damaged, misses a column, or is in another encoding as a whole.
+        ConfigError: An unknown suffix, fields that the format does not support, or a file that
+            cannot be opened.
+        DataError: The file is damaged, lacks a column, or is not encoded in UTF-8 at all.
     """
     with contextlib.closing(_items(file, fields, max_record_bytes)) as items:
         for item in items:
@@ -45,7 +45,7 @@ def read_file(
 
 
 def check_format(file: Path, fields: tuple[Field, ...]) -> tuple[str, bool]:
-    """The suffix of ``file`` that says its format, and whether it is gzipped.
+    """The format of ``file`` by its suffix, and whether it is gzipped.
 
     Raises:
         ConfigError: See ``read_file``.

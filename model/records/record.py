@@ -1,4 +1,4 @@
-"""What a reader finds on one line of a text file, or in one row of a table."""
+"""Results of reading one line of a text file, or one row of a table."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 MAX_RECORD_BYTES = 1 << 20
-"""Longest record that is read unless told otherwise [bytes]."""
+"""Default limit of the length of a record [bytes]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +16,7 @@ class Record:
 
     Attributes:
         line: Line or row number, from 1.
-        values: Value by name; see the reader for which names.
+        values: Values by name; the reader defines the names.
     """
 
     line: int
@@ -28,10 +28,10 @@ class Problem:
     """A record that cannot be used.
 
     Attributes:
-        file: Where it is.
+        file: The file.
         line: Line or row number, from 1.
-        reason: What came, and what is expected.
-        kind: A few words under which problems are counted, such as ``not UTF-8``.
+        reason: The value found, and what is expected.
+        kind: Category under which problems are counted, such as ``not UTF-8``.
     """
 
     file: Path
@@ -46,7 +46,7 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Blank:
-    """A line of nothing but white space: skipped, and no problem.
+    """A line of white space alone: skipped, not a problem.
 
     Attributes:
         line: Line number, from 1.
@@ -59,7 +59,7 @@ Item = Record | Problem | Blank
 
 
 class BadRecord(ValueError):
-    """Why a record cannot be used; readers turn it into a ``Problem``.
+    """A record cannot be used; readers turn the exception into a ``Problem``.
 
     Attributes:
         kind: See ``Problem``.

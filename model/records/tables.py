@@ -1,4 +1,4 @@
-"""Parquet and Arrow files, a small batch of rows at a time."""
+"""Reader of Parquet and Arrow files, in small batches of rows."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from osa.model.records.fields import Field, list_names
 from osa.model.records.record import Problem, Record
 
 BATCH = 1024
-"""Rows that are turned into Python values at once."""
+"""Rows converted to Python values at once."""
 FILE_MAGIC = b"ARROW1"
-"""How the file format of Arrow IPC begins; the stream format has no such mark."""
+"""First bytes of the Arrow IPC file format; the stream format has none."""
 BYTES_A_NUMBER = 4
 
 
 def read_table(
     file: Path, fields: tuple[Field, ...], limit: int, parquet: bool
 ) -> Generator[Record | Problem, None, None]:
-    """The rows of a table, by column; text as bytes, since nobody has checked its UTF-8.
+    """The rows of a table by column; text as bytes, whose UTF-8 is not checked yet.
 
     Args:
-        file: What to read.
-        fields: Whose columns to read.
+        file: The file.
+        fields: Fields whose columns are read.
         limit: Longest value [bytes]; numbers count as float32.
-        parquet: Parquet, or else Arrow IPC (file or stream).
+        parquet: Whether it is Parquet; otherwise Arrow IPC (file or stream).
 
     Raises:
         ConfigError: The file cannot be opened.
-        DataError: It is damaged, or misses a column.
+        DataError: The file is damaged, or lacks a column.
     """
     row = 0
     try:
@@ -118,7 +118,7 @@ def _present(file: Path, schema: pa.Schema, fields: tuple[Field, ...]) -> list[s
 
 
 def _values(column: pa.Array) -> list[Any]:
-    """Python values; strings as bytes, checked for bounds but not for UTF-8."""
+    """Python values of a column; strings as bytes, not checked for UTF-8."""
     if pa.types.is_dictionary(column.type):
         column.validate(full=True)
         column = column.dictionary_decode()

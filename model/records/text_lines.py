@@ -1,6 +1,6 @@
-r"""Files of one record a line, plain or gzipped, in bounded memory.
+r"""Readers of files with one record per line, plain or gzipped, in bounded memory.
 
-Only ``\n`` and ``\r\n`` end a line: U+2028, U+0085 and their like are part of a text.
+Only ``\n`` and ``\r\n`` end a line: U+2028, U+0085 and similar characters are part of a text.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from osa.model.errors import ConfigError
 from osa.model.records.errors import DataError
-from osa.model.records.fields import Field, decode, describe, list_names
+from osa.model.records.fields import Field, decode, display, list_names
 from osa.model.records.record import BadRecord, Blank, Item, Problem, Record
 
 CHUNK = 1 << 16
@@ -25,7 +25,18 @@ WIDE_BOMS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)
 def read_texts(
     file: Path, field: Field, limit: int, compressed: bool
 ) -> Generator[Item, None, None]:
-    """One text a line, given as the column of ``field``; errors as for ``read_objects``."""
+    """One text per line, as the column of ``field``.
+
+    Args:
+        file: The file.
+        field: The field of the texts.
+        limit: Longest line [bytes].
+        compressed: Whether the file is gzipped.
+
+    Raises:
+        ConfigError: The file cannot be opened.
+        DataError: The file is damaged, or in UTF-16 or UTF-32.
+    """
     for line, text in _texts(file, limit, compressed):
         yield Record(line, {field.column: text}) if isinstance(text, str) else text
 
@@ -33,7 +44,7 @@ def read_texts(
 def read_lines(
     file: Path, limit: int, compressed: bool
 ) -> Generator[tuple[int, str | Problem], None, None]:
-    """Every line with its number, without its end and otherwise as it is; errors as below."""
+    """Every line with its number, without its line end; raises like ``read_objects``."""
     line = 0
     try:
         with _open(file, compressed) as stream:
@@ -48,17 +59,17 @@ def read_lines(
 def read_objects(
     file: Path, fields: tuple[Field, ...], limit: int, compressed: bool
 ) -> Generator[Item, None, None]:
-    """One JSON object a line, by column.
+    """One JSON object per line, by column.
 
     Args:
-        file: What to read.
-        fields: Whose columns must be there, unless they are optional.
+        file: The file.
+        fields: Fields whose columns are required, unless they are optional.
         limit: Longest line [bytes].
-        compressed: Is it gzip?
+        compressed: Whether the file is gzipped.
 
     Raises:
         ConfigError: The file cannot be opened.
-        DataError: It is damaged, or not in UTF-8 from the start.
+        DataError: The file is damaged, or in UTF-16 or UTF-32.
     """
     for line, text in _texts(file, limit, compressed):
         if not isinstance(text, str):
@@ -79,7 +90,7 @@ def _object(text: str, fields: tuple[Field, ...]) -> dict[str, object]:
     except (ValueError, RecursionError) as error:  # too many digits, too deep
         raise BadRecord("not JSON", f"is not JSON that can be read: {error}") from None
     if not isinstance(values, dict):
-        raise BadRecord("not JSON", f"must be a JSON object, got {describe(values)}")
+        raise BadRecord("not JSON", f"must be a JSON object, got {display(values)}")
     for field in fields:
         if field.column not in values and not field.optional:
             raise BadRecord(
@@ -114,7 +125,7 @@ def _open(file: Path, compressed: bool) -> BufferedReader | gzip.GzipFile:
 
 
 def _refuse_wide(file: Path, stream: BufferedReader | gzip.GzipFile) -> None:
-    """UTF-16 and UTF-32 by their mark, or by NUL in every other byte."""
+    """Refuse UTF-16 and UTF-32, known by a byte order mark or by NUL in every other byte."""
     head: bytes = stream.peek(1024)[:1024]
     pairs = len(head) // 2
     even, odd = head[: 2 * pairs : 2].count(0), head[1 : 2 * pairs : 2].count(0)
@@ -127,7 +138,7 @@ def _refuse_wide(file: Path, stream: BufferedReader | gzip.GzipFile) -> None:
 
 
 def _lines(stream: BufferedReader | gzip.GzipFile, limit: int) -> Iterator[bytes | int]:
-    """Each line without its end; instead of one longer than ``limit``, its length [bytes]."""
+    """Each line without its line end; for one longer than ``limit``, its length [bytes]."""
     mark = codecs.BOM_UTF8
     while raw := stream.readline(limit + len(codecs.BOM_UTF8) + 2):
         ended = raw.endswith(b"\n")

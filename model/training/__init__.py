@@ -1,4 +1,4 @@
-"""Training: corpora, teachers, objectives, the loop. Nothing but the command line imports it."""
+"""Training of encoders: ``osa train`` and ``osa tokenizer``. Only the command line imports it."""
 
 from pathlib import Path
 

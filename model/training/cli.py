@@ -1,4 +1,4 @@
-"""``osa train``: from a TOML file to a checkpoint directory, alone or under ``torchrun``."""
+"""``osa train``: from a TOML file to a checkpoint directory, in one process or by ``torchrun``."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FIELD=VALUE",
         help="override a field, e.g. --set optimizer.steps=400 (may be repeated)",
     )
-    parser.add_argument("--resume", action="store_true", help="go on from the saved state")
+    parser.add_argument("--resume", action="store_true", help="resume from the saved state")
     parser.add_argument(
         "--force",
         action="store_true",
-        help="start anew and replace the checkpoint or the state that is there",
+        help="start anew and replace an existing checkpoint or saved state",
     )
-    parser.add_argument("--dtype", choices=DTYPES, default="float16", help="of the file")
+    parser.add_argument("--dtype", choices=DTYPES, default="float16", help="of the stored weights")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
 
 
@@ -41,7 +41,7 @@ def run(options: argparse.Namespace) -> int:
     """Train; returns the exit code.
 
     Raises:
-        OsaError: Naming what was wrong.
+        OsaError: The request is refused, or training fails.
     """
     from osa.model.training.request import read_request
 

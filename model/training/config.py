@@ -1,4 +1,4 @@
-"""What a training run does, read from TOML; every field can be overridden on the command line."""
+"""The settings of a training run, read from TOML; each can be overridden on the command line."""
 
 from __future__ import annotations
 
@@ -8,13 +8,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    create_model,
+    model_validator,
+)
+from pydantic_core import to_json
 
 from osa.model.common.suggestions import explain
 from osa.model.errors import ConfigError
 from osa.model.training import RECIPES as RECIPES
-
-ObjectiveName = Literal["distill", "contrastive", "mlm", "classify"]
+from osa.model.training.objectives.registry import REGISTRY, ObjectiveSection
 
 
 class Section(BaseModel):
@@ -24,20 +31,20 @@ class Section(BaseModel):
 
 
 class DataSection(Section):
-    """Which examples, and what to do with bad ones.
+    """Training and evaluation data, and the handling of bad records.
 
     Attributes:
-        files: Text (one a line), JSONL, Parquet or Arrow files.
-        held_out: The same for evaluation; never trained on.
+        files: Text (one text per line), JSONL, Parquet or Arrow files.
+        held_out: Files for evaluation; never trained on.
         limit: Use at most this many examples.
         max_tokens: Cut longer inputs [tokens].
-        bucket_batches: Sort this many batches' examples by length, so that a batch holds inputs
-            of about one length; 1 leaves the shuffled order.
-        columns: Name in the files of each field, where it differs (``text``, ``anchor``, ...).
+        bucket_batches: Sort the examples of this many batches by length, so that the inputs of a
+            batch have similar lengths; 1 leaves the shuffled order.
+        columns: Column in the files of each field, where its name differs (``text = "body"``).
         on_bad: Leave bad records out (``skip``), or stop at the first (``refuse``).
-        max_bad_share: Largest share of bad records that is left out.
+        max_bad_share: Largest share of bad records that may be left out.
         max_record_bytes: Longest line, or value of a table [bytes].
-        cache: Where checked examples are kept.
+        cache: Directory of checked examples.
     """
 
     files: list[Path] = Field(min_length=1)
@@ -52,78 +59,20 @@ class DataSection(Section):
     cache: Path = Path("data/cache")
 
 
-class DistillSection(Section):
-    """Objective ``distill``: whose vectors the student learns, and how.
-
-    Attributes:
-        teacher: A sentence-transformers directory, or ``package:NAME/FOLDER``.
-        cache: Where the teacher's vectors are kept.
-        start_embeddings: Start the token embeddings from the teacher's.
-        rotate: Rotate targets onto their principal axes, so that leading dimensions hold most
-            and shorter vectors (``dimensions``) stay meaningful.
-        similarity_weight: Weight of the in-batch similarity loss beside the cosine loss.
-        segment_tokens: Longer texts are cut into segments of whole sentences up to this length
-            [tokens]; the teacher sees them one by one, the student as one sequence.
-        crop: Take a random run of a long text's segments, of a random length.
-    """
-
-    teacher: str
-    cache: Path = Path("data/teacher")
-    start_embeddings: bool = True
-    rotate: bool = True
-    similarity_weight: float = Field(default=10.0, ge=0)
-    segment_tokens: int = Field(default=126, ge=8, le=512)
-    crop: bool = True
-
-
-class ContrastiveSection(Section):
-    """Objective ``contrastive``: pairs or triples with in-batch negatives.
-
-    Attributes:
-        temperature: Of the softmax over similarities.
-        symmetric: Also find the anchor of every positive.
-    """
-
-    temperature: float = Field(default=0.05, gt=0)
-    symmetric: bool = True
-
-
-class MlmSection(Section):
-    """Objective ``mlm``: masked tokens (BERT, arXiv:1810.04805).
-
-    Attributes:
-        mask_share: Share of tokens to predict; of these 80 % are masked, 10 % replaced.
-        mask_token: Its name in the vocabulary.
-    """
-
-    mask_share: float = Field(default=0.15, gt=0, lt=1)
-    mask_token: str = "[MASK]"
-
-
-class ClassifySection(Section):
-    """Objective ``classify``: a label for every text or sequence of features.
-
-    Attributes:
-        input: What the label is of.
-    """
-
-    input: Literal["text", "features"] = "text"
-
-
 class OptimizerSection(Section):
-    """How the weights move: AdamW, linear warm-up, cosine decay.
+    """AdamW with linear warm-up and cosine decay.
 
     Attributes:
-        steps: Updates in all.
-        batch_size: Examples an update, over all processes.
-        chunk_tokens: Run at most this many tokens through the network at once [tokens]; the
-            gradient is that of the whole batch, whatever the objective.
-        learning_rate: Peak rate of matrices and gains.
+        steps: Total number of updates.
+        batch_size: Examples per update, over all processes.
+        chunk_tokens: Most tokens that run through the network at once [tokens]; the gradient
+            is that of the whole batch, for every objective.
+        learning_rate: Peak rate of all other weights.
         embedding_rate: Peak rate of the token embeddings.
-        alpha_rate: Peak rate of the angles.
+        alpha_rate: Peak rate of the angles ``alpha``.
         final_share: Rate at the end, as a share of the peak.
         warmup: Updates of linear warm-up.
-        weight_decay: Of matrices; embeddings, gains and angles have none.
+        weight_decay: Of matrices; embeddings, vectors and angles have none.
         clip_norm: Largest gradient norm.
         ema: Decay of the averaged weights that are evaluated and saved; 0 for none.
         max_skipped: Updates with a loss or gradient that is not finite are skipped; this many in
@@ -145,12 +94,12 @@ class OptimizerSection(Section):
 
 
 class ReportSection(Section):
-    """When to save, to evaluate and to log [updates].
+    """How often a run saves, evaluates and logs [updates].
 
     Attributes:
-        save_every: Between checkpoints to resume from.
-        evaluate_every: Between evaluations on the held-out examples.
-        log_every: Between rows of ``metrics.csv``.
+        save_every: Updates between saved states.
+        evaluate_every: Updates between evaluations on the held-out examples.
+        log_every: Updates between rows of ``metrics.csv``.
         tensorboard: Also write TensorBoard events (needs the package ``tensorboard``).
     """
 
@@ -161,11 +110,11 @@ class ReportSection(Section):
 
 
 class TrainConfig(Section):
-    """A training run.
+    """Settings of a training run; ``load_config`` adds a field for each objective's section.
 
     Attributes:
-        objective: What is learnt; its section may be given, those of others may not.
-        seed: Of initialisation, shuffling, masking and cropping.
+        objective: Name of the objective; its section may be given, those of others may not.
+        seed: Seed of initialisation, shuffling, masking and cropping.
         start: Checkpoint directory to start from; the model section must be empty then.
         tokenizer: A ``tokenizer.json`` for a new model of texts.
         model: Fields of ``EncoderConfig`` other than ``vocab_size`` and ``feature_size``.
@@ -173,7 +122,7 @@ class TrainConfig(Section):
         parallel: Under ``torchrun``: replicate the weights, or shard them.
     """
 
-    objective: ObjectiveName = "distill"
+    objective: str = "distill"
     seed: int = Field(default=0, ge=0)
     start: Path | None = None
     tokenizer: Path | None = None
@@ -181,41 +130,51 @@ class TrainConfig(Section):
     parallel: Literal["ddp", "fsdp"] = "ddp"
     model: dict[str, Any] = {}
     data: DataSection
-    distill: DistillSection | None = None
-    contrastive: ContrastiveSection | None = None
-    mlm: MlmSection | None = None
-    classify: ClassifySection | None = None
     optimizer: OptimizerSection
     report: ReportSection = ReportSection()
 
     @model_validator(mode="after")
-    def _fit(self) -> Self:
-        names = ("distill", "contrastive", "mlm", "classify")
-        if extra := [n for n in names if n != self.objective and getattr(self, n) is not None]:
+    def _check_sections(self) -> Self:
+        given = [name for name in REGISTRY if getattr(self, name) is not None]
+        if extra := [name for name in given if name != self.objective]:
             raise ValueError(f"section {extra[0]} does not go with objective {self.objective!r}")
-        if self.objective == "distill" and self.distill is None:
-            raise ValueError("objective 'distill' needs distill.teacher")
+        fields = REGISTRY[self.objective].model_fields.items()
+        required = [name for name, field in fields if field.is_required()]
+        if required and not given:
+            raise ValueError(f"objective {self.objective!r} needs {self.objective}.{required[0]}")
         if self.start is not None and (self.model or self.tokenizer):
             raise ValueError("start brings its own model and tokenizer: leave these sections out")
+        if reserved := sorted({"vocab_size", "feature_size"} & set(self.model)):
+            raise ValueError(f"model.{reserved[0]} follows from the data: leave it out")
         return self
 
+    @property
+    def section(self) -> ObjectiveSection:
+        """The objective's section; its defaults where the file has none."""
+        given: ObjectiveSection | None = getattr(self, self.objective)
+        return REGISTRY[self.objective]() if given is None else given
+
     def digest(self) -> str:
-        """Identity of everything that decides the weights."""
-        text = self.model_dump_json(
-            exclude={
-                "report": True,
-                "data": {"cache", "files", "held_out"},  # their content counts, not their place
-                "distill": {"cache"},
-            }
-        )
-        return hashlib.sha256(text.encode()).hexdigest()
+        """Digest of everything that decides the weights: only an equal run may resume."""
+        locations = {name: set(section.locations) for name, section in REGISTRY.items()}
+        data = {"cache", "files", "held_out"}  # the digest of the examples is compared elsewhere
+        values = self.model_dump(mode="json", exclude={"report": True, "data": data, **locations})
+        values["optimizer"] = values.pop("optimizer")  # last, as in the states already saved
+        return hashlib.sha256(to_json(values)).hexdigest()
+
+
+def _with_sections() -> type[TrainConfig]:
+    """``TrainConfig`` with the sections of all registered objectives, absent by default."""
+    sections: dict[str, Any] = {name: (kind | None, None) for name, kind in REGISTRY.items()}
+    sections["objective"] = (Literal[*REGISTRY], TrainConfig.model_fields["objective"].default)
+    return create_model("TrainConfig", __base__=TrainConfig, **sections)
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
     """Read a TOML file and apply ``section.field=value`` overrides (values in TOML syntax).
 
     Raises:
-        ConfigError: Naming the file or field, what came and what is allowed.
+        ConfigError: The file or an override is invalid; names the field and the allowed values.
     """
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -225,10 +184,11 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
         raise ConfigError(f"{path} is not TOML: {error}") from error
     for override in overrides:
         _apply(values, override)
+    model = _with_sections()
     try:
-        return TrainConfig.model_validate(values)
+        return model.model_validate(values)
     except ValidationError as error:
-        raise ConfigError(f"{path}: {explain(error, TrainConfig, 'the file')}") from error
+        raise ConfigError(f"{path}: {explain(error, model, 'the file')}") from error
 
 
 def _apply(values: dict[str, Any], override: str) -> None:

@@ -1,4 +1,4 @@
-"""Several processes as one trainer, by ``torch.distributed``: what ``torchrun`` has started."""
+"""The processes of a run, started by ``torchrun``, and their collective operations."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from torch import Tensor
 from osa.model.errors import OsaError
 
 TIMEOUT = timedelta(hours=1)
-"""How long a process waits for the others: longer than the first one evaluates."""
-PATIENCE = timedelta(days=2)
-"""How long they wait for the first one's preparation."""
+"""How long a process waits for the others: longer than process 0 evaluates."""
+PREPARATION_TIMEOUT = timedelta(days=2)
+"""How long they wait while process 0 prepares the data."""
 
 
 class PeerError(OsaError):
-    """Another process of the run is gone, or cannot be reached."""
+    """Another process of the run ended, or cannot be reached."""
 
     code = "peer"
 
@@ -31,39 +31,39 @@ class Processes:
     """This process among those of the run.
 
     Attributes:
-        rank: Its number, from 0.
-        world: How many there are.
-        device: Where it computes.
+        rank: Number of this process, from 0.
+        world_size: Number of processes.
+        device: Device of this process.
     """
 
     rank: int
-    world: int
+    world_size: int
     device: torch.device
 
     @property
-    def first(self) -> bool:
+    def is_main(self) -> bool:
         """Whether this process evaluates, logs and saves."""
         return self.rank == 0
 
     def sum(self, values: Tensor) -> Tensor:
         """The sum of a tensor over all processes."""
-        if self.world > 1:
+        if self.world_size > 1:
             dist.all_reduce(values)
         return values
 
-    def most(self, count: int) -> int:
+    def max(self, count: int) -> int:
         """The largest of a number over all processes."""
-        if self.world == 1:
+        if self.world_size == 1:
             return count
         largest = torch.tensor([count], device=self.device)
         dist.all_reduce(largest, dist.ReduceOp.MAX)
         return int(largest)
 
     def gather(self, values: Tensor) -> Tensor:
-        """Tensors of all processes [n, ...], one after the other; they may differ in length."""
-        if self.world == 1:
+        """Tensors of all processes [n, ...] concatenated; they may differ in length."""
+        if self.world_size == 1:
             return values
-        lengths = torch.zeros(self.world, dtype=torch.int64, device=values.device)
+        lengths = torch.zeros(self.world_size, dtype=torch.int64, device=values.device)
         lengths[self.rank] = len(values)
         sizes: list[int] = self.sum(lengths).tolist()
         padded = values.new_zeros(max(sizes), *values.shape[1:])
@@ -73,32 +73,32 @@ class Processes:
         return torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)])
 
     @contextmanager
-    def first_alone(self) -> Iterator[None]:
-        """Process 0 runs the block before the others do; they wait for it, however long."""
-        if self.world == 1:
+    def main_first(self) -> Iterator[None]:
+        """Process 0 runs the block before the others do."""
+        if self.world_size == 1:
             yield
             return
-        patient = dist.new_group(timeout=PATIENCE, backend="gloo")
-        if not self.first:
+        patient = dist.new_group(timeout=PREPARATION_TIMEOUT, backend="gloo")
+        if not self.is_main:
             dist.barrier(patient)
         yield
-        if self.first:
+        if self.is_main:
             dist.barrier(patient)
         dist.barrier(patient)
         dist.destroy_process_group(patient)
 
-    def wait(self) -> None:
-        """Until all processes are here."""
-        if self.world > 1:
+    def barrier(self) -> None:
+        """Wait until all processes have called it."""
+        if self.world_size > 1:
             dist.barrier()
 
 
 @contextmanager
-def join() -> Iterator[Processes]:
-    """Join the run that the environment describes; alone where it describes none.
+def process_group() -> Iterator[Processes]:
+    """Join the processes that ``torchrun`` describes in the environment; without it, one process.
 
     Raises:
-        PeerError: The others cannot be reached, or one is gone during the run.
+        PeerError: The others cannot be reached.
     """
     world, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
     cuda = torch.cuda.is_available()
@@ -120,6 +120,6 @@ def join() -> Iterator[Processes]:
 
 
 def is_peer_loss(error: RuntimeError) -> bool:
-    """Whether a collective operation failed because another process is gone."""
+    """Whether a collective operation failed because another process ended."""
     lost = ("Connection closed by peer", "Connection reset", "Broken pipe", "Timed out", "NCCL")
     return isinstance(error, dist.DistError) or any(sign in str(error) for sign in lost)

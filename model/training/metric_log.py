@@ -1,4 +1,4 @@
-"""What a run writes while it trains: ``metrics.csv``, TensorBoard events, and curves at the end."""
+"""The metrics of a run: ``metrics.csv``, TensorBoard events, and curves at the end."""
 
 from __future__ import annotations
 
@@ -6,16 +6,13 @@ import csv
 import importlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self, TextIO
-
-from osa.model.errors import ConfigError
 
 METRICS, CURVES, EVENTS = "metrics.csv", "curves.svg", "tensorboard"
 
 
-class Logs:
-    """Rows by update; those after the place that a run resumes from are written anew."""
+class MetricLog:
+    """Log of metrics by update; a resumed run drops the rows after the state it resumes from."""
 
     def __init__(
         self,
@@ -25,33 +22,25 @@ class Logs:
         tensorboard: bool = False,
         active: bool = True,
     ) -> None:
-        """Describe the logs; ``with`` opens them.
+        """Describe the log; ``with`` opens it.
 
         Args:
-            directory: Where.
-            columns: Names of what a row may have.
-            step: Updates done; earlier rows are kept.
-            tensorboard: Also write events.
-            active: Whether this process writes at all.
-
-        Raises:
-            ConfigError: TensorBoard is asked for and not installed.
+            directory: Directory of the files.
+            columns: Names of the metrics.
+            step: Updates done; rows up to it are kept.
+            tensorboard: Also write TensorBoard events.
+            active: Whether this process writes.
         """
         self.directory, self.columns, self.step = directory, ("step", *columns), step
         self.active = active
         self._file: TextIO | None = None
         self._events: Any = None
         if tensorboard and active:
-            try:
-                board = importlib.import_module("torch.utils.tensorboard")
-            except ImportError as error:
-                raise ConfigError(
-                    "report.tensorboard needs a package: pip install tensorboard"
-                ) from error
+            board = importlib.import_module("torch.utils.tensorboard")
             self._events = board.SummaryWriter(str(directory / EVENTS), purge_step=step or None)
 
     def __enter__(self) -> Self:
-        """Open ``metrics.csv``; it appends after ``step``, or starts anew."""
+        """Open ``metrics.csv`` with the rows up to ``step``."""
         if not self.active:
             return self
         path = self.directory / METRICS
@@ -66,7 +55,7 @@ class Logs:
         return self
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
-        """Write what is known about an update; other columns stay empty."""
+        """Write the metrics of an update; other columns stay empty."""
         if self._file is None:
             return
         row = [step, *(values.get(name, "") for name in self.columns[1:])]
@@ -75,12 +64,7 @@ class Logs:
             for name, value in values.items():
                 self._events.add_scalar(name, value, step)
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Close the files."""
         if self._file is not None:
             self._file.close()
@@ -89,7 +73,7 @@ class Logs:
 
 
 def _step_of(line: str) -> float:
-    """Update of a row; a row that a kill has cut short belongs to none."""
+    """Update of a row; infinity for a row that is incomplete because the process was killed."""
     cell = line.split(",", 1)[0]
     return int(cell) if cell.isdigit() else float("inf")
 

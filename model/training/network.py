@@ -1,4 +1,4 @@
-"""The network that an update runs: encoder, head and objective behind one ``forward``.
+"""The network of an update: encoder, head and objective behind one ``forward``.
 
 Under ``torchrun`` it is replicated (``DistributedDataParallel``) or sharded (``fully_shard``).
 """
@@ -16,7 +16,7 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
 from osa.model.embedding_model import EmbeddingModel
-from osa.model.training.data.batch import Packed
+from osa.model.training.data.batch import PackedBatch
 from osa.model.training.distributed import Processes
 from osa.model.training.objectives.base import Objective
 
@@ -24,31 +24,38 @@ Parallel = Literal["ddp", "fsdp"]
 
 
 class Network(nn.Module):
-    """What an objective computes of a packed chunk."""
+    """Encoder and head, with the objective's ``forward`` on packed sequences."""
 
     def __init__(
         self, model: EmbeddingModel, head: nn.Module, objective: Objective, bf16: bool
     ) -> None:
-        """Join encoder and head."""
+        """Join encoder and head.
+
+        Args:
+            model: The encoder with pooling.
+            head: Weights of the objective.
+            objective: Computes the output.
+            bf16: Autocast matrix products to bfloat16.
+        """
         super().__init__()
         self.model, self.head = model, head
         self.objective, self.bf16 = objective, bf16
 
     def copy(self) -> Network:
-        """Another network with weights of its own."""
+        """A copy with weights of its own."""
         model, head = copy.deepcopy(self.model), copy.deepcopy(self.head)
         return Network(model, head, self.objective, self.bf16)
 
-    def forward(self, packed: Packed) -> Tensor:
+    def forward(self, packed: PackedBatch) -> Tensor:
         """Vectors, or a sum of terms; see ``Objective.forward``."""
         with torch.autocast(packed.inputs.device.type, torch.bfloat16, enabled=self.bf16):
             return self.objective.forward(self.model, self.head, packed)
 
 
 def parallelize(network: Network, parallel: Parallel, processes: Processes) -> nn.Module:
-    """The network as this process runs it: itself where it is alone."""
+    """The network replicated or sharded over the processes; unchanged for one process."""
     network.to(processes.device)
-    if processes.world == 1:
+    if processes.world_size == 1:
         return network
     if parallel == "fsdp":
         for block in network.model.encoder.blocks:
@@ -61,7 +68,7 @@ def parallelize(network: Network, parallel: Parallel, processes: Processes) -> n
 
 @contextlib.contextmanager
 def synchronized(network: nn.Module, now: bool) -> Iterator[None]:
-    """Within the block, a backward pass shares gradients with the other processes or not."""
+    """Whether a backward pass within the block averages gradients over the processes (``now``)."""
     if isinstance(network, DistributedDataParallel):
         with contextlib.nullcontext() if now else network.no_sync():
             yield

@@ -1,4 +1,4 @@
-"""AdamW with decay groups, the rate of each update, and averaged weights."""
+"""AdamW with parameter groups, the learning rate schedule, and averaged weights."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from osa.model.training.config import OptimizerSection
 
 
 def build_optimizer(network: nn.Module, config: OptimizerSection) -> AdamW:
-    """Group parameters: matrices decay; embeddings, gains and angles do not."""
-    groups: dict[str, list[nn.Parameter]] = {"matrix": [], "embedding": [], "gain": [], "alpha": []}
+    """AdamW with weight decay on matrices, not on embeddings, vectors and angles."""
+    kinds = ("matrix", "embedding", "vector", "alpha")
+    groups = {kind: list[nn.Parameter]() for kind in kinds}
     for name, parameter in network.named_parameters():
         name = name.removeprefix("module.")  # of a replicated network
         if name.endswith(".alpha"):
@@ -22,7 +23,7 @@ def build_optimizer(network: nn.Module, config: OptimizerSection) -> AdamW:
         elif name.startswith(("model.encoder.embed.", "model.encoder.positions.")):
             groups["embedding"].append(parameter)
         else:
-            groups["gain" if parameter.dim() < 2 else "matrix"].append(parameter)
+            groups["vector" if parameter.dim() < 2 else "matrix"].append(parameter)
     rates = {"embedding": config.embedding_rate, "alpha": config.alpha_rate}
     return AdamW(
         [
@@ -56,21 +57,21 @@ def set_rates(optimizer: AdamW, share: float) -> None:
 
 
 class AveragedWeights:
-    """Exponential moving average of the weights; what is evaluated and saved."""
+    """Exponential moving average of the weights, which is evaluated and saved."""
 
     def __init__(self, network: nn.Module, decay: float) -> None:
-        """Start from the weights as they are."""
+        """Start from the current weights."""
         self.parameters = [parameter.detach().clone() for parameter in network.parameters()]
         self._update = get_ema_multi_avg_fn(decay)
 
     @torch.no_grad()
     def update(self, network: nn.Module) -> None:
-        """Move towards the weights."""
+        """Include the current weights in the average."""
         self._update(self.parameters, list(network.parameters()), 1)
 
     @torch.no_grad()
     def swap(self, network: nn.Module) -> None:
-        """Exchange averaged and current weights; again, to undo it."""
+        """Exchange averaged and current weights; a second call undoes it."""
         for average, parameter in zip(self.parameters, network.parameters(), strict=True):
             current = parameter.detach().clone()
             parameter.copy_(average)

@@ -1,4 +1,4 @@
-"""What ``osa train`` is asked for, checked before torch is imported and any data are read."""
+"""Checks of an ``osa train`` request, before torch is imported and any data are read."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import dataclasses
 from pathlib import Path
 
-from osa.model.common.directories import MANIFEST, check_output, describe, kind_of
+from osa.model.common.directories import MANIFEST, check_file, check_output, describe, kind_of
 from osa.model.common.requirements import is_installed, require
 from osa.model.common.suggestions import did_you_mean
 from osa.model.config import EncoderConfig
@@ -16,22 +16,22 @@ from osa.model.training import RECIPES
 from osa.model.training.config import TrainConfig, load_config
 
 STATE = "state"
-"""Directory of what a run resumes from, within the run's own."""
+"""Directory of the saved state, within the directory of the run."""
 
 
 def work_directory(output: Path) -> Path:
-    """Where a run keeps its logs and its state."""
+    """Directory of the logs and the saved state of a run."""
     named = output if output.name not in ("", "..") else output.resolve()
     return named.with_name(named.name + ".run")
 
 
 def read_request(options: argparse.Namespace) -> TrainConfig:
-    """The configuration that the command line names.
+    """The configuration that the command line names, checked.
 
     Raises:
-        ConfigError: A package, a file or a state that is missing, a setting that cannot be, or an
-            output that would be replaced; or the environment asks for an instruction set that is
-            not there.
+        ConfigError: A package, file or saved state is missing, a setting is invalid, an output
+            would be replaced, or the environment asks for an instruction set that the processor
+            lacks.
     """
     require("osa train", "train", "pyarrow")
     instruction_set_limit()
@@ -48,11 +48,7 @@ def read_request(options: argparse.Namespace) -> TrainConfig:
     _check_model(config)
     if config.report.tensorboard and not is_installed("tensorboard"):
         raise ConfigError("report.tensorboard needs a package: pip install tensorboard")
-    if config.distill is not None:
-        require("the objective distill", "train", "sentence_transformers")
-        from osa.model.training.objectives.teacher import locate_teacher
-
-        locate_teacher(config.distill.teacher)
+    config.section.check()
     return config
 
 
@@ -73,17 +69,13 @@ def _check_places(options: argparse.Namespace) -> None:
 def _check_files(config: TrainConfig) -> None:
     data = config.data
     for file in (*data.files, *data.held_out, *([config.tokenizer] if config.tokenizer else [])):
-        if not file.is_file():
-            state = "is not a regular file" if file.exists() else "does not exist"
-            raise ConfigError(f"cannot read {file}: it {state}")
+        check_file(file)
     if config.start is not None and kind_of(config.start) != "checkpoint":
         raise ConfigError(f"start must be a checkpoint: {describe(config.start)}")
 
 
 def _check_model(config: TrainConfig) -> None:
-    """Refuse a ``model`` section that no encoder can have, whatever the data."""
-    if reserved := sorted({"vocab_size", "feature_size"} & set(config.model)):
-        raise ConfigError(f"model.{reserved[0]} follows from the data: leave it out")
+    """Refuse a ``model`` section that is invalid for all data."""
     if config.start is not None:
         return
     known = [field.name for field in dataclasses.fields(EncoderConfig)]

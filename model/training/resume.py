@@ -1,7 +1,7 @@
-"""What a run needs to go on: weights, averages, moments and the number of updates. Never pickle.
+"""The state that a run resumes from: weights, averages, moments and counters. Never pickle.
 
-Everything random and the place in the data are functions of the number of updates, so that is
-the whole position. Weights of a sharded run are gathered, so it may go on with other processes.
+Everything random and the order of the data are functions of the number of updates. Weights of a
+sharded run are gathered, so that another number of processes may resume it.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ from osa.model.errors import CheckpointError
 from osa.model.training.optimizer import AveragedWeights
 
 TENSORS, PROGRESS = "state.safetensors", "progress.json"
-ARITHMETIC = "arithmetic"
+ENVIRONMENT = "arithmetic"
 FULL = StateDictOptions(full_state_dict=True)
 
 
 @dataclass
-class Position:
-    """Where a run is.
+class Counters:
+    """Progress of a run.
 
     Attributes:
         step: Updates done, skipped ones included.
-        tokens: Tokens seen.
-        skipped: Updates skipped because something was not finite.
-        skipped_in_a_row: Of these, the last ones without one that was not skipped.
+        tokens: Tokens trained on.
+        skipped: Updates skipped because the loss or the gradient was not finite.
+        skipped_in_a_row: Length of the run of skipped updates that the last update ends.
     """
 
     step: int = 0
@@ -54,7 +54,7 @@ class Position:
 def collect_state(
     network: nn.Module, optimizer: Optimizer, average: AveragedWeights | None
 ) -> dict[str, Tensor]:
-    """All tensors of a run by name; every process must call it, all get the whole."""
+    """All tensors of a run by name, gathered in every process; called by every process."""
     tensors: dict[str, Any] = {}
     for name, tensor in get_model_state_dict(network, options=FULL).items():
         tensors[f"weight/{name}"] = tensor
@@ -69,8 +69,8 @@ def collect_state(
     return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
 
 
-def arithmetic() -> dict[str, str]:
-    """What the bits of an update depend on besides the run's settings and its processes."""
+def numerical_environment() -> dict[str, str]:
+    """What the bits of an update depend on besides settings, data and number of processes."""
     return {
         **processor.arithmetic(),
         "threads": str(torch.get_num_threads()),
@@ -79,13 +79,13 @@ def arithmetic() -> dict[str, str]:
     }
 
 
-def other_arithmetic(directory: Path) -> list[str]:
-    """What differs from the process that saved the state, in words; of none where none is told."""
+def environment_differences(directory: Path) -> list[str]:
+    """Differences from the environment that saved the state, in words; none if it has no record."""
     try:
-        saved = json.loads((directory / PROGRESS).read_text(encoding="utf-8"))[ARITHMETIC]
+        saved = json.loads((directory / PROGRESS).read_text(encoding="utf-8"))[ENVIRONMENT]
     except (OSError, ValueError, KeyError):
         return []
-    now = arithmetic()
+    now = numerical_environment()
     return [
         f"{name} {now[name]}, was {saved[name]}"
         for name in now
@@ -94,19 +94,19 @@ def other_arithmetic(directory: Path) -> list[str]:
 
 
 def save_state(
-    directory: Path, tensors: dict[str, Tensor], position: Position, identity: str
+    directory: Path, tensors: dict[str, Tensor], counters: Counters, identity: str
 ) -> None:
     """Write the state atomically, replacing the previous one.
 
     Args:
-        directory: Where.
-        tensors: Of ``collect_state``.
-        position: Where the run is.
-        identity: Of the run: its settings, data and teacher.
+        directory: Directory of the state.
+        tensors: Result of ``collect_state``.
+        counters: Progress of the run.
+        identity: Digest of settings, data and teacher.
     """
     with atomic_directory(directory, PROGRESS) as staging:
         save_file({name: tensor.clone() for name, tensor in tensors.items()}, staging / TENSORS)
-        progress = {**asdict(position), "identity": identity, ARITHMETIC: arithmetic()}
+        progress = {**asdict(counters), "identity": identity, ENVIRONMENT: numerical_environment()}
         (staging / PROGRESS).write_text(json.dumps(progress), encoding="utf-8")
 
 
@@ -116,18 +116,25 @@ def load_state(
     optimizer: Optimizer,
     average: AveragedWeights | None,
     identity: str,
-) -> Position:
+) -> Counters:
     """Restore what ``save_state`` wrote.
 
+    Args:
+        directory: Directory of the state.
+        network: Receives the weights.
+        optimizer: Receives the moments.
+        average: Receives the averaged weights; None if the run has none.
+        identity: Digest of settings, data and teacher; must equal the saved one.
+
     Raises:
-        CheckpointError: The state is missing, damaged, or of another run.
+        CheckpointError: The state is missing, damaged, or that of another run.
     """
     try:
         progress = json.loads((directory / PROGRESS).read_text(encoding="utf-8"))
         tensors = load_file(directory / TENSORS)
         saved = str(progress.pop("identity"))
-        progress.pop(ARITHMETIC, None)
-        position = Position(**{name: int(value) for name, value in progress.items()})
+        progress.pop(ENVIRONMENT, None)
+        counters = Counters(**{name: int(value) for name, value in progress.items()})
     except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
         raise CheckpointError(f"{directory} holds no training state: {error}") from error
     if saved != identity:
@@ -153,12 +160,12 @@ def load_state(
         set_optimizer_state_dict(network, optimizer, moments, options=FULL)
     except (RuntimeError, KeyError, ValueError) as error:
         raise CheckpointError(f"{directory / TENSORS} does not fit the model: {error}") from error
-    return position
+    return counters
 
 
 @torch.no_grad()
 def copy_weights(target: nn.Module, tensors: dict[str, Tensor]) -> None:
-    """Put the weights to evaluate of ``collect_state`` (averaged, if there are) into a network."""
+    """Load the weights of ``collect_state``, the averaged ones if there are any, into a network."""
     kind = "average/" if any(name.startswith("average/") for name in tensors) else "weight/"
     state = {k.removeprefix(kind): v for k, v in tensors.items() if k.startswith(kind)}
     target.load_state_dict(state, strict=True)

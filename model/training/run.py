@@ -1,4 +1,4 @@
-"""What ``osa train`` does: from a configuration to a checkpoint directory."""
+"""A training run: from a configuration to a checkpoint directory."""
 
 from __future__ import annotations
 
@@ -16,49 +16,49 @@ from safetensors.torch import save as save_tensors
 from osa.model.embedding_model import EmbeddingModel
 from osa.model.errors import ConfigError
 from osa.model.training.config import TrainConfig
-from osa.model.training.distributed import Processes, join
+from osa.model.training.distributed import Processes, process_group
 from osa.model.training.metric_log import CURVES, plot_curves
 from osa.model.training.request import STATE, work_directory
-from osa.model.training.setup import Run, prepare
+from osa.model.training.setup import Setup, prepare
 from osa.model.training.trainer import Trainer
 
 HEAD, RECORD = "head.safetensors", "training.json"
 
 
 def train(config: TrainConfig, options: argparse.Namespace) -> int:
-    """Train as ``read_request`` has allowed; returns the exit code.
+    """Train by a configuration of ``read_request``; returns the exit code.
 
     Raises:
-        OsaError: Naming what was wrong.
+        OsaError: Training fails or is interrupted.
     """
     work = work_directory(options.output)
-    with join() as processes:
-        if processes.world > config.optimizer.batch_size:
+    with process_group() as processes:
+        if processes.world_size > config.optimizer.batch_size:
             raise ConfigError(
                 f"optimizer.batch_size ({config.optimizer.batch_size}) must be at least the "
-                f"number of processes ({processes.world})"
+                f"number of processes ({processes.world_size})"
             )
-        quiet = options.quiet or not processes.first
-        if processes.first and not options.resume:
+        quiet = options.quiet or not processes.is_main
+        if processes.is_main and not options.resume:
             shutil.rmtree(work / STATE, ignore_errors=True)  # only --force leaves one there
-        with processes.first_alone():  # it fills the caches that the others read
+        with processes.main_first():  # process 0 fills the caches, the others read them
             prepared = prepare(config, progress=not quiet)
         trainer = Trainer(config, prepared, work, processes, progress=not quiet)
         if options.resume:
             trainer.resume()
         trainer.run()
         scores = trainer.evaluate()
-        network = trainer.finish()
+        network = trainer.trained_network()
         if network is not None:
             record = _record(config, prepared, trainer, processes, scores)
             if scores:
                 print("held out: " + ", ".join(f"{k} {v:.4f}" for k, v in scores.items()))
-            if trainer.position.skipped:
-                print(f"{trainer.position.skipped} updates were not finite and skipped")
+            if trainer.counters.skipped:
+                print(f"{trainer.counters.skipped} updates were not finite and skipped")
             _write(network.model, network.head, options, record, work)
             shutil.rmtree(work / STATE)
             print(f"wrote {options.output}")
-        processes.wait()
+        processes.barrier()
     return 0
 
 
@@ -76,30 +76,30 @@ def _write(
     if plot_curves(work) is not None:
         print(f"curves are in {work / CURVES}")
     model.cpu().save_pretrained(options.output, getattr(torch, options.dtype), extra)
-    EmbeddingModel.from_pretrained(options.output)  # the state goes only when this loads
+    EmbeddingModel.from_pretrained(options.output)  # the state is deleted only if this loads
 
 
 def _record(
     config: TrainConfig,
-    run: Run,
+    setup: Setup,
     trainer: Trainer,
     processes: Processes,
     scores: dict[str, float],
 ) -> dict[str, Any]:
-    """What the checkpoint says about its training."""
+    """Content of the checkpoint's ``training.json``."""
     return {
         "config": config.model_dump(mode="json", exclude_none=True),
-        "data": {"examples": len(run.store), "sha256": run.store.sha256},
-        **run.objective.record(),
-        "updates": trainer.position.step,
-        "tokens": trainer.position.tokens,
-        "skipped": trainer.position.skipped,
+        "data": {"examples": len(setup.store), "sha256": setup.store.sha256},
+        **setup.objective.record(),
+        "updates": trainer.counters.step,
+        "tokens": trainer.counters.tokens,
+        "skipped": trainer.counters.skipped,
         "held_out": scores,
         "versions": {name: version(name) for name in ("osa-encoder", "torch", "tokenizers")},
         "machine": {
             "processor": platform.machine(),
             "device": processes.device.type,
-            "processes": processes.world,
+            "processes": processes.world_size,
             "threads": torch.get_num_threads(),
         },
     }

@@ -1,7 +1,4 @@
-"""The training loop: packed batches, progress, evaluation, logs, resumable states.
-
-One loop for every objective, in one process or in several that ``torchrun`` has started.
-"""
+"""The training loop, for every objective, in one process or in several started by ``torchrun``."""
 
 from __future__ import annotations
 
@@ -19,12 +16,12 @@ from torch import Tensor, nn
 from osa.model.common.progress import Progress, say
 from osa.model.errors import OsaError
 from osa.model.training.config import TrainConfig
-from osa.model.training.data.sampler import BatchOrder, share_of, text_lengths
+from osa.model.training.data.sampler import BatchSampler, shard, text_lengths
 from osa.model.training.distributed import PeerError, Processes, is_peer_loss
-from osa.model.training.grad_cache import embedding_gradient, token_gradient
-from osa.model.training.metric_log import Logs
+from osa.model.training.grad_cache import batch_gradient
+from osa.model.training.metric_log import MetricLog
 from osa.model.training.network import Network, parallelize
-from osa.model.training.objectives.base import EmbeddingObjective, Loss, TokenObjective
+from osa.model.training.objectives.base import Loss
 from osa.model.training.optimizer import (
     AveragedWeights,
     build_optimizer,
@@ -33,24 +30,24 @@ from osa.model.training.optimizer import (
 )
 from osa.model.training.request import STATE
 from osa.model.training.resume import (
-    Position,
+    Counters,
     collect_state,
     copy_weights,
+    environment_differences,
     load_state,
-    other_arithmetic,
     save_state,
 )
-from osa.model.training.setup import Run
+from osa.model.training.setup import Setup
 
 
 class TrainingError(OsaError):
-    """The run cannot go on; its last saved state is intact."""
+    """The run must stop; its last saved state is intact."""
 
     code = "training"
 
 
 class Interrupted(OsaError):
-    """The run was asked to stop, and has saved where it is."""
+    """The run was stopped by a signal, after saving its state."""
 
     code = "interrupted"
 
@@ -59,87 +56,81 @@ class Trainer:
     """Trains a model for an objective, update by update.
 
     Attributes:
-        position: Where the run is.
+        counters: Progress of the run.
         identity: Digest of settings, data and teacher: only an equal run may resume.
     """
 
     def __init__(
-        self, config: TrainConfig, run: Run, output: Path, processes: Processes, progress: bool
+        self, config: TrainConfig, setup: Setup, output: Path, processes: Processes, progress: bool
     ) -> None:
         """Prepare a run.
 
         Args:
-            config: The run's settings.
-            run: Model, objective and data.
-            output: Directory for state and logs.
-            processes: Those that train together.
+            config: Settings.
+            setup: Model, objective and data.
+            output: Directory of state and logs.
+            processes: The processes of the run.
             progress: Show a progress bar.
         """
-        self.config, self.objective, self.store = config, run.objective, run.store
+        self.config, self.objective, self.store = config, setup.objective, setup.store
         self.output, self.processes = output, processes
-        self.progress = progress and processes.first
-        own = Network(run.model, run.objective.head, run.objective, config.bf16)
-        self.evaluated: Network | None = None
-        if processes.first:
-            self.evaluated = own.copy().to(processes.device)
+        self.progress = progress and processes.is_main
+        own = Network(setup.model, setup.objective.head, setup.objective, config.bf16)
+        self.eval_network: Network | None = None
+        if processes.is_main:
+            self.eval_network = own.copy().to(processes.device)
         self.network = parallelize(own, config.parallel, processes)
         self.optimizer = build_optimizer(self.network, config.optimizer)
         ema = config.optimizer.ema
         self.average = AveragedWeights(self.network, ema) if ema else None
         data = config.data
-        self.order = BatchOrder(
-            len(run.store),
+        self.sampler = BatchSampler(
+            len(setup.store),
             config.optimizer.batch_size,
             config.seed,
-            text_lengths(run.store) if data.bucket_batches > 1 else None,
+            text_lengths(setup.store) if data.bucket_batches > 1 else None,
             data.bucket_batches,
         )
-        identity = f"{config.digest()} {run.store.sha256} {run.objective.identity}"
+        identity = f"{config.digest()} {setup.store.sha256} {setup.objective.identity}"
         self.identity = hashlib.sha256(identity.encode()).hexdigest()
-        self.position = Position()
+        self.counters = Counters()
         self._stop_signal = 0
 
     def resume(self) -> None:
-        """Go on from the saved state: to the same bits, or it says what will make them differ.
+        """Restore the saved state; report what makes the weights differ from those without a stop.
 
         Raises:
-            CheckpointError: No state, or of other settings, data or another teacher.
+            CheckpointError: No state, or that of other settings, data or another teacher.
         """
         place = self.output / STATE
-        self.position = load_state(place, self.network, self.optimizer, self.average, self.identity)
-        if self.processes.first and (differences := other_arithmetic(place)):
+        self.counters = load_state(place, self.network, self.optimizer, self.average, self.identity)
+        if self.processes.is_main and (differences := environment_differences(place)):
             say(f"weights will differ in their last bits: {'; '.join(differences)}")
 
     def save(self) -> None:
-        """Save the state to resume from; every process takes part."""
+        """Save the state to resume from; called by every process."""
         tensors = collect_state(self.network, self.optimizer, self.average)
-        if self.processes.first:
-            save_state(self.output / STATE, tensors, self.position, self.identity)
+        if self.processes.is_main:
+            save_state(self.output / STATE, tensors, self.counters, self.identity)
 
     def update(self) -> dict[str, float]:
-        """One update, or a skipped one where something is not finite.
+        """One update, skipped if the loss or the gradient is not finite.
 
         Returns:
-            What the logs say about it, by column.
+            Values for ``metrics.csv``, by column.
 
         Raises:
             TrainingError: Too many updates in a row had to be skipped.
         """
-        settings, step, processes = self.config.optimizer, self.position.step, self.processes
-        rows = self.order.rows(step)
-        examples = self.objective.examples(*share_of(rows, processes.rank, processes.world), step)
+        settings, step, processes = self.config.optimizer, self.counters.step, self.processes
+        rows = self.sampler.rows(step)
+        examples = self.objective.examples(*shard(rows, processes.rank, processes.world_size), step)
         tokens = torch.tensor([float(sum(len(example.inputs) for example in examples))])
         self.network.train()
         self.optimizer.zero_grad(set_to_none=True)
-        if isinstance(self.objective, EmbeddingObjective):
-            loss = embedding_gradient(
-                self.network, self.objective, examples, rows, settings.chunk_tokens, processes
-            )
-        else:
-            assert isinstance(self.objective, TokenObjective)
-            loss = token_gradient(
-                self.network, self.objective, examples, settings.chunk_tokens, processes
-            )
+        loss = batch_gradient(
+            self.network, self.objective, examples, rows, settings.chunk_tokens, processes
+        )
         share = rate_share(step, settings)
         set_rates(self.optimizer, share)
         norm = _clip(self.network, settings.clip_norm)
@@ -148,8 +139,8 @@ class Trainer:
             self.optimizer.step()
             if self.average is not None:
                 self.average.update(self.network)
-        self.position.step += 1
-        self.position.tokens += int(processes.sum(tokens.to(processes.device)).item())
+        self.counters.step += 1
+        self.counters.tokens += int(processes.sum(tokens.to(processes.device)).item())
         self._count_skipped(finite, loss, norm)
         return {
             "loss": float(loss.total),
@@ -159,86 +150,84 @@ class Trainer:
         }
 
     def _count_skipped(self, finite: bool, loss: Loss, norm: Tensor) -> None:
-        position, limit = self.position, self.config.optimizer.max_skipped
-        position.skipped_in_a_row = 0 if finite else position.skipped_in_a_row + 1
-        position.skipped += not finite
-        if position.skipped_in_a_row >= limit:
+        counters, limit = self.counters, self.config.optimizer.max_skipped
+        counters.skipped_in_a_row = 0 if finite else counters.skipped_in_a_row + 1
+        counters.skipped += not finite
+        if counters.skipped_in_a_row >= limit:
             raise TrainingError(
-                f"{limit} updates in a row up to update {position.step} were not finite (loss "
+                f"{limit} updates in a row up to update {counters.step} were not finite (loss "
                 f"{float(loss.total)}, gradient norm {float(norm)}): lower "
                 "optimizer.learning_rate, lengthen optimizer.warmup, or set bf16 = false"
             )
 
     def evaluate(self) -> dict[str, float]:
-        """Scores on the held-out data, of the averaged weights where there are; by process 0.
+        """Scores on the held-out data, with the averaged weights if there are any.
 
-        Every process must call it. Empty where nothing is held out.
+        Called by every process; empty except in process 0, and without held-out data.
         """
         if not self.objective.scores or not self.config.data.held_out:
             return {}
-        tensors = collect_state(self.network, self.optimizer, self.average)
-        if self.evaluated is None:
+        if (network := self.trained_network()) is None:
             return {}
-        copy_weights(self.evaluated, tensors)
-        self.evaluated.eval()
-        scores = self.objective.evaluate(self.evaluated.model, self.evaluated.head)
+        network.eval()
+        scores = self.objective.evaluate(network.model, network.head)
         return {name: scores[name] for name in self.objective.scores}
 
-    def finish(self) -> Network | None:
-        """The trained network, of averaged weights where there are; None but in process 0."""
+    def trained_network(self) -> Network | None:
+        """The trained network, with averaged weights if there are any; None except in process 0."""
         tensors = collect_state(self.network, self.optimizer, self.average)
-        if self.evaluated is not None:
-            copy_weights(self.evaluated, tensors)
-        return self.evaluated
+        if self.eval_network is not None:
+            copy_weights(self.eval_network, tensors)
+        return self.eval_network
 
     def run(self) -> None:
         """Train to the last update.
 
         Raises:
             TrainingError: Too many updates in a row were not finite.
-            Interrupted: SIGINT or SIGTERM came; the state is saved.
-            PeerError: Another process of the run is gone.
+            Interrupted: SIGINT or SIGTERM was received; the state is saved.
+            PeerError: Another process of the run ended.
         """
-        if self.processes.first:
+        if self.processes.is_main:
             self.output.mkdir(parents=True, exist_ok=True)
         try:
             with self._signals():
                 self._run()
         except RuntimeError as error:
-            if self.processes.world == 1 or not is_peer_loss(error):
+            if self.processes.world_size == 1 or not is_peer_loss(error):
                 raise
             raise PeerError(
                 f"process {self.processes.rank} lost another process at update "
-                f"{self.position.step} ({str(error).splitlines()[0]}); the last state saved is in "
+                f"{self.counters.step} ({str(error).splitlines()[0]}); the last state saved is in "
                 f"{self.output / STATE}: run the same command with --resume to go on"
             ) from error
 
     def _run(self) -> None:
         report, steps = self.config.report, self.config.optimizer.steps
         columns = ("loss", *self.objective.parts, "gradient_norm", "rate_share")
-        logs = Logs(
+        log = MetricLog(
             self.output,
             (*columns, "tokens", "skipped", *self.objective.scores),
-            self.position.step,
+            self.counters.step,
             report.tensorboard,
-            active=self.processes.first,
+            active=self.processes.is_main,
         )
         with (
-            logs,
-            Progress("train", "updates", steps, self.position.step, self.progress) as bar,
+            log,
+            Progress("train", "updates", steps, self.counters.step, self.progress) as bar,
         ):
-            before, since = self.position.tokens, time.monotonic()
-            while self.position.step < steps:
+            before, since = self.counters.tokens, time.monotonic()
+            while self.counters.step < steps:
                 row = self.update()
-                step = self.position.step
-                rate = (self.position.tokens - before) / (time.monotonic() - since)
+                step = self.counters.step
+                rate = (self.counters.tokens - before) / (time.monotonic() - since)
                 bar.update(1, f"loss {row['loss']:.4f}, {rate:.0f} tokens/s")
                 stop = self._agreed_stop()
                 due = step % report.evaluate_every == 0 or step == steps
                 scores = self.evaluate() if due and not stop else {}
                 if scores or step % report.log_every == 0 or step == steps:
-                    counts = {"tokens": self.position.tokens, "skipped": self.position.skipped}
-                    logs.write(step, {**row, **counts, **scores})
+                    counts = {"tokens": self.counters.tokens, "skipped": self.counters.skipped}
+                    log.write(step, {**row, **counts, **scores})
                 if step % report.save_every == 0 or step == steps or stop:
                     self.save()
                 if stop:
@@ -248,8 +237,8 @@ class Trainer:
                     )
 
     def _agreed_stop(self) -> int:
-        """The largest signal that came to any process, so that all stop at the same update."""
-        if self.processes.world == 1:
+        """Largest signal received by any process (0: none), so that all stop at the same update."""
+        if self.processes.world_size == 1:
             return self._stop_signal
         found = torch.tensor([self._stop_signal], device=self.processes.device)
         return int(self.processes.gather(found).max())
@@ -270,7 +259,7 @@ class Trainer:
 
 
 def _clip(network: nn.Module, largest: float) -> Tensor:
-    """Scale the gradient to at most a norm; returns the norm it had, of all processes."""
+    """Clip the gradient to the norm ``largest``; returns its norm before, over all processes."""
     norm = nn.utils.clip_grad_norm_(network.parameters(), largest)
     full = getattr(norm, "full_tensor", None)  # of a sharded network
     whole: Tensor = norm if full is None else full()

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
-from osa.model.records.fields import INT64, describe, list_names
+from osa.model.records.fields import INT64, display, list_names
 from osa.model.records.record import BadRecord
 
 Kind = Literal["string", "integer", "number", "boolean", "json"]
@@ -80,7 +80,7 @@ def _fit(name: str, value: Any, kind: Kind) -> Any:
         value = float(value)
     if kind not in ("json", _kind(value)):
         wanted = f"a {kind}" if kind != "integer" else "an integer"
-        reason = f"column {name!r} is {wanted} in the first records, got {describe(value)}"
+        reason = f"column {name!r} is {wanted} in the first records, got {display(value)}"
         raise BadRecord("wrong type", reason)
     if isinstance(value, str):
         try:

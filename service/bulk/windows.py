@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
-from osa.model.records.fields import describe
+from osa.model.records.fields import display
 from osa.model.records.record import BadRecord, Problem
 
 CHUNK_ROWS, CHUNK_BYTES = 1024, 1 << 20
@@ -76,7 +76,7 @@ def check_text(value: Any, column: str) -> str:
         found = "null" if value is None else "empty"
         raise BadRecord("empty text", f"column {column!r} is {found}")
     if not isinstance(value, str):
-        raise BadRecord("wrong type", f"column {column!r} must be a string, got {describe(value)}")
+        raise BadRecord("wrong type", f"column {column!r} must be a string, got {display(value)}")
     return value
 
 

@@ -7,20 +7,15 @@ the range of characters that they cover.
 from __future__ import annotations
 
 import bisect
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from osa.model.common.sentences import sentence_bounds
 from osa.service.errors import ValidationError
 
 Strategy = Literal["tokens", "sentences", "spans"]
 Offsets = Sequence[tuple[int, int]]
-SENTENCE_END = re.compile(
-    "(?<=[.!?\u2026])[\"'\u201d\u2019)\\]]*\\s+"  # Western full stops, closing quotes, space
-    "|(?<=[\u3002\uff01\uff1f])"  # East Asian ones, which no space follows
-    r"|\n+"
-)
 MAX_CHUNKS = 4096
 """Chunks of one document."""
 
@@ -112,11 +107,8 @@ def windows(count: int, size: int, overlap: int = 0) -> Iterator[tuple[int, int]
 
 def sentences(text: str, offsets: Offsets, size: int) -> Iterator[tuple[int, int]]:
     """Token ranges of whole sentences, as many as fit ``size``; longer ones in windows."""
-    starts = [start for start, _ in offsets]
-    ends = [match.end() for match in SENTENCE_END.finditer(text)]
-    bounds = sorted({bisect.bisect_left(starts, end) for end in ends} | {len(offsets)})
     first = previous = 0
-    for bound in bounds:
+    for bound in sentence_bounds(text, offsets):
         if bound - first > size and previous > first:
             yield first, previous
             first = previous

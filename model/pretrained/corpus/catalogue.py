@@ -1,4 +1,4 @@
-"""Which packages give what: one row a source, in the order they are read."""
+"""The sources of the corpus and their packages, in the order in which they are read."""
 
 from __future__ import annotations
 
@@ -20,10 +20,13 @@ COMPOSED = 150_000
 
 @dataclass(frozen=True)
 class Source(Generic[Item]):
-    """A package, how it is read, and the name that its texts carry.
+    """A reader of a package.
 
     Attributes:
-        shortest_query: Words of the shortest query, where it gives pairs.
+        name: Name of the source in the records.
+        package: The package.
+        read: Reads texts, pages or pairs from the directory of the unpacked package.
+        shortest_query: For pairs: least number of words of a query.
     """
 
     name: str
@@ -39,17 +42,17 @@ Pairs = tuple[Source[tuple[str, str]], ...]
 
 @dataclass(frozen=True)
 class Catalogue:
-    """Every source, by what it gives.
+    """All sources, by their use.
 
     Attributes:
         dictionaries: Texts of ``train.txt`` and ``held_out.txt``.
         sentences: Texts of ``sentences.txt``.
-        composed: More of them, made from word lists.
-        documents: Pages to train on.
+        composed: More of them, generated from word lists.
+        documents: Pages for training.
         prose: Names of the documents whose sentences are texts of ``sentences.txt`` too.
         held_out_documents: Pages of other packages.
         retrieval: Pairs of which some are held out.
-        meanings: Pairs to train on only, since the dictionaries' texts hold them.
+        meanings: Pairs for training only, as their texts are in the dictionaries.
     """
 
     dictionaries: Texts = ()
@@ -62,11 +65,16 @@ class Catalogue:
     meanings: Pairs = ()
 
     @property
+    def sources(self) -> tuple[Source[object], ...]:
+        """All sources, in the order in which they are read."""
+        texts = (*self.dictionaries, *self.sentences, *self.composed)
+        pages = (*self.documents, *self.held_out_documents)
+        return (*texts, *pages, *self.retrieval, *self.meanings)
+
+    @property
     def packages(self) -> list[Package]:
         """Every package once, in the order of first use."""
-        rows = (*self.dictionaries, *self.sentences, *self.composed, *self.documents)
-        pairs = (*self.held_out_documents, *self.retrieval, *self.meanings)
-        return list(dict.fromkeys(row.package for row in (*rows, *pairs)))
+        return list(dict.fromkeys(row.package for row in self.sources))
 
 
 WORDNET = Package("wordnet-base", "WordNet")

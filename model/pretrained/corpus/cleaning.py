@@ -1,29 +1,42 @@
-"""What counts as a text, when two texts are the same, and the order they are written in."""
+"""Rules for texts: which are kept, which are equal, and in which order they are written."""
 
 from __future__ import annotations
 
 import hashlib
 import re
+import string
 from collections.abc import Iterable, Iterator
+
+from osa.model.common.sentences import sentence_ends
 
 MIN_WORDS, MAX_WORDS = 3, 80
 _SPACE = re.compile(r"\s+")
 _WORD = re.compile(r"[A-Za-z]{2,}")
-_BOUNDARY = re.compile(r"(?<=[.!?])\s+(?=[A-Z\"'])")
+_OPENINGS = frozenset(string.ascii_uppercase + "\"'")
 
 
 def squeeze(text: str) -> str:
-    """The text on one line, single spaces."""
+    """The text on one line, with single spaces."""
     return _SPACE.sub(" ", text).strip()
 
 
 def sentences(text: str) -> Iterator[str]:
-    """Split a paragraph where a sentence ends and a capital follows."""
-    yield from _BOUNDARY.split(squeeze(text))
+    """Split a paragraph at sentence ends that a capital or a quotation mark follows.
+
+    A full stop before a small letter mostly ends an abbreviation in dictionaries. Texts of the
+    packaged model were split by an older rule, which knew no closing quotation marks or brackets.
+    """
+    text = squeeze(text)
+    start = 0
+    for end in sentence_ends(text):
+        if text[end : end + 1] in _OPENINGS:
+            yield text[start:end].rstrip()
+            start = end
+    yield text[start:]
 
 
 def is_text(candidate: str) -> bool:
-    """Whether a line reads as a phrase or sentence: enough words, mostly letters."""
+    """Whether a line is a phrase or sentence: enough words, mostly letters."""
     words = candidate.split()
     letters = sum(character.isalpha() or character == " " for character in candidate)
     return (
@@ -34,12 +47,12 @@ def is_text(candidate: str) -> bool:
 
 
 def normalized(text: str) -> str:
-    """Letters and digits in lower case: what makes two texts the same."""
+    """Letters and digits in lower case; texts are equal if their normalised forms are."""
     return re.sub(r"[^a-z0-9]+", " ", text.lower()).strip()
 
 
 def digest(text: str) -> bytes:
-    """The key texts are ordered by: theirs alone, without regard to where they came from."""
+    """Key by which texts are ordered, independent of their source."""
     return hashlib.sha256(text.encode()).digest()
 
 

@@ -1,4 +1,4 @@
-"""From unpacked packages to the files' contents; nothing here reads outside them or writes."""
+"""The content of the corpus from unpacked packages; nothing is written here."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from osa.model.pretrained.corpus.pairs import Pair
 
 HELD_OUT_TEXTS, HELD_OUT_PAIRS = 2000, 5000
 MOST_SENTENCES, MOST_DOCUMENTS = 240_000, 1500
-"""The first in the order of their digests: as many as a CPU's teacher reads in an hour."""
+"""The first in the order of their digests are kept."""
 Roots = Mapping[Package, Path]
 Report = Callable[[str], None]
 
 
 @dataclass
 class Corpus:
-    """What is written, each part in the order of its digests.
+    """The parts of the corpus, each in the order of its digests.
 
     Attributes:
-        counts: Records a file and source, for the files that are counted by source.
+        counts: Number of records by file and source.
     """
 
     train: list[str] = field(default_factory=list)
@@ -47,15 +47,16 @@ def compose(
     held_out_pairs: int = HELD_OUT_PAIRS,
     report: Report = lambda line: None,
 ) -> Corpus:
-    """Read every source and keep apart what is held out.
+    """Read every source and separate the held-out data.
 
     Args:
         catalogue: The sources.
-        roots: Where their packages are unpacked.
-        excluded: Normalised texts that may occur nowhere.
-        held_out_texts: Texts of the dictionaries that are not trained on.
-        held_out_pairs: Pairs that are not trained on; their texts are in no other new file.
-        report: Told of every source that is read, and of every part that is ready.
+        roots: Directories of their unpacked packages.
+        excluded: Normalised texts that are left out everywhere.
+        held_out_texts: Number of held-out texts of the dictionaries.
+        held_out_pairs: Number of held-out pairs; their texts are left out of the sentences and of
+            the training pairs.
+        report: Called with a message for every source read and every part completed.
     """
     made = Corpus()
     first, origin = _cleaned(_read(catalogue.dictionaries, roots, report), excluded)
@@ -94,7 +95,7 @@ def compose(
 
 
 def made_records(made: Corpus) -> dict[str, list[Document] | list[Pair]]:
-    """The parts that are written as lines of JSON, by file."""
+    """The parts that are written as JSONL, by file."""
     return {
         "documents.jsonl": made.documents,
         "held_out_documents.jsonl": made.held_out_documents,
@@ -114,7 +115,7 @@ def _read(sources: Texts, roots: Roots, report: Report) -> list[tuple[str, str]]
 def _cleaned(
     candidates: Iterable[tuple[str, str]], excluded: set[str]
 ) -> tuple[list[str], dict[str, str]]:
-    """The clean texts, and by normalised text the source that was the first to give it."""
+    """The clean texts, and the first source of each by its normalised form."""
     origin: dict[str, str] = {}
     texts = []
     for name, text in candidates:
@@ -141,7 +142,7 @@ def _documents(sources: Pages, roots: Roots, excluded: set[str], report: Report)
 
 
 def _names(catalogue: Catalogue) -> set[str]:
-    """Sources whose pairs give no texts: they gave them already."""
+    """Sources whose pairs add no texts, as their texts are included already."""
     return {source.name for source in (*catalogue.meanings, *catalogue.sentences)}
 
 

@@ -1,10 +1,10 @@
-"""Long documents: pages of manuals, articles and novels as prose, one record each."""
+"""Long documents: the prose of a page of a manual, an article or a novel, one record each."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from osa.model.pretrained.corpus.cleaning import digest, normalized, squeeze
 
@@ -16,26 +16,22 @@ _COMMON = frozenset({"the", "a", "of", "to", "and", "is", "in", "that", "for", "
 
 @dataclass(frozen=True)
 class Document:
-    """A page of prose; ``text`` has a line a paragraph."""
+    """A page of prose; ``text`` has one paragraph per line."""
 
     title: str
     text: str
     source: str
 
-    def record(self) -> dict[str, str]:
-        """What is written as one line of JSON."""
-        return asdict(self)
-
 
 def is_prose(paragraph: str) -> bool:
-    """Whether a paragraph reads as sentences rather than code, a table or a menu."""
+    """Whether a paragraph consists of sentences rather than code, a table or a menu."""
     words = paragraph.split()
     letters = sum(character.isalpha() or character == " " for character in paragraph)
     return len(words) >= _SHORTEST_PARAGRAPH and letters >= 0.88 * len(paragraph)
 
 
 def is_english(text: str) -> bool:
-    """Whether English's commonest words are as common as they should be."""
+    """Whether the commonest English words are as frequent as in English text."""
     words = text.lower().split()
     return sum(word in _COMMON for word in words) >= 0.12 * len(words)
 
@@ -52,8 +48,8 @@ def document(title: str, paragraphs: Iterable[str], source: str) -> Document:
 def distinct(documents: Iterable[Document], excluded: set[str]) -> Iterator[Document]:
     """Documents of an allowed length, without repeats.
 
-    A paragraph that occurred in three documents before is boiler plate and is dropped, and so is
-    one that is an excluded text. Longer documents are cut into parts of ``MAX_WORDS``.
+    A paragraph that occurred three times before counts as boilerplate and is dropped, like
+    excluded texts. Longer documents are cut into parts of ``MAX_WORDS``.
     """
     seen: set[bytes] = set()
     counts: dict[bytes, int] = {}

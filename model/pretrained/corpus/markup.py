@@ -1,4 +1,4 @@
-"""Prose out of HTML, Mallard pages, POD and R's data files; code and navigation are left out."""
+"""Prose of HTML, Mallard pages, POD and R's data files, without code and navigation."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def pod(text: str) -> tuple[str, list[str]]:
 
 
 def r_strings(file: Path) -> Iterator[list[str]]:
-    """The character vectors of an R lazy-load database (``.rdb``), a list a stored object."""
+    """The character vectors of an R lazy-load database (``.rdb``), one list per stored object."""
     data, position = file.read_bytes(), 0
     while position < len(data) - 6:
         unpacker = zlib.decompressobj()

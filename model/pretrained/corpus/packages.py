@@ -1,4 +1,4 @@
-"""Archives of Debian and of the Python Package Index: fetched, unpacked, never installed."""
+"""Packages of Debian and of the Python Package Index: downloaded and unpacked, not installed."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-Kind = Literal["deb", "sdist", "index"]
+PackageKind = Literal["deb", "sdist", "index"]
 
 
 @dataclass(frozen=True)
 class Package:
-    """What is fetched.
+    """A package to download.
 
     Attributes:
-        name: Of the package; of the suite's component for an index.
-        license: Of the texts that are read from it.
+        name: Name of the package; of the distribution for an index.
+        license: Licence of the texts that are read from it.
         kind: A Debian package, a Python source archive, or Debian's index of descriptions.
-        version: What a source archive is pinned to; Debian's release decides otherwise.
+        version: Version of a source archive; the others have that of the Debian release.
     """
 
     name: str
     license: str
-    kind: Kind = "deb"
+    kind: PackageKind = "deb"
     version: str = ""
 
 
 @dataclass(frozen=True)
 class Fetched:
-    """An unpacked package, and what it was: version and sha256 of the archive."""
+    """An unpacked package, with version and sha256 of its archive."""
 
     package: Package
     root: Path
@@ -46,12 +46,12 @@ def fetch(package: Package, folder: Path | None, scratch: Path) -> Fetched:
     """Unpack a package below ``scratch``.
 
     Args:
-        package: What to fetch.
-        folder: A directory that holds the archives; None downloads them.
-        scratch: A directory of the caller's, for archives and what is in them.
+        package: The package.
+        folder: Directory of archives; None downloads them.
+        scratch: Directory for downloaded and unpacked files.
 
     Raises:
-        FileNotFoundError: ``folder`` does not hold the package.
+        FileNotFoundError: ``folder`` does not contain the package.
         subprocess.CalledProcessError: A download failed.
     """
     if folder is None:
@@ -80,7 +80,7 @@ def fetch(package: Package, folder: Path | None, scratch: Path) -> Fetched:
 
 
 def archives(package: Package, folder: Path) -> list[Path]:
-    """The files of a directory that are archives of the package, the newest name last."""
+    """The archives of the package in a directory, by name."""
     if package.kind == "deb":
         return sorted(folder.glob(f"{package.name}_*.deb"))
     if package.kind == "index":
@@ -94,7 +94,7 @@ def archives(package: Package, folder: Path) -> list[Path]:
 
 
 def _plain(name: str) -> str:
-    """A name of the Python Package Index, the way that makes spellings equal."""
+    """Normalised name of the Python Package Index."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
@@ -111,7 +111,7 @@ def _download(package: Package, folder: Path) -> None:
 
 
 def _download_index(folder: Path) -> None:
-    """Debian's descriptions in English, which a container's apt is often told to leave out."""
+    """Debian's English descriptions; apt in containers is often configured to omit them."""
     main = Path("/etc/apt/apt.conf")
     own = folder / "main.conf"
     own.write_text(
@@ -128,7 +128,7 @@ def _download_index(folder: Path) -> None:
 
 
 def _sha256(files: list[Path]) -> str:
-    """Of one archive; of the digests of several."""
+    """Digest of one archive, or of the digests of several."""
     digests = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
     return (
         digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()

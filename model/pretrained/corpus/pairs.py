@@ -1,9 +1,9 @@
-"""Queries and the passages that answer them, for contrastive training and for retrieval."""
+"""Pairs of query and passage, for contrastive training and for the evaluation of retrieval."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from osa.model.pretrained.corpus.cleaning import digest, normalized, squeeze
 
@@ -14,15 +14,11 @@ _OPENING = 80
 
 @dataclass(frozen=True)
 class Pair:
-    """A query, the passage that answers it, and the package both are from."""
+    """A query, the passage that answers it, and their source."""
 
     query: str
     passage: str
     source: str
-
-    def record(self) -> dict[str, str]:
-        """What is written as one line of JSON."""
-        return asdict(self)
 
 
 def pair(query: str, passage: str, source: str) -> Pair:
@@ -32,10 +28,10 @@ def pair(query: str, passage: str, source: str) -> Pair:
 
 
 def distinct(pairs: Iterable[tuple[Pair, int]], excluded: set[str]) -> Iterator[Pair]:
-    """Pairs whose query, passage and passage's opening occurred in none before.
+    """Pairs whose query, passage and beginning of the passage are all new.
 
-    Drops pairs whose passage holds the query word for word, which a search for the words would
-    find, queries of fewer words than the number beside them, and texts that are excluded.
+    Drops pairs whose passage contains the query literally, pairs whose query has fewer words than
+    the number given with it, and excluded texts.
     """
     seen: set[str] = set()
     for item, shortest_query in pairs:
@@ -51,6 +47,6 @@ def distinct(pairs: Iterable[tuple[Pair, int]], excluded: set[str]) -> Iterator[
 
 
 def split(pairs: Iterable[Pair], held_out: int) -> tuple[list[Pair], list[Pair]]:
-    """The pairs whose digests are smallest, and the others, both in order of digest."""
+    """The ``held_out`` pairs with the smallest digests, and the others, ordered by digest."""
     ordered = sorted(pairs, key=lambda item: digest(item.query + "\t" + item.passage))
     return ordered[:held_out], ordered[held_out:]

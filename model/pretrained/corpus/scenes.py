@@ -1,6 +1,6 @@
-"""The words and patterns of ``templates``: who does what, where, and what a headline says.
+"""Word lists and sentence patterns of ``templates``: scenes and headlines.
 
-``{name}`` stands for a word of that list; ``a {name}`` becomes "an" where it has to.
+``{name}`` stands for a word of that list; ``a`` becomes ``an`` before a vowel.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ LISTS: dict[str, tuple[str, ...]] = {
     ),
 }
 
-# More words for a list: nouns below these synsets that were tagged at least so many times.
+# More words for a list: hyponyms of these synsets with at least this count in tagged texts.
 WORDNET_LISTS: dict[str, tuple[tuple[str, ...], int]] = {
     "animal": (("placental", "bird"), 1),
     "instrument": (("musical_instrument",), 1),
@@ -99,7 +99,7 @@ WORDNET_LISTS: dict[str, tuple[tuple[str, ...], int]] = {
     "person": (("worker", "entertainer", "professional"), 4),
 }
 
-# Who, and what they do; the verb comes first and in its plain form.
+# Subject and predicate; the verb comes first, in the infinitive.
 SCENES: tuple[tuple[str, str], ...] = (
     *(
         ("person", verb)
@@ -146,7 +146,7 @@ SCENES: tuple[tuple[str, str], ...] = (
     ),
 )
 
-# How a scene is told. S is the subject without its article, V the verb, P a place.
+# Patterns of a scene: S is the subject without its article, V the predicate, P a place.
 PATTERNS: tuple[str, ...] = _words(
     "a S is Ving., a S is Ving., a S is Ving., the S is Ving., a S is Ving P., a S Vs., "
     "a S Vs P., N Ss are Ving., N Ss are Ving P., N Ss V P., a J S is Ving., a J S is Ving P., "

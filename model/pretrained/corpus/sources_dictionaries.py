@@ -1,4 +1,4 @@
-"""The first edition's texts: dictionaries and quotations, and their entries as pairs."""
+"""Readers of dictionaries and quotations, and of dictionary entries as pairs."""
 
 from __future__ import annotations
 
@@ -62,12 +62,12 @@ def wordnet_pairs(root: Path) -> Iterator[tuple[str, str]]:
 
 
 def foldoc_pairs(root: Path) -> Iterator[tuple[str, str]]:
-    """A term of computing, and what it means."""
+    """A term of computing, and its definition."""
     yield from _entries(root, "foldoc", r"<[^>]*>|\{|\}|\([\d-]+\)|\[[^\]]*\]")
 
 
 def jargon_pairs(root: Path) -> Iterator[tuple[str, str]]:
-    """A word of hackers' slang, and what it means."""
+    """A word of hackers' slang, and its definition."""
     yield from _entries(root, "jargon", r"\{|\}|//[^/]*//|/[^/\n]{1,40}/")
 
 

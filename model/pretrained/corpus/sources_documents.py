@@ -44,7 +44,7 @@ def perl(root: Path) -> Iterator[Page]:
 
 
 def novels(root: Path) -> Iterator[Page]:
-    """Jane Austen's six novels, a page a volume's worth of chapters."""
+    """Jane Austen's six novels, one page each."""
     file = next(root.glob("usr/lib/R/site-library/janeaustenr/data/Rdata.rdb"))
     for lines in markup.r_strings(file):
         if len(lines) < 1000:
@@ -65,7 +65,7 @@ def wikipedia(root: Path) -> Iterator[Page]:
 
 
 def descriptions(indices: Path) -> Iterator[tuple[str, str]]:
-    """Debian's packages: the line that says what one is, and its description."""
+    """Short and long description of Debian's packages."""
     files = sorted(indices.glob("*Translation-en"), key=lambda file: file.name.split("_dists_")[-1])
     for file in files:
         for stanza in file.read_text(encoding="utf-8").split("\n\n"):

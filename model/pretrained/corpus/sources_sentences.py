@@ -58,7 +58,7 @@ def phrases(root: Path) -> Iterator[str]:
 
 
 def events(root: Path) -> Iterator[str]:
-    """Events of history, music and computing, a line a day."""
+    """Events of history, music and computing, one per line."""
     for name in ("history", "music", "computer", "freebsd", "world", "lotr"):
         file = root / f"usr/share/calendar/calendar.{name}"
         if not file.exists() or name == "freebsd":

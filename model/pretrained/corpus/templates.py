@@ -1,8 +1,8 @@
-"""Everyday sentences made from word lists: scenes as a caption tells them, and headlines.
+"""Everyday sentences generated from word lists: captions of scenes, headlines and remarks.
 
-No package that may be redistributed brings sentences such as "A man is playing a guitar.", so they
-are composed: hand-written scenes name a verb and what it goes with, and WordNet widens the lists by
-words that were counted in its sense-tagged texts. Which sentences come out depends on a seed alone.
+No redistributable package contains sentences such as "A man is playing a guitar.", so they are
+generated from written patterns. WordNet extends the word lists by words that are counted in its
+sense-tagged texts. The sentences are a function of a seed.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _VOWEL = re.compile(r"[aeio]|u(?!ni|s[aeiu]|k)")
 
 
 def article(noun: str) -> str:
-    """The noun phrase behind "a" or "an"."""
+    """The noun phrase with "a" or "an"."""
     return f"{'an' if _VOWEL.match(noun) else 'a'} {noun}"
 
 
@@ -51,7 +51,7 @@ def plural(noun: str) -> str:
 
 
 def third_person(verb: str) -> str:
-    """The form behind "she": the first word inflected, the rest kept."""
+    """Third person singular: the first word is inflected, the rest kept."""
     first, space, rest = verb.partition(" ")
     if first in ("go", "do") or re.search(r"(s|x|z|ch|sh)$", first):
         first += "es"
@@ -63,7 +63,7 @@ def third_person(verb: str) -> str:
 
 
 def progressive(verb: str) -> str:
-    """The form behind "she is": the first word inflected, the rest kept."""
+    """Present participle: the first word is inflected, the rest kept."""
     first, space, rest = verb.partition(" ")
     if first in ("lie", "tie", "die"):
         first = first[:-2] + "y"
@@ -89,7 +89,7 @@ def widened(root: Path) -> dict[str, list[str]]:
 
 
 def _nouns(root: Path) -> dict[str, tuple[list[str], list[str]]]:
-    """Synset offset to the words whose first sense it is, and the offsets of its hyponyms."""
+    """By synset offset: the words whose first sense it is, and the offsets of its hyponyms."""
     folder = root / "usr/share/wordnet"
     first_sense: dict[str, str] = {}
     for line in (folder / "index.noun").read_text(encoding="latin-1").splitlines():
@@ -109,7 +109,7 @@ def _nouns(root: Path) -> dict[str, tuple[list[str], list[str]]]:
 
 
 def _counted(root: Path) -> dict[str, int]:
-    """How often a noun was tagged with its first sense."""
+    """Number of times that each noun is tagged with its first sense."""
     counts: dict[str, int] = {}
     file = root / "usr/share/wordnet/cntlist.rev"
     for line in file.read_text(encoding="latin-1").splitlines():
@@ -120,7 +120,7 @@ def _counted(root: Path) -> dict[str, int]:
 
 
 def _below(head: str, synsets: dict[str, tuple[list[str], list[str]]]) -> set[str]:
-    """Words below the synset that is the first sense of ``head``, but for names."""
+    """Hyponyms of the first sense of ``head``, without names."""
     start = next(offset for offset, (words, _) in synsets.items() if head in words)
     waiting, found = [start], set[str]()
     while waiting:
@@ -172,6 +172,6 @@ def _filled(pattern: str, generator: random.Random, lists: Lists) -> str:
 
 
 def _finished(sentence: str) -> str:
-    """The sentence with "an" where it has to be, and a capital."""
+    """The sentence with "an" before vowels, and a capital at the beginning."""
     sentence = re.sub(r"\ba (\w+)", lambda match: article(match.group(1)), sentence)
     return sentence[0].upper() + sentence[1:]

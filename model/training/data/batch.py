@@ -1,4 +1,4 @@
-"""Sequences for the network, and packed batches of them.
+"""Examples as sequences for the network, and packed batches of them.
 
 Shapes: T packed tokens, S sequences, R vectors, F feature width.
 """
@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from osa.model.functional.varlen import cu_seqlens_of
+from osa.model.functional.varlen import batches_by_length, cu_seqlens_of
 
 IGNORED = -100
 """Label of a token that is not predicted."""
@@ -21,13 +21,13 @@ IGNORED = -100
 
 @dataclass(frozen=True)
 class Example:
-    """One sequence for the network.
+    """One sequence for the network, with the vectors or labels that its loss needs.
 
     Attributes:
         inputs: Token ids, or features [N, F].
-        keys: Place of each of its vectors in the batch; they order the vectors of all processes.
-        spans: Lengths of the parts that get a vector each, in all N; empty for one vector [tokens].
-        labels: One a token, or one a sequence.
+        keys: Key of each of its vectors; they order the vectors of all processes.
+        spans: Lengths of the parts with a vector each, N in all; empty for one vector [tokens].
+        labels: One per token, or one per sequence.
     """
 
     inputs: Sequence[int] | np.ndarray
@@ -37,14 +37,14 @@ class Example:
 
 
 @dataclass(frozen=True)
-class Packed:
-    """Sequences end to end, as tensors on the device of the network.
+class PackedBatch:
+    """Concatenated sequences, as tensors on the device of the network.
 
     Attributes:
         inputs: Ids [1, T] or features [1, T, F].
         cu_seqlens: Offsets of the sequences [S + 1].
-        spans: Offsets of what gets a vector [R + 1].
-        labels: Of tokens [T] or sequences [S].
+        spans: Offsets of the parts with a vector each [R + 1].
+        labels: Labels of the tokens [T] or sequences [S].
     """
 
     inputs: Int[Tensor, "1 T"] | Float[Tensor, "1 T F"]
@@ -53,8 +53,8 @@ class Packed:
     labels: Int[Tensor, " L"]
 
 
-def pack(examples: Sequence[Example], device: torch.device) -> Packed:
-    """Lay examples end to end."""
+def pack(examples: Sequence[Example], device: torch.device) -> PackedBatch:
+    """Concatenate examples."""
     if isinstance(examples[0].inputs, np.ndarray):
         rows = np.concatenate([np.asarray(example.inputs) for example in examples])
         inputs = torch.from_numpy(rows)[None]
@@ -67,7 +67,7 @@ def pack(examples: Sequence[Example], device: torch.device) -> Packed:
         for span in example.spans or (length,)
     ]
     labels = [label for example in examples for label in example.labels]
-    return Packed(
+    return PackedBatch(
         inputs.to(device),
         cu_seqlens_of(lengths, device),
         cu_seqlens_of(spans, device),
@@ -75,15 +75,7 @@ def pack(examples: Sequence[Example], device: torch.device) -> Packed:
     )
 
 
-def chunks(examples: Sequence[Example], budget: int) -> Iterator[list[Example]]:
-    """Examples by length, in groups of at most ``budget`` tokens (or one example)."""
-    group: list[Example] = []
-    tokens = 0
-    for example in sorted(examples, key=lambda example: len(example.inputs)):
-        if group and tokens + len(example.inputs) > budget:
-            yield group
-            group, tokens = [], 0
-        group.append(example)
-        tokens += len(example.inputs)
-    if group:
-        yield group
+def split_into_chunks(examples: Sequence[Example], max_tokens: int) -> Iterator[list[Example]]:
+    """Examples by length, in chunks of at most ``max_tokens`` (or one example)."""
+    for rows in batches_by_length([len(example.inputs) for example in examples], max_tokens):
+        yield [examples[row] for row in rows]

@@ -1,4 +1,4 @@
-"""What was found in the files: counts by reason, the first problems, and when it is too much."""
+"""Counts of good and bad records, the first problems, and the limits at which reading stops."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from osa.model.records.record import MAX_RECORD_BYTES, Problem
 
 OnBad = Literal["skip", "refuse"]
 SHOWN = 5
-"""Problems that a message shows."""
+"""Most problems in a message."""
 LARGEST_RECORD = 1 << 30
-"""A batch of the store must stay within 32-bit offsets [bytes]."""
-HOPELESS = 1000
-"""Records without a good one after which reading on is in vain."""
+"""Limit of ``max_record_bytes``: a batch of the store has 32-bit offsets [bytes]."""
+MAX_WITHOUT_GOOD = 1000
+"""Bad records without a good one at which reading stops."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Rules:
 
     Attributes:
         on_bad: Stop at the first bad record (``refuse``), or leave it out (``skip``).
-        max_bad_share: Largest share of bad records that are left out.
+        max_bad_share: Largest share of bad records that may be left out.
         limit: Stop after this many good examples; None for all.
         max_record_bytes: Longest line, or value of a table [bytes].
     """
@@ -38,7 +38,7 @@ class Rules:
     max_record_bytes: int = MAX_RECORD_BYTES
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be."""
+        """Refuse values out of range."""
         if self.on_bad not in get_args(OnBad):
             raise ConfigError(f"on_bad must be 'skip' or 'refuse', got {self.on_bad!r}")
         if not 0 <= self.max_bad_share <= 1:
@@ -52,12 +52,12 @@ class Rules:
 
 @dataclass(frozen=True)
 class Report:
-    """What was found.
+    """Counts and first problems of files.
 
     Attributes:
-        total: Records, good and bad.
-        kept: Good ones.
-        empty: Lines of nothing but white space, which are no records.
+        total: Number of records, good and bad.
+        kept: Number of good records.
+        empty: Number of lines of white space alone, which are no records.
         bad: Bad records by kind of problem.
         first: The first problems, as ``file:line: reason``.
     """
@@ -77,12 +77,12 @@ class Report:
 
 @dataclass
 class Tally:
-    """A report in the making, which stops the work when it finds too much.
+    """Counts records while files are read, and stops when too many are bad.
 
     Attributes:
-        rules: When to stop.
-        log: Gets every problem as a line of JSON.
-        log_name: Where the user finds it.
+        rules: Limits at which to stop.
+        log: Receives every problem as a line of JSON.
+        log_name: Path of the log after the run, for messages.
     """
 
     rules: Rules
@@ -97,7 +97,7 @@ class Tally:
         """Count and log a problem.
 
         Raises:
-            DataError: It is one too many.
+            DataError: Too many records are bad.
         """
         if self.rules.on_bad == "refuse":
             raise DataError(str(problem))
@@ -106,29 +106,22 @@ class Tally:
             self.first.append(str(problem))
         entry = {"file": str(problem.file), "line": problem.line, "reason": problem.reason}
         self.log.write(json.dumps(entry) + "\n")
-        if not self.kept and self.bad.total() == HOPELESS and self.rules.max_bad_share < 1:
-            raise DataError(f"none of the first {HOPELESS} records is good{self._advice()}")
+        if not self.kept and self.bad.total() == MAX_WITHOUT_GOOD and self.rules.max_bad_share < 1:
+            raise DataError(f"none of the first {MAX_WITHOUT_GOOD} records is good{self._advice()}")
 
     @property
     def is_full(self) -> bool:
-        """Have as many examples been kept as were asked for?"""
+        """Whether ``rules.limit`` is reached."""
         return self.kept == self.rules.limit
 
-    def report(self) -> Report:
-        """The counts as they are now."""
-        total = self.kept + self.bad.total()
-        return Report(total, self.kept, self.empty, dict(self.bad), tuple(self.first))
-
     def finish(self, files: str) -> Report:
-        """The report, when it allows to go on.
-
-        Args:
-            files: Their names, for the message.
+        """The report, if the records may be used; ``files`` are named in the message.
 
         Raises:
             DataError: Too many records are bad, or none is good.
         """
-        report, bad = self.report(), self.bad.total()
+        bad = self.bad.total()
+        report = Report(self.kept + bad, self.kept, self.empty, dict(self.bad), tuple(self.first))
         if bad > self.rules.max_bad_share * report.total:
             kinds = ", ".join(f"{kind} {count}" for kind, count in sorted(self.bad.items()))
             raise DataError(

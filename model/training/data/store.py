@@ -1,4 +1,4 @@
-"""The store of examples: checked once, kept on disk, read through a memory map."""
+"""Examples that were checked once, stored on disk and read through a memory map."""
 
 from __future__ import annotations
 
@@ -12,46 +12,51 @@ import numpy as np
 import pyarrow as pa
 
 from osa.model.records.fields import Field
-from osa.model.records.record import MAX_RECORD_BYTES
 from osa.model.training.data.cache import (
     EXAMPLES,
     PROBLEMS,
     cache_key,
-    load_contents,
-    save_contents,
+    load_summary,
+    write_store,
 )
-from osa.model.training.data.report import OnBad, Rules
-from osa.model.training.data.writer import FILE, FLOAT, LINE, Contents
+from osa.model.training.data.report import Rules
+from osa.model.training.data.writer import FILE, FLOAT, LINE, Summary
 
 
 class ExampleStore:
-    """Examples in the order of the files; ``build`` makes or finds one.
+    """Examples in the order of the files; ``build`` creates or opens a store.
 
     Attributes:
-        fields: What an example has.
-        files: Where the examples came from.
-        report: What was found there.
-        sha256: Digest of field names, kinds, contents and order; paths do not matter.
+        fields: Fields of an example.
+        files: Source files.
+        report: Counts and first problems of the files.
+        sha256: Digest of field names, kinds, values and order; paths do not matter.
         problems: File that lists the bad records, one JSON object a line.
     """
 
     def __init__(
-        self, directory: Path, fields: tuple[Field, ...], files: Sequence[Path], contents: Contents
+        self, directory: Path, fields: tuple[Field, ...], files: Sequence[Path], summary: Summary
     ) -> None:
-        """Map the examples in ``directory``.
+        """Map the examples in ``directory``; see ``build``.
+
+        Args:
+            directory: Directory of this store.
+            fields: Fields of an example.
+            files: Source files.
+            summary: Summary of the stored examples.
 
         Raises:
-            ValueError: They are damaged (pyarrow's own error).
+            ArrowInvalid: The examples are damaged.
         """
         self.fields = fields
         self.files = tuple(files)
-        self.report = contents.report
-        self.sha256 = contents.sha256
+        self.report = summary.report
+        self.sha256 = summary.sha256
         self.problems = directory / PROBLEMS
-        self._contents = contents
-        self._ends = list(accumulate(contents.batches))
+        self._summary = summary
+        self._ends = list(accumulate(summary.batches))
         self._reader = pa.ipc.open_file(pa.memory_map(str(directory / EXAMPLES)))
-        if self._reader.num_record_batches != len(contents.batches):
+        if self._reader.num_record_batches != len(summary.batches):
             raise pa.ArrowInvalid(f"{directory / EXAMPLES} has another number of batches")
         self._batches: dict[int, pa.RecordBatch] = {}
 
@@ -61,56 +66,48 @@ class ExampleStore:
         files: Sequence[Path],
         fields: tuple[Field, ...],
         cache: Path,
-        *,
-        on_bad: OnBad = "skip",
-        max_bad_share: float = 0.01,
-        limit: int | None = None,
-        max_record_bytes: int = MAX_RECORD_BYTES,
+        rules: Rules,
         progress: bool = True,
     ) -> ExampleStore:
         """Check all files and store their examples, or open what an earlier call stored.
 
         Args:
-            files: See ``readers.read_file``.
-            fields: What an example has; at least one that is not optional.
+            files: Files of a format that ``readers.read_file`` knows.
+            fields: Fields of an example; at least one is not optional.
             cache: Directory of stores.
-            on_bad: Stop at the first bad record (``refuse``), or leave it out (``skip``).
-            max_bad_share: Largest share of bad records that are left out.
-            limit: Stop after this many good examples.
-            max_record_bytes: Longest line, or value of a table [bytes].
-            progress: Show a bar.
+            rules: What is read, and how much of it may be bad.
+            progress: Show a progress bar.
 
         Raises:
-            ConfigError: A setting that cannot be, a file that cannot be read, or a cache that
-                cannot be written.
+            ConfigError: Invalid fields, a file that cannot be read, or a cache that cannot be
+                written.
             DataError: Too many bad records, no good one, or a damaged file.
         """
-        rules = Rules(on_bad, max_bad_share, limit, max_record_bytes)
         directory = cache / cache_key(files, fields, rules)
-        if (contents := load_contents(directory)) is not None:
+        if (summary := load_summary(directory)) is not None:
             try:
-                return cls(directory, fields, files, contents)
+                return cls(directory, fields, files, summary)
             except (pa.ArrowException, OSError):
                 pass  # damaged: written anew
-        contents = save_contents(directory, files, fields, rules, progress)
-        return cls(directory, fields, files, contents)
+        summary = write_store(directory, files, fields, rules, progress)
+        return cls(directory, fields, files, summary)
 
     def __len__(self) -> int:
-        """How many examples."""
+        """Number of examples."""
         return self._ends[-1]
 
     def take(self, rows: np.ndarray | Sequence[int]) -> dict[str, list[Any]]:
         """The examples at ``rows``, in that order; rows may repeat.
 
         Args:
-            rows: Integers from 0, [n].
+            rows: Integers from 0 [n].
 
         Returns:
             By field name, n values: text, labels, float32 arrays [N, F]; None where an optional
             one is missing.
 
         Raises:
-            IndexError: A row that is not there.
+            IndexError: A row does not exist.
         """
         places = [self._place(row) for row in np.asarray(rows).tolist()]
         return {
@@ -119,28 +116,33 @@ class ExampleStore:
         }
 
     def column(self, name: str) -> Iterator[Any]:
-        """The values of a field, in order, read as they are asked for.
+        """The values of a field in order, read lazily.
 
         Raises:
             KeyError: No such field.
         """
-        for index, field in enumerate(self.fields):
-            if field.name == name:
-                return self._iterate(index, field)
-        raise KeyError(f"no field {name!r} among {', '.join(f.name for f in self.fields)}")
+        names = [field.name for field in self.fields]
+        if name not in names:
+            raise KeyError(f"no field {name!r} among {', '.join(names)}")
+        index = names.index(name)
+        return (
+            self._decode(self.fields[index], value)
+            for number in range(len(self._ends))
+            for value in self._reader.get_batch(number).column(index)
+        )
 
     def location(self, row: int) -> str:
-        """Where an example came from, as ``file:line``.
+        """Source of an example, as ``file:line``.
 
         Raises:
-            IndexError: A row that is not there.
+            IndexError: The row does not exist.
         """
         batch, place = self._place(row)
         file = self.files[batch.column(FILE)[place].as_py()]
         return f"{file}:{batch.column(LINE)[place].as_py()}"
 
     def _place(self, row: Any) -> tuple[pa.RecordBatch, int]:
-        """The batch that holds ``row``, and where in it."""
+        """The batch of ``row``, and the index in it."""
         if type(row) is not int or not 0 <= row < len(self):
             raise IndexError(f"rows are integers from 0 to {len(self) - 1}, got {row}")
         number = bisect_right(self._ends, row)
@@ -149,17 +151,12 @@ class ExampleStore:
         batch = self._batches[number]
         return batch, row - self._ends[number] + batch.num_rows
 
-    def _iterate(self, index: int, field: Field) -> Iterator[Any]:
-        for number in range(len(self._ends)):
-            for value in self._reader.get_batch(number).column(index):
-                yield self._decode(field, value)
-
     def _decode(self, field: Field, value: pa.Scalar) -> Any:
         if not value.is_valid:
             return None
         if field.kind == "features":
-            width = self._contents.widths[field.name]
+            width = self._summary.widths[field.name]
             return np.frombuffer(value.as_buffer(), FLOAT).reshape(-1, width).copy()
-        if self._contents.label_types.get(field.name) == "int":
+        if self._summary.label_types.get(field.name) == "int":
             return int(value.as_py())
         return value.as_py()

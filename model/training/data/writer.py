@@ -1,4 +1,4 @@
-"""One pass over the files: check every record, write the good ones and list the bad ones."""
+"""One pass over the files that checks records, writes the good ones and lists the bad ones."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from osa.model.training.data.report import Report, Tally
 
 BATCH_ROWS = 4096
 BATCH_BYTES = 16 << 20
-"""A batch of the store is closed at either [examples, bytes]."""
+"""Limits of a batch of the store [examples, bytes]."""
 FILE, LINE = "_file", "_line"
 FLOAT = "<f4"
-"""How features are stored."""
+"""Storage type of features."""
 
 
 @dataclass(frozen=True)
-class Contents:
-    """What was written.
+class Summary:
+    """Summary of a store.
 
     Attributes:
-        report: What was found in the files.
+        report: Counts and first problems of the files.
         sha256: Digest of the examples in order: of field names, kinds and values, not of paths.
-        batches: Examples of each batch.
+        batches: Number of examples of each batch.
         label_types: ``int`` or ``str``, by the name of a label field.
         widths: F, by the name of a features field.
     """
@@ -47,8 +47,8 @@ class Contents:
 
 
 @dataclass
-class Agreement:
-    """What must be the same in every example: the type of labels, the width of features.
+class Consistency:
+    """Checks that all examples have the same type of labels and width of features.
 
     Attributes:
         label_types: ``int`` or ``str``, by the name of a label field.
@@ -59,7 +59,7 @@ class Agreement:
     widths: dict[str, int] = field(default_factory=dict)
 
     def check(self, file: Path, fields: tuple[Field, ...], record: Item) -> Item:
-        """What came, or the problem that a record does not go with those before it."""
+        """The record, or a ``Problem`` if it is inconsistent with those before it."""
         if not isinstance(record, Record):
             return record
         for item in fields:
@@ -89,14 +89,21 @@ def write_examples(
     output: Path,
     tally: Tally,
     progress: bool,
-) -> Contents:
+) -> Summary:
     """Read ``files`` once, in order, and write the good examples to an Arrow IPC file.
 
+    Args:
+        files: Source files.
+        fields: Fields of an example.
+        output: The Arrow IPC file.
+        tally: Counts records and logs the bad ones.
+        progress: Show a progress bar.
+
     Raises:
-        ConfigError: A file that cannot be read at all.
-        DataError: The files are damaged, or ``tally`` says that too much is bad.
+        ConfigError: A file cannot be read at all.
+        DataError: A file is damaged, or too many records are bad.
     """
-    agreement = Agreement()
+    consistency = Consistency()
     bar = Progress("checking examples", "records", enabled=progress)
     with bar, _Writer(output, fields) as writer:
         for index, file in enumerate(files):
@@ -106,7 +113,7 @@ def write_examples(
             with contextlib.closing(items):
                 for item in items:
                     bar.update()
-                    found = agreement.check(file, fields, item)
+                    found = consistency.check(file, fields, item)
                     if isinstance(found, Record):
                         writer.add(index, found)
                         tally.kept += 1
@@ -119,15 +126,15 @@ def write_examples(
         writer.flush()
     report = tally.finish(", ".join(map(str, files)))
     digest, batches = writer.digest.hexdigest(), tuple(writer.batches)
-    return Contents(report, digest, batches, agreement.label_types, agreement.widths)
+    return Summary(report, digest, batches, consistency.label_types, consistency.widths)
 
 
 class _Writer:
-    """Collects examples and writes them a batch at a time.
+    """Writes examples in batches.
 
     Attributes:
-        digest: sha256 of what was added.
-        batches: Examples of each batch written.
+        digest: sha256 of the examples added.
+        batches: Number of examples of each batch written.
     """
 
     def __init__(self, output: Path, fields: tuple[Field, ...]) -> None:
@@ -148,7 +155,7 @@ class _Writer:
         self._sink.close()
 
     def add(self, file: int, record: Record) -> None:
-        """Take an example of the file with index ``file``."""
+        """Add an example of the file with index ``file``."""
         for item in self._fields:
             tag, payload = _encode(record.values[item.name])
             self._parts += (tag, len(payload).to_bytes(8, "little"), payload)
@@ -160,7 +167,7 @@ class _Writer:
             self.flush()
 
     def flush(self) -> None:
-        """Write what was collected."""
+        """Write the pending batch."""
         if not self._columns[FILE]:
             return
         self.digest.update(b"".join(self._parts))
@@ -176,7 +183,7 @@ class _Writer:
 
 
 def _encode(value: Any) -> tuple[bytes, bytes]:
-    """A tag for the type, and the value as it is stored."""
+    """Type tag and stored bytes of a value."""
     if value is None:
         return b"n", b""
     if isinstance(value, np.ndarray):

@@ -1,6 +1,6 @@
-"""What an objective is: examples for the network, and a loss of what comes out.
+"""Interfaces of the training objectives: examples for the network, and a loss of its output.
 
-Two kinds. An ``EmbeddingObjective`` has a loss over all vectors of a batch at once (similarities
+An ``EmbeddingObjective`` has a loss over all vectors of a batch at once (similarities
 between examples); a ``TokenObjective`` has a loss that is a mean of independent terms.
 
 Shapes: T packed tokens, S sequences, R vectors, E embedding width, F feature width.
@@ -11,61 +11,90 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from osa.model.embedding_model import EmbeddingModel
-from osa.model.training.data.batch import Example, Packed
+from osa.model.training.data.batch import Example, PackedBatch
+from osa.model.training.data.store import ExampleStore
 
-if TYPE_CHECKING:
-    from osa.model.training.data import Field
+EVALUATION_TOKENS = 16384
+"""Most tokens that an evaluation runs through the network at once."""
 
 
 @dataclass
 class Loss:
-    """A loss, and the parts of it that are worth a column.
+    """A loss, and the parts of it that get a column in ``metrics.csv``.
 
     Attributes:
-        total: To be minimised.
-        parts: By name.
+        total: The loss to minimise.
+        parts: Values by name.
     """
 
     total: Tensor
     parts: dict[str, float] = field(default_factory=dict)
 
 
-class Objective(ABC):
-    """What is learnt.
+@dataclass(frozen=True)
+class ObjectiveInputs:
+    """Model, data and settings of the run, from which every objective is created.
 
     Attributes:
-        fields: What an example of the data has.
-        head: Weights beside the encoder's; saved in ``head.safetensors``.
-        parts: Names of the parts of its loss.
-        scores: Names of what ``evaluate`` finds.
-        identity: Digest of what decides the weights beside configuration and data.
+        model: The model to train.
+        is_new: Whether its weights are random, not those of a checkpoint.
+        store: Training data.
+        held_out: Data for evaluation.
+        max_tokens: Longest input [tokens].
+        seed: Seed of everything random.
+        progress: Show progress bars.
     """
 
-    fields: tuple[Field, ...]
-    head: nn.Module
+    model: EmbeddingModel
+    is_new: bool
+    store: ExampleStore
+    held_out: ExampleStore | None
+    max_tokens: int
+    seed: int
+    progress: bool
+
+
+class Objective(ABC):
+    """A training objective.
+
+    Attributes:
+        section: Settings, an ``ObjectiveSection``.
+        head: Weights besides the encoder's; saved in ``head.safetensors``.
+        parts: Names of the parts of its loss.
+        scores: Names of the scores of ``evaluate``.
+        identity: Digest of what decides the weights besides configuration and data.
+    """
+
     parts: tuple[str, ...] = ()
     scores: tuple[str, ...] = ()
     identity: str = ""
 
+    def __init__(self, section: Any, inputs: ObjectiveInputs) -> None:
+        """Keep settings and data; subclasses set ``head`` if they have one."""
+        self.section: Any = section
+        self.head: nn.Module = nn.Identity()
+        self.store, self.held_out = inputs.store, inputs.held_out
+        self.max_tokens, self.seed = inputs.max_tokens, inputs.seed
+
     @abstractmethod
     def examples(self, rows: np.ndarray, places: np.ndarray, step: int) -> list[Example]:
-        """Sequences of some rows of the data.
+        """The sequences of some rows of the data.
 
         Args:
-            rows: Of the data [n].
-            places: Of these rows in the batch of all processes [n].
-            step: Update, from 0: with the row it decides everything random.
+            rows: Rows of the store [n].
+            places: Indices of these rows in the batch of all processes [n].
+            step: Number of the update, from 0; with the row it seeds everything random.
         """
 
     @abstractmethod
-    def forward(self, model: EmbeddingModel, head: nn.Module, packed: Packed) -> Tensor:
+    def forward(self, model: EmbeddingModel, head: nn.Module, packed: PackedBatch) -> Tensor:
         """Vectors [R, E], or the sum of the terms of the loss."""
 
     @abstractmethod
@@ -73,15 +102,15 @@ class Objective(ABC):
         """Scores on the held-out data; empty where there is none."""
 
     def record(self) -> dict[str, object]:
-        """What the checkpoint's ``training.json`` says about it."""
+        """Entries of the objective in the checkpoint's ``training.json``."""
         return {}
 
 
 class EmbeddingObjective(Objective):
-    """A loss over all vectors of a batch."""
+    """An objective whose loss depends on all vectors of a batch at once."""
 
     def forward(
-        self, model: EmbeddingModel, head: nn.Module, packed: Packed
+        self, model: EmbeddingModel, head: nn.Module, packed: PackedBatch
     ) -> Float[Tensor, "R E"]:
         """One pooled vector a span, not normalised, in float32."""
         output = model.embed_spans(packed.inputs, packed.cu_seqlens, packed.spans)
@@ -94,16 +123,16 @@ class EmbeddingObjective(Objective):
         """The loss of a whole batch.
 
         Args:
-            vectors: Of all examples, ordered by their keys; not normalised.
-            keys: Of the vectors, ascending [R].
-            sizes: Length of what each vector is the mean of [R, tokens].
-            rows: The batch [n]; places in keys refer to it.
+            vectors: Pooled vectors of all examples, in the order of ``keys``; not normalised.
+            keys: Keys of the vectors (see ``Example``), ascending [R].
+            sizes: Number of tokens that each vector is pooled from [R].
+            rows: Rows of the batch [n]; places in keys are indices into it.
         """
 
 
 class TokenObjective(Objective):
-    """A loss that is the mean of independent terms."""
+    """An objective whose loss is the mean of independent terms."""
 
     @abstractmethod
     def terms(self, examples: Sequence[Example]) -> int:
-        """Number of terms that these examples have."""
+        """Number of terms in the loss of these examples."""

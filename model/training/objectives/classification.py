@@ -15,18 +15,9 @@ from torch import Tensor, nn
 
 from osa.model.embedding_model import EmbeddingModel
 from osa.model.errors import ConfigError
-from osa.model.training.config import ClassifySection
-from osa.model.training.data import ExampleStore, Field
-from osa.model.training.data.batch import Example, Packed, chunks, pack
-from osa.model.training.objectives.base import TokenObjective
-
-EVALUATED_TOKENS = 16384
-"""Tokens that an evaluation runs through the network at once."""
-
-
-def classify_fields(config: ClassifySection) -> tuple[Field, ...]:
-    """What an example has: a text or features, and a label."""
-    return (Field(config.input, config.input, config.input), Field("label", "label", "label"))
+from osa.model.training.data.batch import Example, PackedBatch, pack, split_into_chunks
+from osa.model.training.objectives.base import EVALUATION_TOKENS, ObjectiveInputs, TokenObjective
+from osa.model.training.objectives.registry import ClassifySection
 
 
 class Classification(TokenObjective):
@@ -36,25 +27,19 @@ class Classification(TokenObjective):
         classes: The labels, sorted; their order is that of the head's rows.
     """
 
+    section: ClassifySection
     scores = ("held_out_loss", "accuracy")
 
-    def __init__(
-        self,
-        config: ClassifySection,
-        model: EmbeddingModel,
-        store: ExampleStore,
-        held_out: ExampleStore | None,
-        max_tokens: int,
-    ) -> None:
-        """Take the data; see ``osa.model.training.objectives.create``.
+    def __init__(self, section: ClassifySection, inputs: ObjectiveInputs) -> None:
+        """Find the classes and create the head; see ``Objective``.
 
         Raises:
             ConfigError: Fewer than two classes, or a held-out label that training data lack.
         """
-        self.fields = classify_fields(config)
-        self.config, self.tokenizer, self.max_tokens = config, model.tokenizer, max_tokens
-        self.store, self.held_out = store, held_out
-        self.classes: list[str | int] = sorted(set(store.column("label")))
+        super().__init__(section, inputs)
+        model, held_out = inputs.model, inputs.held_out
+        self.tokenizer = model.tokenizer
+        self.classes: list[str | int] = sorted(set(inputs.store.column("label")))
         if len(self.classes) < 2:
             raise ConfigError(f"at least two different labels are needed, got {self.classes}")
         self._number = {label: number for number, label in enumerate(self.classes)}
@@ -67,14 +52,14 @@ class Classification(TokenObjective):
         nn.init.zeros_(self.head.bias)
 
     def examples(self, rows: np.ndarray, places: np.ndarray, step: int) -> list[Example]:
-        """One sequence a row."""
+        """One sequence per row."""
         return self._examples(self.store.take(rows))
 
     def _examples(self, taken: dict[str, list[Any]]) -> list[Example]:
         numbers = [self._number[label] for label in taken["label"]]
-        values = taken[self.config.input]
+        values = taken[self.section.input]
         inputs: list[Any]
-        if self.config.input == "text":
+        if self.section.input == "text":
             assert self.tokenizer is not None  # a model of texts
             inputs = [item.ids for item in self.tokenizer.encode(values, self.max_tokens)]
         else:
@@ -85,14 +70,14 @@ class Classification(TokenObjective):
         ]
 
     def terms(self, examples: Sequence[Example]) -> int:
-        """One a sequence."""
+        """One term per sequence."""
         return len(examples)
 
-    def forward(self, model: EmbeddingModel, head: nn.Module, packed: Packed) -> Tensor:
+    def forward(self, model: EmbeddingModel, head: nn.Module, packed: PackedBatch) -> Tensor:
         """Sum of the cross-entropies [nat]."""
         return F.cross_entropy(self._logits(model, head, packed), packed.labels, reduction="sum")
 
-    def _logits(self, model: EmbeddingModel, head: nn.Module, packed: Packed) -> Tensor:
+    def _logits(self, model: EmbeddingModel, head: nn.Module, packed: PackedBatch) -> Tensor:
         output = model(packed.inputs, None, packed.cu_seqlens)
         logits: Tensor = head(output.embeddings * output.norms[:, None])
         return logits.float()
@@ -105,7 +90,7 @@ class Classification(TokenObjective):
         device = next(model.parameters()).device
         loss = right = 0.0
         examples = self._examples(self.held_out.take(range(len(self.held_out))))
-        for group in chunks(examples, EVALUATED_TOKENS):
+        for group in split_into_chunks(examples, EVALUATION_TOKENS):
             packed = pack(group, device)
             logits = self._logits(model, head, packed)
             loss += F.cross_entropy(logits, packed.labels, reduction="sum").item()

@@ -4,7 +4,7 @@
 
 with c every positive and negative of the batch (InfoNCE, arXiv:1807.03748), averaged over the
 allowed widths (Matryoshka, arXiv:2205.13147), and over both directions where ``symmetric``.
-A candidate that repeats the anchor's own positive, or the anchor itself, is no negative.
+A candidate equal to the anchor's own positive, or to the anchor, is excluded.
 
 Shapes: n rows of a batch, C candidates, R vectors, E embedding width.
 """
@@ -18,14 +18,13 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from osa.model.embedding_model import EmbeddingModel
-from osa.model.training.config import ContrastiveSection
-from osa.model.training.data import ExampleStore, Field
 from osa.model.training.data.batch import Example
 from osa.model.training.evaluation import retrieval_scores
-from osa.model.training.objectives.base import EmbeddingObjective, Loss
+from osa.model.training.objectives.base import EmbeddingObjective, Loss, ObjectiveInputs
+from osa.model.training.objectives.registry import ContrastiveSection
 
 ROLES = ("anchor", "positive", "negative")
-ROLE_KEYS = 4
+KEYS_PER_EXAMPLE = 4
 
 
 def contrastive_loss(
@@ -39,7 +38,7 @@ def contrastive_loss(
     Args:
         anchors: Unit vectors.
         candidates: Positives in the order of the anchors, then negatives.
-        excluded: Candidates that are no negatives of an anchor; never its own positive.
+        excluded: Candidates left out for an anchor; never its own positive.
         temperature: Divides the similarities.
     """
     logits = (anchors @ candidates.T / temperature).masked_fill(excluded, -torch.inf)
@@ -49,37 +48,25 @@ def contrastive_loss(
 class Contrastive(EmbeddingObjective):
     """Objective ``contrastive``."""
 
-    fields = (
-        Field("anchor", "anchor", "text"),
-        Field("positive", "positive", "text"),
-        Field("negative", "negative", "text", optional=True),
-    )
+    section: ContrastiveSection
     scores = ("recall_at_1", "recall_at_10", "mrr_at_10")
 
-    def __init__(
-        self,
-        config: ContrastiveSection,
-        model: EmbeddingModel,
-        store: ExampleStore,
-        held_out: ExampleStore | None,
-        max_tokens: int,
-    ) -> None:
-        """Take the data; see ``osa.model.training.objectives.create``."""
-        assert model.tokenizer is not None  # pairs are texts
-        self.config, self.tokenizer = config, model.tokenizer
-        self.store, self.held_out, self.max_tokens = store, held_out, max_tokens
-        self.widths = model.config.allowed_dimensions
-        self.head = nn.Identity()
+    def __init__(self, section: ContrastiveSection, inputs: ObjectiveInputs) -> None:
+        """Prepare the objective; see ``Objective``."""
+        super().__init__(section, inputs)
+        assert inputs.model.tokenizer is not None  # pairs are texts
+        self.tokenizer = inputs.model.tokenizer
+        self.widths = inputs.model.config.allowed_dimensions
 
     def examples(self, rows: np.ndarray, places: np.ndarray, step: int) -> list[Example]:
-        """Two or three texts a row."""
+        """Two or three texts per row."""
         taken = self.store.take(rows)
         found = []
         for role, name in enumerate(ROLES):
             there = [(int(p), text) for p, text in zip(places, taken[name], strict=True) if text]
             encoded = self.tokenizer.encode([text for _, text in there], self.max_tokens)
             found += [
-                Example(item.ids, (place * ROLE_KEYS + role,))
+                Example(item.ids, (place * KEYS_PER_EXAMPLE + role,))
                 for (place, _), item in zip(there, encoded, strict=True)
             ]
         return found
@@ -88,7 +75,7 @@ class Contrastive(EmbeddingObjective):
         self, vectors: Float[Tensor, "R E"], keys: np.ndarray, sizes: np.ndarray, rows: np.ndarray
     ) -> Loss:
         """InfoNCE over every positive and negative of the batch."""
-        roles = torch.from_numpy(keys % ROLE_KEYS).to(vectors.device)
+        roles = torch.from_numpy(keys % KEYS_PER_EXAMPLE).to(vectors.device)
         anchors, positives, negatives = (vectors[roles == role] for role in range(len(ROLES)))
         candidates = torch.cat([positives, negatives])
         excluded = self._repeats(rows).to(vectors.device)
@@ -96,14 +83,14 @@ class Contrastive(EmbeddingObjective):
         for width in self.widths:
             left = F.normalize(anchors[:, :width], dim=-1)
             right = F.normalize(candidates[:, :width], dim=-1)
-            terms.append(contrastive_loss(left, right, excluded, self.config.temperature))
-            if self.config.symmetric:
+            terms.append(contrastive_loss(left, right, excluded, self.section.temperature))
+            if self.section.symmetric:
                 back, square = right[: len(left)], excluded[:, : len(left)].T
-                terms.append(contrastive_loss(back, left, square, self.config.temperature))
+                terms.append(contrastive_loss(back, left, square, self.section.temperature))
         return Loss(torch.stack(terms).mean())
 
     def _repeats(self, rows: np.ndarray) -> Bool[Tensor, "n C"]:
-        """Candidates that say the same as an anchor or its positive."""
+        """Candidates equal to an anchor or to its positive, other than that positive itself."""
         taken = self.store.take(rows)
         anchors, positives = np.array(taken["anchor"]), np.array(taken["positive"])
         candidates = np.array([*positives, *(text for text in taken["negative"] if text)])

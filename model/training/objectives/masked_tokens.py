@@ -17,13 +17,9 @@ from torch import Tensor, nn
 
 from osa.model.embedding_model import EmbeddingModel
 from osa.model.errors import ConfigError
-from osa.model.training.config import MlmSection
-from osa.model.training.data import ExampleStore, Field
-from osa.model.training.data.batch import IGNORED, Example, Packed, chunks, pack
-from osa.model.training.objectives.base import TokenObjective
-
-EVALUATED_TOKENS = 16384
-"""Tokens that an evaluation runs through the network at once."""
+from osa.model.training.data.batch import IGNORED, Example, PackedBatch, pack, split_into_chunks
+from osa.model.training.objectives.base import EVALUATION_TOKENS, ObjectiveInputs, TokenObjective
+from osa.model.training.objectives.registry import MlmSection
 
 
 class MaskedTokenHead(nn.Module):
@@ -48,34 +44,23 @@ class MaskedTokenHead(nn.Module):
 class MaskedTokens(TokenObjective):
     """Objective ``mlm``."""
 
-    fields = (Field("text", "text", "text"),)
+    section: MlmSection
     scores = ("held_out_loss", "accuracy")
 
-    def __init__(
-        self,
-        config: MlmSection,
-        model: EmbeddingModel,
-        store: ExampleStore,
-        held_out: ExampleStore | None,
-        max_tokens: int,
-        seed: int,
-    ) -> None:
-        """Take the data; see ``osa.model.training.objectives.create``.
+    def __init__(self, section: MlmSection, inputs: ObjectiveInputs) -> None:
+        """Find the mask token and create the head; see ``Objective``.
 
         Raises:
             ConfigError: The vocabulary has no such mask.
         """
+        super().__init__(section, inputs)
+        model = inputs.model
         assert model.tokenizer is not None  # masked tokens are tokens of a text
         assert model.config.vocab_size is not None
-        self.config, self.tokenizer, self.vocab_size = (
-            config,
-            model.tokenizer,
-            model.config.vocab_size,
-        )
-        self.store, self.held_out, self.max_tokens, self.seed = store, held_out, max_tokens, seed
-        mask = self.tokenizer.id_of(config.mask_token)
+        self.tokenizer, self.vocab_size = model.tokenizer, model.config.vocab_size
+        mask = self.tokenizer.id_of(section.mask_token)
         if mask is None:
-            raise ConfigError(f"mlm.mask_token {config.mask_token!r} is not in the vocabulary")
+            raise ConfigError(f"mlm.mask_token {section.mask_token!r} is not in the vocabulary")
         self.mask = mask
         self.head = MaskedTokenHead(model.config.hidden_size, self.vocab_size)
 
@@ -93,7 +78,7 @@ class MaskedTokens(TokenObjective):
         if high <= low:
             return Example(ids, labels=[IGNORED] * len(ids))
         inner = high - low
-        count = max(1, round(self.config.mask_share * inner))
+        count = max(1, round(self.section.mask_share * inner))
         chosen = low + generator.choice(inner, count, replace=False)
         labels = np.full(len(ids), IGNORED)
         labels[chosen] = tokens[chosen]
@@ -107,12 +92,12 @@ class MaskedTokens(TokenObjective):
         """Number of tokens to predict."""
         return sum(label != IGNORED for example in examples for label in example.labels)
 
-    def forward(self, model: EmbeddingModel, head: nn.Module, packed: Packed) -> Tensor:
+    def forward(self, model: EmbeddingModel, head: nn.Module, packed: PackedBatch) -> Tensor:
         """Sum of the cross-entropies [nat]."""
         return self._predict(model, head, packed)[0]
 
     def _predict(
-        self, model: EmbeddingModel, head: nn.Module, packed: Packed
+        self, model: EmbeddingModel, head: nn.Module, packed: PackedBatch
     ) -> tuple[Tensor, Tensor]:
         hidden = model.encoder(packed.inputs, None, packed.cu_seqlens)[0]
         places = (packed.labels != IGNORED).nonzero()[:, 0]
@@ -133,7 +118,7 @@ class MaskedTokens(TokenObjective):
         ]
         device = next(model.parameters()).device
         loss = right = 0.0
-        for group in chunks(examples, EVALUATED_TOKENS):
+        for group in split_into_chunks(examples, EVALUATION_TOKENS):
             part, found = self._predict(model, head, pack(group, device))
             loss, right = loss + part.item(), right + found.item()
         terms = max(1, self.terms(examples))

@@ -1,68 +1,53 @@
-"""Long texts cut into segments of whole sentences, where a tokenizer finds their tokens."""
+"""Long texts cut into segments of whole sentences.
+
+If every sentence of a text fits, its segments are the chunks that the server cuts by sentences of
+the same size. A longer sentence is cut between words, so that a segment tokenized alone keeps its
+tokens; the server cuts it between tokens.
+"""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 
+from osa.model.common.sentences import sentence_bounds
 from osa.model.tokenization import TextTokenizer
 
-_SENTENCE_END = re.compile(r"[.!?][\"')\]]*\s|\n")
 
-
-@dataclass(frozen=True)
-class Segment:
-    """A run of a text.
-
-    Attributes:
-        start: First character.
-        stop: One past its last character.
-        tokens: Its length [tokens], special tokens not counted.
-    """
-
-    start: int
-    stop: int
-    tokens: int
-
-
-def segment(text: str, offsets: Sequence[tuple[int, int]], budget: int) -> list[Segment]:
+def segment(
+    text: str, offsets: Sequence[tuple[int, int]], max_tokens: int
+) -> Iterator[tuple[int, int]]:
     """Cut a text at sentence ends, else between words, else between tokens.
 
     Args:
         text: The text.
-        offsets: Characters of each token, as (start, stop).
-        budget: Longest segment [tokens].
+        offsets: Characters (start, stop) of each token, without special tokens [n].
+        max_tokens: Longest segment [tokens].
 
-    Returns:
-        Segments that together hold every token once; none for a text without tokens.
+    Yields:
+        Tokens (first, stop) of each segment; together all tokens.
     """
-    segments = []
-    first = 0
-    sentence = word = 0  # latest places where a cut is good
+    bounds = set(sentence_bounds(text, offsets))
+    first = sentence = word = 0  # start of the segment; latest sentence and word boundaries
     for place in range(1, len(offsets) + 1):
-        if place < len(offsets):
-            gap = text[max(0, offsets[place - 1][1] - 2) : offsets[place][0]]
-            if offsets[place][0] > offsets[place - 1][1]:
-                word = place
-                if _SENTENCE_END.search(gap):
-                    sentence = place
-        if place == len(offsets) or place - first == budget:
-            cut = place
-            if place < len(offsets):
-                cut = next((good for good in (sentence, word) if good > first), place)
-            segments.append(Segment(offsets[first][0], offsets[cut - 1][1], cut - first))
+        if place in bounds:
+            sentence = place
+        elif offsets[place][0] > offsets[place - 1][1]:
+            word = place
+        if place == len(offsets) or place - first == max_tokens:
+            cut = next((bound for bound in (sentence, word) if bound > first), place)
+            yield first, cut
             first = cut
-    return segments
 
 
-def segment_texts(tokenizer: TextTokenizer, texts: Sequence[str], budget: int) -> list[list[str]]:
-    """The segments of every text; a text without tokens is one segment."""
+def segment_texts(
+    tokenizer: TextTokenizer, texts: Sequence[str], max_tokens: int
+) -> list[list[str]]:
+    """Segments of each text, of at most ``max_tokens``; a text without tokens is one segment."""
     found = []
     for text, offsets in zip(texts, tokenizer.offsets(texts), strict=True):
-        parts = segment(text, offsets, budget)
+        parts = list(segment(text, offsets, max_tokens))
         if len(parts) <= 1:
             found.append([text])
         else:
-            found.append([text[part.start : part.stop] for part in parts])
+            found.append([text[offsets[first][0] : offsets[stop - 1][1]] for first, stop in parts])
     return found

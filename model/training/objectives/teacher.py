@@ -1,35 +1,39 @@
-"""Teachers: sentence encoders whose vectors a student learns to give.
+"""Teachers: sentence encoders whose vectors a student learns.
 
-A teacher sees every text once: ``TeacherVectors`` keeps its vectors on disk (float16) by the
-digest of the text, whatever data, order or run asks for them. An interrupted pass goes on where
-it stopped.
+A teacher embeds every text once: ``TeacherVectors`` keeps its vectors on disk (float16) by the
+digest of the text, for all data sets and runs. An interrupted pass resumes where it stopped.
+Importing this module imports no torch.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib.util
 import os
 import zipfile
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from osa.model.common.progress import Progress
+from osa.model.common.requirements import require
 from osa.model.errors import ConfigError
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-CHUNK = 4096
+TEXTS_A_FILE = 4096
 DIGEST_BYTES = 16
 PACKAGE = "package:"
+WEIGHTS = "model.safetensors"
 
 
 def locate_teacher(name: str) -> Path:
-    """Directory of a teacher: a path, or ``package:NAME/FOLDER`` inside an installed package.
+    """Directory of a teacher: a path, or a folder of an installed package, ``package:NAME/FOLDER``.
 
     Raises:
         ConfigError: No such directory or package.
@@ -54,53 +58,62 @@ def teacher_digest(directory: Path) -> str:
         ConfigError: The directory has no ``model.safetensors`` of its own.
     """
     try:
-        return hashlib.sha256((directory / "model.safetensors").read_bytes()).hexdigest()
+        return hashlib.sha256((directory / WEIGHTS).read_bytes()).hexdigest()
     except OSError as error:
-        raise ConfigError(f"teacher {directory} has no readable model.safetensors") from error
+        raise ConfigError(f"teacher {directory} has no readable {WEIGHTS}") from error
 
 
-def load_teacher(directory: Path, max_tokens: int) -> SentenceTransformer:
-    """Load a teacher for inference in bfloat16.
+@dataclass
+class Teacher:
+    """A sentence encoder that is loaded when it first embeds a text.
 
-    Raises:
-        ConfigError: sentence-transformers is not installed.
+    Attributes:
+        directory: Of sentence-transformers.
+        max_tokens: Longest input, special tokens included; longer ones are truncated.
     """
-    try:
+
+    directory: Path
+    max_tokens: int
+
+    def embed(self, texts: Sequence[str]) -> np.ndarray:
+        """Unit vectors, float16 [n, E].
+
+        Raises:
+            ConfigError: sentence-transformers is not installed.
+        """
+        vectors = self._encoder.encode(
+            list(texts),
+            batch_size=64,
+            convert_to_tensor=True,
+            normalize_embeddings=True,
+            show_progress_bar=False,
+        )
+        half: np.ndarray = vectors.float().cpu().numpy().astype(np.float16)
+        return half
+
+    @functools.cached_property
+    def _encoder(self) -> SentenceTransformer:
+        """The encoder in bfloat16, on a GPU if there is one."""
+        require("the objective distill", "train", "sentence_transformers")
+        import torch
         from sentence_transformers import SentenceTransformer
-    except ImportError as error:
-        raise ConfigError(
-            "training needs sentence-transformers: pip install 'osa-encoder[train]'"
-        ) from error
-    import torch
 
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    teacher = SentenceTransformer(str(directory), device=device, local_files_only=True)
-    teacher.max_seq_length = min(max_tokens, teacher.max_seq_length or max_tokens)
-    return teacher.to(torch.bfloat16).eval()
-
-
-def embed(teacher: SentenceTransformer, texts: Sequence[str]) -> np.ndarray:
-    """Unit vectors of a teacher, float16 [n, E]."""
-    vectors = teacher.encode(
-        list(texts),
-        batch_size=64,
-        convert_to_tensor=True,
-        normalize_embeddings=True,
-        show_progress_bar=False,
-    )
-    half: np.ndarray = vectors.float().cpu().numpy().astype(np.float16)
-    return half
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        encoder = SentenceTransformer(str(self.directory), device=device, local_files_only=True)
+        encoder.max_seq_length = min(self.max_tokens, encoder.max_seq_length or self.max_tokens)
+        return encoder.to(torch.bfloat16).eval()
 
 
 Embed = Callable[[Sequence[str]], np.ndarray]
+"""Unit vectors [n, E] of n texts."""
 
 
 class TeacherVectors:
-    """Vectors of one teacher by text, in shards of one file a chunk."""
+    """Cache on disk of one teacher's vectors by text; damaged files count as missing."""
 
-    def __init__(self, directory: Path) -> None:
-        """Open what is there; shards that are damaged count as missing."""
-        self.directory = directory
+    def __init__(self, directory: Path, embed: Embed) -> None:
+        """Open or create the cache in ``directory``; ``embed`` computes vectors not cached yet."""
+        self.directory, self._embed = directory, embed
         directory.mkdir(parents=True, exist_ok=True)
         self._shards: list[np.ndarray] = []
         digests = []
@@ -119,22 +132,16 @@ class TeacherVectors:
         self._order = np.argsort(joined, kind="stable")
         self._digests = joined[self._order]
 
-    def get(self, texts: Sequence[str], embed: Embed, progress: bool = True) -> np.ndarray:
-        """The vectors of ``texts`` [n, E], float16; what is not there is computed and kept.
-
-        Args:
-            texts: Any texts; repeats are computed once.
-            embed: Gives unit vectors of texts.
-            progress: Show a bar.
-        """
+    def get(self, texts: Sequence[str], progress: bool = True) -> np.ndarray:
+        """Vectors of ``texts`` [n, E], float16; those not cached are computed once and stored."""
         wanted = digests_of(texts)
         _, first = np.unique(wanted, return_index=True)
         missing = np.sort(first[~np.isin(wanted[first], self._digests)])
         added = []
         with Progress("teacher", "texts", len(missing), enabled=progress) as bar:
-            for start in range(0, len(missing), CHUNK):
-                rows = missing[start : start + CHUNK]
-                vectors = embed([texts[row] for row in rows])
+            for start in range(0, len(missing), TEXTS_A_FILE):
+                rows = missing[start : start + TEXTS_A_FILE]
+                vectors = self._embed([texts[row] for row in rows])
                 self._write(wanted[rows], vectors)
                 self._shards.append(vectors)
                 added.append(wanted[rows])
@@ -155,7 +162,7 @@ class TeacherVectors:
 
 
 def digests_of(texts: Sequence[str]) -> np.ndarray:
-    """A digest of every text, as bytes of one width."""
+    """Digest of each text, as bytes of a fixed width [n]."""
     return np.array(
         [hashlib.blake2b(text.encode(), digest_size=DIGEST_BYTES).hexdigest()[:DIGEST_BYTES]
          for text in texts],

@@ -1,4 +1,4 @@
-"""``osa tokenizer``: train a tokenizer on texts, or check an existing one and take it over."""
+"""``osa tokenizer``: train a tokenizer on texts, or check and convert an existing one."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 KINDS = ("wordpiece", "bpe")
 DEFAULTS = {"kind": "wordpiece", "vocab_size": 30522, "min_frequency": 2}
 TRAINING = (*DEFAULTS, "lowercase")
-"""Options that decide what is trained."""
+"""Options of the training."""
 MEASURED = 100_000
-"""Texts that are measured at most, evenly spread."""
+"""Most texts that are measured, evenly spread over the files."""
 SHOWN = 100
-"""Characters of an example that are printed."""
+"""Most characters of a printed example."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -61,10 +61,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Train or take over a tokenizer, measure it and write it; returns the exit code.
+    """Train or convert a tokenizer, measure it and write it; returns the exit code.
 
     Raises:
-        OsaError: Naming what was wrong.
+        OsaError: The options, the files or the tokenizer are unusable.
     """
     _check(options)
     require("osa tokenizer", "train", "pyarrow")
@@ -97,7 +97,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> None:
-    """Refuse, before anything is read, what cannot be done."""
+    """Refuse invalid options before anything is read."""
     if options.output.is_dir():
         raise ConfigError(f"{options.output} is a directory; name the file: .../tokenizer.json")
     if options.output.exists() and not options.force:
@@ -138,7 +138,7 @@ def _cut(text: str) -> str:
 
 
 def _write(path: Path, content: str) -> None:
-    """Write the file whole or not at all."""
+    """Write a file atomically."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)

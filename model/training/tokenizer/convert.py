@@ -1,4 +1,4 @@
-"""Tokenizers that exist: read, checked, and measured on texts."""
+"""Existing tokenizers: read, checked, and measured on texts."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ PROBE = "a text of a few words"
 
 @dataclass(frozen=True)
 class Measurement:
-    """How a tokenizer does on texts.
+    """Statistics of a tokenizer on texts.
 
     Attributes:
-        texts: How many there were.
-        words: Runs of what is not white space in them.
-        tokens: Without those added to every text.
-        unknown: Of these, how many say that the tokenizer does not know what was there.
-        examples: Text, tokens and what they decode to, of the first few texts.
+        texts: Number of texts.
+        words: Number of words, separated by white space.
+        tokens: Number of tokens without the special tokens added to each text.
+        unknown: Number of unknown tokens among them.
+        examples: Text, tokens and decoded tokens of the first few texts.
     """
 
     texts: int
@@ -41,13 +41,10 @@ class Measurement:
 
 
 def load_existing(path: Path) -> Tokenizer:
-    """Read a ``tokenizer.json``, or make one of a BERT vocabulary.
-
-    Args:
-        path: A ``tokenizer.json``, a ``vocab.txt`` (one token a line), or a directory with either.
+    """Read a ``tokenizer.json``, or convert a ``vocab.txt`` of BERT; or either of a directory.
 
     Raises:
-        ConfigError: Neither is there, or it cannot be read or used.
+        ConfigError: There is neither, or it cannot be read or used.
     """
     if path.is_dir():
         found = [path / name for name in (FILE, VOCABULARY) if (path / name).is_file()]
@@ -67,7 +64,7 @@ def load_existing(path: Path) -> Tokenizer:
 
 
 def remarks(tokenizer: Tokenizer) -> list[str]:
-    """What a user of ``tokenizer`` should know before training with it."""
+    """Remarks about a tokenizer that matter for training with it."""
     vocabulary = tokenizer.get_vocab(with_added_tokens=True)
     found = []
     if holes := max(vocabulary.values()) + 1 - len(set(vocabulary.values())):
@@ -80,7 +77,7 @@ def remarks(tokenizer: Tokenizer) -> list[str]:
 
 
 def measure(tokenizer: Tokenizer, texts: Iterable[str]) -> Measurement:
-    """Tokenise ``texts`` and count."""
+    """Statistics of ``tokenizer`` on ``texts``."""
     unknown_id = _unknown_id(tokenizer)
     count, words, tokens, unknown = 0, 0, 0, 0
     examples: list[tuple[str, tuple[str, ...], str]] = []
@@ -107,7 +104,7 @@ def _unknown_id(tokenizer: Tokenizer) -> int | None:
 
 
 def _convert(path: Path) -> Tokenizer:
-    """The tokenizer of a BERT vocabulary, with the settings beside it."""
+    """The tokenizer of a BERT vocabulary, with the settings in its directory."""
     try:
         lines = path.read_bytes().decode("utf-8").removesuffix("\n").split("\n")
         settings = _settings(path.with_name(SETTINGS))

@@ -1,8 +1,8 @@
-"""Tokenizers: trained on texts, or taken over; the same texts give the same bytes.
+"""Training of tokenizers; the same texts give the same bytes.
 
-Both kinds know the special tokens of BERT under the ids 0 to 4 and put [CLS] and [SEP] around a
-text. ``wordpiece`` splits at white space and punctuation and knows the characters of its texts;
-``bpe`` works on bytes and knows every text there is.
+Both kinds have the special tokens of BERT with the ids 0 to 4 and put [CLS] and [SEP] around a
+text. ``wordpiece`` splits at white space and punctuation and covers the characters of its texts;
+``bpe`` works on bytes and covers every text.
 """
 
 from __future__ import annotations
@@ -24,59 +24,54 @@ from tokenizers import (
     trainers,
 )
 
+from osa.model.common.directories import check_file
 from osa.model.common.progress import Progress
 from osa.model.errors import ConfigError
-from osa.model.records.readers import check_format
-from osa.model.training.data import DataError, Field, Problem, Record, Report, read_file
-from osa.model.training.data.report import SHOWN
+from osa.model.records.errors import DataError
+from osa.model.records.fields import Field
+from osa.model.records.readers import check_format, read_file
+from osa.model.records.record import Problem, Record
+from osa.model.training.data.report import SHOWN, Report
 
 TokenizerKind = Literal["wordpiece", "bpe"]
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 PREFIX = "##"
-"""Marks the pieces of a word after its first."""
+"""Prefix of all tokens of a word but the first."""
 BATCH = 1000
-"""Texts that the trainer gets at once."""
+"""Texts passed to the trainer at once."""
 MAX_WORDS = 1_000_000
-"""Different words that are counted before their characters are added up."""
+"""Most different words that are kept before their characters are counted."""
 
 
 class TextFiles:
-    """The texts of files, read anew by every iteration; bad records are left out.
+    """The texts of files, read again by every iteration; bad records are left out.
 
     Attributes:
-        report: What the last iteration that came to the end has found.
+        report: Counts and first problems of the last complete iteration.
     """
 
     def __init__(self, files: Sequence[Path], column: str, progress: bool = False) -> None:
-        """Read ``column`` of ``files``; see ``data.read_file``.
-
-        Args:
-            files: What to read.
-            column: Which column holds the texts.
-            progress: Tell on standard error how far an iteration is.
-        """
+        """Read ``column`` of ``files`` (see ``readers.read_file``) with a progress bar if asked."""
         self._files, self._progress, self._passes = files, progress, 0
         self._fields = (Field("text", column, "text"),)
         self.report = Report(0, 0, 0, {}, ())
 
     def check(self) -> None:
-        """Refuse files that cannot be read, before any is.
+        """Check all files before any is read.
 
         Raises:
-            ConfigError: A file of no kind that is known, or that is not there.
+            ConfigError: A file does not exist, or has an unknown format.
         """
         for file in self._files:
             check_format(file, self._fields)
-            if not file.is_file():
-                state = "Is not a regular file" if file.exists() else "No such file or directory"
-                raise ConfigError(f"cannot read {file}: {state}")
+            check_file(file)
 
     def __iter__(self) -> Iterator[str]:
         """Yield the texts, in the order of the files.
 
         Raises:
-            ConfigError: A file that cannot be read.
-            DataError: A damaged file, or no text at all.
+            ConfigError: A file cannot be read.
+            DataError: A file is damaged, or there is no text.
         """
         self._passes += 1
         label = f"reading, pass {self._passes}"
@@ -112,15 +107,15 @@ def train_tokenizer(
 
     Args:
         texts: Iterated twice for ``wordpiece``.
-        kind: See the module.
-        vocab_size: Most tokens, special ones included.
-        lowercase: Take capital letters for small ones; ``wordpiece`` drops accents with them.
-        min_frequency: How often a pair of pieces must occur to be joined; ``wordpiece`` leaves
-            out characters that are rarer.
-        report: Told when all is read and the vocabulary is being chosen.
+        kind: ``wordpiece`` or ``bpe``.
+        vocab_size: Largest number of tokens, special ones included.
+        lowercase: Convert to lower case; ``wordpiece`` also drops accents then.
+        min_frequency: Least count of a pair of tokens that is merged; ``wordpiece`` also leaves
+            out rarer characters.
+        report: Called with a message when all texts are read.
 
     Raises:
-        ConfigError: A vocabulary that is too small for the alphabet.
+        ConfigError: ``vocab_size`` is too small for the alphabet.
     """
     if min_frequency < 1:
         raise ConfigError(f"the smallest frequency must be at least 1, got {min_frequency}")
@@ -138,12 +133,12 @@ def wordpiece(
     """BERT's tokenizer.
 
     Args:
-        vocabulary: Id by token.
-        lowercase: Take capital letters for small ones.
+        vocabulary: Ids by token.
+        lowercase: Convert to lower case.
         special: Padding, unknown, start, end and mask; those missing in ``vocabulary`` are left
             out.
-        strip_accents: Drop accents; None to do so with ``lowercase``.
-        chinese_characters: Make every Chinese character a word.
+        strip_accents: Drop accents; None: if ``lowercase``.
+        chinese_characters: Treat every Chinese character as a word.
 
     Raises:
         ConfigError: The vocabulary has no token for unknown, start or end.
@@ -258,7 +253,7 @@ def _check_size(vocab_size: int, least: int, alphabet: str) -> None:
 
 
 def _reported(texts: Iterable[str], report: Callable[[str], None]) -> Iterator[list[str]]:
-    """Batches for a trainer, and a word once it has them all and is silent."""
+    """Batches for a trainer, and a message before the silent rest of its work."""
     yield from batches(texts)
     report("choosing the vocabulary")
 

@@ -12,8 +12,10 @@ import torch
 
 from osa.model import EmbeddingModel
 from osa.model.config import EncoderConfig
+from osa.model.records.fields import Field
 from osa.model.tokenization import TextTokenizer
-from osa.model.training.data import ExampleStore, Field
+from osa.model.training.data.report import Rules
+from osa.model.training.data.store import ExampleStore
 
 Build = Callable[..., ExampleStore]
 
@@ -25,7 +27,7 @@ def store(tmp_path: Path) -> Build:
     def build(records: list[dict[str, Any]], fields: tuple[Field, ...]) -> ExampleStore:
         file = tmp_path / f"{len(list(tmp_path.iterdir()))}.jsonl"
         file.write_text("".join(json.dumps(record) + "\n" for record in records))
-        return ExampleStore.build([file], fields, tmp_path / "cache", progress=False)
+        return ExampleStore.build([file], fields, tmp_path / "cache", Rules(), progress=False)
 
     return build
 

@@ -10,7 +10,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from osa.model.training.data import DataError, Field, Problem, Record, read_file
+from osa.model.records.errors import DataError
+from osa.model.records.fields import Field
+from osa.model.records.readers import read_file
+from osa.model.records.record import Problem, Record
 
 FIELDS = (Field("text", "text", "text"), Field("label", "label", "label", optional=True))
 SERIES = (Field("series", "x", "features"),)

@@ -14,7 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from osa.model.errors import ConfigError
-from osa.model.training.data import Blank, DataError, Field, Problem, Record, read_file
+from osa.model.records.errors import DataError
+from osa.model.records.fields import Field
+from osa.model.records.readers import read_file
+from osa.model.records.record import Blank, Problem, Record
 
 TEXT = (Field("text", "text", "text"),)
 LABELLED = (*TEXT, Field("label", "label", "label"))

@@ -9,19 +9,27 @@ import torch.nn.functional as F
 from torch import nn
 
 from osa.model import EmbeddingModel
-from osa.model.training.config import ClassifySection, ContrastiveSection, MlmSection
 from osa.model.training.data.batch import IGNORED, pack
+from osa.model.training.data.store import ExampleStore
 from osa.model.training.distributed import Processes
-from osa.model.training.grad_cache import embedding_gradient, token_gradient
+from osa.model.training.grad_cache import batch_gradient
 from osa.model.training.network import Network
-from osa.model.training.objectives.classification import Classification, classify_fields
+from osa.model.training.objectives.base import ObjectiveInputs
+from osa.model.training.objectives.classification import Classification
 from osa.model.training.objectives.contrastive import Contrastive
 from osa.model.training.objectives.masked_tokens import MaskedTokens
+from osa.model.training.objectives.registry import ClassifySection, ContrastiveSection, MlmSection
 from tests.unit.model.conftest import Build
 
 ALONE = Processes(0, 1, torch.device("cpu"))
 ROWS = np.arange(6)
 WORDS = ["cat", "dog", "house", "river", "stone", "cloud"]
+
+
+def inputs(
+    model: EmbeddingModel, store: ExampleStore, held_out: ExampleStore | None = None
+) -> ObjectiveInputs:
+    return ObjectiveInputs(model, True, store, held_out, max_tokens=32, seed=3, progress=False)
 
 
 def gradients(network: nn.Module) -> dict[str, torch.Tensor]:
@@ -46,8 +54,8 @@ def contrastive(student: EmbeddingModel, store: Build) -> Contrastive:
         }
         for i, word in enumerate(WORDS)
     ]
-    data = store(records, Contrastive.fields)
-    return Contrastive(ContrastiveSection(), student, data, None, 32)
+    section = ContrastiveSection()
+    return Contrastive(section, inputs(student, store(records, section.example_fields())))
 
 
 def test_contrastive_chunks_give_the_gradient_of_the_whole_batch(
@@ -58,7 +66,7 @@ def test_contrastive_chunks_give_the_gradient_of_the_whole_batch(
     assert len(examples) == 15
     losses, found = [], []
     for budget in (10_000, 12):
-        loss = embedding_gradient(network, contrastive, examples, ROWS, budget, ALONE)
+        loss = batch_gradient(network, contrastive, examples, ROWS, budget, ALONE)
         losses.append(loss.total.item())
         found.append(gradients(network))
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
@@ -88,8 +96,8 @@ def test_the_contrastive_batch_pairs_each_anchor_with_its_own_positive(
 def test_a_repeated_positive_is_no_negative(student: EmbeddingModel, store: Build) -> None:
     records = [{"anchor": "x", "positive": "same"}, {"anchor": "y", "positive": "same"},
                {"anchor": "z", "positive": "x"}]  # fmt: skip
-    data = store(records, Contrastive.fields)
-    objective = Contrastive(ContrastiveSection(), student, data, None, 32)
+    section = ContrastiveSection()
+    objective = Contrastive(section, inputs(student, store(records, section.example_fields())))
     excluded = objective._repeats(np.arange(3))
     assert excluded.tolist() == [[False, True, True], [True, False, False], [False, False, False]]
 
@@ -97,8 +105,8 @@ def test_a_repeated_positive_is_no_negative(student: EmbeddingModel, store: Buil
 @pytest.fixture
 def masked(student: EmbeddingModel, store: Build) -> MaskedTokens:
     texts = [{"text": " ".join(WORDS[:n] * 3)} for n in range(1, 7)]
-    data = store(texts, MaskedTokens.fields)
-    return MaskedTokens(MlmSection(mask_share=0.3), student, data, None, 32, seed=3)
+    section = MlmSection(mask_share=0.3)
+    return MaskedTokens(section, inputs(student, store(texts, section.example_fields())))
 
 
 def test_masked_token_chunks_give_the_gradient_of_the_whole_batch(
@@ -108,7 +116,7 @@ def test_masked_token_chunks_give_the_gradient_of_the_whole_batch(
     examples = masked.examples(ROWS, ROWS, 5)
     found = []
     for budget in (10_000, 20):
-        loss = token_gradient(network, masked, examples, budget, ALONE)
+        loss = batch_gradient(network, masked, examples, ROWS, budget, ALONE)
         found.append(gradients(network))
     assert_same(*found)
     assert loss.total.item() == pytest.approx(np.log(masked.vocab_size), rel=0.1)
@@ -152,23 +160,23 @@ def test_classification_of_features_learns_and_chunks_agree(store: Build) -> Non
         for i in range(40)
     ]  # fmt: skip
     section = ClassifySection(input="features")
-    data = store(records, classify_fields(section))
+    data = store(records, section.example_fields())
     config = EncoderConfig(feature_size=4, hidden_size=16, num_layers=1, num_heads=2, ffn_size=32)
     model = EmbeddingModel(config, None, torch.Generator().manual_seed(0))
-    objective = Classification(section, model, data, data, 32)
+    objective = Classification(section, inputs(model, data, data))
     assert objective.classes == ["no", "yes"]
     network = Network(model, objective.head, objective, bf16=False)
     rows = np.arange(40)
     examples = objective.examples(rows, rows, 0)
     found = []
     for budget in (10_000, 16):
-        loss = token_gradient(network, objective, examples, budget, ALONE)
+        loss = batch_gradient(network, objective, examples, rows, budget, ALONE)
         found.append(gradients(network))
     assert loss.total.item() == pytest.approx(np.log(2), rel=1e-5)
     assert_same(*found)
     optimizer = torch.optim.Adam(network.parameters(), 1e-2)
     for _ in range(20):
-        token_gradient(network, objective, examples, 10_000, ALONE)
+        batch_gradient(network, objective, examples, rows, 10_000, ALONE)
         optimizer.step()
         optimizer.zero_grad()
     assert objective.evaluate(model, objective.head)["accuracy"] >= 0.9

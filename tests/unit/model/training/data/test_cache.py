@@ -13,7 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from osa.model.training.data import DataError, ExampleStore, Field
+from osa.model.records.errors import DataError
+from osa.model.records.fields import Field
+from osa.model.training.data.report import Rules
+from osa.model.training.data.store import ExampleStore
 from osa.model.training.data.writer import write_examples
 from tests.conftest import PATIENCE_S
 
@@ -28,7 +31,8 @@ def lines(file: Path, *content: str) -> Path:
 
 def build(files: Path | list[Path], fields: tuple[Field, ...] = TEXT, **rules: Any) -> ExampleStore:
     files = [files] if isinstance(files, Path) else files
-    return ExampleStore.build(files, fields, files[0].parent / "cache", progress=False, **rules)
+    cache = files[0].parent / "cache"
+    return ExampleStore.build(files, fields, cache, Rules(**rules), progress=False)
 
 
 def stamps(cache: Path) -> dict[str, int]:
@@ -95,16 +99,18 @@ def test_a_label_of_digits_is_not_a_number(tmp_path: Path) -> None:
 BUILD = """
 import sys
 from pathlib import Path
-from osa.model.training.data import ExampleStore, Field
+from osa.model.records.fields import Field
+from osa.model.training.data.report import Rules
+from osa.model.training.data.store import ExampleStore
 
 file = Path(sys.argv[1])
 fields = (Field("text", "text", "text"),)
 for _ in range(5):
-    store = ExampleStore.build([file], fields, file.parent / "cache", progress=False)
+    store = ExampleStore.build([file], fields, file.parent / "cache", Rules(), progress=False)
     assert store.take(range(2000))["text"][-1] == "text 1999"
     for part in (file.parent / "cache").glob("*/store.json"):
         part.unlink(missing_ok=True)  # the next round builds anew
-ExampleStore.build([file], fields, file.parent / "cache", progress=False)
+ExampleStore.build([file], fields, file.parent / "cache", Rules(), progress=False)
 """
 
 

@@ -10,7 +10,10 @@ import numpy as np
 import pytest
 
 from osa.model.errors import ConfigError
-from osa.model.training.data import DataError, ExampleStore, Field
+from osa.model.records.errors import DataError
+from osa.model.records.fields import Field
+from osa.model.training.data.report import Rules
+from osa.model.training.data.store import ExampleStore
 
 TEXT = (Field("text", "text", "text"),)
 PAIRS = (
@@ -30,11 +33,14 @@ def objects(file: Path, *records: dict[str, Any]) -> Path:
 
 
 def build(
-    files: Path | list[Path], fields: tuple[Field, ...] = TEXT, **changes: Any
+    files: Path | list[Path],
+    fields: tuple[Field, ...] = TEXT,
+    cache: Path | None = None,
+    **rules: Any,
 ) -> ExampleStore:
     files = [files] if isinstance(files, Path) else files
-    cache = changes.pop("cache", files[0].parent / "cache")
-    return ExampleStore.build(files, fields, cache, progress=False, **changes)
+    cache = cache or files[0].parent / "cache"
+    return ExampleStore.build(files, fields, cache, Rules(**rules), progress=False)
 
 
 @pytest.fixture
@@ -187,7 +193,7 @@ def test_settings_that_cannot_be_are_refused(
 ) -> None:
     values = {"files": [lines(tmp_path / "a.txt", "one")], "fields": TEXT, **changes}
     with pytest.raises(ConfigError, match=message):
-        ExampleStore.build(cache=tmp_path / "cache", progress=False, **values)
+        build(cache=tmp_path / "cache", **values)
 
 
 def test_a_file_that_cannot_be_read_is_refused_before_any_is(tmp_path: Path) -> None:

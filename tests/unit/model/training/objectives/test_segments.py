@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from osa.model import EmbeddingModel
+from osa.model.common.sentences import sentence_bounds
 from osa.model.training.objectives.segments import segment, segment_texts
+from osa.service.inference.chunking import Chunking, cut
 
 
 def words(text: str) -> list[tuple[int, int]]:
@@ -19,25 +23,27 @@ def words(text: str) -> list[tuple[int, int]]:
     return places
 
 
+def texts(text: str, offsets: list[tuple[int, int]], max_tokens: int) -> list[str]:
+    parts = segment(text, offsets, max_tokens)
+    return [text[offsets[first][0] : offsets[stop - 1][1]] for first, stop in parts]
+
+
 @given(
     text=st.text(alphabet="ab. \n!", max_size=120),
     budget=st.integers(1, 20),
 )
 def test_segments_hold_every_token_once_and_in_order(text: str, budget: int) -> None:
     offsets = words(text.replace("\n", " "))
-    parts = segment(text, offsets, budget)
-    assert sum(part.tokens for part in parts) == len(offsets)
-    assert all(1 <= part.tokens <= budget for part in parts)
-    taken = iter(offsets)
-    for part in parts:
-        own = [next(taken) for _ in range(part.tokens)]
-        assert (part.start, part.stop) == (own[0][0], own[-1][1])
+    parts = list(segment(text, offsets, budget))
+    assert [token for first, stop in parts for token in range(first, stop)] == [
+        *range(len(offsets))
+    ]
+    assert all(1 <= stop - first <= budget for first, stop in parts)
 
 
 def test_a_cut_is_at_the_last_sentence_end_that_fits() -> None:
     text = "One two three. Four five. Six seven eight nine ten."
-    parts = segment(text, words(text), 6)
-    assert [text[p.start : p.stop] for p in parts] == [
+    assert texts(text, words(text), 6) == [
         "One two three. Four five.",
         "Six seven eight nine ten.",
     ]
@@ -45,7 +51,7 @@ def test_a_cut_is_at_the_last_sentence_end_that_fits() -> None:
 
 def test_a_long_sentence_is_cut_between_words() -> None:
     text = "one two three four five"
-    assert [text[p.start : p.stop] for p in segment(text, words(text), 2)] == [
+    assert texts(text, words(text), 2) == [
         "one two",
         "three four",
         "five",
@@ -54,12 +60,22 @@ def test_a_long_sentence_is_cut_between_words() -> None:
 
 def test_a_line_break_ends_a_sentence_and_an_abbreviated_number_does_not() -> None:
     text = "Title here\nversion 3.5 is out now"
-    parts = segment(text, [(0, 5), (6, 10), *[(a + 11, b + 11) for a, b in words(text[11:])]], 4)
-    assert [text[p.start : p.stop] for p in parts] == ["Title here", "version 3.5 is out", "now"]
+    offsets = [(0, 5), (6, 10), *[(a + 11, b + 11) for a, b in words(text[11:])]]
+    assert texts(text, offsets, 4) == ["Title here", "version 3.5 is out", "now"]
+
+
+@given(text=st.text(alphabet='ab. \n!")\u3002\u2026', max_size=120))
+def test_segments_of_whole_sentences_are_the_chunks_that_are_served(text: str) -> None:
+    offsets = words(text.replace("\n", " "))
+    bounds = [0, *sentence_bounds(text, offsets)]
+    longest = max((stop - start for start, stop in pairwise(bounds)), default=1)
+    for size in range(max(longest, 1), 25):
+        served = cut(text, offsets, Chunking("sentences", size), 0)
+        assert list(segment(text, offsets, size)) == [(c.first, c.stop) for c in served]
 
 
 def test_no_tokens_no_segments() -> None:
-    assert segment("   ", [], 4) == []
+    assert list(segment("   ", [], 4)) == []
 
 
 def test_segments_tokenized_alone_are_the_whole_text_tokenized() -> None:
