@@ -12,12 +12,14 @@ from osa.model.errors import ConfigError, OsaError
 from osa.service.commands.command_parser import CommandParser, positive
 from osa.service.commands.settings_options import add_settings, read_settings
 
+Command = Callable[[argparse.Namespace], int]
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code."""
     parser = make_parser()
     options = parser.parse_args(arguments)
-    command: Callable[[argparse.Namespace], int] = options.command
+    command: Command = options.command
     try:
         return command(options)
     except ConfigError as error:
@@ -32,7 +34,7 @@ def make_parser() -> argparse.ArgumentParser:
     """Parser of all commands; no module imports torch before its command runs."""
     from osa.export import cli as export
     from osa.model.training import cli as training
-    from osa.model.training.tokenizer import cli as tokenizer_cli
+    from osa.model.training.tokenizer import cli as tokenizer
     from osa.service.bulk import cli as bulk
     from osa.service.commands import calibrate
     from osa.service.top import cli as top
@@ -40,44 +42,42 @@ def make_parser() -> argparse.ArgumentParser:
     parser = CommandParser(prog="osa", description="Orthogonal Self-Attention encoders.")
     parser.add_argument("--version", action="version", version=version("osa-encoder"))
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    serve = commands.add_parser("serve", help="serve a model over HTTP")
-    add_settings(serve, "model", "host", "port")
-    serve.set_defaults(command=_serve)
-    train = commands.add_parser("train", help="train an encoder from a TOML file")
-    training.add_arguments(train)
-    train.set_defaults(command=training.run)
-    tokenizer = commands.add_parser("tokenizer", help="train a tokenizer, or convert one")
-    tokenizer_cli.add_arguments(tokenizer)
-    tokenizer.set_defaults(command=tokenizer_cli.run)
-    exporter = commands.add_parser("export", help="make an artifact: ONNX, AOTInductor, program")
-    export.add_export(exporter)
-    exporter.set_defaults(command=export.run_export)
-    verify = commands.add_parser("verify", help="check a model's hashes and vectors")
-    export.add_directory(verify)
-    verify.set_defaults(command=export.run_verify)
-    inspect = commands.add_parser("inspect", help="print a description of a model")
-    export.add_directory(inspect)
-    inspect.set_defaults(command=export.run_inspect)
-    embed = commands.add_parser("embed", help="embed files into a Parquet file")
-    bulk.add_arguments(embed)
-    embed.set_defaults(command=bulk.run)
-    watch = commands.add_parser("top", help="watch a running server")
-    top.add_arguments(watch)
-    watch.set_defaults(command=top.run)
-    config = commands.add_parser("config", help="print the settings that 'serve' would use")
-    add_settings(config, "model", "host", "port")
-    config.set_defaults(command=_config)
-    calibrator = commands.add_parser("calibrate", help="measure the ranges of int8 vectors")
-    calibrate.add_arguments(calibrator)
-    calibrator.set_defaults(command=calibrate.run)
-    key = commands.add_parser("key", help="make an API key, and its entry for the keys file")
+
+    def add(
+        name: str, text: str, arguments: Callable[[CommandParser], None], command: Command
+    ) -> None:
+        made = commands.add_parser(name, help=text)
+        arguments(made)
+        made.set_defaults(command=command)
+
+    add("serve", "serve a model over HTTP", _add_settings, _serve)
+    add("train", "train an encoder from a TOML file", training.add_arguments, training.run)
+    add("tokenizer", "train a tokenizer, or convert one", tokenizer.add_arguments, tokenizer.run)
+    add(
+        "export",
+        "make an artifact: ONNX, AOTInductor, program",
+        export.add_export,
+        export.run_export,
+    )
+    add("verify", "check a model's hashes and vectors", export.add_directory, export.run_verify)
+    add("inspect", "print a description of a model", export.add_directory, export.run_inspect)
+    add("embed", "embed files into a Parquet file", bulk.add_arguments, bulk.run)
+    add("top", "watch a running server", top.add_arguments, top.run)
+    add("config", "print the settings that 'serve' would use", _add_settings, _config)
+    add("calibrate", "measure the ranges of int8 vectors", calibrate.add_arguments, calibrate.run)
+    add("key", "make an API key, and its entry for the keys file", _add_key, _key)
+    add("info", "print versions, machine and kernel", lambda parser: None, _info)
+    return parser
+
+
+def _add_settings(parser: argparse.ArgumentParser) -> None:
+    add_settings(parser, "model", "host", "port")
+
+
+def _add_key(key: argparse.ArgumentParser) -> None:
     key.add_argument("name", help="owner of the key, for logs")
     key.add_argument("--tokens-per-minute", type=positive, metavar="N", help="quota")
     key.add_argument("--admin", action="store_true", help="allow the key to exchange models")
-    key.set_defaults(command=_key)
-    info = commands.add_parser("info", help="print versions, machine and kernel")
-    info.set_defaults(command=_info)
-    return parser
 
 
 def _serve(options: argparse.Namespace) -> int:

@@ -26,17 +26,13 @@ PREFIX = "OSA_"
 NESTED = "__"
 CONFIG_VARIABLE = "OSA_CONFIG"
 Seconds = Annotated[float, Field(allow_inf_nan=False)]
+EngineName = Literal["auto", *ENGINES]  # type: ignore[valid-type]  # names of the registries
+InstructionSet = Literal["auto", *INSTRUCTION_SETS]  # type: ignore[valid-type]
+_kernels = dict.fromkeys(["auto", *KERNELS, *(k for f in FORMATS.values() for k in f.kernels)])
+Kernel = Literal[*_kernels]  # type: ignore[valid-type]
+
 if TYPE_CHECKING:
     from pydantic import ValidationInfo
-
-    EngineName = str
-    InstructionSet = str
-    Kernel = str
-else:  # names of the registries
-    EngineName = Literal["auto", *ENGINES]
-    InstructionSet = Literal["auto", *INSTRUCTION_SETS]
-    _of_formats = (name for entry in FORMATS.values() for name in entry.kernels)
-    Kernel = Literal[tuple(dict.fromkeys(("auto", *KERNELS, *_of_formats)))]
 
 
 class Section(BaseModel):

@@ -17,8 +17,8 @@ from onnx.reference import ReferenceEvaluator
 
 from osa.export.errors import ExportError, ParityError
 from osa.export.exporter import ExportOptions, export_model, verify_artifact
-from osa.export.graph import EmbeddingProgram
 from osa.export.manifest import ARTIFACT, Artifact, load_artifact
+from osa.export.onnx_model import build
 from osa.export.onnx_model.build import check
 from osa.export.onnx_model.runner import OnnxRunner
 from osa.export.parity.cases import grid
@@ -145,7 +145,7 @@ def test_a_graph_of_other_weights_fails_parity_and_leaves_nothing(
     values = onnx.numpy_helper.to_array(weight) * np.float32(1.01)
     values[0] += 0.1
     weight.raw_data = values.tobytes()
-    monkeypatch.setattr("osa.export.onnx_model.build.build_onnx", lambda model, layout: proto)
+    monkeypatch.setattr(build, "build_onnx", lambda model, layout: proto)
     with pytest.raises(ParityError, match="gives other vectors than its source: lengths"):
         export_model(make_tiny_model(), tmp_path / "artifact")
     assert not list(tmp_path.iterdir())
@@ -272,28 +272,13 @@ def test_weights_beyond_the_limit_lie_in_a_file_of_their_own(
     make_artifact: ArtifactMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = make_artifact("onnx") / "model.onnx"
-    monkeypatch.setattr(
-        "osa.export.onnx_model.build.build_onnx", lambda *asked: onnx.load(str(whole))
-    )
-    monkeypatch.setattr("osa.export.onnx_model.build.EXTERNAL_BYTES", 0)
+    monkeypatch.setattr(build, "build_onnx", lambda *asked: onnx.load(str(whole)))
+    monkeypatch.setattr(build, "EXTERNAL_BYTES", 0)
     export_model(make_tiny_model(), tmp_path / "artifact")
     artifact: Artifact = load_artifact(tmp_path / "artifact")
     assert "model.onnx.data" in artifact.manifest.files
     assert artifact.graph.stat().st_size < whole.stat().st_size
     verify_artifact(artifact)
-
-
-@pytest.mark.parametrize("layout", ["packed", "padded"])
-def test_the_program_is_the_model(layout: str) -> None:
-    model = make_tiny_model()
-    ids = torch.tensor([4, 5, 6, 7, 8])
-    program = EmbeddingProgram(model, layout)  # type: ignore[arg-type]
-    places = torch.tensor([0, 5], dtype=torch.int32) if layout == "packed" else torch.ones(1, 5)
-    embeddings, norms, tokens = program(ids if layout == "packed" else ids[None], places)
-    expected = model.embed_ids([ids.tolist()])
-    torch.testing.assert_close(embeddings, expected.embeddings)
-    torch.testing.assert_close(norms, expected.norms)
-    torch.testing.assert_close(tokens.reshape(5, -1).mean(0), (embeddings * norms[:, None])[0])
 
 
 def test_onnx_checks_run_on_what_is_written(make_artifact: ArtifactMaker) -> None:
