@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from tokenizers import Tokenizer
 
@@ -17,8 +17,7 @@ from osa.model.errors import InputError
 Direction = Literal["left", "right"]
 
 
-@dataclass(frozen=True)
-class TokenizedText:
+class TokenizedText(NamedTuple):
     """The ids of one text.
 
     Attributes:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from osa.service.api.vector_encoding import Answer
+from osa.service.errors import ServiceError
 from osa.service.inference.request import (
     Embedded,
     EmbedOptions,
@@ -15,6 +16,9 @@ from osa.service.inference.request import (
     Submission,
 )
 from osa.service.models.served_model import ServedModel
+
+Find = Callable[..., ServedModel]
+"""``ModelRegistry.find`` of a lease."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,8 @@ class Job:
 class RequestContext:
     """A request body, and the model that it chooses.
 
+    As a context manager it gives errors that leave the block the name of that model.
+
     Attributes:
         raw: The body.
         content_type: Its header.
@@ -50,8 +56,17 @@ class RequestContext:
     raw: bytes
     content_type: str | None
     started: float
-    find: Callable[..., ServedModel]
+    find: Find
     chosen: ServedModel | None = field(default=None)
+
+    def __enter__(self) -> RequestContext:
+        """Nothing to do."""
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        """Name the model in the error."""
+        if isinstance(error, ServiceError) and self.chosen is not None:
+            error.model = self.chosen.name
 
     def choose(self, name: str | None = None, strict: bool = False) -> ServedModel:
         """Choose the model of this name, or the default; see ``ModelRegistry.find``."""

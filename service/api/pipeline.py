@@ -17,7 +17,7 @@ from fastapi import Request, Response
 
 from osa.service.api import headers
 from osa.service.api.deadlines import deadline_of, disconnected, left_s
-from osa.service.api.job import Parse, RequestContext, Running
+from osa.service.api.job import Find, Parse, RequestContext, Running
 from osa.service.api.vector_encoding import Answer
 from osa.service.auth.api_keys import KEY_SCOPE, ApiKey
 from osa.service.batching.item import ItemResult
@@ -106,7 +106,7 @@ class InferencePipeline:
         """
         deadline = deadline_of(request, started, self._request_timeout_s)
         trace_span = request.scope.get(SCOPE_KEY)
-        async with self._context(request) as context:
+        with self.models.lease() as find, await self._context(request, find) as context:
             light = len(context.raw) <= SMALL_BODY
             job = parse(context) if light else await self._on(self._parsers, lambda: parse(context))
             embedder = job.model.embedder
@@ -153,7 +153,7 @@ class InferencePipeline:
         Raises:
             ServiceError: The request cannot be answered.
         """
-        async with self._context(request) as context:
+        with self.models.lease() as find, await self._context(request, find) as context:
             content = await self._on(self._parsers, lambda: work(context))
         return Response(content, media_type="application/json")
 
@@ -161,17 +161,9 @@ class InferencePipeline:
         """Run ``work`` on the thread that renders."""
         return await self._on(self._renderer, work)
 
-    @contextlib.asynccontextmanager
-    async def _context(self, request: Request) -> AsyncIterator[RequestContext]:
-        """The request's context, its models leased; errors name the model that was chosen."""
+    async def _context(self, request: Request, find: Find) -> RequestContext:
         content_type = request.headers.get("content-type")
-        with self.models.lease() as find:
-            context = RequestContext(await request.body(), content_type, time.monotonic(), find)
-            try:
-                yield context
-            except ServiceError as error:
-                error.model = None if context.chosen is None else context.chosen.name
-                raise
+        return RequestContext(await request.body(), content_type, time.monotonic(), find)
 
     @staticmethod
     async def _on(pool: ThreadPoolExecutor, work: Callable[[], Result]) -> Result:

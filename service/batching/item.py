@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,8 +17,7 @@ AGE_BOUND_S = 5.0
 """Urgency of an item without a deadline: as if its deadline were this long after arrival [s]."""
 
 
-@dataclass(frozen=True)
-class ItemResult:
+class ItemResult(NamedTuple):
     """Result of one input: its vectors, or an error.
 
     Attributes:

@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from osa.service.batching.batch_queue import BatchQueue
 from osa.service.batching.fair_lock import FairLock, Flow
@@ -167,7 +167,7 @@ class EngineThread:
                 self._tracing.batch(batch.since, len(items), tokens, spans)
             for place, item, result in zip(live, items, found, strict=True):
                 queued_s = batch.since - item.arrived
-                results[place] = replace(result, queued_s=queued_s, inference_s=elapsed)
+                results[place] = result._replace(queued_s=queued_s, inference_s=elapsed)
         return [results[place] for place in range(len(batch.items))]
 
     def _learn(self, results: Sequence[ItemResult], tokens: int, elapsed: float) -> None:

@@ -256,6 +256,8 @@ class Embedder:
         if not prepared.options.normalize:
             lengths = np.array([result.norm for result in results], dtype=np.float32)
             vectors = vectors * lengths[:, None]
+        if not prepared.options.token_vectors and prepared.spans is None:
+            return Embedded(vectors)
         details = [(result.token_vectors, result.span_vectors) for result in results]
         tokens, spans = (
             [part[:, :width] for part in parts if part is not None]

@@ -107,8 +107,8 @@ class Embedded:
     """
 
     vectors: np.ndarray
-    token_vectors: list[np.ndarray]
-    span_vectors: list[np.ndarray]
+    token_vectors: Sequence[np.ndarray] = ()
+    span_vectors: Sequence[np.ndarray] = ()
 
 
 class StageTimes(NamedTuple):

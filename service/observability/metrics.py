@@ -223,8 +223,9 @@ class Metrics:
         self.add(EMBEDDED, len(lengths))
         if truncated:
             self.add(TRUNCATED_INPUTS, truncated)
+        observe = self._histograms[LENGTHS].observe
         for length in lengths:
-            self.observe(LENGTHS, length)
+            observe(length)
 
     def count_failure(self, code: str, model: str | None = None) -> None:
         """Count a request that failed with an error of this code, by default of this model."""
