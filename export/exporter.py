@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from osa.export.errors import OptionError
-from osa.export.formats import FORMATS, Format
+from osa.export.formats import DTYPES, FORMATS, Format
 from osa.export.graph import Layout, input_specs, output_specs
 from osa.export.layouts import LAYOUTS
 from osa.export.manifest import (
@@ -62,10 +62,14 @@ class ExportOptions:
         for name, value, allowed in (
             ("layout", self.layout, LAYOUTS),
             ("device", self.device, ("cpu", "cuda")),
-            (f"dtype of {self.kind} artifacts", self.dtype, made.dtypes),
+            ("dtype", self.dtype, DTYPES),
         ):
             if value not in allowed:
                 raise OptionError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
+        if self.dtype not in made.dtypes:
+            raise OptionError(
+                f"{self.kind} artifacts are {' or '.join(made.dtypes)}, got dtype {self.dtype}"
+            )
         if self.device == "cuda" and "cuda" not in made.devices:
             raise OptionError(f"an {self.kind} artifact runs on every device: leave device out")
         if self.device == "cuda" and not torch.cuda.is_available():

@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from osa.model.calibration import Calibration
+from osa.model.checkpoint import write_manifest
 from osa.service.auth.api_keys import make_key
 from osa.service.engines.eager import EagerEngine
 from tests.conftest import make_tiny_model, wait_until
@@ -173,6 +174,7 @@ def test_one_byte_vectors_of_a_width_that_was_not_measured_are_refused(
 ) -> None:
     calibration = Calibration({16: 0.5}, 100)
     (tiny_checkpoint / "calibration.json").write_text(calibration.to_json())
+    write_manifest(tiny_checkpoint)
     client = serve(model__path=tiny_checkpoint)
     body = {**TEXT, "embedding_type": "int8"}
     assert client.post("/embed", json=body).status_code == 200
