@@ -83,6 +83,6 @@ class OnnxFormat(ArtifactFormat):
 
 def calls_attention(artifact: Artifact) -> bool:
     """Whether the graph has nodes of ``osa::OrthogonalAttention``."""
-    from osa.export.onnx_model.operator_schema import DOMAIN, OPERATOR
+    from osa.model.layers.mixers import MIXERS
 
-    return f"{DOMAIN}::{OPERATOR}" in OnnxFormat().operators(artifact)
+    return MIXERS[artifact.config.mixer].calls_attention
