@@ -8,7 +8,7 @@ from pathlib import Path
 
 from osa.export.formats import DTYPES, FORMATS
 from osa.export.layouts import LAYOUTS
-from osa.model.common.directories import ARTIFACT, check_output, describe, kind_of
+from osa.model.common.directories import ARTIFACT, check_output, describe_path, kind_of
 from osa.model.common.progress import say
 from osa.model.errors import ConfigError
 
@@ -62,7 +62,7 @@ def _check_export(options: argparse.Namespace) -> None:
         ConfigError: Not a checkpoint, an output that exists, or a missing tool.
     """
     if options.model is not None and kind_of(options.model) != "checkpoint":
-        raise ConfigError(f"--model must be a checkpoint directory: {describe(options.model)}")
+        raise ConfigError(f"--model must be a checkpoint directory: {describe_path(options.model)}")
     check_output(options.output, ARTIFACT, options.force)
     FORMATS[options.format].load().check_tools()
 
@@ -105,7 +105,7 @@ def run_inspect(options: argparse.Namespace) -> int:
     from osa.export import inspection
     from osa.export.manifest import load_artifact
 
-    print(json.dumps(inspection.describe(load_artifact(directory)), indent=2))
+    print(json.dumps(inspection.describe_artifact(load_artifact(directory)), indent=2))
     return 0
 
 
@@ -117,7 +117,7 @@ def _is_checkpoint(directory: Path) -> bool:
     """
     kind = kind_of(directory)
     if kind not in ("checkpoint", "artifact"):
-        raise ConfigError(describe(directory))
+        raise ConfigError(describe_path(directory))
     return kind == "checkpoint"
 
 

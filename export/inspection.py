@@ -11,7 +11,7 @@ from osa.export.manifest import Artifact
 from osa.export.runner import open_runner
 
 
-def describe(artifact: Artifact) -> dict[str, Any]:
+def describe_artifact(artifact: Artifact) -> dict[str, Any]:
     """Inputs, outputs, limits, sizes, operators, and whether it runs on this machine.
 
     Raises:

@@ -24,7 +24,7 @@ from osa.export.errors import ArtifactError
 from osa.export.formats import DTYPES, FORMATS
 from osa.export.layouts import LAYOUTS, Layout, TensorSpec
 from osa.model.common.directories import ARTIFACT as ARTIFACT
-from osa.model.common.directories import CONFIG, TOKENIZER, describe
+from osa.model.common.directories import CONFIG, TOKENIZER, describe_path
 from osa.model.config import EncoderConfig
 from osa.model.errors import ConfigError, InputError
 from osa.model.tokenization import TextTokenizer
@@ -132,7 +132,7 @@ def load_artifact(directory: Path) -> Artifact:
     try:
         raw = path.read_bytes()
     except FileNotFoundError as error:
-        raise ArtifactError(f"cannot read {path}: {describe(directory)}") from error
+        raise ArtifactError(f"cannot read {path}: {describe_path(directory)}") from error
     except OSError as error:
         raise ArtifactError(f"cannot read {path}: {error.strerror}") from error
     manifest = _parse(raw, path)

@@ -31,7 +31,7 @@ from osa.model.common.directories import CONFIG as CONFIG
 from osa.model.common.directories import MANIFEST as MANIFEST
 from osa.model.common.directories import TOKENIZER as TOKENIZER
 from osa.model.common.directories import WEIGHTS as WEIGHTS
-from osa.model.common.directories import describe
+from osa.model.common.directories import describe_path
 from osa.model.config import EncoderConfig
 from osa.model.errors import CheckpointError, ConfigError, InputError
 from osa.model.tokenization import TextTokenizer
@@ -172,9 +172,9 @@ def read_verified(directory: Path) -> tuple[dict[str, bytes], str]:
         CheckpointError: Naming the file that is missing, truncated or changed.
     """
     if not directory.is_dir():
-        raise CheckpointError(describe(directory))
+        raise CheckpointError(describe_path(directory))
     if not (directory / MANIFEST).exists():
-        raise CheckpointError(f"cannot read {directory / MANIFEST}: {describe(directory)}")
+        raise CheckpointError(f"cannot read {directory / MANIFEST}: {describe_path(directory)}")
     raw = _read(directory / MANIFEST)
     try:
         manifest = json.loads(raw)

@@ -29,7 +29,7 @@ Seconds = Annotated[float, Field(allow_inf_nan=False)]
 EngineName = Literal["auto", *ENGINES]  # type: ignore[valid-type]  # names of the registries
 InstructionSet = Literal["auto", *INSTRUCTION_SETS]  # type: ignore[valid-type]
 _kernels = dict.fromkeys(["auto", *KERNELS, *(k for f in FORMATS.values() for k in f.kernels)])
-Kernel = Literal[*_kernels]  # type: ignore[valid-type]
+KernelName = Literal[*_kernels]  # type: ignore[valid-type]
 
 if TYPE_CHECKING:
     from pydantic import ValidationInfo
@@ -81,7 +81,7 @@ class ModelSettings(Section):
     )
     name: str = Field("osa-default", min_length=1, description="Name that clients and metrics see.")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where the model runs.")
-    kernel: Kernel = Field(
+    kernel: KernelName = Field(
         "auto",
         description="What computes the attention; auto takes the fastest that can. ONNX artifacts: "
         "native or body.",

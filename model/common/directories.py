@@ -24,10 +24,10 @@ ARTIFACT = "artifact.json"
 PRETRAINED = Path(__file__).parents[1] / "pretrained" / "default"
 """The packaged model."""
 FOREIGN_WEIGHTS = ("pytorch_model.bin", "model.safetensors", "model.safetensors.index.json")
-Kind = Literal["checkpoint", "artifact", "collection", "other"]
+DirectoryKind = Literal["checkpoint", "artifact", "collection", "other"]
 
 
-def kind_of(directory: Path) -> Kind:
+def kind_of(directory: Path) -> DirectoryKind:
     """The kind of ``directory``, by file names alone."""
     own = _own_kind(directory)
     if own != "other" or not directory.is_dir():
@@ -36,7 +36,7 @@ def kind_of(directory: Path) -> Kind:
     return "collection" if any(_own_kind(member) != "other" for member in members) else "other"
 
 
-def _own_kind(directory: Path) -> Kind:
+def _own_kind(directory: Path) -> DirectoryKind:
     try:
         if (directory / MANIFEST).is_file():
             return "checkpoint"
@@ -45,7 +45,7 @@ def _own_kind(directory: Path) -> Kind:
         return "other"
 
 
-def describe(directory: Path) -> str:
+def describe_path(directory: Path) -> str:
     """What ``directory`` is and what can be done with it, for error messages."""
     if directory.exists() and not directory.is_dir():
         return f"{directory} is a file, not a directory"

@@ -51,6 +51,12 @@ def angle_factor(
 ) -> Float[Tensor, "B H"]:
     """Return c: alpha / sqrt(d) (``paper``), or alpha / (sqrt(d) N_valid) (``length``).
 
+    Args:
+        query: Q, for its shape and type.
+        alpha: Angle of each head.
+        mask: True at real tokens; None where all are.
+        scale: ``paper`` or ``length``.
+
     Raises:
         InputError: ``scale`` is neither.
     """
@@ -98,7 +104,7 @@ def osa_dense(
     scale: str = "paper",
     center: bool = False,
 ) -> Float[Tensor, "B H N D"]:
-    """Reference by ``torch.matrix_exp`` of the N x N scores."""
+    """Reference by ``torch.matrix_exp`` of the N x N scores; arguments as in ``osa_gram``."""
     factor = angle_factor(query, alpha, mask, scale)
     query, key = mask_and_center(query, mask, center), mask_and_center(key, mask, center)
     value = mask_and_center(value, mask, False)
@@ -119,7 +125,7 @@ def osa_qr(
     """The paper's form: exponential in an orthonormal basis of [Q K], by reduced QR.
 
     A reference for the forward pass only: the gradient of reduced QR is NaN where [Q K] has
-    dependent columns.
+    dependent columns. Arguments as in ``osa_gram``.
     """
     factor = angle_factor(query, alpha, mask, scale)
     query, key = mask_and_center(query, mask, center), mask_and_center(key, mask, center)
@@ -177,7 +183,16 @@ def gram_action(
     regime: Regime | None = None,
     plan: TaylorPlan | None = None,
 ) -> Float[Tensor, "B H N D"]:
-    """``osa_gram`` of operands that are masked and centred already, with their factor c."""
+    """``osa_gram`` of operands that are masked and centred already.
+
+    Args:
+        query: Q.
+        key: K.
+        value: V.
+        factor: c of each sequence and head.
+        regime: As in ``osa_gram``.
+        plan: As in ``osa_gram``.
+    """
     if not query.numel():
         return value.clone()
     if (regime or choose_regime(query.shape[-2], query.shape[-1])) == "token":

@@ -221,7 +221,15 @@ def phi1_action_vjp(
     plan: TaylorPlan,
     grad: Float[Tensor, "*batch n m"],
 ) -> tuple[Float[Tensor, "*batch n n"], Float[Tensor, "*batch n m"]]:
-    """Gradients of <grad, phi_1(X) T> with respect to X and T, the forward pass recomputed."""
+    """Gradients of <grad, phi_1(X) T> with respect to X and T, the forward pass recomputed.
+
+    Args:
+        matrix: X.
+        block: T.
+        bound: Of the norm of X.
+        plan: Degree and squarings.
+        grad: Gradient with respect to the result.
+    """
     _, schedule, iterates, doublings = _forward(matrix, block, bound, plan)
     grad = _poison(grad, schedule)
     if not plan.squarings:

@@ -174,13 +174,13 @@ def scatter(
     return target.index_copy_(0, bucket.tokens, cells)
 
 
-Kernel = Callable[[tuple[Tensor, ...], Bucket], tuple[Tensor, ...]]
+BucketFunction = Callable[[tuple[Tensor, ...], Bucket], tuple[Tensor, ...]]
 
 
 def map_buckets(
     states: tuple[Float[Tensor, "1 H T D"], ...],
     offsets: Sequence[int],
-    kernel: Kernel,
+    kernel: BucketFunction,
     num_outputs: int,
 ) -> tuple[Float[Tensor, "1 H T D"], ...]:
     """Run a kernel on every bucket and pack its outputs.

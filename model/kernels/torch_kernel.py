@@ -75,7 +75,7 @@ def attention_backward(
     scale: str,
     center: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of ``osa::attention`` with respect to query, key, value and alpha."""
+    """Gradients with respect to query, key, value and alpha; shapes as in ``osa.model.ops``."""
     dtype = _accumulation_dtype(query.dtype)
     operands = tuple(tensor.to(dtype) for tensor in (query, key, value, grad))
     alpha_grads: list[Tensor] = []

@@ -18,7 +18,14 @@ def token_positions(
     cu_seqlens: Tensor | None,
     device: torch.device,
 ) -> Int[Tensor, "B N"]:
-    """Place of each token in its own sequence, counted from 0 [tokens]."""
+    """Place of each token in its own sequence, counted from 0 [tokens].
+
+    Args:
+        length: Tokens of the batch, N.
+        mask: True at real tokens of a padded batch, bool [B, N].
+        cu_seqlens: Offsets of a packed batch, integers [S + 1].
+        device: Of the result.
+    """
     if mask is not None:
         return (mask.to(torch.int64).cumsum(-1) - 1).clamp(min=0)
     places = torch.arange(length, device=device)  # type: ignore[arg-type]  # SymInt in traces

@@ -6,7 +6,13 @@ import argparse
 import dataclasses
 from pathlib import Path
 
-from osa.model.common.directories import MANIFEST, check_file, check_output, describe, kind_of
+from osa.model.common.directories import (
+    MANIFEST,
+    check_file,
+    check_output,
+    describe_path,
+    kind_of,
+)
 from osa.model.common.requirements import is_installed, require
 from osa.model.common.suggestions import did_you_mean
 from osa.model.config import EncoderConfig
@@ -71,7 +77,7 @@ def _check_files(config: TrainConfig) -> None:
     for file in (*data.files, *data.held_out, *([config.tokenizer] if config.tokenizer else [])):
         check_file(file)
     if config.start is not None and kind_of(config.start) != "checkpoint":
-        raise ConfigError(f"start must be a checkpoint: {describe(config.start)}")
+        raise ConfigError(f"start must be a checkpoint: {describe_path(config.start)}")
 
 
 def _check_model(config: TrainConfig) -> None:

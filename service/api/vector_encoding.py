@@ -70,7 +70,14 @@ def render_vectors(
     encoding: EncodingFormat = "float",
     calibration: Calibration | None = None,
 ) -> Answer:
-    """The answer of ``/embed``: a list of lists, a list of base64 strings, or the bytes alone."""
+    """The answer of ``/embed``: a list of lists, a list of base64 strings, or bytes.
+
+    Args:
+        vectors: Vectors [n, E].
+        kind: Element type.
+        encoding: Form of the answer.
+        calibration: For int8 and uint8.
+    """
     elements = convert(vectors, kind, calibration)
     if encoding == "bytes":
         shape = ",".join(map(str, elements.shape))

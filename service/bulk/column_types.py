@@ -15,8 +15,8 @@ import pyarrow as pa
 from osa.model.records.fields import INT64, display, list_names
 from osa.model.records.record import BadRecord
 
-Kind = Literal["string", "integer", "number", "boolean", "json"]
-ARROW_TYPES: dict[Kind, pa.DataType] = {
+ColumnType = Literal["string", "integer", "number", "boolean", "json"]
+ARROW_TYPES: dict[ColumnType, pa.DataType] = {
     "string": pa.string(),
     "integer": pa.int64(),
     "number": pa.float64(),
@@ -25,9 +25,9 @@ ARROW_TYPES: dict[Kind, pa.DataType] = {
 }
 
 
-def choose_kinds(records: Iterable[Mapping[str, Any]]) -> dict[str, Kind]:
+def choose_kinds(records: Iterable[Mapping[str, Any]]) -> dict[str, ColumnType]:
     """The kind of every column, in the order in which columns come up; only nulls: a string."""
-    found: dict[str, set[Kind]] = {}
+    found: dict[str, set[ColumnType]] = {}
     for values in records:
         for name, value in values.items():
             kinds = found.setdefault(name, set())
@@ -36,7 +36,7 @@ def choose_kinds(records: Iterable[Mapping[str, Any]]) -> dict[str, Kind]:
     return {name: _common(kinds) for name, kinds in found.items()}
 
 
-def _kind(value: Any) -> Kind:
+def _kind(value: Any) -> ColumnType:
     if isinstance(value, bool):
         return "boolean"
     if isinstance(value, int):
@@ -46,7 +46,7 @@ def _kind(value: Any) -> Kind:
     return "string" if isinstance(value, str) else "json"
 
 
-def _common(kinds: set[Kind]) -> Kind:
+def _common(kinds: set[ColumnType]) -> ColumnType:
     if kinds <= {"integer", "number"} and kinds:
         return "number" if "number" in kinds else "integer"
     if not kinds:
@@ -54,12 +54,12 @@ def _common(kinds: set[Kind]) -> Kind:
     return kinds.pop() if len(kinds) == 1 else "json"
 
 
-def wider(one: Kind, other: Kind) -> Kind:
+def wider(one: ColumnType, other: ColumnType) -> ColumnType:
     """The kind that holds values of both."""
     return _common({one, other})
 
 
-def fit(values: Mapping[str, Any], kinds: Mapping[str, Kind]) -> dict[str, Any]:
+def fit(values: Mapping[str, Any], kinds: Mapping[str, ColumnType]) -> dict[str, Any]:
     """A record's values as its columns hold them; null where it has none.
 
     Raises:
@@ -71,7 +71,7 @@ def fit(values: Mapping[str, Any], kinds: Mapping[str, Kind]) -> dict[str, Any]:
     return {name: _fit(name, values.get(name), kind) for name, kind in kinds.items()}
 
 
-def _fit(name: str, value: Any, kind: Kind) -> Any:
+def _fit(name: str, value: Any, kind: ColumnType) -> Any:
     if value is None:
         return None
     if kind == "json":
@@ -91,7 +91,7 @@ def _fit(name: str, value: Any, kind: Kind) -> Any:
     return value
 
 
-def to_schema(kinds: Mapping[str, Kind]) -> pa.Schema:
+def to_schema(kinds: Mapping[str, ColumnType]) -> pa.Schema:
     """The Arrow schema of columns of these kinds."""
     return pa.schema([(name, ARROW_TYPES[kind]) for name, kind in kinds.items()])
 

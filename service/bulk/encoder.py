@@ -67,7 +67,14 @@ class BulkEncoder:
         dtype: Dtype = "float32",
         options: TextOptions | None = None,
     ) -> None:
-        """Bind an engine that is warmed up.
+        """Bind an engine.
+
+        Args:
+            engine: Warmed up.
+            limits: Of a batch.
+            dimensions: Leading dimensions to keep; None for all.
+            dtype: Type of the vectors' elements.
+            options: Prompt, truncation and longest text.
 
         Raises:
             ConfigError: The model takes no text, or has no vectors of that width.

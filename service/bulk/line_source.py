@@ -13,7 +13,7 @@ from osa.model.records.csv_lines import read_csv
 from osa.model.records.fields import Field
 from osa.model.records.record import BadRecord, Problem, Record
 from osa.model.records.text_lines import read_lines, read_objects
-from osa.service.bulk.column_types import Kind, choose_kinds, fit, to_batch, to_schema
+from osa.service.bulk.column_types import ColumnType, choose_kinds, fit, to_batch, to_schema
 from osa.service.bulk.windows import CHUNK_BYTES, Chunk, check_text
 
 HEAD = 1000
@@ -37,7 +37,7 @@ class LineSource:
         """Take a file of a ``kind``, whose texts are in ``column``."""
         self.file, self._kind, self._column = file, kind, column
         self._peeked: Iterator[Record | Problem] | None = None
-        self.kinds: dict[str, Kind] = {}
+        self.kinds: dict[str, ColumnType] = {}
 
     def schema(self) -> pa.Schema:
         """Its columns, as its first records have them."""

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from osa.model.errors import ConfigError
 from osa.model.records.fields import list_names
-from osa.service.bulk.column_types import Kind, to_schema, wider
+from osa.service.bulk.column_types import ColumnType, to_schema, wider
 from osa.service.bulk.line_source import GZIP, STDIN, LineKind, LineSource
 from osa.service.bulk.table_source import TableSource
 from osa.service.bulk.windows import Source
@@ -101,7 +101,7 @@ def agree(sources: Sequence[Source], column: str) -> pa.Schema:
     """
     schemas = {source.file: source.schema() for source in sources}
     lines = [source for source in sources if isinstance(source, LineSource)]
-    merged: dict[str, Kind] = {}
+    merged: dict[str, ColumnType] = {}
     for source in lines:
         for name, kind in source.kinds.items():
             merged[name] = wider(merged.get(name, kind), kind)

@@ -6,7 +6,7 @@ import argparse
 import itertools
 from pathlib import Path
 
-from osa.model.common.directories import check_parent, describe, kind_of
+from osa.model.common.directories import check_parent, describe_path, kind_of
 from osa.model.common.progress import Progress, say
 from osa.model.errors import ConfigError
 from osa.service.commands.command_parser import positive
@@ -38,7 +38,7 @@ def run(options: argparse.Namespace) -> int:
     from osa.model.calibration import CALIBRATION, Calibration, check_count
 
     if kind_of(options.model) != "checkpoint":
-        raise ConfigError(f"--model must be a checkpoint: {describe(options.model)}")
+        raise ConfigError(f"--model must be a checkpoint: {describe_path(options.model)}")
     target = options.model / CALIBRATION
     if target.exists() and not options.force:
         raise ConfigError(f"{target} exists: pass --force to replace it")

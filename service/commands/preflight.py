@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from osa.model.common.directories import CONFIG, PRETRAINED, describe, kind_of
+from osa.model.common.directories import CONFIG, PRETRAINED, describe_path, kind_of
 from osa.model.common.requirements import has_compiler, require
 from osa.model.config import EncoderConfig
 from osa.model.errors import ConfigError
@@ -77,4 +77,4 @@ def _check_engine(settings: ModelSettings) -> None:
 
 def _check_directory(name: str, path: Path) -> None:
     if kind_of(path) == "other":
-        raise ConfigError(f"{name}: {describe(path)}")
+        raise ConfigError(f"{name}: {describe_path(path)}")

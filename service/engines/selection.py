@@ -15,7 +15,7 @@ from pathlib import Path
 
 from osa.export.formats import DTYPES
 from osa.export.manifest import is_artifact, load_artifact
-from osa.model.common.directories import MANIFEST, describe
+from osa.model.common.directories import MANIFEST, describe_path
 from osa.model.errors import ConfigError, OsaError
 from osa.model.inference.bfloat16 import has_fast_bfloat16
 from osa.service.engines.base import Engine
@@ -55,14 +55,14 @@ def select_engine(settings: ModelSettings) -> Selection:
     if is_artifact(path):
         return _open_artifact(path, settings)
     if not path.is_dir():
-        raise ConfigError(f"model.path: {describe(path)}")
+        raise ConfigError(f"model.path: {describe_path(path)}")
     members = [
         member
         for member in sorted(path.iterdir())
         if member.is_dir() and ((member / MANIFEST).is_file() or is_artifact(member))
     ]
     if not members:
-        raise ConfigError(f"model.path: {describe(path)}")
+        raise ConfigError(f"model.path: {describe_path(path)}")
     return _open_fastest(members, settings)
 
 

@@ -45,7 +45,7 @@ def export_gauges(model: ServedModel) -> None:
     gauge("osa_batch_token_limit", "Largest batch that fits", lambda: queue.memory_limit.tokens)
     gauge("osa_engine_up", "Whether the engine takes batches", lambda: supervisor.up)
     gauge("osa_cache_bytes", "Memory of the exact cache", lambda: embedder.cache.bytes)
-    model.metrics.describe(
+    model.metrics.set_build_info(
         version=version("osa-encoder"),
         backend=about.backend,
         device=about.device,

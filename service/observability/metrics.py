@@ -204,7 +204,7 @@ class Metrics:
         """Remove the model's gauges; see ``Families.forget``."""
         self.families.forget(self._model)
 
-    def describe(self, **labels: str) -> None:
+    def set_build_info(self, **labels: str) -> None:
         """Export ``osa_build_info`` with these labels, value 1, in place of an earlier one."""
         info = self.families.gauge("osa_build_info", "What runs here", ("model", *labels))
         for values in list(info._metrics):

@@ -25,7 +25,7 @@ from osa.service.api.pipeline import InferencePipeline
 from osa.service.api.probes import operation_routes
 from osa.service.api.tei.documents import document_routes
 from osa.service.api.tei.embed import native_routes
-from osa.service.api.tei.info import describe
+from osa.service.api.tei.info import model_info
 from osa.service.api.tei.tokens import token_routes
 from osa.service.api.web.pages import page_routes
 from osa.service.auth.api_keys import KeyFile
@@ -103,7 +103,7 @@ def create_service(settings: Settings, engine: Engine | None = None) -> Service:
     )
     app.asks_for_keys = keys is not None
     inference = [
-        native_routes(pipeline, lambda: describe(settings, models.default)),
+        native_routes(pipeline, lambda: model_info(settings, models.default)),
         document_routes(pipeline),
         token_routes(pipeline, settings.batching.max_client_batch_size),
         openai_routes(pipeline),
@@ -112,7 +112,7 @@ def create_service(settings: Settings, engine: Engine | None = None) -> Service:
     for router in inference:
         app.include_router(router)
     app.include_router(operation_routes(health, metrics))
-    app.include_router(admin_routes(models, loader, lambda model: describe(settings, model)))
+    app.include_router(admin_routes(models, loader, lambda model: model_info(settings, model)))
     app.include_router(page_routes())
     _handle_errors(app, metrics)
     app.add_middleware(

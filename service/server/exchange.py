@@ -26,7 +26,14 @@ class Exchange:
     """One request and its answer on the wire."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, health: Health) -> None:
-        """Bind the three parts of an ASGI call; ``health`` says whether the server drains."""
+        """Bind the parts of an ASGI call.
+
+        Args:
+            scope: Of the request.
+            receive: Its body's messages.
+            send: Takes the answer's messages.
+            health: Says whether the server drains.
+        """
         self.scope, self._receive, self._send, self._health = scope, receive, send, health
         self.request_id = _request_id(Headers(scope=scope).get("x-request-id"))
         self.status = 0

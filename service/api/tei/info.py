@@ -10,7 +10,7 @@ from osa.service.models.served_model import ServedModel
 from osa.service.settings import Settings
 
 
-def describe(settings: Settings, model: ServedModel) -> Info:
+def model_info(settings: Settings, model: ServedModel) -> Info:
     """Model, limits, engine, and the artifact's manifest if there is one."""
     about = model.about
     return Info(

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from osa.model import EmbeddingModel
-from osa.model.common.directories import check_output, check_parent, describe, kind_of
+from osa.model.common.directories import check_output, check_parent, describe_path, kind_of
 from osa.model.errors import CheckpointError, ConfigError
 from osa.service.cli import main
 
@@ -55,13 +55,13 @@ def test_a_model_of_other_libraries_is_told_with_what_can_be_done(
 
 def test_what_is_no_model_is_told_in_words(tiny_checkpoint: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    assert describe(tmp_path / "file") == f"{tmp_path}/file is a file, not a directory"
-    hub = describe(Path("sentence-transformers/all-MiniLM-L6-v2"))
+    assert describe_path(tmp_path / "file") == f"{tmp_path}/file is a file, not a directory"
+    hub = describe_path(Path("sentence-transformers/all-MiniLM-L6-v2"))
     assert hub.endswith("(nothing there; models are not downloaded, a local directory is needed)")
-    assert "is not a directory (nothing there)" in describe(tmp_path / "nowhere")
-    assert "holds neither a checkpoint" in describe(fill(tmp_path / "notes", {"a.md": "x"}))
+    assert "is not a directory (nothing there)" in describe_path(tmp_path / "nowhere")
+    assert "holds neither a checkpoint" in describe_path(fill(tmp_path / "notes", {"a.md": "x"}))
     assert kind_of(tmp_path) == "collection"
-    assert f"holds several models ({tiny_checkpoint.name})" in describe(tmp_path)
+    assert f"holds several models ({tiny_checkpoint.name})" in describe_path(tmp_path)
     artifact = fill(tmp_path / "artifact", {"artifact.json": {}})
     assert kind_of(artifact) == "artifact"
     with pytest.raises(CheckpointError, match="is an artifact: serve, embed, verify and inspect"):
@@ -103,4 +103,4 @@ def test_what_may_not_be_looked_into_is_no_model(
 
     monkeypatch.setattr(Path, "is_file", guarded)
     assert kind_of(collection) == "collection"
-    assert "(one)" in describe(collection)
+    assert "(one)" in describe_path(collection)
