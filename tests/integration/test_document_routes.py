@@ -12,6 +12,9 @@ import torch
 
 from osa.model import EmbeddingModel
 from osa.model.functional.varlen import cu_seqlens_of
+from osa.model.tokenization import TextTokenizer
+from osa.service.batching import worker
+from osa.service.batching.item import ItemResult
 from tests.conftest import ArtifactMaker
 
 DOCUMENT = (
@@ -150,3 +153,35 @@ def test_artifacts_give_the_same_token_vectors(
         post(source, "/embed_all", body), post(other, "/embed_all", body), strict=True
     ):
         np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_a_document_is_tokenised_once_and_its_token_vectors_stay_in_the_engine(
+    serve: Callable[..., httpx.Client], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokenised: list[int] = []
+    results: list[ItemResult] = []
+    encode, deliver = TextTokenizer.encode, worker.deliver
+
+    def count(self: TextTokenizer, texts: Any, *rest: Any) -> Any:
+        tokenised.append(len(texts))
+        return encode(self, texts, *rest)
+
+    def see(items: Any, found: Any) -> None:
+        results.extend(found)
+        deliver(items, found)
+
+    monkeypatch.setattr(TextTokenizer, "encode", count)
+    monkeypatch.setattr(TextTokenizer, "offsets", None)
+    monkeypatch.setattr(worker, "deliver", see)
+    body = {"inputs": [DOCUMENT, "Short."], "chunking": {"size": 16, "overlap": 4}}
+    chunks = post(serve(), "/embed_chunks", body)
+    assert tokenised == [2]
+    assert all(result.token_vectors is None for result in results)
+    assert [len(one.span_vectors) for one in results if one.span_vectors is not None] == [
+        len(document) for document in chunks
+    ]
+
+
+def test_a_document_of_blanks_has_no_chunks(client: httpx.Client) -> None:
+    chunks = post(client, "/embed_chunks", {"inputs": ["   ", "One sentence."]})
+    assert [len(document) for document in chunks] == [0, 1]

@@ -109,6 +109,11 @@ def test_several_models_answer_by_name(admin: httpx.Client, other_checkpoint: Pa
         "code": "model_not_found",
     }
     assert len(admin.post("/embed", json={**TEXT, "model": "any"}).json()[0]) == 16
+    wrong = {**TEXT, "model": "wide", "dimensions": 31}
+    assert admin.post("/embed", json=wrong).status_code == 422
+    failed = 'te_request_failure{{err="validation",model="{}"}} {}'.format
+    assert failed("wide", "1.0") in admin.get("/metrics").text, "counted under the chosen model"
+    assert failed("tiny", "1.0") in admin.get("/metrics").text, "of the instances that differ"
     assert admin.delete("/admin/models/wide").status_code == 204
     assert admin.delete("/admin/models/wide").status_code == 404
     assert admin.delete("/admin/models/tiny").status_code == 422

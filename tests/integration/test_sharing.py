@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
 import pytest
 
+from osa.service.api.tei import embed
 from tests.conftest import wait_until
 from tests.engines import FaultyEngine, GatedEngine
 from tests.integration.test_overload import SMALL, held, sample
@@ -82,6 +85,30 @@ def test_lines_come_as_batches_are_done(serve: Serve, tiny_checkpoint: Path) -> 
     assert sample(client, 'te_request_failure{err="backend"') == 1
     refused = client.post("/embed", json={"inputs": []}, headers=LINES)
     assert refused.status_code == 400
+
+
+def test_a_stream_is_accounted_like_a_plain_answer_and_rendered_off_the_event_loop(
+    serve: Serve, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[str] = []
+    original = embed.render_item
+
+    def render_item(*arguments: Any) -> Any:
+        threads.append(threading.current_thread().name)
+        return original(*arguments)
+
+    monkeypatch.setattr(embed, "render_item", render_item)
+    client = serve(model__path=tiny_checkpoint)
+    stages = ("", "_tokenization", "_queue", "_inference")
+    for requests, headers in ((1, {}), (2, LINES)):
+        answer = client.post("/embed", json={"inputs": ["the cat", "a dog"]}, headers=headers)
+        assert answer.status_code == 200
+        counts = {sample(client, f"te_request{stage}_duration_count") for stage in stages}
+        assert counts == {requests}
+    assert sample(client, 'te_request_success{method="batch"') == 2
+    assert sample(client, "te_embed_success") == 4
+    assert len(threads) == 2
+    assert all(name.startswith("osa-render") for name in threads)
 
 
 def test_a_stream_ends_in_errors_at_its_deadline_and_frees_its_work(
