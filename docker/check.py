@@ -1,12 +1,12 @@
-"""Builds the CPU image and runs it: ``make image-check``. Prints what it measured as JSON.
+"""Builds and tests the CPU image: ``make image-check``. Prints its measurements as JSON.
 
-Non-root, read-only root file system, no network, no capabilities; embeds the packaged model; its
-health check answers; SIGTERM under load loses nothing; SIGTERM while loading ends it. Needs Debian
-or a relative of it, root, buildah, podman and runc; where BASE cannot be pulled, mmdebstrap makes
-it.
+The container runs as non-root on a read-only file system, without network and capabilities. It
+embeds a text and passes its health check; SIGTERM under load loses no accepted request; SIGTERM
+while loading ends it. Needs a Debian-based system, root, buildah, podman and runc; if the base
+image cannot be pulled, mmdebstrap builds it.
 
-Environment: ``BUILD_FLAGS`` for what a build needs here, such as ``--volume`` of a certificate or
-of pip's configuration; ``TORCH_INDEX`` as in the Dockerfile.
+Environment: ``BUILD_FLAGS``, options of the build such as ``--volume`` of a certificate or of
+pip's configuration; ``TORCH_INDEX`` as in the Dockerfile.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def run():
         with lock:
             counts[outcome] += 1
             print(json.dumps(counts), flush=True)
-        if outcome == "refused":  # it was told to wait, and the server goes meanwhile
+        if outcome == "refused":  # told to retry later, when the server has ended
             return
 threads = [threading.Thread(target=run) for _ in range(8)]
 [thread.start() for thread in threads]
@@ -70,14 +70,14 @@ print(sum(x * x for x in json.load(urllib.request.urlopen(request, timeout=60))[
 
 
 class CheckError(Exception):
-    """The image does not do what it should."""
+    """The image failed a check."""
 
 
 def call(*command: str, check: bool = True, timeout_s: float = 3600) -> str:
     """Run a command; returns its output.
 
     Raises:
-        CheckError: It failed, with the end of what it printed.
+        CheckError: It failed; the message has the end of its output.
     """
     done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, cwd=ROOT)
     if check and done.returncode:
@@ -91,19 +91,19 @@ def podman(*arguments: str, check: bool = True) -> str:
 
 
 def logs(name: str) -> str:
-    """What a container printed."""
+    """Output of a container."""
     done = subprocess.run(["podman", *LIMITS, "logs", name], capture_output=True, text=True)
     return done.stdout + done.stderr
 
 
 def expect(holds: bool, text: str) -> None:
-    """Stop unless something holds."""
+    """Raise CheckError with ``text`` unless the condition ``holds``."""
     if not holds:
         raise CheckError(text)
 
 
 def base_image() -> str:
-    """The base: pulled, or made of the same distribution where no registry can be reached."""
+    """Name of the base image: pulled, or built of the same Debian release without a registry."""
     if not subprocess.run(["podman", "pull", "-q", BASE], capture_output=True).returncode:
         return BASE
     if not subprocess.run(["podman", "image", "exists", OWN_BASE]).returncode:
@@ -127,7 +127,7 @@ def build(base: str) -> float:
 
 
 def inside(name: str, code: str) -> str:
-    """Run Python in a running container."""
+    """Run Python code in a running container; returns its output."""
     return podman("exec", name, "python", "-c", code)
 
 
@@ -157,7 +157,7 @@ def stop(name: str, timeout_s: int = 60) -> tuple[int, float]:
 
 
 def check_serving() -> dict[str, object]:
-    """Start, look around, load, drain."""
+    """Start a container, check it, and stop it under load; returns the measurements."""
     name, ready_s = start()
     try:
         expect(podman("exec", name, "id", "-u") == "10001", "it runs as another user")
@@ -193,7 +193,7 @@ def check_serving() -> dict[str, object]:
 
 
 def check_odd_starts() -> dict[str, object]:
-    """SIGTERM before the server is up; a wrong setting."""
+    """Send SIGTERM while the model loads; start with a wrong setting; returns the measurements."""
     name = podman(*RUN, IMAGE)
     time.sleep(1)
     _, ended_s = stop(name, timeout_s=5)

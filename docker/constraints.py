@@ -1,7 +1,7 @@
 """Writes ``constraints.txt``: the versions that an image is built with.
 
-``python docker/constraints.py``, in the environment that the tests passed in: what the project and
-its extras for images need, and what those need, as it is installed there.
+Run ``python docker/constraints.py`` in the environment in which the tests passed: it takes the
+installed versions of all direct and indirect dependencies, with the extras of the images.
 """
 
 from __future__ import annotations
@@ -21,7 +21,14 @@ NOT_PINNED = {"osa-encoder", "torch", "triton"}
 
 
 def needed(name: str, extras: set[str], found: dict[str, str], seen: set[tuple[str, str]]) -> None:
-    """Add the versions of everything that ``name`` with ``extras`` needs to ``found``."""
+    """Add ``name`` and all its dependencies to ``found``.
+
+    Args:
+        name: A distribution; ignored if it is not installed.
+        extras: Its extras.
+        found: Versions by name; added to.
+        seen: Pairs of name and extra that are done; added to.
+    """
     try:
         package = distribution(name)
     except PackageNotFoundError:  # of another platform, or a CUDA library
@@ -39,7 +46,7 @@ def needed(name: str, extras: set[str], found: dict[str, str], seen: set[tuple[s
 
 
 def main() -> int:
-    """Write; returns the exit code."""
+    """Write the file, or compare it with ``--check``; returns the exit code."""
     found: dict[str, str] = {}
     needed("osa-encoder", set(EXTRAS), found, set())
     pins = [f"{name}=={found[name]}\n" for name in sorted(found) if name not in NOT_PINNED]

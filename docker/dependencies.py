@@ -2,8 +2,8 @@
 
     python docker/dependencies.py [EXTRA,...] [--without NAME,...] [--cpu TORCH_INDEX]
 
-The image installs them before the sources are copied, so that a change of code keeps the large
-layer; a slim environment leaves out what it does not use (docs/operations.md).
+The image installs them before it copies the sources, so that a change of code does not rebuild the
+large layer; a slim environment leaves out what it does not use (docs/operations.md).
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from pathlib import Path
 
 PROJECT = Path(__file__).parents[1] / "pyproject.toml"
 USUAL = "usual"
-"""As index of CPU builds: pip's usual index has them (a mirror's choice, or another platform)."""
+"""Value of TORCH_INDEX: pip's default index has CPU builds, as some mirrors and platforms do."""
 NAME = re.compile(r"[A-Za-z0-9._-]+")
 
 
 class RequestError(Exception):
-    """What was asked for cannot be had; the message says what can."""
+    """Invalid arguments; the message names the valid ones."""
 
 
 def requirements(extras: list[str], without: list[str]) -> Iterator[str]:
@@ -46,10 +46,10 @@ def requirements(extras: list[str], without: list[str]) -> Iterator[str]:
 
 
 def index_lines(index: str) -> list[str]:
-    """Options that make pip take torch's build for CPUs.
+    """Lines of the requirements file that make pip install torch's CPU build.
 
     Raises:
-        RequestError: On this platform the usual index has the CUDA build, and no other is named.
+        RequestError: ``index`` is empty on a platform where pip's default index has the CUDA build.
     """
     if index == USUAL:
         return []
@@ -63,7 +63,7 @@ def index_lines(index: str) -> list[str]:
 
 
 def main() -> int:
-    """Print; returns the exit code."""
+    """Print the requirements; returns the exit code."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("extras", nargs="?", default="", metavar="EXTRA,...")
     parser.add_argument("--without", default="", metavar="NAME,...", help="packages to leave out")

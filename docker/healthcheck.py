@@ -1,4 +1,4 @@
-"""Exit code 0 while the server in this container wants traffic."""
+"""Exit code 0 if the server in this container is ready for requests."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
-"""Writes what follows from other files: ``python helm/generate.py [--check]``.
+"""Generates parts of the chart's files: ``python helm/generate.py [--check]``.
 
-``values.schema.json``, property ``settings``: from the server's own ``Settings``, so that the chart
-refuses what the server would. ``README.md``, the table of values: from the comments of
-``values.yaml``. With ``--check`` nothing is written; the exit code is 1 where something would be.
+Property ``settings`` of ``values.schema.json`` is generated from the server's ``Settings``, so that
+the chart refuses the same settings as the server. The table of values in ``README.md`` is generated
+from the comments of ``values.yaml``. With ``--check`` nothing is written, and the exit code is 1 if
+a file is out of date.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ KEPT = (
 
 
 def settings_schema() -> dict[str, Any]:
-    """JSON schema of ``settings``: sections and fields, none of them required."""
+    """JSON schema of ``settings``: sections and fields, all optional."""
     whole = Settings.model_json_schema()
     return _section(whole, whole.get("$defs", {}))
 
@@ -42,7 +43,7 @@ def _section(schema: dict[str, Any], shared: dict[str, Any]) -> dict[str, Any]:
 
 
 def _field(field: dict[str, Any], shared: dict[str, Any]) -> dict[str, Any]:
-    """One field or section; a choice between types is one list of them, for plain messages."""
+    """Schema of one field or section; ``anyOf`` becomes a list of types, for clear messages."""
     if reference := field.get("$ref"):
         target = shared[reference.rpartition("/")[2]]
         return _section(target, shared) if "properties" in target else _field(target, shared)
@@ -94,7 +95,7 @@ def main() -> int:
     stale = [file for file, text in wanted.items() if file.read_text() != text]
     for file in stale:
         if "--check" in sys.argv:
-            print(f"{file.name} is not in step: run python helm/generate.py", file=sys.stderr)
+            print(f"{file.name} is out of date: run python helm/generate.py", file=sys.stderr)
         else:
             file.write_text(wanted[file])
     return int(bool(stale) and "--check" in sys.argv)

@@ -1,4 +1,4 @@
-"""Every level of tests. Like the server, it settles what the processor is used for before torch."""
+"""Tests of all levels. Sets the processor's environment variables before torch is imported."""
 
 from osa.model.processor import prepare
 

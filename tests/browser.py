@@ -1,4 +1,4 @@
-"""A headless Chromium, spoken to over a pipe in the DevTools protocol; it notes what it sees."""
+"""A headless Chromium, controlled by the DevTools protocol; records requests and errors."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Page:
             self.send(f"{domain}.enable")
 
     def send(self, method: str, **parameters: Any) -> dict[str, Any]:
-        """Call a method and wait for its answer; events that come before it are noted."""
+        """Call a method and wait for its answer; records events that arrive before it."""
         self._number += 1
         message: dict[str, Any] = {"id": self._number, "method": method, "params": parameters}
         if self._session:
@@ -94,7 +94,7 @@ class Page:
         self.send("Page.navigate", url=url)
 
     def leave(self) -> None:
-        """Go to an empty page: the playground would go on asking a server that is gone."""
+        """Open an empty page: the playground would continue to query a stopped server."""
         self.open("about:blank")
         self.wait_for("location.href == 'about:blank'")
 
@@ -131,7 +131,7 @@ class Page:
         )  # fmt: skip
 
     def screenshot(self, file: Path) -> None:
-        """Write what is seen as PNG."""
+        """Write the visible page as PNG."""
         file.write_bytes(base64.b64decode(self.send("Page.captureScreenshot")["data"]))
 
 

@@ -1,4 +1,4 @@
-"""An ``osa`` command in a process of its own: its exit code, its words, and what it imported."""
+"""An ``osa`` command in a process of its own: exit code, output, and imported modules."""
 
 from __future__ import annotations
 

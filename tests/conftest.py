@@ -37,7 +37,7 @@ def _seed() -> None:
 
 @pytest.fixture(autouse=True)
 def _arithmetic_is_left_alone() -> Iterator[None]:
-    """No test changes what later ones, and the processes that they start, compute with."""
+    """No test may change the environment or the threads that later tests compute with."""
     before = _arithmetic()
     yield
     assert _arithmetic() == before
@@ -65,7 +65,7 @@ def make_tokenizer() -> TextTokenizer:
 
 
 def make_tiny_model(**changes: object) -> EmbeddingModel:
-    """A model of two layers and width 16, untrained, with a deterministic start."""
+    """A model of two layers and width 16, untrained, with deterministic weights."""
     values: dict[str, object] = {
         "vocab_size": len(WORDS),
         "hidden_size": 16,
@@ -94,7 +94,7 @@ def tiny_checkpoint(tmp_path: Path, tiny_model: EmbeddingModel) -> Path:
 
 @pytest.fixture(scope="session")
 def default_model() -> EmbeddingModel:
-    """The model that ships."""
+    """The packaged model."""
     return EmbeddingModel.from_pretrained()
 
 
@@ -184,7 +184,7 @@ def _session_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_references(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Parity references of this session alone: the user's are neither believed nor driven out."""
+    """A cache of parity references for this session only; the user's cache is not used."""
     from osa.export.parity import reference
 
     directory = tmp_path_factory.mktemp("references")

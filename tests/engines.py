@@ -15,14 +15,14 @@ from osa.service.engines.base import Details, EngineOutput, IdRows
 from osa.service.engines.eager import EagerEngine
 
 POISON = 9
-"""Token id that the faulty engine cannot take."""
+"""Token id on which the faulty engine fails."""
 
 How = Literal["raise", "memory", "nan"]
-"""What goes wrong: an exception, one that means too little memory, or a row that is not finite."""
+"""Kind of failure: an exception, one for missing memory, or a row that is not finite."""
 
 
 class FaultyEngine(EagerEngine):
-    """The real engine, but a batch with ``POISON`` raises, or gives rows that are not finite."""
+    """The real engine, but a batch with ``POISON`` raises or has rows that are not finite."""
 
     def __init__(self, path: Path, how: How) -> None:
         super().__init__(path, "cpu")
@@ -52,7 +52,7 @@ class GatedEngine(EagerEngine):
         self.computed: list[Sequence[int]] = []
 
     def warm_up(self) -> None:
-        """Nothing: the gate is closed."""
+        """Do nothing, because the gate is closed."""
 
     def embed(
         self, sequences: IdRows, details: Details | None = None, exact: bool = False
@@ -64,7 +64,7 @@ class GatedEngine(EagerEngine):
 
     @contextlib.contextmanager
     def holding(self, client: httpx.Client) -> Iterator[None]:
-        """Within it the engine has the batch of a request that it does not answer."""
+        """Within the block the engine is busy with a request that it does not answer."""
         self.entered.clear()
         self.gate.clear()
         thread = threading.Thread(

@@ -1,4 +1,4 @@
-"""Holds answers against what ``/openapi.json`` shows of them."""
+"""Compares answers with the examples of ``/openapi.json``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Example = tuple[str, str, int, str]
 
 
 class Observer:
-    """Compares answers with what the description shows for them, and notes what it has seen."""
+    """Compares answers with their examples, and records which examples occurred."""
 
     def __init__(self, description: dict[str, Any]) -> None:
         self.paths: dict[str, Any] = description["paths"]
@@ -36,7 +36,7 @@ class Observer:
         return found
 
     def note(self, method: str, path: str, answer: httpx.Response) -> None:
-        """Fail where the answer is none of those that are shown."""
+        """Fail if the answer matches no example."""
         assert str(answer.status_code) in self.paths[path][method]["responses"], answer.text
         found = {
             (method, path, answer.status_code, name)
@@ -48,6 +48,6 @@ class Observer:
 
 
 def masked(body: Any) -> str:
-    """A body without its numbers, of which lists count as one."""
+    """A body with its numbers masked; a list of numbers counts as one."""
     text = re.sub(r"\d+(\.\d+)?", "N", json.dumps(body, sort_keys=True))
     return re.sub(r"N(, N)+", "N", text).replace("nowhere", "models/law-N")

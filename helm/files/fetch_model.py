@@ -1,8 +1,8 @@
-"""Brings a model into a pod: ``fetch_model.py SOURCE SHA256 DIRECTORY``.
+"""Downloads and unpacks a model for a pod: ``fetch_model.py SOURCE SHA256 DIRECTORY``.
 
 SOURCE is an http(s) address or a file. It must have the digest, and be a tar archive (plain, gzip,
-bzip2 or xz) of a checkpoint or artifact. Runs in the server's image, with Python alone. A broken
-download goes on where it stopped; a finished one is not repeated.
+bzip2 or xz) of a checkpoint or artifact. Needs only Python's standard library. An interrupted
+download is continued where it stopped; a finished one is not repeated.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ TEMPORARY = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 
 class FetchError(Exception):
-    """The model cannot be had."""
+    """The model cannot be downloaded or unpacked."""
 
 
 def fetch(source: str, sha256: str, directory: Path, pause_s: float = 2.0) -> None:
@@ -32,11 +32,11 @@ def fetch(source: str, sha256: str, directory: Path, pause_s: float = 2.0) -> No
     Args:
         source: http(s) address, or path of a file that is already there.
         sha256: Expected digest of the archive, in hex.
-        directory: Where its content goes.
+        directory: Directory for its content.
         pause_s: Wait before the second attempt; it doubles with every further one [s].
 
     Raises:
-        FetchError: Saying what came and what was expected.
+        FetchError: The download fails, or the archive has another digest or cannot be unpacked.
     """
     done, archive = directory / ".complete", directory / ".archive"
     if done.is_file() and done.read_text() == sha256:
@@ -61,7 +61,11 @@ def fetch(source: str, sha256: str, directory: Path, pause_s: float = 2.0) -> No
 
 
 def download(url: str, target: Path, pause_s: float) -> None:
-    """Write the body of ``url`` to ``target``, in several attempts if need be."""
+    """Write the body of ``url`` to ``target``, in up to ``ATTEMPTS`` attempts.
+
+    Raises:
+        FetchError: All attempts failed, or one with an error that a retry does not help.
+    """
     target.unlink(missing_ok=True)
     for attempt in range(ATTEMPTS):
         try:
@@ -81,7 +85,7 @@ def download(url: str, target: Path, pause_s: float) -> None:
 
 
 def append(url: str, target: Path) -> None:
-    """Ask for what is missing of ``target``; a server without ranges sends all of it."""
+    """Request the missing part of ``target``; a server without range requests sends all of it."""
     have = target.stat().st_size if target.exists() else 0
     headers = {"Range": f"bytes={have}-"} if have else {}
     request = urllib.request.Request(url, headers=headers)

@@ -1,4 +1,4 @@
-"""`helm test`: the service answers, and gives a unit vector; closed, it wants a key."""
+"""`helm test`: the service returns a unit vector, or with ``--closed`` a 401 without a key."""
 
 import json
 import sys

@@ -1,7 +1,7 @@
-"""Clients that others wrote, unchanged, against a real server; none of them leaves the machine.
+"""Clients of other projects, unchanged, against a real server; they connect to this machine only.
 
 ``tests/integration/test_clients_of_others.py`` starts the server and runs the files of this folder,
-each in a process of its own, where its background threads and warnings trouble no other test.
+each in its own process, so that background threads and warnings do not affect other tests.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ LOCAL = ("127.0.0.1", "::1", "localhost")
 
 @pytest.fixture(autouse=True)
 def only_this_machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[object]]:
-    """Keep clients from other machines, and fail a test that leaves one of them listed."""
+    """Block connections to other machines; fail if the yielded list has any at the end."""
     strangers: list[object] = []
     connect, look_up = socket.socket.connect, socket.getaddrinfo
 
@@ -62,7 +62,7 @@ def load() -> Callable[[str], Any]:
 
 @pytest.fixture(scope="session")
 def url() -> str:
-    """Of the server, without a slash at its end."""
+    """URL of the server, without a slash at its end."""
     return os.environ[SERVER]
 
 
@@ -74,5 +74,5 @@ def vectors(url: str) -> np.ndarray:
 
 
 def same(given: Any, expected: np.ndarray) -> None:
-    """Equal float32 numbers, whatever they came in."""
+    """Whether two arrays are equal as float32, whatever their types."""
     np.testing.assert_array_equal(np.array(given, dtype=np.float32), expected)

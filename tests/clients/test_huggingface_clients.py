@@ -44,7 +44,7 @@ def test_inference_client_understands_our_errors(load: Load, url: str) -> None:
 
 
 def test_langchain(load: Load, url: str, vectors: np.ndarray) -> None:
-    """Its constructor takes names of repositories alone; the client inside takes an address."""
+    """Its constructor takes names of repositories only; its inner client takes an address."""
     embeddings = load("langchain_huggingface").HuggingFaceEndpointEmbeddings(model="any/name")
     embeddings.client = load("huggingface_hub").InferenceClient(url)
     same(embeddings.embed_documents(TEXTS), vectors)
@@ -76,7 +76,7 @@ def test_haystack(load: Load, url: str, vectors: np.ndarray) -> None:
 def test_litellm(
     load: Load, url: str, vectors: np.ndarray, only_this_machine: list[object]
 ) -> None:
-    """After its answer it asks the hub what a model costs, and does without."""
+    """After the answer it asks the hub for the model's price, and works without it."""
     answer = load("litellm").embedding(
         model="huggingface/any", input=TEXTS, api_base=url, api_key="any", input_type="embed"
     )

@@ -26,7 +26,7 @@ def openai_client(load: Load, url: str) -> Any:
 def test_openai(openai_client: Any, vectors: np.ndarray) -> None:
     for options in ({}, {"encoding_format": "float"}, {"encoding_format": "base64"}):
         answer = openai_client.embeddings.create(input=TEXTS, model="osa-default", **options)
-        if options.get("encoding_format") != "base64":  # asked for, it is handed on as it came
+        if options.get("encoding_format") != "base64":  # when requested, it is returned as received
             same([entry.embedding for entry in answer.data], vectors)
         assert answer.usage.prompt_tokens == answer.usage.total_tokens > len(TEXTS)
     assert [model.id for model in openai_client.models.list()] == ["osa-default"]

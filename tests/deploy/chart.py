@@ -1,4 +1,4 @@
-"""The chart, rendered by Helm itself: objects of every ``ci/*-values.yaml``."""
+"""The chart, rendered by Helm: objects of every ``ci/*-values.yaml``."""
 
 from __future__ import annotations
 

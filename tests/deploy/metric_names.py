@@ -1,4 +1,4 @@
-"""Which metrics a PromQL expression asks for, and which a server exports."""
+"""Names of the metrics in a PromQL expression, and of those that a server exports."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def dashboard_expressions() -> list[str]:
 
 
 def scaling_expressions() -> list[str]:
-    """What HPA and KEDA ask for."""
+    """Queries of HPA and KEDA."""
     (hpa,) = of_kind(rendered_case("cpu"), "HorizontalPodAutoscaler")
     (keda,) = of_kind(rendered_case("production"), "ScaledObject")
     named = [metric["pods"]["metric"]["name"] for metric in hpa["spec"]["metrics"]]

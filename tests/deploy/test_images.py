@@ -1,4 +1,4 @@
-"""What can be said of Dockerfile and compose files without building: they name what there is."""
+"""Dockerfile and compose files, without a build: all files, targets and settings exist."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_an_extra_that_does_not_exist_stops_the_build() -> None:
 
 
 def test_a_cpu_image_stops_before_it_fetches_torch_with_cuda() -> None:
-    """Where compose passes nothing on, and the usual index has the CUDA build alone."""
+    """When compose passes no index on, and pip's default index has the CUDA build only."""
     argument = compose("compose.yaml")["services"]["server"]["build"]["args"]["TORCH_INDEX"]
     assert argument == "${TORCH_INDEX:-}"
     asks, installs = (
@@ -108,7 +108,7 @@ def test_a_cpu_image_stops_before_it_fetches_torch_with_cuda() -> None:
 
 
 def test_one_onnx_runtime_for_every_platform() -> None:
-    """Both would be one too many: the second would take the first one's place."""
+    """With both, the second would overwrite the files of the first."""
     texts = filter(lambda text: text.startswith("onnxruntime"), project())
     runtimes = [Requirement(text) for text in texts]
     for machine, system, expected in (

@@ -1,4 +1,4 @@
-"""The jobs' commands are ones that the project's own command line takes."""
+"""The jobs' commands are valid for the project's command line."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_a_pod_that_starts_again_resumes(tmp_path: Path, saved: bool) -> None:
 
 
 def test_other_values_make_another_job() -> None:
-    """Kubernetes refuses changes of a job; the name follows from what it runs."""
+    """Kubernetes refuses changes of a job; its name has a hash of its values."""
     values = case_values("train")
     changed = {**values, "train": {**values["train"], "set": ["optimizer.steps=800"]}}
     (one,), (same,), (other,) = (
@@ -99,7 +99,7 @@ def test_other_values_make_another_job() -> None:
 
 
 def test_bulk_embedding_runs_and_runs_again(tmp_path: Path) -> None:
-    """The rendered command, on this machine's directories in place of the claims."""
+    """Runs the rendered command on local directories instead of the claims."""
     item = job("jobs", "embed")
     for place in ("data", "output"):
         (tmp_path / place).mkdir()
@@ -113,7 +113,7 @@ def test_bulk_embedding_runs_and_runs_again(tmp_path: Path) -> None:
     assert words[:3] == ["tini", "--", "osa"]
     (box,) = item["spec"]["template"]["spec"]["containers"]
     variables = {e["name"]: e["value"] for e in box["env"] if "value" in e}
-    for _ in range(2):  # a job that is started again has nothing to do, and says so
+    for _ in range(2):  # a repeated job has nothing to do, and reports this
         done = subprocess.run(
             [sys.executable, "-m", "osa.service.cli", *words[3:]],
             capture_output=True,

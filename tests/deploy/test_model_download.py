@@ -1,4 +1,4 @@
-"""The init container's script against a real HTTP server, with every way it can go wrong."""
+"""The init container's script against a real HTTP server, with every kind of failure."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Store(http.server.BaseHTTPRequestHandler):
         self.wfile.write(part[: len(part) // 2] if fault == "cut" else part)
 
     def log_message(self, format: str, *arguments: object) -> None:
-        """Keep quiet."""
+        """Print nothing."""
 
 
 @contextmanager
@@ -91,7 +91,7 @@ def test_a_model_arrives_over_a_bad_line_and_loads(
         done = run(url, digest(archive), target)
         assert done.returncode == 0, done.stderr
         assert len(handler.asked) == 4
-        assert any(handler.asked)  # it went on where it stopped
+        assert any(handler.asked)  # it continued where it stopped
         again = run(url, digest(archive), target)
         assert again.returncode == 0
         assert len(handler.asked) == 4, "a finished download is not repeated"

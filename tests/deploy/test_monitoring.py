@@ -1,4 +1,4 @@
-"""Alerts, dashboard and scaling ask for what a running server exports; promtool agrees."""
+"""Alerts, dashboard and scaling query metrics that a server exports; promtool accepts them."""
 
 from __future__ import annotations
 

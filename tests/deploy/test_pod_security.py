@@ -1,4 +1,4 @@
-"""Every pod keeps to Kubernetes' "restricted" standard, and to what serving asks for besides."""
+"""Every pod satisfies Kubernetes' "restricted" standard, and further rules for serving."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""checkov's policies over every case. What is not followed is listed here, with the reason.
+"""checkov's policies for every case. Exceptions are listed here, with the reason.
 
 checkov cannot live in the project's environment (it wants older libraries); ``make chart`` installs
 it beside, and without it this file is skipped: test_pod_security.py holds the core of it always.

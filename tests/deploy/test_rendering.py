@@ -1,4 +1,4 @@
-"""Every case renders, satisfies Kubernetes' strict schemas, and hangs together."""
+"""Every case renders, satisfies Kubernetes' strict schemas, and is consistent."""
 
 from __future__ import annotations
 
@@ -163,7 +163,7 @@ def test_mounts_have_volumes_and_volumes_have_mounts(case: str) -> None:
 
 
 def test_scaled_deployments_leave_their_replicas_alone() -> None:
-    """Otherwise every upgrade sets the number of pods back."""
+    """Otherwise every upgrade would reset the number of pods."""
     for case in CASES:
         objects = rendered_case(case)
         scalers = of_kind(objects, "HorizontalPodAutoscaler") + of_kind(objects, "ScaledObject")

@@ -1,4 +1,4 @@
-"""Commands that documents show, as words: in blocks, in indented lines and in the text."""
+"""Commands in the documents, as words: in code blocks, indented lines and inline code."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Command:
     whole: bool
 
     def __str__(self) -> str:
-        """What a failing test is called."""
+        """Name of the test."""
         return f"{self.document}: {' '.join(self.words)[:70]}"
 
 

@@ -1,4 +1,4 @@
-"""The rules of the house: small folders, short files, and a map that names every module."""
+"""Rules of the source tree: small folders, short files, and a map with every module."""
 
 from __future__ import annotations
 

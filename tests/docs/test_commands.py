@@ -130,6 +130,6 @@ def test_files_targets_and_values_exist(command: Command) -> None:
 
 @pytest.mark.parametrize("line", ["serve --modle DIR", "srve"])
 def test_a_command_that_does_not_exist_is_found(line: str) -> None:
-    """The parser that the tests above rely on refuses, rather than guess."""
+    """The parser used by the tests above refuses unknown names instead of guessing."""
     with pytest.raises(SystemExit, match="2"):
         make_parser().parse_args(line.split())

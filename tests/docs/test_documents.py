@@ -1,4 +1,4 @@
-"""The documents' links lead somewhere; CI finds the README's test command."""
+"""The documents' links have targets; CI finds the README's test command."""
 
 from __future__ import annotations
 

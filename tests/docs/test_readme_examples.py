@@ -1,4 +1,4 @@
-"""The README's examples, run: what is printed there is what comes out here."""
+"""The README's examples are run, and their output is compared with the README's."""
 
 from __future__ import annotations
 

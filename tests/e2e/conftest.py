@@ -21,7 +21,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
 
 @pytest.fixture
 def page(browser: Page, client: httpx.Client) -> Iterator[Page]:
-    """A tab; at the end nothing may have been complained of or asked from elsewhere."""
+    """A tab; fails on errors in the console and on requests to other hosts."""
     browser.requests.clear()
     browser.complaints.clear()
     browser.set_scheme("light")

@@ -1,4 +1,4 @@
-"""``osa embed`` as a process: killed at any moment it loses nothing that is finished."""
+"""``osa embed`` as a process: killed at any time, it keeps all finished windows."""
 
 from __future__ import annotations
 

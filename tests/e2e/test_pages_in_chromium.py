@@ -1,4 +1,4 @@
-"""The pages in a real browser: no complaint, no request to another host, what they show."""
+"""The pages in a real browser: no errors, no request to another host, correct content."""
 
 from __future__ import annotations
 
@@ -185,7 +185,7 @@ def test_the_playground_says_why_bits_are_not_fixed(
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_text_of_every_cell_can_be_read(page: Page, client: httpx.Client, scheme: str) -> None:
-    """Contrast of at least 4.5 (WCAG AA), on colours as mixed, in a scheme chosen afterwards."""
+    """Contrast of at least 4.5 (WCAG AA) on the rendered colours, after a change of the scheme."""
     page.set_scheme("dark" if scheme == "light" else "light")
     page.open(f"{client.base_url}")
     page.wait_for("document.querySelectorAll('.heat td').length == 36")

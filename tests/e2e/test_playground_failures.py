@@ -1,4 +1,4 @@
-"""What the playground says when a comparison fails, by kind; results of before are gone."""
+"""Errors of the playground by kind; a failed comparison removes earlier results."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def compare(browser: Page) -> None:
 
 
 def shown(browser: Page) -> list[int]:
-    """How many cells, lists of tokens and legends are to be seen."""
+    """Number of visible cells, lists of tokens and legends."""
     found: list[int] = browser.evaluate(
         "['.heat td', '.tokens li', '.legend'].map((selector) => [...document.querySelectorAll("
         "selector)].filter((place) => place.checkVisibility()).length)"

@@ -1,4 +1,4 @@
-"""The real server under a real Prometheus: what PromQL says is what the load generator saw."""
+"""A real server scraped by a real Prometheus: PromQL's results match the load generator's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The real process as a user runs it: start, embed, scrape, SIGTERM under load, nothing lost."""
+"""The server as a process: start, embed, scrape, and SIGTERM under load without lost requests."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_a_server_serves_is_scraped_and_ends_cleanly(tmp_path: Path) -> None:
 
 
 class Load:
-    """Clients that post one request after the other and note what became of each."""
+    """Clients that post one request after the other and record the outcome of each."""
 
     def __init__(self, port: int, clients: int) -> None:
         self.answered, self.refused = 0, 0

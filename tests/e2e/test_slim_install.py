@@ -1,4 +1,4 @@
-"""A server without the packages that docs/operations.md says may be left out."""
+"""A server without the packages that are optional according to docs/operations.md."""
 
 from __future__ import annotations
 

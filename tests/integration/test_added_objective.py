@@ -1,4 +1,4 @@
-"""An objective from outside the package: its class and a registry entry are all that it needs."""
+"""An objective outside the package needs only its class and a registry entry."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``osa embed``: what is there is kept or resumed, and what is worth nothing is in nobody's way."""
+"""``osa embed``: existing output is kept or resumed; empty remains do not block a run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Routes that clients of other servers know: aliases, Vertex, similarity, tokens, encodings."""
+"""Routes of other servers' clients: aliases, Vertex, similarity, tokens, encodings."""
 
 from __future__ import annotations
 

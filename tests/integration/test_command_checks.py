@@ -1,4 +1,4 @@
-"""What commands refuse, and that they do before a model, or torch, is loaded."""
+"""Commands refuse invalid arguments before they load a model or torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Commands import what they need and when they need it: torch alone takes seconds."""
+"""Commands import packages only when needed, because importing torch takes seconds."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_help_lists_what_is_allowed(command: str, choices: list[str]) -> None:
 
 
 def test_choices_of_the_command_line_are_those_of_the_code() -> None:
-    """They are written twice, so that a parser need not import what they belong to."""
+    """The parser has its own copy, so that it need not import the code."""
     from typing import get_args
 
     from osa.model.checkpoint import STORED_DTYPES
@@ -75,7 +75,7 @@ raise SystemExit(main(["serve", "--host", "127.0.0.1", "--port", "0", "--model",
 
 
 def test_a_server_of_a_checkpoint_imports_no_other_runtime(tiny_checkpoint: Path) -> None:
-    """Up to the moment in which it would listen, its model warmed up and tried."""
+    """Until it would listen, after its model was warmed up and tested."""
     done = subprocess.run(
         [sys.executable, "-c", SERVE, str(tiny_checkpoint)],
         capture_output=True,

@@ -1,4 +1,4 @@
-"""Every failure that ``/openapi.json`` shows is provoked, and answered as it is shown."""
+"""Every error example of ``/openapi.json`` is triggered, and the answer equals the example."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def body_of(path: str, **fields: Any) -> dict[str, Any]:
 
 
 def empty_of(path: str) -> dict[str, Any]:
-    """A body with nothing to work on."""
+    """A body with empty inputs."""
     if path == "/similarity":
         return {"inputs": {"source_sentence": "the cat", "sentences": []}}
     if path in INFER:
@@ -246,7 +246,7 @@ def a_hung_engine(serve: Serve, observer: Observer, tiny: Path) -> None:
 def test_every_failure_is_answered_as_it_is_shown(
     serve: Serve, tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """None is shown that was not provoked, none is answered that is not shown."""
+    """Every example was triggered, and every error answer has an example."""
     plain, plain_entry = make_key("plain", 5, admin=False)
     admin, admin_entry = make_key("admin", None, admin=True)
     keys = tmp_path / "keys.toml"

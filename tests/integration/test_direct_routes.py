@@ -1,4 +1,4 @@
-"""Inference requests that pass the framework's layers by are answered as those that do not."""
+"""Requests that bypass the framework's middleware get the same answers as those that do not."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ BODIES: list[tuple[str, object]] = [
 
 @pytest.fixture(scope="module")
 def layered() -> Iterator[httpx.Client]:
-    """A server in which no request passes the layers by."""
+    """A server in which every request goes through the framework's middleware."""
     settings = local_settings()
     service = create_service(settings)
     (gate,) = service.app.user_middleware

@@ -1,4 +1,4 @@
-"""``torchrun`` with two real processes: the same loss curve as one, and an end when one dies."""
+"""``torchrun`` with two processes: the same loss curve as one, and a failure ends the run."""
 
 from __future__ import annotations
 

@@ -245,7 +245,7 @@ def test_info_names_the_member_of_a_collection_and_has_its_manifest(
 def test_an_engine_is_opened_again_from_the_same_member(
     make_artifact: ArtifactMaker, checkpoint: Path, tmp_path: Path
 ) -> None:
-    """What ``/info`` says of it stays true, whatever has come into the directory since."""
+    """``/info`` stays correct even if the directory has new members."""
     shutil.copytree(make_artifact("onnx"), tmp_path / "graph")
     loader = ModelLoader(local_settings(model__path=tmp_path), Families())
     model = loader.load("a", tmp_path)

@@ -1,4 +1,4 @@
-"""Every refusal on a real socket: status, documented body, and a server that lives on."""
+"""Every error on a real socket: status, documented body, and the server keeps running."""
 
 from __future__ import annotations
 

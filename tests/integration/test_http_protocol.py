@@ -1,4 +1,4 @@
-"""HTTP/1.1 on a real socket: offers, pipelines, endless and slow heads, and what is no HTTP."""
+"""HTTP/1.1 on a real socket: upgrades, pipelining, endless and slow headers, invalid HTTP."""
 
 from __future__ import annotations
 

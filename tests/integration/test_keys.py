@@ -1,4 +1,4 @@
-"""API keys and quotas: who comes in, for how much, and what is told to those who do not."""
+"""API keys and quotas: accepted and refused keys, tokens per key, error messages."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_only_known_keys_come_in(serve: Serve, tiny_checkpoint: Path, tmp_path: 
 def test_who_does_not_come_in_is_told_why(
     guarded: httpx.Client, headers: dict[str, str], told: str
 ) -> None:
-    """In every dialect; and of the keys that there are, nothing."""
+    """In every protocol, without information about existing keys."""
     requests = [
         ("POST", "/embed", {"inputs": "a"}),
         ("POST", "/tokenize", {"inputs": "a"}),

@@ -1,4 +1,4 @@
-"""Models exchanged, added and removed while requests run, and several of them on one device."""
+"""Models are replaced, added and removed while requests run; several share one device."""
 
 from __future__ import annotations
 

@@ -133,7 +133,7 @@ def test_the_cut_side_is_the_one_asked_for(
 
 
 def test_batch_mates_change_nothing(client: httpx.Client) -> None:
-    """Alone, and among 63 others of mixed lengths, on both routes."""
+    """Alone and with 63 others of mixed lengths, on both routes."""
     text = "The quick brown fox jumps over the lazy dog."
     others = ["word " * (1 + 7 * place % 190) for place in range(63)]
     alone = embed(client, inputs=text)[0]

@@ -24,7 +24,7 @@ def test_the_answer_is_openais_list_object(client: httpx.Client) -> None:
 def test_one_model_answers_to_every_name_and_says_its_own(
     client: httpx.Client, name: str | None
 ) -> None:
-    """Decision 22; several answer to their own alone."""
+    """Decision 22; several models accept only their own names."""
     answer = client.post("/v1/embeddings", json={"input": "a cat", "model": name})
     assert (answer.status_code, answer.json()["model"]) == (200, "osa-default")
 

@@ -1,4 +1,4 @@
-"""``/openapi.json`` tells the truth: schemathesis tries every operation of the real server.
+"""``/openapi.json`` is correct: schemathesis tests every operation of a real server.
 
 Bodies that the description allows are answered, others refused; every status, content type, header
 and body is a declared one, and none is a 5xx.
@@ -43,7 +43,7 @@ def narrow(schema: Any, dimensions: list[int], vocab_size: int) -> None:
 
 
 def describe(client: httpx.Client, vocab_size: int) -> dict[str, Any]:
-    """What the server says, with the limits of its model."""
+    """The server's description, with the limits of its model."""
     raw: dict[str, Any] = client.get("/openapi.json").json()
     dimensions = client.get("/info").json()["dimensions"]
     for name, schema in raw["components"]["schemas"].items():

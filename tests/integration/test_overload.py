@@ -1,4 +1,4 @@
-"""Admission, deadlines, disconnects and faults, with the engine held still."""
+"""Admission, deadlines, disconnects and failures while the engine is blocked."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def sample(client: httpx.Client, name: str) -> float:
 
 @contextmanager
 def held(engine: GatedEngine, client: httpx.Client) -> Iterator[ThreadPoolExecutor]:
-    """One request is in the engine's hands; at the end it is let go, and answered."""
+    """One request blocks the engine; at the end it is released and answered."""
     with ThreadPoolExecutor() as pool:
         first = pool.submit(client.post, "/embed", json={"inputs": [[4]]})
         try:

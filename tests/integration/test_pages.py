@@ -1,4 +1,4 @@
-"""Pages and their assets: types, policy, caching; what they describe is true."""
+"""Pages and their assets: types, policy, caching, correct descriptions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Equal inputs computed once, vectors held, lines streamed, prompts put in front."""
+"""Equal inputs computed once, the cache of vectors, streamed lines, prompts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``osa tokenizer``: train, take over, measure, refuse; the result serves a model."""
+"""``osa tokenizer``: training, conversion, statistics, refusals; a model uses the result."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``osa train`` end to end with a real teacher, tiny: learn, stop, resume, load, refuse."""
+"""``osa train`` end to end with a tiny real teacher: train, stop, resume, load, refuse."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def test_a_run_that_is_stopped_and_killed_comes_to_the_same_weights(
     try:
         wait_until(lambda: process.poll() is not None or reached(broken, min(done + 12, 45)))
     finally:
-        process.kill()  # SIGKILL: nothing can be saved now
+        process.kill()  # SIGKILL: it cannot save its state
         _, errors = process.communicate()
     assert process.returncode == -signal.SIGKILL, errors
 
@@ -140,7 +140,7 @@ def test_a_run_that_is_stopped_and_killed_comes_to_the_same_weights(
 def test_a_run_that_computes_otherwise_says_that_its_bits_will_differ(
     texts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Equal weights need equal arithmetic: the whole process must be as it was."""
+    """Equal weights need equal arithmetic, so the process must have the same settings."""
     output = tmp_path / "model"
     diverging = {"optimizer.learning_rate": "1e30", "report.save_every": "1"}
     assert main(arguments(texts, output, diverging)) == 1

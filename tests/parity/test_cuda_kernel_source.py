@@ -1,4 +1,4 @@
-"""The CUDA kernel for ONNX Runtime, as far as it can be shown without a GPU.
+"""The CUDA kernel for ONNX Runtime, as far as it can be tested without a GPU.
 
 Its source is compiled for the host, where a block is one thread: arithmetic, indices, pieces, masks
 and the double-precision way are those of the device; races between threads are not seen. With

@@ -125,7 +125,7 @@ def test_the_torch_program_holds_the_operator_itself(make_artifact: ArtifactMake
 def test_single_tokens_and_single_sequences_run(
     make_artifact: ArtifactMaker, kind: str, lengths: tuple[int, ...]
 ) -> None:
-    """Sizes 0 and 1 are where compiled graphs break."""
+    """Compiled graphs often fail at sizes 0 and 1."""
     artifact = load_artifact(make_artifact(kind))
     generator = np.random.default_rng(0)
     rows = [generator.integers(0, 12, length) for length in lengths]
@@ -171,7 +171,7 @@ def test_other_directories_are_not_replaced(tmp_path: Path) -> None:
 
 
 def test_verify_finds_a_runner_that_errs(make_artifact: ArtifactMaker) -> None:
-    """The grid sees an error in one dimension of one case."""
+    """The parity tests find an error in one dimension of one case."""
     artifact = load_artifact(make_artifact("onnx"))
 
     class Wrong(OnnxRunner):

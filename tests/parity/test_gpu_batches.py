@@ -1,4 +1,4 @@
-"""What batches do to the Triton kernels: packing, padding, NaN, views, nothing at all."""
+"""Batches of the Triton kernels: packed, padded, with NaN, views, empty."""
 
 from __future__ import annotations
 

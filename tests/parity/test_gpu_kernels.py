@@ -47,7 +47,7 @@ CASES = [  # width, length, dtype, scale, center
     (128, 130, torch.float16, "length", True),
 ]
 """Every width, type, scale and centring; one token, a tile and more, a chunk and more, several."""
-if CUDA:  # what a device may do otherwise, and the interpreter takes seconds for
+if CUDA:  # cases that differ on a device and take seconds in the interpreter
     CASES += [
         (32, 65, torch.float32, "length", True),
         (64, 1, torch.bfloat16, "length", True),
@@ -80,7 +80,7 @@ def test_gradients(width: int, length: int, dtype: torch.dtype, scale: str, cent
     if length > 2:
         assert worst(grads, truths, operands[3]) <= BACKWARD_ERROR[dtype]
         return
-    for got, truth in zip(grads, truths, strict=True):  # little to turn, or nothing at all
+    for got, truth in zip(grads, truths, strict=True):  # small angles, or zero
         assert float((got - truth).abs().max()) <= 4 * BACKWARD_ERROR[dtype]
 
 

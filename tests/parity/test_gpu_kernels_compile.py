@@ -1,4 +1,4 @@
-"""Every Triton kernel compiles for the GPUs that it is meant for; none is needed.
+"""Every Triton kernel compiles for its target GPUs; no GPU is needed.
 
 The host code runs as it is, in a process of its own without the interpreter, but launches compile
 instead of run: so what is compiled is what a GPU would get. Shared memory and spilled registers

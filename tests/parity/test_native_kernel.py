@@ -80,7 +80,7 @@ def error(result: Tensor, expected: Tensor) -> float:
 def cell(
     length: int, width: int, dtype: torch.dtype, scale: str, alpha: float, center: bool
 ) -> tuple[list[Tensor], Tensor, Tensor]:
-    """Operands, angles and the truth; remembered for the next instruction set."""
+    """Operands, angles and the reference; cached for the next instruction set."""
     states, angles = draw(length, width, dtype), torch.tensor([alpha, -0.5 * alpha])
     return states, angles, truth(states, angles, scale, center)
 
@@ -140,7 +140,7 @@ def test_rank_deficient_queries_and_keys() -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("width", [20, 32])
 def test_padding_is_left_out(instruction_set: str, width: int, dtype: torch.dtype) -> None:
-    """Rows under the mask may hold anything, come out zero, and leave the others' bits alone."""
+    """Masked rows may have any values, give zeros, and do not change the bits of other rows."""
     length = 150
     mask = torch.ones(5, length, dtype=torch.bool)
     mask[1, 100:] = False  # right padding

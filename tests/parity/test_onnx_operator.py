@@ -115,7 +115,7 @@ def test_large_angles_are_squared_up(run: Run) -> None:
 
 
 def test_strongly_correlated_tokens_do_not_cancel(run: Run) -> None:
-    """C G J is far larger than the angle: float32 alone would lose every digit."""
+    """C G J is far larger than the angle, so float32 alone would lose all digits."""
     generator = np.random.default_rng(3)
     feeds = states(generator, 1, 200, HEADS, WIDTH)
     for name in "qk":

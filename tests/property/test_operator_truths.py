@@ -1,4 +1,4 @@
-"""What must hold for every orthogonal self-attention, in every form. arXiv:2602.05996."""
+"""Properties of orthogonal self-attention, for every form of it. arXiv:2602.05996."""
 
 from __future__ import annotations
 
@@ -198,7 +198,7 @@ def test_centering_removes_the_mean_of_real_tokens_only() -> None:
 def test_float32_follows_float64_for_correlated_tokens(
     mean: float, length: int, alpha: float
 ) -> None:
-    """Feature space loses digits where ||c G J|| is far above the angle, unless it is careful."""
+    """Feature space in float32 loses digits where ||c G J|| is far above the angle."""
     query, key, value = draw(length, 0)
     query, key = query + mean * key[:, :, :1], key + mean * key[:, :, :1]
     truth = osa_dense(query, key, value, angle(alpha))

@@ -1,4 +1,4 @@
-"""What the project promises about its own shape."""
+"""The package: listed folders, data files, lengths of files, the packaged model."""
 
 from __future__ import annotations
 

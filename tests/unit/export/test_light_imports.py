@@ -1,4 +1,4 @@
-"""What a server of checkpoints imports of this package brings no ONNX with it."""
+"""A server of checkpoints imports no ONNX package through this package."""
 
 from __future__ import annotations
 

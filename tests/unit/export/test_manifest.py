@@ -1,4 +1,4 @@
-"""Artifacts prove themselves: a round trip, and every kind of damage named with its cure."""
+"""Manifests: a round trip, and for every kind of damage an error that says what to do."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.conftest import ArtifactMaker, make_tiny_model
 
 @pytest.fixture
 def artifact(make_artifact: ArtifactMaker, tmp_path: Path) -> Path:
-    """A copy that a test may damage."""
+    """A copy that a test may modify."""
     return shutil.copytree(make_artifact("onnx"), tmp_path / "artifact")
 
 
@@ -97,7 +97,7 @@ def test_a_newer_format_asks_for_a_newer_release(artifact: Path) -> None:
 def test_a_tokenizer_of_another_model_is_refused(
     artifact: Path, default_model: EmbeddingModel
 ) -> None:
-    """Even where somebody has written the manifest to match."""
+    """Even if the manifest was changed to match."""
     assert default_model.tokenizer is not None
     (artifact / "tokenizer.json").write_text(default_model.tokenizer.to_json(), encoding="utf-8")
     import hashlib

@@ -42,7 +42,7 @@ def tokenizer() -> TextTokenizer:
 
 @pytest.fixture
 def student(tokenizer: TextTokenizer) -> EmbeddingModel:
-    """A small untrained model of texts, in float64 so that rounding hides nothing."""
+    """A small untrained text model, in float64 so that rounding hides no error."""
     config = EncoderConfig(
         vocab_size=tokenizer.vocab_size,
         hidden_size=16,

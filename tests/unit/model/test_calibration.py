@@ -1,4 +1,4 @@
-"""One byte a dimension: cosines survive, bounds are per width, damaged files are refused."""
+"""One byte per dimension: cosines are kept, bounds are per width, damaged files are refused."""
 
 from __future__ import annotations
 

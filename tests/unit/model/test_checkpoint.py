@@ -1,4 +1,4 @@
-"""Checkpoints: a round trip, and every kind of damage named."""
+"""Checkpoints: a round trip, and an error for every kind of damage."""
 
 from __future__ import annotations
 

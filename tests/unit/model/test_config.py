@@ -1,4 +1,4 @@
-"""EncoderConfig: a JSON round trip, and a clear refusal of everything that cannot work."""
+"""EncoderConfig: a JSON round trip, and clear errors for invalid values."""
 
 from __future__ import annotations
 

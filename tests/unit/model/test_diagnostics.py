@@ -1,4 +1,4 @@
-"""Diagnostics on encoders whose answers are known."""
+"""Diagnostics on encoders with known results."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def make_encoder(depth: int = 2, **changes: object) -> Encoder:
 
 
 class LinearMap(nn.Module):
-    """A block in place of which a known matrix [D, D] acts on every token."""
+    """A block that multiplies every token by a known matrix [D, D]."""
 
     def __init__(self, matrix: Tensor) -> None:
         super().__init__()
@@ -64,7 +64,7 @@ def test_a_singular_map_has_no_finite_condition() -> None:
 
 
 class FrozenRotation(nn.Module):
-    """OSA of values alone: queries and keys are constants, two heads of width 8."""
+    """OSA with constant queries and keys, two heads of width 8."""
 
     def __init__(self, tokens: int, scale: str) -> None:
         super().__init__()

@@ -62,7 +62,7 @@ def test_gradients_survive_large_angles() -> None:
 @pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 def test_registrations_pass_opcheck(dtype: torch.dtype, packed: bool) -> None:
-    """In float64 plain torch computes, in float32 the CPU kernel where it is built."""
+    """float64 runs in plain torch, float32 in the CPU kernel if it is built."""
     batch = 1 if packed else 2
     offsets = cu_seqlens_of([3, 4]) if packed else None
     states = [part.detach().to(dtype).requires_grad_() for part in operands(batch)]
@@ -71,7 +71,7 @@ def test_registrations_pass_opcheck(dtype: torch.dtype, packed: bool) -> None:
 
 
 def test_exported_programs_hold_the_operator() -> None:
-    """One node, any number of tokens; what runs is chosen where the program runs."""
+    """One node, any number of tokens; the kernel is chosen where the program runs."""
 
     class Attend(torch.nn.Module):
         def forward(self, query: Tensor, key: Tensor, value: Tensor, alpha: Tensor) -> Tensor:

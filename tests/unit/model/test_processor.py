@@ -1,4 +1,4 @@
-"""What a process may use of its processor: read from the environment, limited on request."""
+"""Instruction sets of the process: read from the environment, limited on request."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ MACHINES = [
 
 @pytest.fixture
 def clean(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """An environment that says nothing, and is itself again after the test."""
+    """An environment without these variables; restored after the test."""
     limits = {name for values in processor._LIMITS.values() for name in values}
     monkeypatch.setattr(processor, "_settled", {})
     for name in (processor.VARIABLE, processor.PRODUCT_ORDER, *limits):
@@ -49,7 +49,7 @@ def clean(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 def test_where_the_system_does_not_tell_nothing_is_limited(
     clean: pytest.MonkeyPatch, machine: str, sets: tuple[str, ...]
 ) -> None:
-    """As on macOS: torch and our library find out by themselves."""
+    """As on macOS: torch and our library detect them themselves."""
     pretend(clean, "", "")
     clean.setattr("platform.machine", lambda: machine)
     assert processor.supported() == sets
@@ -130,7 +130,7 @@ def test_what_the_environment_says_of_the_order_is_kept(clean: pytest.MonkeyPatc
 
 
 def told(limit: str, **environment: str) -> dict[str, object]:
-    """What a fresh process finds in torch and in our library under a limit."""
+    """Instruction sets of torch and our library in a new process with a limit."""
     code = """
 import json, os
 import osa.model

@@ -1,4 +1,4 @@
-// Swagger UI on our own description; nothing is fetched from elsewhere.
+// Swagger UI for openapi.json; requests nothing from other hosts.
 const dark = matchMedia("(prefers-color-scheme: dark)");
 const follow = () => document.documentElement.classList.toggle("dark-mode", dark.matches);
 dark.addEventListener("change", follow);

@@ -1,4 +1,4 @@
-// Prometheus' text format, and what its counters say between two readings.
+// Parses Prometheus' text format, and computes growth and quantiles between two scrapes.
 export function parse(text) {
   const samples = new Map();
   for (const line of text.split("\n")) {
@@ -21,7 +21,7 @@ export function growth(before, after, name) {
   return now === undefined ? undefined : Math.max(0, now - (sum(before, name) ?? 0));
 }
 
-// As PromQL's histogram_quantile: linear within the bucket that holds the rank.
+// As PromQL's histogram_quantile: linear interpolation within the bucket of the rank.
 export function quantile(before, after, name, share) {
   const buckets = (samples) => new Map(
     (samples.get(`${name}_bucket`) ?? []).map((sample) => [sample.bound, sample.value]),

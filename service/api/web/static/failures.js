@@ -1,4 +1,4 @@
-// What can go wrong, by kind: no answer, a refusal, too much at once, not ready, a fault of the server.
+// Errors by kind: no answer, a refused request, an overloaded or starting server, a server error.
 export class Failure extends Error {
   constructor(kind, title, message) {
     super(message);
@@ -7,13 +7,13 @@ export class Failure extends Error {
   }
 }
 
-// fetch and the reading of bodies fail with a TypeError where the connection does.
+// fetch and reading a body throw a TypeError if the connection fails.
 export async function reach(answer) {
   try {
     return await answer;
   } catch (error) {
     if (!(error instanceof TypeError)) throw error;
-    throw new Failure("network", "No answer", "The server cannot be reached from here.");
+    throw new Failure("network", "No answer", "The server cannot be reached.");
   }
 }
 

@@ -1,5 +1,5 @@
-// Cosines of every pair as a table that arrow keys walk through.
-// Shares of colour from which on light pages white text beats black, and on dark ones black white.
+// Cosine similarity of every pair, as a table with arrow-key navigation.
+// Share of colour above which white text has more contrast on light pages, and black text on dark ones.
 const DEEP = { light: 0.77, dark: 0.55 };
 let watcher = null;
 
@@ -30,7 +30,7 @@ export function drawHeatMap(place, pair, sentences, vectors) {
   pair.textContent = closest(sentences, vectors);
 }
 
-// While there is more on the right, CSS fades the edge and shows a line that says so.
+// While columns on the right are hidden, CSS fades the edge and shows a hint.
 function cueScrolling(place) {
   const look = () => {
     const left = place.scrollWidth - place.clientWidth - place.scrollLeft;
@@ -65,7 +65,7 @@ export function fill(cell, value) {
   const share = Math.min(1, Math.abs(value));
   cell.textContent = value.toFixed(2).replace("-0.00", "0.00");
   cell.toggleAttribute("data-warm", value >= 0);
-  for (const scheme of ["light", "dark"]) { // both, for the page follows the system while it is open
+  for (const scheme of ["light", "dark"]) { // both, because the colour scheme can change while the page is open
     cell.classList.toggle(`deep-${scheme}`, value > 0 && share >= DEEP[scheme]);
   }
   cell.style.setProperty("--share", share);

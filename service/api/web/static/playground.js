@@ -1,4 +1,4 @@
-// The form: sentences to /embed and /tokenize, answers to the three cards beside it.
+// The form: sends sentences to /embed and /tokenize and shows the answers in the three cards.
 import { Failure, clear, failureOf, reach, tell } from "./failures.js";
 import { drawHeatMap } from "./heatmap.js";
 import { drawTokens } from "./tokens.js";
@@ -63,8 +63,8 @@ async function compare() {
     drawTiming(element("bar"), element("timing"), response.headers, elapsed, inputs.length);
     drawTokens(element("tokens"), inputs, tokens);
   } catch (error) {
-    if (signal.aborted) return; // another comparison has begun, and tells its own end
-    for (const name of RESULTS) element(name).replaceChildren(); // they belong to other sentences
+    if (signal.aborted) return; // a later comparison shows its own result
+    for (const name of RESULTS) element(name).replaceChildren(); // results of earlier sentences
     tell(element("error"), error);
   } finally {
     if (!signal.aborted) button.disabled = false;

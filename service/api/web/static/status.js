@@ -1,4 +1,4 @@
-// The server's state, from /readyz and /metrics, while the page is looked at.
+// The server's state, from /readyz and /metrics, while the page is visible.
 import { growth, parse, quantile, sum } from "./exposition.js";
 import { figure } from "./timing.js";
 
@@ -19,7 +19,7 @@ export function watchServer(element) {
     } catch {
       pill(element("ready"), "bad", "no answer");
       history.length = 0;
-      element("status").replaceChildren(); // what they were would look like what they are
+      element("status").replaceChildren(); // old figures would look current
       element("window").textContent = "";
     }
   };
@@ -30,7 +30,7 @@ export function watchServer(element) {
 
 function pill(place, state, text) {
   place.dataset.state = state;
-  if (place.textContent !== text) place.textContent = text; // said once by screen readers
+  if (place.textContent !== text) place.textContent = text; // so that screen readers announce changes only
 }
 
 function draw(element, first, last) {

@@ -1,8 +1,8 @@
-// Where the time of a request went, by the server's x-* headers [ms], and what it computed.
+// Times of a request's stages, by the server's x-* headers [ms], and its numbers of tokens and characters.
 const STAGES = [
   ["tokenization", "text", "reading, tokenising"],
   ["queue", "queue", "waiting"],
-  ["inference", "engine", "in the engine"],
+  ["inference", "engine", "computing"],
 ];
 
 export function drawTiming(bar, figures, headers, elapsed, count) {
@@ -10,7 +10,7 @@ export function drawTiming(bar, figures, headers, elapsed, count) {
   const total = read("total-time");
   const stages = STAGES.map(([name, style, label]) => ({ style, label, value: read(`${name}-time`) }));
   const known = stages.reduce((sum, stage) => sum + stage.value, 0);
-  stages.push({ style: "rest", label: "the rest", value: Math.max(0, total - known) });
+  stages.push({ style: "rest", label: "other", value: Math.max(0, total - known) });
   bar.replaceChildren(...stages.map((stage) => {
     const part = document.createElement("i");
     part.className = stage.style;
@@ -19,12 +19,12 @@ export function drawTiming(bar, figures, headers, elapsed, count) {
   }));
   const entries = stages.map((stage) => figure(stage.label, `${stage.value}`, "ms", stage.style));
   entries.push(
-    figure("server, in all", `${total}`, "ms"),
-    figure("seen from here", elapsed.toFixed(0), "ms"),
+    figure("server, total", `${total}`, "ms"),
+    figure("measured here", elapsed.toFixed(0), "ms"),
     figure("sentences", `${count}`),
     figure("tokens", `${read("compute-tokens")}`),
     figure("characters", `${read("compute-characters")}`),
-    figure("tokens cut off", `${read("truncated-tokens")}`),
+    figure("tokens truncated", `${read("truncated-tokens")}`),
   );
   figures.replaceChildren(...entries);
 }

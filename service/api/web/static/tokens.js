@@ -1,4 +1,4 @@
-// Tokens of each sentence, special ones set apart; ids on hover.
+// Tokens of each sentence, special tokens marked; ids on hover.
 export function drawTokens(place, sentences, rows) {
   place.replaceChildren(...rows.map((tokens, row) => {
     const item = document.createElement("li");

@@ -1,4 +1,4 @@
-"""What all plots need."""
+"""Common functions of plots."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ def test_every_exact_implementation_is_exact(layout: Layout, length: int) -> Non
 
 @pytest.mark.parametrize("value", [float("nan"), 0.0])
 def test_a_wrong_result_is_red(value: float) -> None:
-    """Also where it is wrong beyond the sequences that are compared, if not finite."""
+    """Values that are not finite are found in all sequences, not only in the compared ones."""
 
     def wrong(operands: object) -> torch.Tensor:
         result = torch.zeros(2, 2, 8, 32)

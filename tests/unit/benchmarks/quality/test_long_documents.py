@@ -1,4 +1,4 @@
-"""Long documents and the queries taken out of them."""
+"""Long documents and the queries taken from them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Commands side by side: what is told, and what a failure does to the others."""
+"""Parallel commands: their output, and the effect of a failure on the others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The float64 reference: what it holds, and when the cache may answer for it."""
+"""The float64 reference: its content, and when a cached one is used."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a directory is, and what is said of one that cannot be used."""
+"""Kinds of directories, and the errors for unusable ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Progress where nobody watches: lines, at most one an interval, and nothing when all is quick."""
+"""Progress in logs: at most one line per interval, and none for short work."""
 
 from __future__ import annotations
 

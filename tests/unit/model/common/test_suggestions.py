@@ -1,4 +1,4 @@
-"""The closest name there is, or none."""
+"""The closest known name, or none."""
 
 from __future__ import annotations
 

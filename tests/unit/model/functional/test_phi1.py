@@ -1,4 +1,4 @@
-"""phi_1 by Horner, scaling and squaring: accuracy, independence of batch mates, gradients."""
+"""phi_1 by Horner, scaling and squaring: accuracy, batch invariance, gradients."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Numbers of rows that come again, so that what is compiled for a number of rows stays little."""
+"""Products use few different numbers of rows, because oneDNN compiles code for each."""
 
 from __future__ import annotations
 

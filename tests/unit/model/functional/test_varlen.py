@@ -1,4 +1,4 @@
-"""Packed batches: offsets, buckets, and a round trip that loses nothing."""
+"""Packed batches: offsets, buckets, and an exact round trip."""
 
 from __future__ import annotations
 

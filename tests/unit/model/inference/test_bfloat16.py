@@ -1,4 +1,4 @@
-"""bfloat16: near float32, the same bits in any batch, and float32 again on request."""
+"""bfloat16: close to float32, the same bits in any batch, and float32 on request."""
 
 from __future__ import annotations
 

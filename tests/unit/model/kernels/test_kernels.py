@@ -1,4 +1,4 @@
-"""Which implementation of the operator runs, and what happens where one is missing."""
+"""Which kernel of the operator runs, and what happens if one is missing."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def test_an_install_without_a_compiler_goes_on(
 def test_an_instruction_set_that_the_compiler_does_not_know_is_left_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The library is built without it, loads, and runs on what is left."""
+    """The library is built without it, loads, and uses the other instruction sets."""
     if isinstance(native.library(), str):
         pytest.skip(f"the CPU kernel {native.library()}")
     monkeypatch.chdir(ROOT)

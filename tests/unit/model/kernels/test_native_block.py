@@ -1,4 +1,4 @@
-"""What lies between two attentions: against float64, and the same bits for a row anywhere."""
+"""The block between two attentions: against float64, and equal bits for a row at any position."""
 
 from __future__ import annotations
 

@@ -102,7 +102,7 @@ def test_tiles_of_long_inputs_change_nothing() -> None:
 
 @pytest.mark.parametrize("mixer", ["osa", "softmax"])
 def test_inference_first_and_training_after(mixer: str) -> None:
-    """What inference remembers of a batch must serve autograd."""
+    """Offsets cached during inference must work with autograd."""
     model, sequences = make_tiny_model(mixer=mixer), [ids_of(13), ids_of(29)]
     with torch.inference_mode():
         expected = model.embed_ids(sequences).embeddings.clone()

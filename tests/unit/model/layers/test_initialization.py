@@ -1,4 +1,4 @@
-"""The start: isometries where the paper's scheme promises them."""
+"""Initial weights: isometries where the paper's scheme has them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The gradient of a batch is the same in one chunk, in many, and by plain autograd."""
+"""The gradient of a batch is the same with one chunk, many chunks, and plain autograd."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading bodies: kinds of input told apart, everything else refused without an echo."""
+"""Parsing bodies: kinds of input, and errors that do not repeat the input."""
 
 from __future__ import annotations
 

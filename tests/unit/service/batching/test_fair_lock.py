@@ -1,4 +1,4 @@
-"""Several models on one device: nobody starves, nobody hoards."""
+"""Several models on one device get equal shares of its time."""
 
 from __future__ import annotations
 

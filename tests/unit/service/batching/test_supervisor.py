@@ -1,4 +1,4 @@
-"""Engines that die, hang, break or run out of memory: found, answered for, replaced."""
+"""Engines that fail, hang or run out of memory are detected and replaced; inputs are answered."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ from tests.conftest import wait_until
 from tests.engines import POISON, FaultyEngine, How
 
 
-class Wayward(EagerEngine):
-    """The real engine, which does something else on the ids that it is told."""
+class MisbehavingEngine(EagerEngine):
+    """The real engine, which fails or hangs on given ids."""
 
     def __init__(self, path: Path, on: int, what: str) -> None:
         super().__init__(path, "cpu")
@@ -77,13 +77,13 @@ class Setting:
         return engine
 
     def send(self, *sequences: Sequence[int]) -> list[ItemResult]:
-        """Queue all at once; the list fills as they are delivered."""
+        """Queue all inputs together; results are appended to the returned list."""
         received: list[ItemResult] = []
         self.queue.put([WorkItem(ids, received.append) for ids in sequences])
         return received
 
     def works(self) -> None:
-        """A new input gets its vector."""
+        """Whether a new input gets its vector."""
         received = self.send([2, 4, 3])
         wait_until(lambda: len(received) == 1)
         assert received[0].error is None
@@ -101,7 +101,7 @@ def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_killed_thread_answers_its_batch_and_the_next_one_works(tiny_checkpoint: Path) -> None:
-    engine = Wayward(tiny_checkpoint, 9, "hang")
+    engine = MisbehavingEngine(tiny_checkpoint, 9, "hang")
     setting = Setting(engine, EagerEngine(tiny_checkpoint, "cpu"))
     received = setting.send([9], [4, 5])
     wait_until(lambda: engine.thread is not None)
@@ -118,7 +118,7 @@ def test_a_killed_thread_answers_its_batch_and_the_next_one_works(tiny_checkpoin
 
 
 def test_a_hung_batch_is_given_up_and_what_it_brings_late_is_dropped(tiny_checkpoint: Path) -> None:
-    engine = Wayward(tiny_checkpoint, 9, "hang")
+    engine = MisbehavingEngine(tiny_checkpoint, 9, "hang")
     setting = Setting(engine, EagerEngine(tiny_checkpoint, "cpu"), hang_s=0.3)
     received = setting.send([9])
     wait_until(lambda: len(received) == 1)
@@ -132,7 +132,9 @@ def test_a_hung_batch_is_given_up_and_what_it_brings_late_is_dropped(tiny_checkp
 
 
 def test_an_engine_that_fails_on_everything_is_opened_again(tiny_checkpoint: Path) -> None:
-    setting = Setting(Wayward(tiny_checkpoint, 0, "break"), EagerEngine(tiny_checkpoint, "cpu"))
+    setting = Setting(
+        MisbehavingEngine(tiny_checkpoint, 0, "break"), EagerEngine(tiny_checkpoint, "cpu")
+    )
     for _ in range(3):
         received = setting.send([4, 5])
         wait_until(lambda found=received: len(found) == 1)  # type: ignore[misc]
@@ -156,7 +158,7 @@ def test_inputs_that_fail_again_and_again_do_not_make_the_engine_broken(
 
 
 def test_an_engine_that_does_not_come_back_is_tried_again_and_told(tiny_checkpoint: Path) -> None:
-    engine = Wayward(tiny_checkpoint, 9, "hang")
+    engine = MisbehavingEngine(tiny_checkpoint, 9, "hang")
     good = EagerEngine(tiny_checkpoint, "cpu")
     setting = Setting(engine, *[ConfigError("no device")] * 4, good, hang_s=0.1)
     setting.send([9])
@@ -173,7 +175,7 @@ def test_an_engine_that_does_not_come_back_is_tried_again_and_told(tiny_checkpoi
 def test_a_batch_without_memory_is_split_and_later_ones_are_planned_smaller(
     tiny_checkpoint: Path,
 ) -> None:
-    engine = Wayward(tiny_checkpoint, 40, "memory")
+    engine = MisbehavingEngine(tiny_checkpoint, 40, "memory")
     setting = Setting(engine)
     received = setting.send(*[[4] * 10 for _ in range(10)])
     wait_until(lambda: len(received) == 10)
@@ -188,7 +190,7 @@ def test_a_batch_without_memory_is_split_and_later_ones_are_planned_smaller(
 
 
 def test_a_row_that_is_not_finite_is_computed_in_float32(tiny_checkpoint: Path) -> None:
-    setting = Setting(Wayward(tiny_checkpoint, -1, "narrow"))
+    setting = Setting(MisbehavingEngine(tiny_checkpoint, -1, "narrow"))
     received = setting.send([4, 5], [6])
     wait_until(lambda: len(received) == 2)
     assert all(result.embedding is not None for result in received)
@@ -196,7 +198,7 @@ def test_a_row_that_is_not_finite_is_computed_in_float32(tiny_checkpoint: Path) 
 
 
 def test_stopping_in_the_middle_of_a_batch_answers_it(tiny_checkpoint: Path) -> None:
-    engine = Wayward(tiny_checkpoint, 9, "hang")
+    engine = MisbehavingEngine(tiny_checkpoint, 9, "hang")
     setting = Setting(engine)
     received = setting.send([9])
     wait_until(lambda: engine.thread is not None)
@@ -206,7 +208,7 @@ def test_stopping_in_the_middle_of_a_batch_answers_it(tiny_checkpoint: Path) -> 
 
 
 def test_a_batch_taken_while_its_thread_is_given_up_is_answered(tiny_checkpoint: Path) -> None:
-    """The watchdog saw the batch before hang, and gives the thread up as it takes the next one."""
+    """The watchdog abandons the thread for its previous batch while it takes the next one."""
 
     class Slow(BatchQueue):
         thread: EngineThread
@@ -227,7 +229,7 @@ def test_a_batch_taken_while_its_thread_is_given_up_is_answered(tiny_checkpoint:
 
 def test_the_watchdog_outlives_whatever_opening_an_engine_raises(tiny_checkpoint: Path) -> None:
     good = EagerEngine(tiny_checkpoint, "cpu")
-    setting = Setting(Wayward(tiny_checkpoint, 0, "break"), ValueError("bad file"), good)
+    setting = Setting(MisbehavingEngine(tiny_checkpoint, 0, "break"), ValueError("bad file"), good)
     for _ in range(3):
         received = setting.send([4, 5])
         wait_until(lambda found=received: len(found) == 1)  # type: ignore[misc]
@@ -236,13 +238,13 @@ def test_the_watchdog_outlives_whatever_opening_an_engine_raises(tiny_checkpoint
 
 
 def test_stopping_answers_what_still_waits_and_lets_the_engine_go(tiny_checkpoint: Path) -> None:
-    engine = Wayward(tiny_checkpoint, 9, "hang")
+    engine = MisbehavingEngine(tiny_checkpoint, 9, "hang")
     setting = Setting(engine)
-    in_hand = setting.send([9])
+    in_progress = setting.send([9])
     wait_until(lambda: engine.thread is not None)
     waiting = setting.send([4], [5])
     assert not setting.supervisor.stop(0.1)
-    assert [type(result.error) for result in in_hand + waiting] == [BackendError] * 3
+    assert [type(result.error) for result in in_progress + waiting] == [BackendError] * 3
     engine.let_go.set()
     seen = weakref.ref(engine)
     del engine

@@ -1,4 +1,4 @@
-"""The engine thread: every item is delivered once, and blame falls on the right one."""
+"""The engine thread: every item is delivered once, and only failing ones get an error."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def make_worker(
 def run_worker(
     engine: EagerEngine, sequences: Sequence[Sequence[int]], deadlines: Sequence[float] = ()
 ) -> list[list[ItemResult]]:
-    """Everything that each item was delivered."""
+    """All results delivered to each item."""
     queue = BatchQueue(10_000, 10_000, 100)
     worker = make_worker(engine, queue)
     received: list[list[ItemResult]] = [[] for _ in sequences]
@@ -87,7 +87,7 @@ def test_late_items_are_answered_and_not_computed(tiny_checkpoint: Path) -> None
     assert engine.computed == [SEQUENCES[1]]
 
 
-def test_cancelled_items_in_hand_are_answered_and_not_computed(tiny_checkpoint: Path) -> None:
+def test_cancelled_items_of_the_batch_are_answered_and_not_computed(tiny_checkpoint: Path) -> None:
     engine = GatedEngine(tiny_checkpoint)
     engine.gate.set()
     queue = BatchQueue(100, 100, 100)

@@ -1,4 +1,4 @@
-"""Kinds of columns: chosen from the first records, then held to; nothing is lost or bent."""
+"""Types of columns: chosen from the first records, then kept; no value is lost or changed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bulk encoding with engines that fail: blame, retries, and when it is the engine itself."""
+"""Bulk encoding with failing engines: failing inputs, retries, and a broken engine."""
 
 from __future__ import annotations
 

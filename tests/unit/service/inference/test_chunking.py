@@ -1,4 +1,4 @@
-"""Cutting documents: every token once, sentences whole where they fit, spans as asked."""
+"""Chunking: every token once, whole sentences where they fit, requested spans."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Leases on served models: no model is closed while a request may still come to it."""
+"""Leases on served models: no model is closed while a request may still use it."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_a_leased_model_is_closed_when_the_last_lease_is_given_back(
 def test_a_model_removed_while_it_is_leased_is_not_given_out(
     registry: ModelRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Removed at the first moment at which that is possible while it is looked up."""
+    """It is removed at the earliest possible moment during the look-up."""
     lock = registry._lock
     removed: list[str] = []
 
@@ -77,7 +77,7 @@ def test_a_model_removed_while_it_is_leased_is_not_given_out(
 
 
 def test_a_lease_that_has_ended_keeps_nothing_open(registry: ModelRegistry) -> None:
-    """A thread still reads the body of a request that was cut off."""
+    """A thread still parses the body of a request whose client has left."""
     with registry.lease() as find:
         pass
     with pytest.raises(ClientGoneError):
@@ -90,7 +90,7 @@ def test_a_retired_model_whose_engine_does_not_come_back_answers_what_waits(
     tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Broken(EagerEngine):
-        """Fails on everything once it is warm."""
+        """Fails on every input after its warm-up."""
 
         def embed(
             self, sequences: IdRows, details: Details | None = None, exact: bool = False

@@ -1,4 +1,4 @@
-"""The listening socket: taken before the model loads, and without Nagle's delay."""
+"""The listening socket: bound before the model loads, and without Nagle's delay."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``osa top``, the pure parts: growth, quantiles, what is shown."""
+"""``osa top`` without a terminal: growth, quantiles, content of the screen."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Small sources of the preparation, for its tests."""
+"""Small sources for the tests of the corpus command."""
 
 from __future__ import annotations
 

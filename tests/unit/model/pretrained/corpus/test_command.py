@@ -1,4 +1,4 @@
-"""The preparation's command: what it writes, replaces and refuses."""
+"""The corpus command: what it writes, replaces and refuses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The preparation of training text: cleaning, what is held out, and where archives are found."""
+"""The corpus: cleaning, held-out texts, and where archives are found."""
 
 from __future__ import annotations
 

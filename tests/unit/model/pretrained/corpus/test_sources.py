@@ -1,4 +1,4 @@
-"""Readers of packages: what they take as text, and what they leave out."""
+"""Readers of packages: which texts they extract, and which they leave out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stores are found again, built anew when anything changed, and built side by side."""
+"""Stores are reused, rebuilt after any change, and built by several processes at once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The store: what is kept, what is refused before training starts, and reading at random."""
+"""The store: accepted and refused records, and random access."""
 
 from __future__ import annotations
 

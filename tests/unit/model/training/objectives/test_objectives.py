@@ -1,4 +1,4 @@
-"""The losses, the rotation of targets, and the scores that runs are judged by."""
+"""Losses, the rotation of targets, and evaluation scores."""
 
 from __future__ import annotations
 

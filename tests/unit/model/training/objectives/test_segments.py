@@ -1,4 +1,4 @@
-"""Segments: every token once, never over the budget, cut at sentence ends where there are any."""
+"""Segments: every token once, within the budget, cut at sentence ends if there are any."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tensors of the Open Inference Protocol: what is written is read, in JSON and in bytes."""
+"""Tensors of the Open Inference Protocol: round trips in JSON and in bytes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Why bits are not fixed, in words that fit the engine."""
+"""The reason why vectors depend on the batch, by engine."""
 
 from __future__ import annotations
 
