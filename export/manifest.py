@@ -23,6 +23,7 @@ from typing import Any
 from osa.export.errors import ArtifactError
 from osa.export.formats import DTYPES, FORMATS
 from osa.export.layouts import LAYOUTS, Layout, TensorSpec
+from osa.model.calibration import CALIBRATION, Calibration
 from osa.model.common.directories import ARTIFACT as ARTIFACT
 from osa.model.common.directories import CONFIG, TOKENIZER, describe_path
 from osa.model.config import EncoderConfig
@@ -94,6 +95,7 @@ class Artifact:
         config: Configuration of the source.
         tokenizer: The tokenizer of a token model.
         sha256: Digest of the manifest: the identity of the artifact.
+        calibration: Ranges of the source's vectors, if they were measured.
     """
 
     path: Path
@@ -101,6 +103,7 @@ class Artifact:
     config: EncoderConfig
     tokenizer: TextTokenizer | None
     sha256: str
+    calibration: Calibration | None
 
     @property
     def graph(self) -> Path:
@@ -128,14 +131,8 @@ def load_artifact(directory: Path) -> Artifact:
     Raises:
         ArtifactError: The file or field at fault, and what to do.
     """
-    path = directory / ARTIFACT
-    try:
-        raw = path.read_bytes()
-    except FileNotFoundError as error:
-        raise ArtifactError(f"cannot read {path}: {describe_path(directory)}") from error
-    except OSError as error:
-        raise ArtifactError(f"cannot read {path}: {error.strerror}") from error
-    manifest = _parse(raw, path)
+    raw = _read(directory)
+    manifest = _parse(raw, directory / ARTIFACT)
     for name, (size, digest) in manifest.files.items():
         _check_file(directory, name, size, digest)
     try:
@@ -148,7 +145,36 @@ def load_artifact(directory: Path) -> Artifact:
         config,
         _tokenizer(directory, config, manifest),
         hashlib.sha256(raw).hexdigest(),
+        _calibration(directory, manifest),
     )
+
+
+def read_manifest(directory: Path) -> Manifest:
+    """The manifest of an artifact; its files are not verified.
+
+    Raises:
+        ArtifactError: The manifest is missing or damaged.
+    """
+    return _parse(_read(directory), directory / ARTIFACT)
+
+
+def _read(directory: Path) -> bytes:
+    path = directory / ARTIFACT
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise ArtifactError(f"cannot read {path}: {describe_path(directory)}") from error
+    except OSError as error:
+        raise ArtifactError(f"cannot read {path}: {error.strerror}") from error
+
+
+def _calibration(directory: Path, manifest: Manifest) -> Calibration | None:
+    if CALIBRATION not in manifest.files:
+        return None
+    try:
+        return Calibration.from_json((directory / CALIBRATION).read_text("utf-8"))
+    except (ConfigError, UnicodeDecodeError) as error:
+        raise ArtifactError(f"{directory / CALIBRATION}: {error}") from error
 
 
 def _tokenizer(directory: Path, config: EncoderConfig, manifest: Manifest) -> TextTokenizer | None:

@@ -24,10 +24,10 @@ import numpy as np
 import torch
 from safetensors.numpy import save
 
-from osa.export import graph as program
+from osa.export import graph
 from osa.export.graph import EmbeddingProgram, Layout
 from osa.export.manifest import REFERENCE
-from osa.export.parity import comparison as parity
+from osa.export.parity import cases, comparison
 from osa.export.parity.cases import Case, grid
 from osa.export.parity.comparison import PARTS, TOKEN_ROWS_UP_TO
 from osa.export.user_cache import user_cache
@@ -132,7 +132,8 @@ def _identity(model: EmbeddingModel, layout: Layout) -> str:
         for folder in (".", "functional", "kernels", "layers", "layers/mixers")
         for source in (model_code / folder).glob("*.py")
     ]
-    sources += [Path(module.__file__ or "") for module in (parity, program)] + [Path(__file__)]
+    sources += [Path(module.__file__ or "") for module in (cases, comparison, graph)]
+    sources.append(Path(__file__))
     for source in sorted(sources):
         digest.update(hashlib.sha256(source.read_bytes()).digest())
     return digest.hexdigest()

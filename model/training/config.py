@@ -135,7 +135,7 @@ class TrainConfig(Section):
 
     @model_validator(mode="after")
     def _check_sections(self) -> Self:
-        given = [name for name in REGISTRY if getattr(self, name) is not None]
+        given = [name for name in REGISTRY if getattr(self, name, None) is not None]
         if extra := [name for name in given if name != self.objective]:
             raise ValueError(f"section {extra[0]} does not go with objective {self.objective!r}")
         fields = REGISTRY[self.objective].model_fields.items()
@@ -151,7 +151,7 @@ class TrainConfig(Section):
     @property
     def section(self) -> ObjectiveSection:
         """The objective's section; its defaults where the file has none."""
-        given: ObjectiveSection | None = getattr(self, self.objective)
+        given: ObjectiveSection | None = getattr(self, self.objective, None)
         return REGISTRY[self.objective]() if given is None else given
 
     def digest(self) -> str:

@@ -19,7 +19,7 @@ from starlette.types import Receive, Scope, Send
 from osa.service.api import headers
 from osa.service.api.deadlines import disconnected, left_s
 from osa.service.api.job import Parse, Running
-from osa.service.api.pipeline import InferencePipeline
+from osa.service.api.pipeline import FEW, InferencePipeline
 from osa.service.batching.item import ItemResult
 from osa.service.errors import ClientGoneError, DeadlineError, ServiceError
 
@@ -74,7 +74,8 @@ class _Lines(Response):
             while left and not gone.done():
                 places = await self._next(left, gone)
                 if places:
-                    lines = await self._pipeline.render(functools.partial(self._render, places))
+                    render = functools.partial(self._render, places)
+                    lines = render() if len(places) <= FEW else await self._pipeline.render(render)
                     await send({"type": "http.response.body", "body": lines, "more_body": True})
             self._account(gone=bool(left))
             if not left:

@@ -43,15 +43,18 @@ class MemoryLimit:
         tokens: The limit now [tokens].
     """
 
-    def __init__(self, most: int) -> None:
-        """Start at ``most``, which the limit never exceeds [tokens]."""
+    def __init__(self, most: int, recovery_batches: int = RECOVERY_BATCHES) -> None:
+        """Start at ``most``, which the limit never exceeds [tokens].
+
+        It grows after every ``recovery_batches`` that fitted.
+        """
         self.tokens = self._most = most
-        self._fitted = 0
+        self._recovery_batches, self._fitted = recovery_batches, 0
 
     def fitted(self) -> None:
         """Note a batch that fitted."""
         self._fitted += 1
-        if self._fitted % RECOVERY_BATCHES == 0:
+        if self._fitted % self._recovery_batches == 0:
             self.tokens = min(math.ceil(self.tokens * RECOVERY), self._most)
 
     def exceeded(self, tokens: int) -> None:

@@ -38,9 +38,11 @@ def embed_each(
         exact: Compute in float32 where the engine can.
     """
     try:
-        output = _embed(engine(), items, exact)
+        running = engine()
     except BackendError as error:
         return [ItemResult(error=error) for _ in items]
+    try:
+        output = _embed(running, items, exact)
     except Exception as error:  # engines raise what their libraries raise
         if is_out_of_memory(error):
             tokens = sum(item.tokens for item in items)

@@ -86,7 +86,7 @@ class BulkEncoder:
             allowed = ", ".join(map(str, info.dimensions))
             raise ConfigError(f"--dimensions must be one of {allowed}, got {dimensions}")
         self.engine, self._texts = engine, limits.texts
-        self._limit = MemoryLimit(limits.tokens)
+        self._limit = MemoryLimit(limits.tokens, recovery_batches=1)
         self._tokenizer: TextTokenizer = engine.tokenizer
         self.dimensions, self.dtype = dimensions or info.dimensions[0], dtype
         options = options or TextOptions()
@@ -143,16 +143,14 @@ class BulkEncoder:
         """Fill in the vectors of a batch; returns the places that have none."""
         items = [WorkItem(ids[place]) for place in batch]
         results = embed_each(lambda: self.engine, items, self._limit.exceeded)
-        failed = []
-        for place, result in zip(batch, results, strict=True):
-            if result.embedding is None:
-                failed.append(place)
-            else:
-                vectors[place] = self._shorten(result.embedding)
-        return failed
-
-    def _shorten(self, vector: np.ndarray) -> np.ndarray:
-        if self.dimensions == len(vector):
-            return vector
-        shortened: np.ndarray = unit(vector[None, : self.dimensions])[0]
-        return shortened
+        done = [
+            (place, result.embedding)
+            for place, result in zip(batch, results, strict=True)
+            if result.embedding is not None
+        ]
+        if done:
+            places, rows = zip(*done, strict=True)
+            found = np.stack(rows)[:, : self.dimensions]
+            shortened = self.dimensions < len(rows[0])
+            vectors[list(places)] = unit(np.ascontiguousarray(found)) if shortened else found
+        return sorted(set(batch) - {place for place, _ in done})

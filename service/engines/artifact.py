@@ -9,7 +9,6 @@ import numpy as np
 from osa.export.formats import FORMATS
 from osa.export.manifest import load_artifact
 from osa.export.runner import embed_sequences, open_runner
-from osa.model.calibration import Calibration
 from osa.model.embedding_model import check_ids
 from osa.model.errors import ConfigError
 from osa.model.tokenization import TextTokenizer
@@ -49,6 +48,17 @@ class ArtifactEngine:
         if self._artifact.tokenizer is None:
             raise ConfigError("the server embeds text: this artifact has no tokenizer")
         self._runner = open_runner(self._artifact, device, kernel)
+        self._info = EngineInfo.of(
+            self._artifact.config,
+            backend=FORMATS[manifest.kind].engine,
+            device=self._runner.device,
+            dtype=manifest.dtype,
+            kernel=self._runner.kernel,
+            model_sha256=self._artifact.sha256,
+            source_sha256=manifest.source_sha256,
+            calibration=self._artifact.calibration,
+            manifest=manifest.to_dict(),
+        )
 
     @classmethod
     def open(cls, path: Path | None, settings: ModelSettings) -> ArtifactEngine:
@@ -59,17 +69,7 @@ class ArtifactEngine:
     @property
     def info(self) -> EngineInfo:
         """What this engine runs."""
-        artifact, runner = self._artifact, self._runner
-        return EngineInfo.of(
-            artifact.config,
-            backend=FORMATS[artifact.manifest.kind].engine,
-            device=runner.device,
-            dtype=artifact.manifest.dtype,
-            kernel=runner.kernel,
-            model_sha256=artifact.sha256,
-            calibration=Calibration.find(artifact.path),
-            manifest=artifact.manifest.to_dict(),
-        )
+        return self._info
 
     @property
     def tokenizer(self) -> TextTokenizer | None:

@@ -68,6 +68,7 @@ class EngineInfo:
         max_input_length: Longest input of the model [tokens].
         dimensions: Widths that callers may ask for, full width first.
         model_sha256: Identity of the checkpoint or artifact.
+        source_sha256: Identity of the checkpoint that it is or was made from.
         calibration: Ranges of the vectors, for int8 and uint8; None if none were measured.
         manifest: Of the artifact; None for a checkpoint.
     """
@@ -82,6 +83,7 @@ class EngineInfo:
     max_input_length: int
     dimensions: tuple[int, ...]
     model_sha256: str
+    source_sha256: str
     calibration: Calibration | None = None
     manifest: Mapping[str, object] | None = None
 
@@ -165,24 +167,40 @@ def with_details(
     return output._replace(token_vectors=tokens, span_vectors=pooled)
 
 
+BLOCK = 128
+"""Tokens whose sum long spans share."""
+
+
 def pool_spans(tokens: np.ndarray, spans: Spans, pooling: str) -> np.ndarray:
     """Vectors [m, E] of token ranges: the mean of their tokens, or the first (``cls``).
 
+    Spans of more than four blocks are summed from sums of whole blocks, so that the cost of a span
+    hardly grows with its length. A span's bits do not depend on the other spans.
+
     Args:
-        tokens: Vectors of the sequence's tokens [n, E].
+        tokens: Vectors of the sequence's tokens, float32 [n, E].
         spans: Ranges [start, stop), each of at least one token; may overlap.
         pooling: ``mean`` or ``cls``.
     """
     if not spans:
         return tokens[:0].copy()
-    bounds = np.array(spans)
     if pooling == "cls":
-        firsts: np.ndarray = tokens[bounds[:, 0]]
-        return firsts
-    closed = np.concatenate([tokens, np.zeros_like(tokens[:1])])  # so that a bound may be n
-    sums = np.add.reduceat(closed, bounds.ravel(), axis=0)[::2]
-    means: np.ndarray = sums / (bounds[:, 1] - bounds[:, 0])[:, None].astype(tokens.dtype)
-    return means
+        return tokens[[start for start, _ in spans]].copy()
+    whole = len(tokens) // BLOCK * BLOCK
+    longest = max(stop - start for start, stop in spans)
+    blocks = tokens[: whole if longest > 4 * BLOCK else 0].reshape(-1, BLOCK, tokens.shape[1])
+    sums = blocks.sum(axis=1)
+
+    def mean(start: int, stop: int) -> np.ndarray:
+        if stop - start <= 4 * BLOCK:
+            direct: np.ndarray = tokens[start:stop].mean(axis=0)
+            return direct
+        first, last = -(-start // BLOCK), stop // BLOCK
+        ends = tokens[start : first * BLOCK].sum(axis=0) + tokens[last * BLOCK : stop].sum(axis=0)
+        total: np.ndarray = sums[first:last].sum(axis=0) + ends
+        return total / np.float32(stop - start)
+
+    return np.stack([mean(start, stop) for start, stop in spans])
 
 
 WARM_UP_LENGTHS = (3, 24, 64, 65, 200, 512)

@@ -85,6 +85,7 @@ class EagerEngine:
             dtype=self._dtype,
             kernel=self._kernel,
             model_sha256=self._model.checkpoint_sha256,
+            source_sha256=self._model.checkpoint_sha256,
             calibration=self._model.calibration,
         )
 

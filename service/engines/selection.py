@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from osa.export.formats import DTYPES
-from osa.export.manifest import is_artifact, load_artifact
+from osa.export.manifest import is_artifact, read_manifest
 from osa.model.common.directories import MANIFEST, describe_path
 from osa.model.errors import ConfigError, OsaError
 from osa.model.inference.bfloat16 import has_fast_bfloat16
@@ -81,13 +81,14 @@ def _open_checkpoint(path: Path | None, settings: ModelSettings) -> Selection:
 
 
 def _open_artifact(path: Path, settings: ModelSettings) -> Selection:
-    (entry,) = engines_for(load_artifact(path).manifest.kind)
-    if settings.engine not in ("auto", entry.name):
+    able = _engines_of(path)
+    name = able[0] if settings.engine == "auto" else settings.engine
+    if name not in able:
         raise ConfigError(
-            f"model.engine is {settings.engine}, but {path} is an artifact that {entry.name} runs"
+            f"model.engine is {name}, but {path} is an artifact that {' or '.join(able)} runs"
         )
-    engine = entry.load().open(path, settings)
-    return Selection(engine, f"the artifact's format is run by {entry.name}", path)
+    engine = ENGINES[name].load().open(path, settings)
+    return Selection(engine, f"the artifact's format is run by {name}", path)
 
 
 def _open_fastest(members: list[Path], settings: ModelSettings) -> Selection:
@@ -97,11 +98,11 @@ def _open_fastest(members: list[Path], settings: ModelSettings) -> Selection:
     sources: dict[str, str] = {}
     for member in members:
         try:
-            if settings.engine not in ("auto", *_backends(member)):
+            if settings.engine not in ("auto", *_engines_of(member)):
                 continue
             opener = _open_artifact if is_artifact(member) else _open_checkpoint
             engine = opener(member, settings).engine
-            sources[member.name] = _source(member, engine)
+            sources[member.name] = engine.info.source_sha256
             engine.warm_up()
             found.append((_time(engine), member.name, engine))
         except OsaError as error:
@@ -137,18 +138,10 @@ def _takes_bfloat16(settings: ModelSettings, engine: Engine) -> bool:
     return settings.dtype == "bfloat16" or (settings.dtype == "auto" and fast)
 
 
-def _backends(member: Path) -> tuple[str, ...]:
-    """Engines that could run a member."""
-    if is_artifact(member):
-        return tuple(entry.name for entry in engines_for(load_artifact(member).manifest.kind))
-    return tuple(entry.name for entry in engines_for(CHECKPOINT))
-
-
-def _source(member: Path, engine: Engine) -> str:
-    """Identity of the checkpoint that a member was made from."""
-    if is_artifact(member):
-        return load_artifact(member).manifest.source_sha256
-    return engine.info.model_sha256
+def _engines_of(member: Path) -> list[str]:
+    """Names of the engines that could run a member, the preferred one first."""
+    what = read_manifest(member).kind if is_artifact(member) else CHECKPOINT
+    return [entry.name for entry in engines_for(what)]
 
 
 def _time(engine: Engine) -> float:

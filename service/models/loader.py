@@ -84,9 +84,8 @@ class ModelLoader:
         )
         member = None if served is None or served == path else served.name
         calibration = about.calibration
-        if member is not None and calibration is None:  # measured on another form of the model
-            assert path is not None  # a collection is a directory
-            calibration = Calibration.find(path)
+        if member is not None and path is not None:  # measured on any form of the model
+            calibration = Calibration.find(path) or calibration
         return ServedModel(
             name, about, embedder, queue, supervisor, metrics, invariant, calibration, member
         )

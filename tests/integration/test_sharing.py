@@ -87,7 +87,7 @@ def test_lines_come_as_batches_are_done(serve: Serve, tiny_checkpoint: Path) -> 
     assert refused.status_code == 400
 
 
-def test_a_stream_is_accounted_like_a_plain_answer_and_rendered_off_the_event_loop(
+def test_a_stream_is_accounted_like_a_plain_answer_and_many_lines_leave_the_event_loop(
     serve: Serve, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     threads: list[str] = []
@@ -101,13 +101,14 @@ def test_a_stream_is_accounted_like_a_plain_answer_and_rendered_off_the_event_lo
     client = serve(model__path=tiny_checkpoint)
     stages = ("", "_tokenization", "_queue", "_inference")
     for requests, headers in ((1, {}), (2, LINES)):
-        answer = client.post("/embed", json={"inputs": ["the cat", "a dog"]}, headers=headers)
+        texts = [f"{'the ' * n}cat" for n in range(1, 9)]
+        answer = client.post("/embed", json={"inputs": texts}, headers=headers)
         assert answer.status_code == 200
         counts = {sample(client, f"te_request{stage}_duration_count") for stage in stages}
         assert counts == {requests}
     assert sample(client, 'te_request_success{method="batch"') == 2
-    assert sample(client, "te_embed_success") == 4
-    assert len(threads) == 2
+    assert sample(client, "te_embed_success") == 16
+    assert len(threads) == 8
     assert all(name.startswith("osa-render") for name in threads)
 
 

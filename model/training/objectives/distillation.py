@@ -14,6 +14,7 @@ Shapes: R vectors of a batch, E embedding width.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -117,6 +118,7 @@ class SegmentTable:
     Attributes:
         offsets: First segment of each text, and one past the last of all [n + 1].
         vectors: Of the segments, float16 [m, E].
+        digest: Of the segments; empty where every text is one.
     """
 
     def __init__(
@@ -146,6 +148,9 @@ class SegmentTable:
                     counts.append(len(parts))
                 bar.update(len(texts))
         self.offsets = np.concatenate([[0], np.cumsum(counts)])
+        self.digest = ""
+        if len(segments) > len(counts):
+            self.digest = hashlib.sha256("\0".join(segments).encode()).hexdigest()
         self.vectors = cache.get(segments, progress)
 
     def count(self, row: int) -> int:
@@ -187,6 +192,7 @@ class Distillation(EmbeddingObjective):
 
         self.held_out_table = None if self.held_out is None else table(self.held_out)
         self.table = table(self.store)
+        self.teacher, self.identity = self.identity, self.identity + self.table.digest
         self.rotation = torch.eye(self.table.vectors.shape[1])
         if section.rotate:
             self.rotation = principal_rotation(self.table.vectors)
@@ -272,7 +278,7 @@ class Distillation(EmbeddingObjective):
 
     def record(self) -> dict[str, object]:
         """Digest of the teacher, and number of segments that it embedded."""
-        return {"teacher": {"sha256": self.identity}, "segments": int(self.table.offsets[-1])}
+        return {"teacher": {"sha256": self.teacher}, "segments": int(self.table.offsets[-1])}
 
     def _rotate(self, vectors: np.ndarray) -> Tensor:
         rotated = torch.from_numpy(np.asarray(vectors, dtype=np.float32)) @ self.rotation

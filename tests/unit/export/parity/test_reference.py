@@ -71,13 +71,14 @@ def test_other_weights_layouts_and_configurations_have_their_own(
     assert len(list(cache.iterdir())) == 5
 
 
-def test_another_version_of_the_model_code_has_its_own(
-    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("module", ["graph", "parity.cases", "parity.comparison"])
+def test_another_version_of_the_code_has_its_own(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, module: str
 ) -> None:
     make(tmp_path, [])
-    other = tmp_path / "program.py"
-    other.write_text("# another graph")
-    monkeypatch.setattr("osa.export.graph.__file__", str(other))
+    other = tmp_path / "other.py"
+    other.write_text("# another version")
+    monkeypatch.setattr(f"osa.export.{module}.__file__", str(other))
     make(tmp_path, [])
     assert len(list(cache.iterdir())) == 2
 
