@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from osa.service.inference.request import PreparedRequest, StageTimes
+from collections.abc import Mapping
+
+from osa.service.inference.request import PreparedRequest
 
 TIMEOUT = "x-request-timeout-ms"
 SHAPE, DTYPE = "x-embedding-shape", "x-embedding-dtype"
@@ -30,7 +32,6 @@ def count_headers(prepared: PreparedRequest) -> dict[str, str]:
     }
 
 
-def time_headers(times: StageTimes, total_s: float) -> dict[str, str]:
-    """Headers of the durations, whose unit is the millisecond."""
-    stages = {"total": total_s, **times._asdict()}
+def time_headers(stages: Mapping[str, float]) -> dict[str, str]:
+    """Headers of durations by stage [s], in milliseconds."""
     return {f"x-{stage}-time": str(round(seconds * 1000)) for stage, seconds in stages.items()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from osa.service.api.vector_encoding import Answer
 from osa.service.errors import ServiceError
@@ -21,8 +21,7 @@ Find = Callable[..., ServedModel]
 """``ModelRegistry.find`` of a lease."""
 
 
-@dataclass(frozen=True)
-class Job:
+class Job(NamedTuple):
     """A parsed inference request.
 
     Attributes:
@@ -96,8 +95,7 @@ class RequestContext:
 Parse = Callable[[RequestContext], Job]
 
 
-@dataclass(frozen=True)
-class Running:
+class Running(NamedTuple):
     """A job whose inputs have been submitted.
 
     Attributes:

@@ -22,7 +22,7 @@ from osa.service.api.vector_encoding import Answer
 from osa.service.auth.api_keys import KEY_SCOPE, ApiKey
 from osa.service.batching.item import ItemResult
 from osa.service.errors import ClientGoneError, DeadlineError, ServiceError
-from osa.service.inference.request import PreparedRequest, StageTimes
+from osa.service.inference.request import PreparedRequest, stage_times
 from osa.service.models.registry import ModelRegistry
 from osa.service.observability.tracing import SCOPE_KEY, Tracing
 
@@ -82,11 +82,9 @@ class InferencePipeline:
                 job.prepared.options.token_vectors or job.prepared.spans
             )
             answer = finish() if light else await self.render(finish)
-            times, total_s = self.account(running, results)
-            measured = headers.count_headers(job.prepared) | headers.time_headers(times, total_s)
-            return Response(
-                answer.content, media_type=answer.media_type, headers=answer.headers | measured
-            )
+            measured = {**answer.headers, **headers.count_headers(job.prepared)}
+            measured |= headers.time_headers(self.account(running, results))
+            return Response(answer.content, media_type=answer.media_type, headers=measured)
 
     @contextlib.asynccontextmanager
     async def submitted(
@@ -119,7 +117,7 @@ class InferencePipeline:
                 if not submission.pending.done.done():
                     embedder.withdraw(submission)
 
-    def account(self, running: Running, results: Sequence[ItemResult]) -> tuple[StageTimes, float]:
+    def account(self, running: Running, results: Sequence[ItemResult]) -> dict[str, float]:
         """Count an answered request, streamed or not.
 
         Args:
@@ -127,19 +125,19 @@ class InferencePipeline:
             results: Of all its inputs.
 
         Returns:
-            The times of its stages, and of the whole request [s].
+            The durations of its stages, and ``total`` of the whole request [s].
         """
         job, total_s = running.job, time.monotonic() - running.started
         prepared, metrics = job.prepared, job.model.metrics
-        times = StageTimes.of(prepared, results)
-        stages = times._asdict()
+        stages = stage_times(prepared, results)
         metrics.count_success(
             [len(ids) for ids in prepared.ids], sum(1 for cut in prepared.truncated if cut)
         )
-        metrics.observe_durations(total=total_s, **stages)
         if self._tracing is not None:
             self._tracing.stages(running.trace_span, prepared.started, stages, prepared.tokens)
-        return times, total_s
+        stages["total"] = total_s
+        metrics.observe_durations(stages)
+        return stages
 
     async def work_on_text(
         self, request: Request, work: Callable[[RequestContext], bytes]

@@ -6,8 +6,9 @@ Shapes: n vectors, E width.
 from __future__ import annotations
 
 import base64
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import orjson
@@ -20,8 +21,7 @@ EncodingFormat = Literal["float", "base64", "bytes"]
 JSON, BYTES = "application/json", "application/octet-stream"
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(NamedTuple):
     """The body of an answer.
 
     Attributes:
@@ -32,7 +32,7 @@ class Answer:
 
     content: bytes
     media_type: str = JSON
-    headers: dict[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = MappingProxyType({})
 
 
 def to_json(value: Any) -> Answer:

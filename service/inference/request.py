@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -16,8 +15,7 @@ from osa.service.inference.inflight import InFlightInput, PendingRequest
 Inputs = Sequence[str] | Sequence[list[int]]
 
 
-@dataclass(frozen=True)
-class EmbedOptions:
+class EmbedOptions(NamedTuple):
     """What a caller may ask for.
 
     Attributes:
@@ -39,8 +37,7 @@ class EmbedOptions:
     prompted: bool = True
 
 
-@dataclass(frozen=True)
-class PreparedRequest:
+class PreparedRequest(NamedTuple):
     """Checked, tokenised inputs.
 
     Attributes:
@@ -67,8 +64,7 @@ class PreparedRequest:
         return sum(map(len, self.ids))
 
 
-@dataclass(frozen=True)
-class Submission:
+class Submission(NamedTuple):
     """A request whose inputs are queued or in the engine.
 
     Attributes:
@@ -95,8 +91,7 @@ class Submission:
         return found
 
 
-@dataclass(frozen=True)
-class Embedded:
+class Embedded(NamedTuple):
     """Vectors of a request.
 
     Attributes:
@@ -111,21 +106,18 @@ class Embedded:
     span_vectors: Sequence[np.ndarray] = ()
 
 
-class StageTimes(NamedTuple):
-    """Durations of the stages of a request, means over its inputs [s].
+def stage_times(prepared: PreparedRequest, results: Sequence[ItemResult]) -> dict[str, float]:
+    """Durations of a request's stages, means over its inputs [s]; at least one result.
 
-    The fields are the stages' names in metrics and traces.
+    The keys are the stages' names in metrics, traces and headers, in their order.
     """
-
-    tokenization: float
-    queue: float
-    inference: float
-
-    @classmethod
-    def of(cls, prepared: PreparedRequest, results: Sequence[ItemResult]) -> StageTimes:
-        """Times of a request with these results; at least one."""
-        return cls(
-            prepared.tokenization_s,
-            sum(result.queued_s for result in results) / len(results),
-            sum(result.inference_s for result in results) / len(results),
-        )
+    queued_s = inference_s = 0.0
+    for result in results:
+        queued_s += result.queued_s
+        inference_s += result.inference_s
+    count = len(results)
+    return {
+        "tokenization": prepared.tokenization_s,
+        "queue": queued_s / count,
+        "inference": inference_s / count,
+    }

@@ -8,7 +8,7 @@ names, so that existing dashboards and alerts keep working.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -184,6 +184,8 @@ class Metrics:
                 family.add(model, value, 0)
         self._counters = {metric: one.labels(model) for metric, one in every.counters.items()}
         self._histograms = {metric: one.labels(model) for metric, one in every.histograms.items()}
+        self._durations = {stage: self._histograms[metric] for stage, metric in DURATIONS.items()}
+        self._lengths = self._histograms[LENGTHS]
 
     def add(self, metric: Definition, amount: float = 1, value: str = "") -> None:
         """Count ``amount`` more; ``value`` is that of the metric's label, if it has one."""
@@ -214,16 +216,18 @@ class Metrics:
 
     def count_request(self, inputs: int) -> None:
         """Count a valid request with ``inputs`` inputs."""
-        self.add(REQUESTS, value=METHODS[inputs > 1])
-        self.add(INPUTS, inputs)
+        plain = self.families.plain
+        plain[REQUESTS].add(self._model, METHODS[inputs > 1])
+        plain[INPUTS].add(self._model, amount=inputs)
 
     def count_success(self, lengths: Sequence[int], truncated: int) -> None:
         """Count an answered request whose inputs had these lengths [tokens]."""
-        self.add(SUCCESSES, value=METHODS[len(lengths) > 1])
-        self.add(EMBEDDED, len(lengths))
+        plain = self.families.plain
+        plain[SUCCESSES].add(self._model, METHODS[len(lengths) > 1])
+        plain[EMBEDDED].add(self._model, amount=len(lengths))
         if truncated:
             self.add(TRUNCATED_INPUTS, truncated)
-        observe = self._histograms[LENGTHS].observe
+        observe = self._lengths.observe
         for length in lengths:
             observe(length)
 
@@ -231,10 +235,10 @@ class Metrics:
         """Count a request that failed with an error of this code, by default of this model."""
         self.families.plain[FAILURES].add(model or self._model, code)
 
-    def observe_durations(self, **seconds: float) -> None:
+    def observe_durations(self, seconds: Mapping[str, float]) -> None:
         """Record the stages of an answered request: total, tokenization, queue, inference [s]."""
         for stage, duration in seconds.items():
-            self.observe(DURATIONS[stage], duration)
+            self._durations[stage].observe(duration)
 
     def render(self) -> bytes:
         """The exposition text of the process, ``CONTENT_TYPE``."""

@@ -56,7 +56,7 @@ def test_counts_go_where_they_belong() -> None:
     metrics.observe(BATCH_SIZE, 3)
     metrics.observe(BATCH_TOKENS, 15)
     metrics.observe(BATCH_FILL, 0.5)
-    metrics.observe_durations(total=0.5, queue=0.1)
+    metrics.observe_durations({"total": 0.5, "queue": 0.1})
     text = metrics.render().decode()
     assert 'te_request_count{method="single",model="m"} 1.0' in text
     assert 'te_request_count{method="batch",model="m"} 1.0' in text

@@ -42,10 +42,10 @@ def test_a_quantile_lies_in_the_bucket_of_the_true_one(
 ) -> None:
     metrics = Metrics("m")
     for duration in earlier:
-        metrics.observe_durations(total=duration)
+        metrics.observe_durations({"total": duration})
     before = read(metrics)
     for duration in seconds:
-        metrics.observe_durations(total=duration)
+        metrics.observe_durations({"total": duration})
     (found,) = quantiles(before, read(metrics), DURATION, (share,))
     true = sorted(seconds)[math.ceil(share * len(seconds)) - 1]
     edges = np.array([0.0, *DURATION_BUCKETS])
@@ -56,10 +56,10 @@ def test_a_quantile_lies_in_the_bucket_of_the_true_one(
 
 def test_no_new_observation_has_no_quantile_and_a_huge_one_the_last_bound() -> None:
     metrics = Metrics("m")
-    metrics.observe_durations(total=1.0)
+    metrics.observe_durations({"total": 1.0})
     reading = read(metrics)
     assert quantiles(reading, reading, DURATION, (0.5,)) == [None]
-    metrics.observe_durations(total=1e9)
+    metrics.observe_durations({"total": 1e9})
     (found,) = quantiles(reading, read(metrics), DURATION, (0.5,))
     assert found == pytest.approx(DURATION_BUCKETS[-1])
 
@@ -123,7 +123,7 @@ def test_newer_metrics_are_preferred_where_a_server_has_them() -> None:
 def test_the_view_fits_and_names_what_matters(width: int) -> None:
     metrics = Metrics("m")
     before = read(metrics, 0.0)
-    metrics.observe_durations(total=0.02, queue=0.001, inference=0.01)
+    metrics.observe_durations({"total": 0.02, "queue": 0.001, "inference": 0.01})
     metrics.count_failure("deadline")
     info = {"model_id": "m", "backend": "eager", "kernel": "native"}
     snapshot = compare(before, read(metrics, 1.0), info, ready=True)
