@@ -5,12 +5,16 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from osa.export.formats import DTYPES, FORMATS
 from osa.export.layouts import LAYOUTS
 from osa.model.common.directories import ARTIFACT, check_output, describe_path, kind_of
 from osa.model.common.progress import say
 from osa.model.errors import ConfigError
+
+if TYPE_CHECKING:
+    from osa.export.parity.comparison import Deviation
 
 
 def add_export(parser: argparse.ArgumentParser) -> None:
@@ -121,7 +125,7 @@ def _is_checkpoint(directory: Path) -> bool:
     return kind == "checkpoint"
 
 
-def _print_results(results: dict[str, list]) -> None:  # type: ignore[type-arg]
+def _print_results(results: dict[str, list[Deviation]]) -> None:
     for what, deviations in results.items():
         worst = max(deviations, key=lambda deviation: deviation.max_abs)
         cosine = min(deviation.min_cosine for deviation in deviations)

@@ -26,7 +26,8 @@ PREFIX = "OSA_"
 NESTED = "__"
 CONFIG_VARIABLE = "OSA_CONFIG"
 Seconds = Annotated[float, Field(allow_inf_nan=False)]
-EngineName = Literal["auto", *ENGINES]  # type: ignore[valid-type]  # names of the registries
+# names that only the registries know: type checkers cannot read such a Literal
+EngineName = Literal["auto", *ENGINES]  # type: ignore[valid-type]
 InstructionSet = Literal["auto", *INSTRUCTION_SETS]  # type: ignore[valid-type]
 _kernels = dict.fromkeys(["auto", *KERNELS, *(k for f in FORMATS.values() for k in f.kernels)])
 KernelName = Literal[*_kernels]  # type: ignore[valid-type]

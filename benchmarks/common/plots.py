@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from osa.model.common.requirements import is_installed
+
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.figure import Figure
@@ -20,10 +22,8 @@ def require_matplotlib() -> None:
     Raises:
         PlotsMissing: matplotlib is not installed; the message says how to install it.
     """
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError as error:
-        raise PlotsMissing("plots need matplotlib: pip install -e '.[bench]'") from error
+    if not is_installed("matplotlib"):
+        raise PlotsMissing("plots need matplotlib: pip install -e '.[bench]'")
 
 
 def share_legend(figure: Figure, columns: int) -> None:

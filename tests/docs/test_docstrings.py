@@ -16,7 +16,9 @@ COMPILED = ("model/kernels/gpu", "export/onnx_model")
 """Read by compilers: the parameters are the operator's, in the module's docstring."""
 
 
-def functions(node: ast.AST, owner: str = "") -> Iterator[tuple[str, ast.FunctionDef]]:
+def functions(
+    node: ast.AST, owner: str = ""
+) -> Iterator[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef]]:
     """Public functions and methods with the class that they belong to; not nested ones."""
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.ClassDef) and not child.name.startswith("_"):
@@ -24,7 +26,7 @@ def functions(node: ast.AST, owner: str = "") -> Iterator[tuple[str, ast.Functio
         elif isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef) and (
             not child.name.startswith("_") or child.name == "__init__"
         ):
-            yield owner, child  # type: ignore[misc]
+            yield owner, child
 
 
 def described() -> set[str]:
