@@ -12,9 +12,11 @@ import torch
 
 from osa.export.errors import ExportError
 from osa.model import EmbeddingModel
-from osa.model.checkpoint import MANIFEST, load_checkpoint
+from osa.model.checkpoint import load_checkpoint
+from osa.model.common.directories import kind_of
 from osa.model.errors import CheckpointError
 from osa.model.functional.varlen import cu_seqlens_of
+from osa.model.hub import read_model
 
 LENGTHS = (3, 17, 64, 65, 200)
 """Lengths of the test sequences, from both regimes of the operator [tokens]."""
@@ -47,14 +49,24 @@ def verify_checkpoint(
         embeddings = model(inputs, cu_seqlens=offsets).embeddings
     if not bool(torch.isfinite(embeddings).all()):
         raise ExportError(f"{directory} embeds to vectors that are not finite")
+    if model.head is not None:
+        return [
+            f"{directory} is a {model.config.task} of {_count(model)} parameters, sha256 "
+            f"{model.checkpoint_sha256}",
+            f"sequences of {lengths[0]} to {lengths[-1]} tokens give finite values",
+        ]
     off = float((torch.linalg.vector_norm(embeddings, dim=-1) - 1).abs().max())
     if off > TOLERANCE:
         raise ExportError(f"{directory} embeds to vectors whose length is off from one by {off:g}")
-    count = sum(parameter.numel() for parameter in model.parameters())
     return [
-        f"{directory} is a checkpoint of {count} parameters, sha256 {model.checkpoint_sha256}",
+        f"{directory} is a checkpoint of {_count(model)} parameters, "
+        f"sha256 {model.checkpoint_sha256}",
         f"sequences of {lengths[0]} to {lengths[-1]} tokens embed to finite unit vectors",
     ]
+
+
+def _count(model: EmbeddingModel) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
 
 
 def _inputs(model: EmbeddingModel, lengths: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -74,11 +86,12 @@ def describe_checkpoint(directory: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: It is damaged.
     """
-    checkpoint = load_checkpoint(directory)
+    kind = kind_of(directory)
+    checkpoint = (read_model if kind == "transformer" else load_checkpoint)(directory)
     config = checkpoint.config
-    listed = json.loads((directory / MANIFEST).read_bytes())["files"]
     return {
-        "format": "checkpoint",
+        "format": kind,
+        "task": config.task,
         "config": dataclasses.asdict(config),
         "dimensions": list(config.allowed_dimensions),
         "limits": {"longest sequence": config.max_seq_len},
@@ -86,7 +99,11 @@ def describe_checkpoint(directory: Path) -> dict[str, Any]:
         "stored in": sorted({str(tensor.dtype) for tensor in checkpoint.weights.values()}),
         "vocabulary": checkpoint.tokenizer.vocab_size if checkpoint.tokenizer else None,
         "sha256": checkpoint.sha256,
-        "bytes": {name: entry["size"] for name, entry in listed.items()},
+        "bytes": {
+            str(file.relative_to(directory)): file.stat().st_size
+            for file in sorted(directory.rglob("*"))
+            if file.is_file()
+        },
         "trained": _training(directory),
         "runs here": "by eager, or compile (osa serve --set model.engine=compile)",
     }

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from osa.export.formats import DTYPES, FORMATS
 from osa.export.layouts import LAYOUTS
-from osa.model.common.directories import ARTIFACT, check_output, describe_path, kind_of
+from osa.model.common.directories import ARTIFACT, MODEL_KINDS, check_output, describe_path, kind_of
 from osa.model.common.progress import say
 from osa.model.errors import ConfigError
 
@@ -65,8 +65,8 @@ def _check_export(options: argparse.Namespace) -> None:
     Raises:
         ConfigError: Not a checkpoint, an output that exists, or a missing tool.
     """
-    if options.model is not None and kind_of(options.model) != "checkpoint":
-        raise ConfigError(f"--model must be a checkpoint directory: {describe_path(options.model)}")
+    if options.model is not None and kind_of(options.model) not in MODEL_KINDS:
+        raise ConfigError(f"--model must be a checkpoint: {describe_path(options.model)}")
     check_output(options.output, ARTIFACT, options.force)
     FORMATS[options.format].load().check_tools()
 
@@ -114,15 +114,15 @@ def run_inspect(options: argparse.Namespace) -> int:
 
 
 def _is_checkpoint(directory: Path) -> bool:
-    """Whether ``directory`` is a checkpoint; otherwise it is an artifact.
+    """Whether ``directory`` is a checkpoint or a model of transformers; otherwise an artifact.
 
     Raises:
         ConfigError: It is neither; the message says what it is.
     """
     kind = kind_of(directory)
-    if kind not in ("checkpoint", "artifact"):
+    if kind not in (*MODEL_KINDS, "artifact"):
         raise ConfigError(describe_path(directory))
-    return kind == "checkpoint"
+    return kind != "artifact"
 
 
 def _print_results(results: dict[str, list[Deviation]]) -> None:

@@ -49,7 +49,7 @@ def output_specs(config: EncoderConfig, layout: Layout) -> tuple[TensorSpec, ...
     return (
         TensorSpec("embeddings", "float32", (rows, config.output_size)),
         TensorSpec("norms", "float32", (rows,)),
-        TensorSpec("token_embeddings", "float32", (*places, config.output_size)),
+        TensorSpec("token_embeddings", "float32", (*places, config.vector_size)),
     )
 
 

@@ -3,6 +3,7 @@
     config.json          EncoderConfig
     model.safetensors    the weights
     tokenizer.json       for token models
+    prompts.json         texts that the model wants before inputs, if any
     manifest.json        format version; size and sha256 of every other file
 
 Writing is atomic: the directory is replaced completely, or not at all. Loading is strict.
@@ -17,7 +18,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -34,6 +35,7 @@ from osa.model.common.directories import WEIGHTS as WEIGHTS
 from osa.model.common.directories import describe_path
 from osa.model.config import EncoderConfig
 from osa.model.errors import CheckpointError, ConfigError, InputError
+from osa.model.prompts import PROMPTS, prompts_from_json, prompts_to_json
 from osa.model.tokenization import TextTokenizer
 
 FORMAT = "osa-encoder"
@@ -53,6 +55,8 @@ class Checkpoint:
         tokenizer: The tokenizer of a token model, or None.
         sha256: Digest of the manifest: the identity of the model.
         calibration: Ranges of its vectors, or None. Not written by ``save_checkpoint``.
+        prompts: Texts by name that the model wants before inputs.
+        default_prompt_name: Of inputs for which none is named; None for no prompt.
     """
 
     config: EncoderConfig
@@ -60,6 +64,8 @@ class Checkpoint:
     tokenizer: TextTokenizer | None
     sha256: str = ""
     calibration: Calibration | None = None
+    prompts: Mapping[str, str] = field(default_factory=dict)
+    default_prompt_name: str | None = None
 
 
 @contextlib.contextmanager
@@ -153,11 +159,14 @@ def save_checkpoint(
     if checkpoint.config.vocab_size is not None and checkpoint.tokenizer is None:
         raise CheckpointError("a model of token ids cannot be saved without its tokenizer")
     for name in extra or {}:
-        if Path(name).name != name or name in (CONFIG, WEIGHTS, TOKENIZER, MANIFEST):
+        if Path(name).name != name or name in (CONFIG, WEIGHTS, TOKENIZER, PROMPTS, MANIFEST):
             raise CheckpointError(f"an extra file cannot be named {name!r}")
     with atomic_directory(directory, MANIFEST) as staging:
         (staging / CONFIG).write_text(checkpoint.config.to_json(), encoding="utf-8")
         (staging / WEIGHTS).write_bytes(save_tensors(weights))
+        if checkpoint.prompts:
+            prompts = prompts_to_json(checkpoint.prompts, checkpoint.default_prompt_name)
+            (staging / PROMPTS).write_text(prompts, encoding="utf-8")
         if checkpoint.tokenizer is not None:
             (staging / TOKENIZER).write_text(checkpoint.tokenizer.to_json(), encoding="utf-8")
         for name, content in (extra or {}).items():
@@ -242,7 +251,11 @@ def load_checkpoint(directory: Path) -> Checkpoint:
             calibration = Calibration.from_json(contents[CALIBRATION].decode("utf-8"))
         except (ConfigError, UnicodeDecodeError, *UNREADABLE) as error:
             raise CheckpointError(f"{directory / CALIBRATION}: {error}") from error
-    return Checkpoint(config, weights, tokenizer, digest, calibration)
+    prompts: dict[str, str] = {}
+    default = None
+    if PROMPTS in contents:
+        prompts, default = prompts_from_json(contents[PROMPTS], directory / PROMPTS)
+    return Checkpoint(config, weights, tokenizer, digest, calibration, prompts, default)
 
 
 def load_weights(module: torch.nn.Module, weights: Mapping[str, Tensor], source: Path) -> None:

@@ -1,4 +1,4 @@
-"""The configuration of an encoder, stored with its weights.
+"""The configuration of a model, stored with its weights: its encoder, and its head if it has one.
 
 Ports, batch sizes and devices are settings of a process: see ``osa.service.settings``.
 """
@@ -8,17 +8,69 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import types
-import typing
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from osa.model.common.field_types import check_fields, check_known
 from osa.model.errors import ConfigError
 
 Scale = Literal["paper", "length"]
-Positions = Literal["rotary", "learned", "none"]
-Pooling = Literal["mean", "cls"]
-Activation = Literal["gelu", "relu", "silu"]
+Positions = Literal["rotary", "learned", "alibi", "none"]
+Pooling = Literal["mean", "cls", "last", "weighted"]
+Activation = Literal["gelu", "gelu_tanh", "relu", "silu"]
+HeadActivation = Literal["identity", "tanh", "gelu", "gelu_tanh", "relu", "silu"]
+NormType = Literal["rms", "layer"]
+NormPlace = Literal["pre", "post"]
+Task = Literal["embedding", "classifier", "reranker", "sparse"]
+SIZES = (
+    "vocab_size",
+    "feature_size",
+    "hidden_size",
+    "num_layers",
+    "num_heads",
+    "ffn_size",
+    "embedding_size",
+    "max_seq_len",
+    "local_window",
+    "global_every",
+)
+"""Fields that are at least 1."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadConfig:
+    """What follows the encoder of a model that does not embed.
+
+    Attributes:
+        kind: ``classifier``, one logit a label from the pooled state; or ``sparse``, one weight a
+            token id, the largest over the tokens of log(1 + relu(logit)) (SPLADE).
+        labels: Names of a classifier's labels; a reranker has one.
+        dense: A D x D layer before the last one.
+        dense_bias: Bias of that layer.
+        activation: Non-linearity after it.
+        norm: LayerNorm after that.
+        norm_bias: Bias of that LayerNorm.
+        norm_eps: Epsilon of it.
+        score: From logits to scores: ``sigmoid`` of each, or ``softmax`` over the labels.
+    """
+
+    kind: Literal["classifier", "sparse"]
+    labels: tuple[str, ...] = ()
+    dense: bool = True
+    dense_bias: bool = True
+    activation: HeadActivation = "tanh"
+    norm: bool = False
+    norm_bias: bool = True
+    norm_eps: float = 1e-12
+    score: Literal["sigmoid", "softmax"] = "sigmoid"
+
+    def __post_init__(self) -> None:
+        """Refuse invalid values; see ``EncoderConfig``."""
+        check_fields(self)
+        if (self.kind == "classifier") != bool(self.labels):
+            raise ConfigError(f"a {self.kind} head cannot have the labels {list(self.labels)}")
+        if len(set(self.labels)) < len(self.labels):
+            raise ConfigError(f"labels must differ, got {list(self.labels)}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,11 +92,35 @@ class EncoderConfig:
         qk_norm: RMS-normalise every head's query and key.
         alpha_init: Initial value of the learnable angle of every head.
         residual: Skip connections around both sub-layers.
-        norm: RMS normalisation before each sub-layer and before pooling.
-        positions: ``rotary`` on q and k, ``learned`` at the input, or ``none``.
+        norm: Normalisation of the residual stream, placed by ``norm_place``.
+        norm_type: ``rms``, or ``layer`` (LayerNorm).
+        norm_place: ``pre``, before each sub-layer and before pooling; or ``post``, after each sum.
+        norm_eps: Epsilon of these norms.
+        norm_bias: Bias of LayerNorms.
+        embedding_norm: A norm after the embeddings; with ``pre`` the first mixer then has none.
+        attention_bias: Biases of the projections of q, k, v and of the output.
+        ffn_up_bias: Bias of the first layer of the feed-forward layer.
+        ffn_down_bias: Bias of its second layer.
+        ffn_gated: The first layer has two halves, f(X W_a) * X W_b (GLU).
+        positions: ``rotary`` on q and k, ``learned`` at the input, ``alibi`` (arXiv:2108.12409,
+            both directions alike) on the scores of softmax attention, or ``none``.
         rope_theta: Base of the rotary wavelengths [tokens].
-        activation: Non-linearity of the feed-forward layer.
-        pooling: ``mean`` over tokens, or the first token (``cls``).
+        rope_divisor: Positions are divided by this before they are rotated.
+        position_buckets: Buckets of a learned bias by relative position on the scores of softmax
+            attention, one table for all layers (T5, MPNet); 0 for none.
+        position_bucket_distance: Distance from which on all share the last bucket [tokens].
+        local_window: Tokens on either side that local layers attend to; None for no local layers.
+        global_every: With ``local_window``, layers 0, k, 2k, ... are global, all others local.
+        local_rope_theta: ``rope_theta`` of local layers; None for the same.
+        token_types: Kinds of tokens with an embedding of their own: id + vocab_size * t is token
+            id of type t. 0 for none.
+        activation: Non-linearity of the feed-forward layer; ``gelu_tanh`` is its approximation.
+        pooling: ``mean`` over tokens, the first (``cls``) or the last token, or the mean
+            ``weighted`` by 1 to N.
+        embedding_dense: A projection of pooled states even where ``embedding_size`` is D.
+        embedding_bias: Bias of the projection.
+        embedding_activation: Non-linearity after the projection.
+        head: What the model computes instead of an embedding; None for an embedding.
         max_seq_len: Longest sequence that the model accepts [tokens].
     """
 
@@ -63,10 +139,30 @@ class EncoderConfig:
     alpha_init: float = 0.02
     residual: bool = True
     norm: bool = True
+    norm_type: NormType = "rms"
+    norm_place: NormPlace = "pre"
+    norm_eps: float = 1e-6
+    norm_bias: bool = False
+    embedding_norm: bool = False
+    attention_bias: bool = False
+    ffn_up_bias: bool = False
+    ffn_down_bias: bool = False
+    ffn_gated: bool = False
     positions: Positions = "rotary"
     rope_theta: float = 10000.0
+    rope_divisor: float = 1.0
+    position_buckets: int = 0
+    position_bucket_distance: int = 128
+    local_window: int | None = None
+    global_every: int = 1
+    local_rope_theta: float | None = None
+    token_types: int = 0
     activation: Activation = "gelu"
     pooling: Pooling = "mean"
+    embedding_dense: bool = False
+    embedding_bias: bool = False
+    embedding_activation: HeadActivation = "identity"
+    head: HeadConfig | None = None
     max_seq_len: int = 32768
 
     def __post_init__(self) -> None:
@@ -75,14 +171,13 @@ class EncoderConfig:
         Raises:
             ConfigError: The field, its value and what is allowed.
         """
-        self._check_types()
+        check_fields(self)
         if (self.vocab_size is None) == (self.feature_size is None):
             raise ConfigError(
                 "exactly one of vocab_size and feature_size must be set, got "
                 f"vocab_size={self.vocab_size} and feature_size={self.feature_size}"
             )
-        for name in ("vocab_size", "feature_size", "hidden_size", "num_layers", "num_heads",
-                     "ffn_size", "embedding_size", "max_seq_len"):  # fmt: skip
+        for name in SIZES:
             size = getattr(self, name)
             if size is not None and size < 1:
                 raise ConfigError(f"{name} must be at least 1, got {size}")
@@ -91,12 +186,13 @@ class EncoderConfig:
                 f"hidden_size must be a multiple of num_heads, got {self.hidden_size} "
                 f"and {self.num_heads}"
             )
-        if self.positions == "rotary" and self.head_dim % 2:
-            raise ConfigError(f"rotary positions need an even head_dim, got {self.head_dim}")
-        if not 1.0 < self.rope_theta < math.inf:
-            raise ConfigError(f"rope_theta must be above 1 and finite, got {self.rope_theta}")
+        self._check_positions()
         if not math.isfinite(self.alpha_init):
             raise ConfigError(f"alpha_init must be finite, got {self.alpha_init}")
+        if not 0.0 <= self.norm_eps < 1.0:
+            raise ConfigError(f"norm_eps must be from 0 to below 1, got {self.norm_eps}")
+        if self.token_types < 0 or (self.token_types and self.vocab_size is None):
+            raise ConfigError(f"token_types must be 0 or more of token ids, got {self.token_types}")
         dims = self.matryoshka_dims
         if dims and (dims[0] != self.output_size or list(dims) != sorted(set(dims), reverse=True)):
             raise ConfigError(
@@ -105,16 +201,42 @@ class EncoderConfig:
         if dims and dims[-1] < 1:
             raise ConfigError(f"matryoshka_dims must be at least 1, got {dims}")
 
-    def _check_types(self) -> None:
-        for name, hint in typing.get_type_hints(type(self)).items():
-            value = getattr(self, name)
-            if typing.get_origin(hint) is tuple and isinstance(value, list):
-                value = tuple(value)
-            if isinstance(value, int) and not isinstance(value, bool) and hint is float:
-                value = float(value)
-            object.__setattr__(self, name, value)
-            if not _matches(value, hint):
-                raise ConfigError(f"{name} must be {_allowed(hint)}, got {value!r}")
+    def _check_positions(self) -> None:
+        if self.positions == "rotary" and self.head_dim % 2:
+            raise ConfigError(f"rotary positions need an even head_dim, got {self.head_dim}")
+        for name in ("rope_theta", "local_rope_theta"):
+            theta = getattr(self, name)
+            if theta is not None and not 1.0 < theta < math.inf:
+                raise ConfigError(f"{name} must be above 1 and finite, got {theta}")
+        if not 0.0 < self.rope_divisor < math.inf:
+            raise ConfigError(f"rope_divisor must be positive and finite, got {self.rope_divisor}")
+        buckets, distance = self.position_buckets, self.position_bucket_distance
+        if buckets and (buckets < 4 or buckets % 2 or distance <= buckets // 4):
+            raise ConfigError(
+                "position_buckets must be even and at least 4, position_bucket_distance above a "
+                f"quarter of it, got {buckets} and {distance}"
+            )
+
+    @property
+    def task(self) -> Task:
+        """What the model computes: a reranker is a classifier of one label."""
+        if self.head is None:
+            return "embedding"
+        return "reranker" if len(self.head.labels) == 1 else self.head.kind
+
+    @property
+    def has_projection(self) -> bool:
+        """Whether pooled states are projected."""
+        return self.embedding_dense or self.embedding_size not in (None, self.hidden_size)
+
+    def is_local(self, layer: int) -> bool:
+        """Whether tokens of this layer attend to ``local_window`` neighbours alone."""
+        return self.local_window is not None and layer % self.global_every != 0
+
+    @property
+    def num_ids(self) -> int:
+        """Ids of a token model, those of all token types."""
+        return (self.vocab_size or 0) * max(1, self.token_types)
 
     @property
     def head_dim(self) -> int:
@@ -122,9 +244,16 @@ class EncoderConfig:
         return self.hidden_size // self.num_heads
 
     @property
-    def output_size(self) -> int:
-        """Width of the vectors."""
+    def vector_size(self) -> int:
+        """Width of a pooled and projected state."""
         return self.embedding_size or self.hidden_size
+
+    @property
+    def output_size(self) -> int:
+        """Width of what the model computes: vectors, logits of labels, weights of ids."""
+        if self.head is None:
+            return self.vector_size
+        return self.vocab_size or 0 if self.head.kind == "sparse" else len(self.head.labels)
 
     @property
     def allowed_dimensions(self) -> tuple[int, ...]:
@@ -142,10 +271,14 @@ class EncoderConfig:
         Raises:
             ConfigError: An unknown field, a wrong type or an invalid combination.
         """
-        known = [field.name for field in dataclasses.fields(cls)]
-        unknown = sorted(set(values) - set(known))
-        if unknown:
-            raise ConfigError(f"unknown field {', '.join(unknown)}; known are {', '.join(known)}")
+        check_known(cls, values)
+        head = values.get("head")
+        if isinstance(head, dict):
+            check_known(HeadConfig, head)
+            try:
+                values = {**values, "head": HeadConfig(**head)}
+            except TypeError as error:
+                raise ConfigError(f"head: {error}") from error
         return cls(**values)
 
     @classmethod
@@ -162,25 +295,3 @@ class EncoderConfig:
         if not isinstance(values, dict):
             raise ConfigError(f"must be a JSON object, got {type(values).__name__}")
         return cls.from_dict(values)
-
-
-def _allowed(hint: Any) -> str:
-    """The values that a type hint allows, for messages."""
-    if typing.get_origin(hint) is Literal:
-        return "one of " + ", ".join(map(str, typing.get_args(hint)))
-    return hint.__name__ if isinstance(hint, type) else str(hint)
-
-
-def _matches(value: object, hint: Any) -> bool:
-    """Whether ``value`` is of type ``hint``: literals, unions, tuples of one type, classes."""
-    origin = typing.get_origin(hint)
-    if origin is Literal:
-        return value in typing.get_args(hint)
-    if origin in (types.UnionType, typing.Union):
-        return any(_matches(value, part) for part in typing.get_args(hint))
-    if origin is tuple:
-        item = typing.get_args(hint)[0]
-        return isinstance(value, tuple) and all(_matches(part, item) for part in value)
-    if hint is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    return isinstance(value, hint)

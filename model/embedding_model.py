@@ -5,7 +5,7 @@ Shapes: B batch, N tokens, S sequences, E embedding width.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -21,12 +21,15 @@ from osa.model.checkpoint import (
     save_checkpoint,
 )
 from osa.model.common.directories import PRETRAINED as PRETRAINED
+from osa.model.common.directories import kind_of
 from osa.model.config import EncoderConfig
 from osa.model.errors import CheckpointError, ConfigError, InputError
 from osa.model.functional.tiling import project_rows
 from osa.model.functional.varlen import batches_by_length, check_cu_seqlens, cu_seqlens_of
+from osa.model.hub.reader import read_model
 from osa.model.layers.encoder import Encoder
-from osa.model.layers.initialization import orthonormal, shapes_alone
+from osa.model.layers.heads import HEAD_ACTIVATIONS, SparseHead, make_head
+from osa.model.layers.initialization import orthonormal, shapes_alone, zero_bias
 from osa.model.layers.pooling import EmbeddingOutput, normalize, pool
 from osa.model.tokenization import TextTokenizer, id_out_of_range
 
@@ -46,15 +49,19 @@ def check_ids(config: EncoderConfig, sequences: Sequence[Sequence[int]]) -> None
             raise InputError(
                 f"sequence {row} has {len(ids)} tokens, allowed are 1 to {config.max_seq_len}"
             )
-        wrong = id_out_of_range(ids, config.vocab_size)
+        wrong = id_out_of_range(ids, config.num_ids)
         if wrong is not None:
             raise InputError(
-                f"sequence {row} holds id {wrong}, allowed are 0 to {config.vocab_size - 1}"
+                f"sequence {row} holds id {wrong}, allowed are 0 to {config.num_ids - 1}"
             )
 
 
+def _as_they_are(values: Float[Tensor, "S E"]) -> EmbeddingOutput:
+    return EmbeddingOutput(values, values.new_ones(len(values)))
+
+
 class EmbeddingModel(nn.Module):
-    """Texts, ids or features to unit vectors."""
+    """Texts, ids or features to unit vectors, or to what the model's head computes."""
 
     def __init__(
         self,
@@ -72,12 +79,16 @@ class EmbeddingModel(nn.Module):
         self.tokenizer = tokenizer
         self.checkpoint_sha256 = ""
         self.calibration: Calibration | None = None
+        self.prompts: Mapping[str, str] = {}
+        self.default_prompt_name: str | None = None
         self.encoder = Encoder(config, generator)
         self.projection: nn.Linear | None = None
-        if config.output_size != config.hidden_size:
-            self.projection = nn.Linear(config.hidden_size, config.output_size, bias=False)
-            weight = orthonormal(config.output_size, config.hidden_size, generator)
-            self.projection.weight.data.copy_(weight)
+        if config.has_projection:
+            width, size = config.hidden_size, config.vector_size
+            self.projection = nn.Linear(width, size, bias=config.embedding_bias)
+            self.projection.weight.data.copy_(orthonormal(size, width, generator))
+            zero_bias(self.projection)
+        self.head = make_head(config)
 
     def forward(
         self,
@@ -87,6 +98,8 @@ class EmbeddingModel(nn.Module):
     ) -> EmbeddingOutput:
         """Return one unit vector per sequence, and its length before normalising.
 
+        A model with a head returns what the head computes, as it is, and lengths of 1.
+
         Args:
             inputs: Token ids or features; [1, T] with all sequences end to end when packed.
             mask: True at real tokens of a padded batch, bool [B, N].
@@ -95,10 +108,29 @@ class EmbeddingModel(nn.Module):
         Raises:
             InputError: Masks or offsets that do not fit, or sequences that are too long.
         """
-        pooled = pool(self.encoder(inputs, mask, cu_seqlens), self.config.pooling, mask, cu_seqlens)
-        if self.projection is not None:
-            pooled = project_rows(self.projection, pooled)
-        return normalize(pooled)
+        return self.finish(self.encoder(inputs, mask, cu_seqlens), mask, cu_seqlens)
+
+    def finish(
+        self, hidden: Float[Tensor, "B N D"], mask: Tensor | None, cu_seqlens: Tensor | None
+    ) -> EmbeddingOutput:
+        """From the encoder's last hidden states to vectors, or to what the head computes.
+
+        Args:
+            hidden: States of every token.
+            mask: True at real tokens of a padded batch, or None.
+            cu_seqlens: Offsets of what is pooled of a packed batch, or None.
+        """
+        if isinstance(self.head, SparseHead):
+            return _as_they_are(self.head(hidden, mask, cu_seqlens))
+        pooled = self.project(pool(hidden, self.config.pooling, mask, cu_seqlens))
+        return normalize(pooled) if self.head is None else _as_they_are(self.head(pooled))
+
+    def project(self, states: Float[Tensor, "n D"]) -> Float[Tensor, "n E"]:
+        """Pooled states as vectors of the model's width, not normalised."""
+        if self.projection is None:
+            return states
+        activation = HEAD_ACTIVATIONS[self.config.embedding_activation]
+        return activation(project_rows(self.projection, states))
 
     def embed_tokens(
         self,
@@ -108,19 +140,18 @@ class EmbeddingModel(nn.Module):
     ) -> tuple[EmbeddingOutput, Float[Tensor, "B N E"]]:
         """``forward``, and every token's own vector, projected and not normalised.
 
-        With mean pooling a sequence's vector has the direction of the mean of its tokens' vectors;
-        rows of padding are meaningless.
+        With mean pooling a sequence's vector has the direction of the mean of its tokens' vectors,
+        unless the projection has a non-linearity; rows of padding are meaningless.
 
         Raises:
             InputError: As ``forward``.
         """
         hidden = self.encoder(inputs, mask, cu_seqlens)
-        pooled = pool(hidden, self.config.pooling, mask, cu_seqlens)
+        output = self.finish(hidden, mask, cu_seqlens)
         if self.projection is None:
-            return normalize(pooled), hidden
-        tokens = project_rows(self.projection, hidden.flatten(0, 1))
-        projected = project_rows(self.projection, pooled)
-        return normalize(projected), tokens.unflatten(0, hidden.shape[:2])
+            return output, hidden
+        tokens = self.project(hidden.flatten(0, 1))
+        return output, tokens.unflatten(0, hidden.shape[:2])
 
     def embed_spans(
         self,
@@ -141,10 +172,7 @@ class EmbeddingModel(nn.Module):
         """
         check_cu_seqlens(spans, inputs.shape[1])
         hidden = self.encoder(inputs, None, cu_seqlens)
-        pooled = pool(hidden, self.config.pooling, None, spans)
-        if self.projection is not None:
-            pooled = project_rows(self.projection, pooled)
-        return normalize(pooled)
+        return self.finish(hidden, None, spans)
 
     def embed_ids(self, sequences: Sequence[Sequence[int]]) -> EmbeddingOutput:
         """Embed id sequences as one packed batch, on the model's device.
@@ -219,18 +247,28 @@ class EmbeddingModel(nn.Module):
                 "this model's layers were replaced for inference (use_bfloat16), and could not be "
                 "loaded again: save it before that, or load it in float32 and save that"
             )
-        checkpoint = Checkpoint(self.config, state, self.tokenizer)
+        checkpoint = Checkpoint(
+            self.config,
+            state,
+            self.tokenizer,
+            prompts=self.prompts,
+            default_prompt_name=self.default_prompt_name,
+        )
         save_checkpoint(Path(directory), checkpoint, dtype, extra)
 
     @classmethod
     def from_pretrained(cls, directory: str | Path | None = None) -> EmbeddingModel:
-        """Load a checkpoint in float32, ready for inference; default is the packaged model.
+        """Load a model in float32, ready for inference; default is the packaged one.
+
+        Args:
+            directory: A checkpoint, or a directory of transformers or sentence-transformers.
 
         Raises:
             CheckpointError: Naming the file, field or tensor at fault.
         """
         source = PRETRAINED if directory is None else Path(directory)
-        checkpoint = load_checkpoint(source)
+        read = read_model if kind_of(source) == "transformer" else load_checkpoint
+        checkpoint = read(source)
         try:
             with shapes_alone():
                 model = cls(checkpoint.config, checkpoint.tokenizer)
@@ -239,4 +277,6 @@ class EmbeddingModel(nn.Module):
         load_weights(model, checkpoint.weights, source)
         model.checkpoint_sha256 = checkpoint.sha256
         model.calibration = checkpoint.calibration
+        model.prompts = checkpoint.prompts
+        model.default_prompt_name = checkpoint.default_prompt_name
         return model.eval()

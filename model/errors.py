@@ -3,6 +3,7 @@
     OsaError                  every error that the project raises on purpose
     ├── ConfigError           an invalid setting or combination of settings
     ├── CheckpointError       a checkpoint that is missing, damaged or of another shape
+    │   └── UnsupportedModelError   a model of another library that our encoder cannot run
     └── InputError            tensors, ids or texts that do not fit the model
 
 ``osa.export`` and ``osa.service`` add their own branches. ``code`` is a stable, machine-readable
@@ -30,6 +31,12 @@ class CheckpointError(OsaError):
     """A checkpoint directory that is missing, damaged, or does not fit its configuration."""
 
     code = "checkpoint"
+
+
+class UnsupportedModelError(CheckpointError):
+    """A model of another library whose architecture our encoder does not have."""
+
+    code = "unsupported_model"
 
 
 class InputError(OsaError, ValueError):

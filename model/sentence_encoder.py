@@ -82,9 +82,7 @@ class OsaEncoder(InputModule):
         mask = features["attention_mask"] != 0
         hidden = self.model.encoder(features["input_ids"], mask, None)
         pooled = pool(hidden, self.model.config.pooling, mask, None)
-        if self.model.projection is not None:
-            pooled = self.model.projection(pooled)
-        embeddings = normalize(pooled).embeddings
+        embeddings = normalize(self.model.project(pooled)).embeddings
         return features | {"token_embeddings": hidden, "sentence_embedding": embeddings}
 
     def save(self, output_path: str, *args: Any, **kwargs: Any) -> None:

@@ -5,7 +5,7 @@ Thread-safe: the shared tokenizer does not change after loading; truncation is d
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -140,6 +140,54 @@ class TextTokenizer:
             results.append(TokenizedText(complete.ids, surplus, kept))
         return results
 
+    def encode_pairs(
+        self,
+        pairs: Sequence[tuple[str, str]],
+        max_length: int | None = None,
+        direction: Direction = "right",
+        type_stride: int = 0,
+    ) -> list[TokenizedText]:
+        """Tokenise pairs of texts as one sequence each, special tokens included.
+
+        Args:
+            pairs: Any Unicode texts without lone surrogates.
+            max_length: Longest result [tokens]; the longer text of a pair is cut first.
+            direction: Which side of a text is cut.
+            type_stride: Added to an id for each step of its token type; see
+                ``EncoderConfig.token_types``.
+
+        Raises:
+            InputError: A lone surrogate, or a limit that leaves no room for text.
+        """
+        specials: int = self._tokenizer.num_special_tokens_to_add(True)
+        room = None if max_length is None else max_length - specials
+        if room is not None and room < 2:
+            raise InputError(
+                f"max_length must leave room beside {specials} special tokens, got {max_length}"
+            )
+        texts = [text for pair in pairs for text in pair]
+        check_unicode(texts)
+        encodings = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+        results = []
+        for first, second in zip(encodings[::2], encodings[1::2], strict=True):
+            surplus = 0
+            if room is not None and len(first) + len(second) > room:
+                surplus = len(first) + len(second) - room
+                for encoding, length in zip(
+                    (first, second), _shares(first, second, room), strict=True
+                ):
+                    if len(encoding) > length:
+                        encoding.truncate(length, direction=direction)
+            complete = self._tokenizer.post_process(first, second, True)
+            ids: list[int] = complete.ids
+            if type_stride:
+                ids = [
+                    number + type_stride * kind
+                    for number, kind in zip(ids, complete.type_ids, strict=True)
+                ]
+            results.append(TokenizedText(ids, surplus))
+        return results
+
     def tokens(self, texts: Sequence[str], add_special_tokens: bool = True) -> list[list[Token]]:
         """Tokens of texts with their characters; nothing is truncated.
 
@@ -184,6 +232,17 @@ class TextTokenizer:
         """Id of a token by its name, or None."""
         number: int | None = self._tokenizer.token_to_id(token)
         return number
+
+
+def _shares(first: Sized, second: Sized, room: int) -> tuple[int, int]:
+    """Lengths of two texts that fit ``room`` together, the longer one cut first [tokens].
+
+    Where both are longer than half of the room, the second gets the odd token, or the longer one:
+    as ``longest_first`` of Hugging Face's tokenizers.
+    """
+    short, long = sorted((len(first), len(second)))
+    short, long = (short, room - short) if short <= room // 2 else (room // 2, room - room // 2)
+    return (short, long) if len(first) <= len(second) else (long, short)
 
 
 def id_out_of_range(ids: Sequence[int], vocab_size: int) -> int | None:

@@ -2,7 +2,9 @@
 
 manifest.json        a checkpoint (``osa.model.checkpoint``)
 artifact.json        an artifact (``osa.export.manifest``)
-neither              a collection, where directories in it are one of these; else something else
+modules.json, or a config.json with a model_type
+                     a model of transformers or sentence-transformers (``osa.model.hub``)
+none of these        a collection, where directories in it are one of these; else something else
 """
 
 from __future__ import annotations
@@ -24,7 +26,10 @@ ARTIFACT = "artifact.json"
 PRETRAINED = Path(__file__).parents[1] / "pretrained" / "default"
 """The packaged model."""
 FOREIGN_WEIGHTS = ("pytorch_model.bin", "model.safetensors", "model.safetensors.index.json")
-DirectoryKind = Literal["checkpoint", "artifact", "collection", "other"]
+MODULES = "modules.json"
+DirectoryKind = Literal["checkpoint", "artifact", "transformer", "collection", "other"]
+MODEL_KINDS: tuple[DirectoryKind, ...] = ("checkpoint", "transformer")
+"""What ``EmbeddingModel.from_pretrained`` loads."""
 
 
 def kind_of(directory: Path) -> DirectoryKind:
@@ -40,9 +45,18 @@ def _own_kind(directory: Path) -> DirectoryKind:
     try:
         if (directory / MANIFEST).is_file():
             return "checkpoint"
-        return "artifact" if (directory / ARTIFACT).is_file() else "other"
+        if (directory / ARTIFACT).is_file():
+            return "artifact"
+        return "transformer" if _is_transformer(directory) else "other"
     except OSError:  # not readable, such as lost+found of a volume
         return "other"
+
+
+def _is_transformer(directory: Path) -> bool:
+    """Whether a directory is a model of transformers or sentence-transformers."""
+    if (directory / MODULES).is_file():
+        return True
+    return isinstance(_read_object(directory / CONFIG).get("model_type"), str)
 
 
 def describe_path(directory: Path) -> str:
@@ -56,6 +70,11 @@ def describe_path(directory: Path) -> str:
     kind = kind_of(directory)
     if kind == "checkpoint":
         return f"{directory} is a checkpoint: 'osa export' makes an artifact of it"
+    if kind == "transformer":
+        return (
+            f"{directory} is a model of transformers or sentence-transformers: serve, embed, "
+            "export, verify, inspect and train take it"
+        )
     if kind == "artifact":
         return (
             f"{directory} is an artifact: serve, embed, verify and inspect take it, all else the "
@@ -66,10 +85,9 @@ def describe_path(directory: Path) -> str:
         return f"{directory} holds several models ({', '.join(members)}): name one of them"
     if foreign := _foreign(directory):
         return (
-            f"{directory} is {foreign}: this version runs checkpoints of its own encoders "
-            f"({MANIFEST}) and artifacts made of them ({ARTIFACT}), no other models; a "
-            "sentence-transformers directory can be the teacher of such an encoder ('osa train' "
-            "with distill.teacher, docs/training.md)"
+            f"{directory} is {foreign}: this version runs its own checkpoints ({MANIFEST}), "
+            f"artifacts made of them ({ARTIFACT}), and directories of transformers, whose "
+            f"{CONFIG} has a model_type"
         )
     if (directory / CONFIG).is_file() and (directory / WEIGHTS).is_file():
         return f"{directory} misses {MANIFEST}, which a checkpoint has: copy it again, whole"
@@ -81,14 +99,10 @@ def describe_path(directory: Path) -> str:
 
 def _foreign(directory: Path) -> str | None:
     """Description of a model of another library; None where it is none."""
-    if (directory / "modules.json").is_file():
-        return "a model of sentence-transformers (modules.json)"
     values = _read_object(directory / CONFIG)
     architectures = values.get("architectures")
     if isinstance(architectures, list) and architectures:
         return f"a model of transformers ({CONFIG} names {architectures[0]})"
-    if "model_type" in values:
-        return f"a model of transformers ({CONFIG} has model_type {values['model_type']!r})"
     if values or not any((directory / name).is_file() for name in FOREIGN_WEIGHTS):
         return None
     return "a directory of weights without the description of an encoder"

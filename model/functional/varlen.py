@@ -108,17 +108,28 @@ def segment_ids(cu_seqlens: Int[Tensor, " S1"], total: int | torch.SymInt) -> In
 
 
 @functools.lru_cache(maxsize=16)
-def bucket_sequences(offsets: tuple[int, ...], device: torch.device) -> tuple[Bucket, ...]:
-    """Group the non-empty sequences between ``offsets`` by width; cached for the next layers."""
+def bucket_sequences(
+    offsets: tuple[int, ...], device: torch.device, exact: bool = False
+) -> tuple[Bucket, ...]:
+    """Group the non-empty sequences between ``offsets`` by width; cached for the next layers.
+
+    Args:
+        offsets: Of the sequences.
+        device: Of the indices.
+        exact: One width a length: nothing is padded.
+    """
     with torch.inference_mode(False):  # cached tensors are used under autograd too
-        return _bucket_sequences(offsets, device)
+        return _bucket_sequences(offsets, device, exact)
 
 
-def _bucket_sequences(offsets: tuple[int, ...], device: torch.device) -> tuple[Bucket, ...]:
+def _bucket_sequences(
+    offsets: tuple[int, ...], device: torch.device, exact: bool
+) -> tuple[Bucket, ...]:
     groups: dict[int, list[tuple[int, int]]] = {}
     for start, stop in itertools.pairwise(offsets):
         if stop > start:
-            groups.setdefault(bucket_width(stop - start), []).append((start, stop))
+            width = stop - start if exact else bucket_width(stop - start)
+            groups.setdefault(width, []).append((start, stop))
     buckets = []
     for width, spans in sorted(groups.items()):
         for chunk in [spans] if width <= GATHER_LIMIT else [[span] for span in spans]:
@@ -182,6 +193,7 @@ def map_buckets(
     offsets: Sequence[int],
     kernel: BucketFunction,
     num_outputs: int,
+    exact: bool = False,
 ) -> tuple[Float[Tensor, "1 H T D"], ...]:
     """Run a kernel on every bucket and pack its outputs.
 
@@ -190,10 +202,11 @@ def map_buckets(
         offsets: Of the sequences [S + 1].
         kernel: From rectangles [S, H, L, D] and their bucket to rectangles of that shape.
         num_outputs: How many the kernel returns.
+        exact: As for ``bucket_sequences``.
     """
     packed = states[0]
     heads, total, width = packed.shape[1:]
-    buckets = bucket_sequences(tuple(offsets), packed.device)
+    buckets = bucket_sequences(tuple(offsets), packed.device, exact)
     padded = any(bucket.mask is not None for bucket in buckets)
     rows = tuple(token_rows(state, padded) for state in states)
     outputs = [packed.new_zeros(total, heads, width) for _ in range(num_outputs)]

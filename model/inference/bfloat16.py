@@ -19,7 +19,7 @@ from osa.model.embedding_model import EmbeddingModel
 from osa.model.inference.bfloat16_linear import Bfloat16Linear
 from osa.model.inference.fused_blocks import FusedBlocks
 from osa.model.layers.block import Block
-from osa.model.layers.mixers.osa import OsaMixer
+from osa.model.layers.mixers.base import Mixer
 
 
 def use_bfloat16(model: EmbeddingModel, keep_float32: bool = True) -> EmbeddingModel:
@@ -36,8 +36,7 @@ def use_bfloat16(model: EmbeddingModel, keep_float32: bool = True) -> EmbeddingM
             for name in names:
                 layer = Bfloat16Linear(getattr(owner, name), keep_float32, name == "up")
                 setattr(owner, name, layer)
-        if isinstance(mixer, OsaMixer):
-            mixer.operand_dtype = torch.bfloat16
+        mixer.operand_dtype = torch.bfloat16
     model.encoder.blocks = nn.ModuleList([FusedBlocks(blocks)])
     return model.requires_grad_(False)
 
@@ -49,7 +48,7 @@ def in_float32(model: EmbeddingModel) -> Iterator[None]:
     No effect on layers whose float32 weights were not kept.
     """
     layers = [module for module in model.modules() if isinstance(module, Bfloat16Linear)]
-    mixers = [module for module in model.modules() if isinstance(module, OsaMixer)]
+    mixers = [module for module in model.modules() if isinstance(module, Mixer)]
     before = [mixer.operand_dtype for mixer in mixers]
     for module in layers:
         module.exact = True

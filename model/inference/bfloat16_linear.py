@@ -17,15 +17,18 @@ SUM_WIDTH = 384
 
 
 class Bfloat16Linear(nn.Module):
-    """A linear layer without bias on bfloat16 operands.
+    """A linear layer on bfloat16 operands; its bias, if any, is rounded too.
 
     Attributes:
         weight: The float32 weights [N, K], where they were kept.
+        bias: The float32 bias [N], where there is one and it was kept.
         round_output: Whether the result stays in bfloat16, where one product computes it.
         exact: Whether to compute in float32, where the weights were kept.
     """
 
     weight: Tensor | None
+    bias: Tensor | None
+    rounded_bias: Tensor | None
     round_output: bool
     exact: bool
 
@@ -33,13 +36,15 @@ class Bfloat16Linear(nn.Module):
         """Convert a layer's weights.
 
         Args:
-            linear: A layer without bias.
+            linear: A layer.
             keep_float32: Keep its weights too, for ``in_float32``.
             round_output: Leave the result in bfloat16, where its reader rounds it anyway.
         """
         super().__init__()
-        assert linear.bias is None
         self.weight = linear.weight if keep_float32 else None
+        self.bias = linear.bias if keep_float32 else None
+        rounded_bias = None if linear.bias is None else linear.bias.detach().to(torch.bfloat16)
+        self.register_buffer("rounded_bias", rounded_bias, persistent=False)
         self.round_output = round_output
         self.exact = False
         self.out_features: int = linear.out_features
@@ -55,7 +60,7 @@ class Bfloat16Linear(nn.Module):
     def forward(self, inputs: Float[Tensor, "*batch K"]) -> Float[Tensor, "*batch N"]:
         """The product; in float32 where ``exact`` is set."""
         if self.exact and self.weight is not None:
-            return F.linear(inputs.float(), self.weight)
+            return F.linear(inputs.float(), self.weight, self.bias)
         rounded = inputs.to(torch.bfloat16)
         if rounded.is_cuda or torch.compiler.is_compiling():
             return self._sum(rounded)
@@ -64,10 +69,9 @@ class Bfloat16Linear(nn.Module):
         return total.view(*rounded.shape[:-1], total.shape[-1])
 
     def _sum(self, rounded: Tensor) -> Tensor:
-        first, *others = (
-            F.linear(part, weight)
-            for part, weight in zip(rounded.split(self.widths, dim=-1), self.parts(), strict=True)
-        )
+        biases = [self.rounded_bias, *[None] * (len(self.widths) - 1)]
+        parts = zip(rounded.split(self.widths, dim=-1), self.parts(), biases, strict=True)
+        first, *others = (F.linear(part, weight, bias) for part, weight, bias in parts)
         if self.round_output and not others:
             return first
         total = first.float()

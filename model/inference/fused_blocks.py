@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from osa.model import ops
 from osa.model.inference.bfloat16_linear import Bfloat16Linear
 from osa.model.kernels import native_block as kernel
-from osa.model.layers.block import NORM_EPS, Block
+from osa.model.layers.block import Block
 from osa.model.layers.mixers.base import HEAD_EPS, TokenContext
 from osa.model.layers.mixers.osa import OsaMixer
 
@@ -29,6 +29,8 @@ class FusedBlocks(nn.Module):
         """Take over blocks whose linear layers are ``Bfloat16Linear``."""
         super().__init__()
         self.blocks = nn.ModuleList(blocks)
+        first = blocks[0].feed_forward_norm  # one configuration for all
+        self._epsilon = (first.eps or 0.0) if isinstance(first, nn.RMSNorm) else 0.0
         self._weights: list[kernel.Weights] | None = None
 
     def forward(self, hidden: Float[Tensor, "B N D"], context: TokenContext) -> Tensor:
@@ -56,17 +58,18 @@ class FusedBlocks(nn.Module):
             cosine, sine = context.rotary
             rotary = (cosine[0].float().contiguous(), sine[0].float().contiguous())
         previous, mixed = None, None
+        epsilon = self._epsilon
         states = hidden.new_empty(len(hidden), 3, 1, hidden.shape[1], dtype=torch.bfloat16)
         for block, following in zip(self.blocks, self._weights, strict=True):
             mixer = _mixer(block)
             states = states.view(len(hidden), 3, mixer.num_heads, mixer.head_dim)
-            kernel.transform(hidden, previous, mixed, following, states, rotary, NORM_EPS, HEAD_EPS)
+            kernel.transform(hidden, previous, mixed, following, states, rotary, epsilon, HEAD_EPS)
             query, key, value = (state.transpose(0, 1)[None] for state in states.unbind(1))
             heads = ops.attention(
                 query, key, value, mixer.alpha, None, context.cu_seqlens, mixer.scale, mixer.center
             )
             previous, mixed = following, heads[0].transpose(0, 1).flatten(1).contiguous()
-        kernel.transform(hidden, previous, mixed, None, states, rotary, NORM_EPS, HEAD_EPS)
+        kernel.transform(hidden, previous, mixed, None, states, rotary, epsilon, HEAD_EPS)
         return hidden
 
 
@@ -104,16 +107,23 @@ def _pack(layer: nn.Module) -> Tensor:
 
 def _is_fusible(block: nn.Module) -> bool:
     """Whether a block has skips, norms, the osa mixer, and layers that compute in bfloat16."""
-    if not isinstance(block, Block) or not block.residual or not isinstance(block.mixer, OsaMixer):
+    if not isinstance(block, Block) or not isinstance(block.mixer, OsaMixer):
+        return False
+    if not block.residual or block.post or block.feed_forward.gated:
         return False
     norms = (block.mixer_norm, block.feed_forward_norm)
     if not all(isinstance(norm, nn.RMSNorm) and norm.weight is not None for norm in norms):
         return False
     mixer, feed_forward = block.mixer, block.feed_forward
     layers = (mixer.qkv, mixer.out, feed_forward.up, feed_forward.down)
-    if not all(isinstance(layer, Bfloat16Linear) and not layer.exact for layer in layers):
+    if not all(_is_plain(layer) for layer in layers):
         return False
     inner, hidden = feed_forward.up.out_features, feed_forward.down.out_features
     return feed_forward.activation in kernel.ACTIVATIONS and kernel.fits(
         hidden, inner, mixer.num_heads
     )
+
+
+def _is_plain(layer: nn.Module) -> bool:
+    """Whether a layer computes in bfloat16 and has no bias."""
+    return isinstance(layer, Bfloat16Linear) and not layer.exact and layer.rounded_bias is None

@@ -6,6 +6,7 @@ Shapes: B batch, N tokens, D hidden, F inner width of the feed-forward layer.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -15,54 +16,78 @@ from osa.model.config import EncoderConfig
 from osa.model.functional.tiling import by_tiles
 from osa.model.layers.mixers import TokenContext, make_mixer
 
-NORM_EPS = 1e-6
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,
+    "gelu_tanh": partial(F.gelu, approximate="tanh"),
     "relu": F.relu,
     "silu": F.silu,
 }
 
 
 class FeedForward(nn.Module):
-    """f(X W_1) W_2, without biases."""
+    """f(X W_1) W_2, or gated f(X W_a) * (X W_b) W_2 with W_1 = [W_a, W_b]."""
 
     def __init__(self, config: EncoderConfig) -> None:
         """Create both projections."""
         super().__init__()
-        self.up = nn.Linear(config.hidden_size, config.ffn_size, bias=False)
-        self.down = nn.Linear(config.ffn_size, config.hidden_size, bias=False)
+        self.gated = config.ffn_gated
+        inner = config.ffn_size * (2 if self.gated else 1)
+        self.up = nn.Linear(config.hidden_size, inner, bias=config.ffn_up_bias)
+        self.down = nn.Linear(config.ffn_size, config.hidden_size, bias=config.ffn_down_bias)
         self.activation = ACTIVATIONS[config.activation]
 
     def forward(self, hidden: Float[Tensor, "*batch D"]) -> Float[Tensor, "*batch D"]:
         """Apply the layer to every token by itself."""
-        projected: Tensor = self.down(self.activation(self.up(hidden)))
+        inner: Tensor = self.up(hidden)
+        if self.gated:
+            activated, gate = inner.chunk(2, dim=-1)
+            inner = self.activation(activated) * gate
+        else:
+            inner = self.activation(inner)
+        projected: Tensor = self.down(inner)
         return projected
 
 
 class Block(nn.Module):
     """One token mixer and one feed-forward layer, each with the configured norm and skip."""
 
-    def __init__(self, config: EncoderConfig) -> None:
-        """Create both sub-layers."""
+    def __init__(self, config: EncoderConfig, layer: int = 0) -> None:
+        """Create both sub-layers.
+
+        Args:
+            config: Of the encoder.
+            layer: Index of the block; its mixer may be local, or the first without a norm.
+        """
         super().__init__()
-        self.residual = config.residual
-        self.mixer = make_mixer(config)
+        self.residual, self.post = config.residual, config.norm_place == "post"
+        self.mixer = make_mixer(config, layer)
         self.feed_forward = FeedForward(config)
-        self.mixer_norm = make_norm(config)
+        normalised = layer == 0 and config.embedding_norm and not self.post
+        self.mixer_norm = nn.Identity() if normalised else make_norm(config)
         self.feed_forward_norm = make_norm(config)
 
     def forward(self, hidden: Float[Tensor, "B N D"], context: TokenContext) -> Tensor:
         """Return the next hidden states [B, N, D]."""
-        mixed = self.mixer(hidden, context, self.mixer_norm)
+        norm = nn.Identity() if self.post else self.mixer_norm
+        mixed = self.mixer(hidden, context, norm)
         return by_tiles(self._transform, hidden, mixed)[0]
 
     def _transform(self, hidden: Tensor, mixed: Tensor) -> tuple[Tensor]:
         """The token-wise part after the mixer."""
         hidden = hidden + mixed if self.residual else mixed
-        transformed: Tensor = self.feed_forward(self.feed_forward_norm(hidden))
-        return (hidden + transformed if self.residual else transformed,)
+        if self.post:
+            hidden = self.mixer_norm(hidden)
+            transformed: Tensor = self.feed_forward(hidden)
+        else:
+            transformed = self.feed_forward(self.feed_forward_norm(hidden))
+        hidden = hidden + transformed if self.residual else transformed
+        return (self.feed_forward_norm(hidden) if self.post else hidden,)
 
 
 def make_norm(config: EncoderConfig) -> nn.Module:
-    """RMS norm over D, or nothing where the configuration goes without."""
-    return nn.RMSNorm(config.hidden_size, eps=NORM_EPS) if config.norm else nn.Identity()
+    """The configured norm over D, or nothing where the configuration goes without."""
+    if not config.norm:
+        return nn.Identity()
+    if config.norm_type == "layer":
+        return nn.LayerNorm(config.hidden_size, eps=config.norm_eps, bias=config.norm_bias)
+    return nn.RMSNorm(config.hidden_size, eps=config.norm_eps)

@@ -7,6 +7,7 @@ Shapes: B batch, N tokens, D hidden, F feature width. A packed batch has B = 1 a
 from __future__ import annotations
 
 import itertools
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +22,7 @@ from osa.model.layers.block import Block, make_norm
 from osa.model.layers.initialization import initialize, orthonormal
 from osa.model.layers.mixers import TokenContext
 from osa.model.layers.positions import rotary_table, token_positions
+from osa.model.layers.score_bias import ScoreBias, bind, needs_bias
 
 
 class Encoder(nn.Module):
@@ -44,9 +46,13 @@ class Encoder(nn.Module):
             assert config.feature_size is not None  # checked by EncoderConfig
             self.embed = nn.Linear(config.feature_size, config.hidden_size, bias=False)
         learned = config.positions == "learned"
-        self.positions = nn.Embedding(config.max_seq_len, config.hidden_size) if learned else None
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_layers))
-        self.norm = make_norm(config)
+        width, kinds = config.hidden_size, config.token_types
+        self.positions = nn.Embedding(config.max_seq_len, width) if learned else None
+        self.token_types = nn.Embedding(kinds, width) if kinds else None
+        self.embedding_norm = make_norm(config) if config.embedding_norm else nn.Identity()
+        self.score_bias = ScoreBias(config) if needs_bias(config) else None
+        self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.num_layers))
+        self.norm = nn.Identity() if config.norm_place == "post" else make_norm(config)
         initialize(self, config, generator)
         if isinstance(self.embed, nn.Linear):
             rows, columns = self.embed.weight.shape
@@ -73,14 +79,26 @@ class Encoder(nn.Module):
         fillers = 0 if cu_seqlens is None else missing_rows(inputs.shape[1], inputs)
         if cu_seqlens is not None and fillers:
             inputs, cu_seqlens = _with_fillers(inputs, cu_seqlens, fillers)
+        config = self.config
+        kinds = None
+        if self.token_types is not None and config.vocab_size is not None:
+            kinds = inputs // config.vocab_size
+            inputs = inputs % config.vocab_size
         hidden: Tensor = self.embed(inputs)
         places = token_positions(hidden.shape[1], mask, cu_seqlens, hidden.device)
-        rotary = None
+        if kinds is not None and self.token_types is not None:
+            hidden = hidden + self.token_types(kinds)
         if self.positions is not None:
             hidden = hidden + self.positions(places)
-        if self.config.positions == "rotary":
-            rotary = rotary_table(places, self.config.head_dim, self.config.rope_theta)
-        context = TokenContext(mask, cu_seqlens, rotary)
+        hidden = self.embedding_norm(hidden)
+        rotary = local_rotary = None
+        if config.positions == "rotary":
+            table = partial(rotary_table, places, config.head_dim, divisor=config.rope_divisor)
+            rotary = table(theta=config.rope_theta)
+            if config.local_window is not None and config.local_rope_theta is not None:
+                local_rotary = table(theta=config.local_rope_theta)
+        bias = None if self.score_bias is None else bind(self.score_bias, hidden.device)
+        context = TokenContext(mask, cu_seqlens, rotary, local_rotary, bias)
         for block in self.blocks:
             hidden = block(hidden, context)
         normalised: Tensor = self.norm(hidden)

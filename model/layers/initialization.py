@@ -83,6 +83,15 @@ def initialize_mixer(mixer: Mixer, generator: torch.Generator | None = None) -> 
         query[rows], key[rows] = joint[:width], joint[width:]
     value.copy_(orthonormal(hidden, hidden, generator))
     mixer.out.weight.copy_(orthonormal(hidden, hidden, generator))
+    zero_bias(mixer.qkv, mixer.out)
+
+
+def zero_bias(*layers: nn.Module) -> None:
+    """Set the biases of layers that have one to zero."""
+    for layer in layers:
+        bias = getattr(layer, "bias", None)
+        if isinstance(bias, Tensor):
+            bias.data.zero_()
 
 
 @torch.no_grad()
@@ -92,8 +101,12 @@ def initialize_feed_forward(
     """Mirrored without skips; small random with them.
 
     Raises:
-        ConfigError: A model without skips whose ``ffn_size`` is too small for [U, -U].
+        ConfigError: A model without skips whose feed-forward layer is gated, or too small for
+            [U, -U].
     """
+    zero_bias(layer.up, layer.down)
+    if not config.residual and config.ffn_gated:
+        raise ConfigError("ffn_gated needs residual connections: a gated layer is no isometry")
     if config.residual:
         depth = math.sqrt(2 * config.num_layers)
         layer.up.weight.normal_(0.0, RESIDUAL_STD, generator=generator)
@@ -123,5 +136,6 @@ def initialize(
             initialize_feed_forward(child, config, generator)
         elif isinstance(child, nn.Embedding):
             child.weight.normal_(0.0, 1.0, generator=generator)
-        elif isinstance(child, nn.RMSNorm) and child.weight is not None:
+        elif isinstance(child, nn.RMSNorm | nn.LayerNorm) and child.weight is not None:
             child.weight.fill_(1.0)
+            zero_bias(child)

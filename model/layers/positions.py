@@ -39,11 +39,21 @@ def token_positions(
 
 
 def rotary_table(
-    positions: Int[Tensor, "B N"], head_dim: int, theta: float
+    positions: Int[Tensor, "B N"], head_dim: int, theta: float, divisor: float = 1.0
 ) -> tuple[Float[Tensor, "B N half"], Float[Tensor, "B N half"]]:
-    """Cosines and sines of position / theta^(2i/d), computed in float32."""
+    """Cosines and sines of position / (divisor theta^(2i/d)), computed in float32.
+
+    Args:
+        positions: Of the tokens.
+        head_dim: Width of a head, d.
+        theta: Base of the wavelengths.
+        divisor: Stretches every wavelength.
+    """
     exponents = torch.arange(0, head_dim, 2, device=positions.device, dtype=torch.float32)
-    angles = positions[..., None].to(torch.float32) * theta ** (-exponents / head_dim)
+    frequencies = theta ** (-exponents / head_dim)
+    if divisor != 1.0:
+        frequencies = frequencies / divisor
+    angles = positions[..., None].to(torch.float32) * frequencies
     return angles.cos(), angles.sin()
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from osa.model.common.directories import (
     MANIFEST,
+    MODEL_KINDS,
     check_file,
     check_output,
     describe_path,
@@ -76,8 +77,10 @@ def _check_files(config: TrainConfig) -> None:
     data = config.data
     for file in (*data.files, *data.held_out, *([config.tokenizer] if config.tokenizer else [])):
         check_file(file)
-    if config.start is not None and kind_of(config.start) != "checkpoint":
-        raise ConfigError(f"start must be a checkpoint: {describe_path(config.start)}")
+    if config.start is not None and kind_of(config.start) not in MODEL_KINDS:
+        raise ConfigError(
+            f"start must be a checkpoint or a model of transformers: {describe_path(config.start)}"
+        )
 
 
 def _check_model(config: TrainConfig) -> None:

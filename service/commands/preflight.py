@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from osa.model.common.directories import CONFIG, PRETRAINED, describe_path, kind_of
+from osa.model.common.directories import CONFIG, MODEL_KINDS, PRETRAINED, describe_path, kind_of
 from osa.model.common.requirements import has_compiler, require
 from osa.model.config import EncoderConfig
 from osa.model.errors import ConfigError
@@ -63,9 +63,9 @@ def check_model(settings: ModelSettings, dimensions: int | None = None) -> None:
 def _check_engine(settings: ModelSettings) -> None:
     """Refuse an engine that does not run this model, or that needs a missing tool."""
     kind = "checkpoint" if settings.path is None else kind_of(settings.path)
-    if kind == "checkpoint" and settings.engine not in ("auto", *CHECKPOINT_ENGINES):
+    if kind in MODEL_KINDS and settings.engine not in ("auto", *CHECKPOINT_ENGINES):
         raise ConfigError(
-            f"model.engine is {settings.engine}, but a checkpoint runs by "
+            f"model.engine is {settings.engine}, but a {kind} runs by "
             f"{', '.join(CHECKPOINT_ENGINES)}: export it first, 'osa export --help'"
         )
     if settings.engine == "compile" and not has_compiler():

@@ -10,7 +10,7 @@ from osa.export.formats import FORMATS
 from osa.export.manifest import load_artifact
 from osa.export.runner import embed_sequences, open_runner
 from osa.model.embedding_model import check_ids
-from osa.model.errors import ConfigError
+from osa.model.errors import ConfigError, InputError
 from osa.model.tokenization import TextTokenizer
 from osa.service.engines.base import (
     Details,
@@ -95,4 +95,9 @@ class ArtifactEngine:
         output = EngineOutput(embeddings, norms)
         if details is None:
             return output
+        if details.spans and self._artifact.config.embedding_activation != "identity":
+            raise InputError(
+                "vectors of chunks are pooled before the model's non-linear projection, which its "
+                "graph has inside: serve the checkpoint"
+            )
         return with_details(output, states, details, self._artifact.config.pooling)

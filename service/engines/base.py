@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 
 import numpy as np
 
 from osa.model.calibration import Calibration
-from osa.model.config import EncoderConfig
+from osa.model.config import EncoderConfig, Task
 from osa.model.tokenization import TextTokenizer
 
 if TYPE_CHECKING:
@@ -40,8 +40,9 @@ class EngineOutput(NamedTuple):
     """Vectors of a batch.
 
     Attributes:
-        embeddings: Unit vectors, float32 [S, E].
-        norms: Their lengths before normalisation, float32 [S].
+        embeddings: Unit vectors, float32 [S, E]; of a model with a head what that computes: logits
+            of labels [S, K], or weights of token ids [S, V].
+        norms: Lengths of the vectors before normalisation, float32 [S]; 1 for a model with a head.
         token_vectors: Vectors of each sequence's tokens, float32 [n, E], if requested.
         span_vectors: Vectors of each sequence's spans, float32 [m, E], if requested; [0, E] for a
             sequence without spans.
@@ -71,6 +72,12 @@ class EngineInfo:
         source_sha256: Identity of the checkpoint that it is or was made from.
         calibration: Ranges of the vectors, for int8 and uint8; None if none were measured.
         manifest: Of the artifact; None for a checkpoint.
+        task: What the model computes.
+        labels: Of a classifier; a reranker has one.
+        score: From a classifier's logits to scores: ``sigmoid`` or ``softmax``.
+        type_stride: As for ``TextTokenizer.encode_pairs``.
+        prompts: Texts by name that the model wants before inputs.
+        default_prompt_name: Of inputs for which none is named.
     """
 
     backend: str
@@ -86,6 +93,12 @@ class EngineInfo:
     source_sha256: str
     calibration: Calibration | None = None
     manifest: Mapping[str, object] | None = None
+    task: Task = "embedding"
+    labels: tuple[str, ...] = ()
+    score: str = "sigmoid"
+    type_stride: int = 0
+    prompts: Mapping[str, str] = field(default_factory=dict)
+    default_prompt_name: str | None = None
 
     @classmethod
     def of(cls, config: EncoderConfig, **facts: Any) -> EngineInfo:
@@ -96,6 +109,10 @@ class EngineInfo:
             vocab_size=config.vocab_size,
             max_input_length=config.max_seq_len,
             dimensions=config.allowed_dimensions,
+            task=config.task,
+            labels=() if config.head is None else config.head.labels,
+            score="sigmoid" if config.head is None else config.head.score,
+            type_stride=(config.vocab_size or 0) if config.token_types else 0,
             **facts,
         )
 
@@ -147,23 +164,33 @@ class Engine(Protocol):
 
 
 def with_details(
-    output: EngineOutput, rows: Sequence[np.ndarray], details: Details, pooling: str
+    output: EngineOutput,
+    rows: Sequence[np.ndarray],
+    details: Details,
+    pooling: str,
+    project: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> EngineOutput:
     """``output`` with the token and span vectors that were requested.
 
     Args:
         output: Vectors of the sequences.
-        rows: Vectors of each sequence's tokens, float32 [n, E].
+        rows: Vectors of each sequence's tokens, float32 [n, E]; where ``project`` is given, their
+            states [n, D].
         details: What was requested.
-        pooling: The model's: ``mean`` or ``cls``.
+        pooling: The model's, as ``EncoderConfig.pooling``.
+        project: From pooled states to vectors, where the order of the two matters.
     """
-    tokens = list(rows) if details.token_vectors else None
+    tokens = None
+    if details.token_vectors:
+        tokens = list(rows) if project is None else [project(row) for row in rows]
     if details.spans is None:
         return output._replace(token_vectors=tokens)
     pooled = [
         pool_spans(row, spans or (), pooling)
         for row, spans in zip(rows, details.spans, strict=True)
     ]
+    if project is not None:
+        pooled = [project(states) for states in pooled]
     return output._replace(token_vectors=tokens, span_vectors=pooled)
 
 
@@ -172,7 +199,7 @@ BLOCK = 128
 
 
 def pool_spans(tokens: np.ndarray, spans: Spans, pooling: str) -> np.ndarray:
-    """Vectors [m, E] of token ranges: the mean of their tokens, or the first (``cls``).
+    """Vectors [m, E] of token ranges, pooled as the model pools.
 
     Spans of more than four blocks are summed from sums of whole blocks, so that the cost of a span
     hardly grows with its length. A span's bits do not depend on the other spans.
@@ -180,12 +207,16 @@ def pool_spans(tokens: np.ndarray, spans: Spans, pooling: str) -> np.ndarray:
     Args:
         tokens: Vectors of the sequence's tokens, float32 [n, E].
         spans: Ranges [start, stop), each of at least one token; may overlap.
-        pooling: ``mean`` or ``cls``.
+        pooling: As ``EncoderConfig.pooling``.
     """
     if not spans:
         return tokens[:0].copy()
     if pooling == "cls":
         return tokens[[start for start, _ in spans]].copy()
+    if pooling == "last":
+        return tokens[[stop - 1 for _, stop in spans]].copy()
+    if pooling == "weighted":
+        return np.stack([_weighted(tokens[start:stop]) for start, stop in spans])
     whole = len(tokens) // BLOCK * BLOCK
     longest = max(stop - start for start, stop in spans)
     blocks = tokens[: whole if longest > 4 * BLOCK else 0].reshape(-1, BLOCK, tokens.shape[1])
@@ -201,6 +232,13 @@ def pool_spans(tokens: np.ndarray, spans: Spans, pooling: str) -> np.ndarray:
         return total / np.float32(stop - start)
 
     return np.stack([mean(start, stop) for start, stop in spans])
+
+
+def _weighted(tokens: np.ndarray) -> np.ndarray:
+    """Mean of tokens [n, E] weighted by their places, 1 to n."""
+    places = np.arange(1, len(tokens) + 1, dtype=np.float32)
+    pooled: np.ndarray = (tokens * places[:, None]).sum(axis=0) / places.sum()
+    return pooled
 
 
 WARM_UP_LENGTHS = (3, 24, 64, 65, 200, 512)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
@@ -87,6 +88,8 @@ class EagerEngine:
             model_sha256=self._model.checkpoint_sha256,
             source_sha256=self._model.checkpoint_sha256,
             calibration=self._model.calibration,
+            prompts=self._model.prompts,
+            default_prompt_name=self._model.default_prompt_name,
         )
 
     def _name_kernel(self) -> str:
@@ -125,9 +128,26 @@ class EagerEngine:
             if details is None:
                 return _to_numpy(self._model.embed_ids(sequences))
             packed, offsets = self._model.pack_ids(sequences)
+            output, states, project = self._embed_tokens(packed, offsets)
+        rows = np.split(states.cpu().numpy(), offsets[1:-1].tolist())
+        return with_details(_to_numpy(output), rows, details, self._model.config.pooling, project)
+
+    def _embed_tokens(
+        self, packed: torch.Tensor, offsets: torch.Tensor
+    ) -> tuple[EmbeddingOutput, torch.Tensor, Callable[[np.ndarray], np.ndarray] | None]:
+        """Vectors, states of the tokens, and what makes vectors of pooled states, if anything."""
+        if self._model.config.embedding_activation == "identity":
             output, states = self._model.embed_tokens(packed, cu_seqlens=offsets)
-        rows = np.split(states[0].cpu().numpy(), offsets[1:-1].tolist())
-        return with_details(_to_numpy(output), rows, details, self._model.config.pooling)
+            return output, states[0], None
+        hidden = self._model.encoder(packed, None, offsets)  # pooled before the non-linearity
+
+        def project(states: np.ndarray) -> np.ndarray:
+            with torch.inference_mode():
+                projected = self._model.project(torch.from_numpy(states).to(self._device))
+            vectors: np.ndarray = projected.cpu().numpy()
+            return vectors
+
+        return self._model.finish(hidden, None, offsets), hidden[0], project
 
 
 def _to_numpy(output: EmbeddingOutput) -> EngineOutput:

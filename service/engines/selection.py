@@ -15,7 +15,7 @@ from pathlib import Path
 
 from osa.export.formats import DTYPES
 from osa.export.manifest import is_artifact, read_manifest
-from osa.model.common.directories import MANIFEST, describe_path
+from osa.model.common.directories import MANIFEST, MODEL_KINDS, describe_path, kind_of
 from osa.model.errors import ConfigError, OsaError
 from osa.model.inference.bfloat16 import has_fast_bfloat16
 from osa.service.engines.base import Engine
@@ -50,7 +50,7 @@ def select_engine(settings: ModelSettings) -> Selection:
         OsaError: Nothing in the directory can be served here; says why.
     """
     path = settings.path
-    if path is None or (path / MANIFEST).is_file():
+    if path is None or kind_of(path) in MODEL_KINDS:
         return _open_checkpoint(path, settings)
     if is_artifact(path):
         return _open_artifact(path, settings)

@@ -7,18 +7,25 @@ from osa.model.errors import ConfigError
 from osa.model.layers.mixers.base import Mixer, TokenContext
 from osa.model.layers.mixers.osa import OsaMixer
 from osa.model.layers.mixers.softmax import SoftmaxMixer
+from osa.model.layers.score_bias import needs_bias
 
 MIXERS: dict[str, type[Mixer]] = {"osa": OsaMixer, "softmax": SoftmaxMixer}
 
 __all__ = ["MIXERS", "Mixer", "OsaMixer", "SoftmaxMixer", "TokenContext", "make_mixer"]
 
 
-def make_mixer(config: EncoderConfig) -> Mixer:
-    """Build the mixer that ``config`` names.
+def make_mixer(config: EncoderConfig, layer: int = 0) -> Mixer:
+    """Build the mixer of block ``layer`` that ``config`` names.
 
     Raises:
-        ConfigError: The name is not registered.
+        ConfigError: The name is not registered, or the mixer has no scores to change by position.
     """
     if config.mixer not in MIXERS:
         raise ConfigError(f"mixer must be one of {', '.join(MIXERS)}, got {config.mixer!r}")
-    return MIXERS[config.mixer](config)
+    kind = MIXERS[config.mixer]
+    if not kind.has_scores and (needs_bias(config) or config.local_window is not None):
+        raise ConfigError(
+            f"positions alibi, position_buckets and local_window change scores of pairs of tokens, "
+            f"which the {config.mixer} mixer does not have"
+        )
+    return kind(config, layer)

@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from osa.model.config import EncoderConfig
+from osa.model.functional.softmax import Bias
 from osa.model.functional.tiling import by_tiles
 from osa.model.layers.positions import rotate
 
@@ -28,11 +29,15 @@ class TokenContext(NamedTuple):
         mask: True at real tokens of a padded batch.
         cu_seqlens: Offsets of a packed batch (then B = 1).
         rotary: Cosines and sines of each token's position, or None.
+        local_rotary: Those of local layers, where they differ.
+        bias: Of softmax attention's scores, or None.
     """
 
     mask: Bool[Tensor, "B N"] | None
     cu_seqlens: Int[Tensor, " S1"] | None
     rotary: tuple[Float[Tensor, "B N half"], Float[Tensor, "B N half"]] | None
+    local_rotary: tuple[Float[Tensor, "B N half"], Float[Tensor, "B N half"]] | None = None
+    bias: Bias | None = None
 
 
 class Mixer(nn.Module, ABC):
@@ -43,19 +48,29 @@ class Mixer(nn.Module, ABC):
         traces_packed: Whether a packed batch is one graph for every ``cu_seqlens``; otherwise the
             offsets decide which operations run, and only padded batches can be exported.
         accepts_empty_rows: Whether a padded row without a single token gives finite states.
+        has_scores: Whether it has scores of pairs of tokens, which a bias or a window can change.
     """
 
     calls_attention: ClassVar[bool] = False
     traces_packed: ClassVar[bool] = False
     accepts_empty_rows: ClassVar[bool] = False
+    has_scores: ClassVar[bool] = False
 
-    def __init__(self, config: EncoderConfig) -> None:
-        """Create the projections; ``osa.model.layers.initialization`` sets their values."""
+    def __init__(self, config: EncoderConfig, layer: int = 0) -> None:
+        """Create the projections; ``osa.model.layers.initialization`` sets their values.
+
+        Args:
+            config: Of the encoder.
+            layer: Index of the block.
+        """
         super().__init__()
         self.num_heads, self.head_dim = config.num_heads, config.head_dim
         self.qk_norm = config.qk_norm
-        self.qkv = nn.Linear(config.hidden_size, 3 * config.hidden_size, bias=False)
-        self.out = nn.Linear(config.hidden_size, config.hidden_size, bias=False)
+        self.operand_dtype: torch.dtype | None = None  # set by inference.bfloat16
+        width, bias = config.hidden_size, config.attention_bias
+        self.local = config.is_local(layer)
+        self.qkv = nn.Linear(width, 3 * width, bias=bias)
+        self.out = nn.Linear(width, width, bias=bias)
 
     def forward(
         self, hidden: Float[Tensor, "B N D"], context: TokenContext, norm: nn.Module
@@ -67,7 +82,7 @@ class Mixer(nn.Module, ABC):
             context: Sequences and positions of the tokens.
             norm: Applied to every token first.
         """
-        rotary = context.rotary or ()
+        rotary = (context.local_rotary if self.local else None) or context.rotary or ()
         states = by_tiles(lambda tile, *rotary: self._project(norm(tile), rotary), hidden, *rotary)
         query, key, value = (state.transpose(1, 2) for state in states)
         mixed = self.mix_heads(query, key, value, context)

@@ -15,12 +15,11 @@ class OsaMixer(Mixer):
 
     calls_attention = traces_packed = accepts_empty_rows = True
 
-    def __init__(self, config: EncoderConfig) -> None:
+    def __init__(self, config: EncoderConfig, layer: int = 0) -> None:
         """Create projections and angles."""
-        super().__init__(config)
+        super().__init__(config, layer)
         self.scale, self.center = config.scale, config.center
         self.alpha = nn.Parameter(torch.full((config.num_heads,), config.alpha_init))
-        self.operand_dtype: torch.dtype | None = None  # set by inference.bfloat16
 
     def mix_heads(self, query: Tensor, key: Tensor, value: Tensor, context: TokenContext) -> Tensor:
         """Call the operator ``osa::attention``."""

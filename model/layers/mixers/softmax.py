@@ -1,38 +1,46 @@
-"""Softmax attention, the control in every comparison (arXiv:1706.03762)."""
+"""Softmax attention: BERT-like encoders, and the control in comparisons (arXiv:1706.03762)."""
 
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from osa.model.config import EncoderConfig
+from osa.model.functional.softmax import attend
 from osa.model.functional.varlen import Bucket, check_cu_seqlens, map_buckets
 from osa.model.layers.mixers.base import Mixer, TokenContext
 
 
 class SoftmaxMixer(Mixer):
-    """softmax(Q K^T / sqrt(d)) V by torch's scaled_dot_product_attention."""
+    """softmax(Q K^T / sqrt(d) + bias) V, in local layers within ``local_window`` tokens."""
+
+    has_scores = True
+
+    def __init__(self, config: EncoderConfig, layer: int = 0) -> None:
+        """Create the projections."""
+        super().__init__(config, layer)
+        self.window = config.local_window if self.local else None
 
     def mix_heads(self, query: Tensor, key: Tensor, value: Tensor, context: TokenContext) -> Tensor:
         """Attend within each sequence; packed batches run bucket by bucket.
 
         Like the operator of the OSA mixer it computes in the operands' own type under autocast.
         """
+        if self.operand_dtype is not None:
+            query, key, value = (part.to(self.operand_dtype) for part in (query, key, value))
         with torch.autocast(query.device.type, enabled=False):
             return self._attend(query, key, value, context)
 
-    @staticmethod
-    def _attend(query: Tensor, key: Tensor, value: Tensor, context: TokenContext) -> Tensor:
+    def _attend(self, query: Tensor, key: Tensor, value: Tensor, context: TokenContext) -> Tensor:
+        bias, window = context.bias, self.window
         if context.cu_seqlens is None:
-            mask = None if context.mask is None else context.mask[:, None, None, :]
-            return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+            return attend(query, key, value, context.mask, bias, window)
         offsets = check_cu_seqlens(context.cu_seqlens, query.shape[2])
 
-        def attend(parts: tuple[Tensor, ...], bucket: Bucket) -> tuple[Tensor, ...]:
-            mask = None if bucket.mask is None else bucket.mask[:, None, None, :]
+        def run(parts: tuple[Tensor, ...], bucket: Bucket) -> tuple[Tensor, ...]:
             part_query, part_key, part_value = parts
-            return (
-                F.scaled_dot_product_attention(part_query, part_key, part_value, attn_mask=mask),
-            )
+            return (attend(part_query, part_key, part_value, bucket.mask, bias, window),)
 
-        return map_buckets((query, key, value), offsets, attend, 1)[0]
+        # a bias beside padding would be as large as all scores of the batch
+        exact = bias is not None
+        return map_buckets((query, key, value), offsets, run, 1, exact)[0]

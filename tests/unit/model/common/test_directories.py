@@ -13,11 +13,8 @@ from osa.model.common.directories import check_output, check_parent, describe_pa
 from osa.model.errors import CheckpointError, ConfigError
 from osa.service.cli import main
 
-BERT = {"model_type": "bert", "architectures": ["BertModel"], "hidden_size": 384}
 FOREIGN = [
-    ({"modules.json": [], "config.json": BERT}, "a model of sentence-transformers (modules.json)"),
-    ({"config.json": BERT, "model.safetensors": ""}, "config.json names BertModel"),
-    ({"config.json": {"model_type": "t5"}}, "has model_type 't5'"),
+    ({"config.json": {"architectures": ["Own"]}, "model.safetensors": ""}, "config.json names Own"),
     ({"pytorch_model.bin": ""}, "a directory of weights without the description of an encoder"),
 ]
 
@@ -47,8 +44,8 @@ def test_a_model_of_other_libraries_is_told_with_what_can_be_done(
         assert main(command) == 2, command
         told = capsys.readouterr().err
         assert what in told, command
-        assert "'osa train' with distill.teacher, docs/training.md" in told, command
-    with pytest.raises(CheckpointError, match="runs checkpoints of its own encoders") as error:
+        assert "and directories of transformers, whose config.json has a model_type" in told
+    with pytest.raises(CheckpointError, match="this version runs its own checkpoints") as error:
         EmbeddingModel.from_pretrained(directory)
     assert what in str(error.value)
 

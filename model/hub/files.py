@@ -1,0 +1,163 @@
+"""Files of a model directory of transformers or sentence-transformers: JSON and safetensors.
+
+Nothing in the directory is executed: weights in pickles are refused, code is never imported.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from osa.model.common.directories import CONFIG, TOKENIZER, WEIGHTS
+from osa.model.errors import CheckpointError
+
+INDEX = "model.safetensors.index.json"
+PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
+
+
+class ModelFiles:
+    """A directory, and the digests of the files that were read from it.
+
+    Attributes:
+        directory: The directory.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        """Read nothing yet."""
+        self.directory = directory
+        self._digests: dict[str, str] = {}
+
+    def json_object(self, name: str, required: bool = False) -> dict[str, Any]:
+        """The JSON object in a file; empty where the file is missing and not ``required``.
+
+        Raises:
+            CheckpointError: The file is missing, cannot be read, or holds something else.
+        """
+        values = self._json(name, required)
+        if values is None:
+            return {}
+        if not isinstance(values, dict):
+            raise CheckpointError(f"{self.directory / name} must be a JSON object")
+        return values
+
+    def json_list(self, name: str) -> list[dict[str, Any]]:
+        """The JSON list of objects in a file; empty where it is missing.
+
+        Raises:
+            CheckpointError: The file cannot be read, or holds something else.
+        """
+        values = self._json(name, False)
+        if values is None:
+            return []
+        if not isinstance(values, list) or not all(isinstance(item, dict) for item in values):
+            raise CheckpointError(f"{self.directory / name} must be a JSON list of objects")
+        return values
+
+    def _json(self, name: str, required: bool) -> Any:
+        if not required and not (self.directory / name).exists():
+            return None
+        try:
+            return json.loads(self.read(name))
+        except (ValueError, RecursionError) as error:
+            raise CheckpointError(f"{self.directory / name} is not JSON: {error}") from error
+
+    def read(self, name: str) -> bytes:
+        """Content of a file.
+
+        Raises:
+            CheckpointError: It cannot be read.
+        """
+        path = self.directory / name
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise CheckpointError(f"cannot read {path}: {error.strerror}") from error
+        self._digests[name] = hashlib.sha256(content).hexdigest()
+        return content
+
+    def tokenizer(self, folder: str = "") -> bytes:
+        """Content of ``tokenizer.json``.
+
+        Args:
+            folder: Within the directory.
+
+        Raises:
+            CheckpointError: There is none, and what makes one.
+        """
+        name = f"{folder}/{TOKENIZER}" if folder else TOKENIZER
+        if not (self.directory / name).is_file():
+            raise CheckpointError(
+                f"{self.directory} misses {TOKENIZER}: transformers writes it, "
+                "AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)"
+            )
+        return self.read(name)
+
+    def weights(self, folder: str = "") -> dict[str, Tensor]:
+        """Tensors by name, of one file or of the shards that the index names.
+
+        Args:
+            folder: Within the directory.
+
+        Raises:
+            CheckpointError: There are none, they are pickled, or damaged.
+        """
+        prefix = f"{folder}/" if folder else ""
+        if (self.directory / folder / WEIGHTS).is_file():
+            return self._tensors(prefix + WEIGHTS)
+        if not (self.directory / folder / INDEX).is_file():
+            raise CheckpointError(self._no_weights(folder))
+        shards = self.json_object(prefix + INDEX).get("weight_map")
+        if not isinstance(shards, dict) or not shards:
+            raise CheckpointError(f"{self.directory / folder / INDEX} has no weight_map")
+        found: dict[str, Tensor] = {}
+        for shard in sorted(set(map(str, shards.values()))):
+            if Path(shard).name != shard:
+                raise CheckpointError(f"{self.directory / folder / INDEX} names {shard!r}")
+            found |= self._tensors(prefix + shard)
+        missing = sorted(set(shards) - set(found))
+        if missing:
+            raise CheckpointError(f"{self.directory / folder} misses tensor {missing[0]}")
+        return found
+
+    def _no_weights(self, folder: str) -> str:
+        where = self.directory / folder
+        for name in PICKLES:
+            if (where / name).is_file():
+                return (
+                    f"{where} has its weights as a pickle ({name}), which could run code and is "
+                    "never read: convert it where you trust it, AutoModel.from_pretrained(DIR)"
+                    ".save_pretrained(DIR, safe_serialization=True) of transformers"
+                )
+        return f"{where} misses {WEIGHTS}: copy or download it again, whole"
+
+    def _tensors(self, name: str) -> dict[str, Tensor]:
+        path = self.directory / name
+        try:
+            with path.open("rb") as file:
+                self._digests[name] = hashlib.file_digest(file, "sha256").hexdigest()
+            with safe_open(path, framework="pt") as opened:
+                return {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
+        except OSError as error:
+            raise CheckpointError(f"cannot read {path}: {error.strerror or error}") from error
+        except (SafetensorError, ValueError) as error:
+            raise CheckpointError(f"{path} is not safetensors: {error}") from error
+
+    def sha256(self) -> str:
+        """Digest over the names and digests of the files that were read: the model's identity."""
+        lines = [f"{digest}  {name}\n" for name, digest in sorted(self._digests.items())]
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def check_complete(directory: Path) -> None:
+    """Refuse a directory without the description of a model.
+
+    Raises:
+        CheckpointError: It misses ``config.json``.
+    """
+    if not (directory / CONFIG).is_file():
+        raise CheckpointError(f"{directory} misses {CONFIG}: copy or download it again, whole")

@@ -1,0 +1,176 @@
+"""What sentence-transformers keeps beside a transformer: modules, prompts, longest input.
+
+Source: its ``modules.json``, ``1_Pooling/config.json``, ``config_sentence_transformers.json`` and
+``sentence_bert_config.json``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
+
+from osa.model.errors import CheckpointError, UnsupportedModelError
+from osa.model.hub.files import ModelFiles
+
+POOLINGS = {"mean": "mean", "cls": "cls", "lasttoken": "last", "weightedmean": "weighted"}
+"""Modes of sentence-transformers, as ``EncoderConfig.pooling``."""
+OLD_POOLINGS = {
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_max_tokens": "max",
+    "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
+    "pooling_mode_weightedmean_tokens": "weightedmean",
+    "pooling_mode_lasttoken": "lasttoken",
+}
+ACTIVATIONS = {
+    "Identity": "identity",
+    "Tanh": "tanh",
+    "GELU": "gelu",
+    "ReLU": "relu",
+    "SiLU": "silu",
+}
+"""Classes of torch, as ``EncoderConfig.embedding_activation``."""
+LIBRARY = "sentence_transformers."
+Kind = Literal["embedding", "sparse", "classifier", "transformer"]
+
+
+class Dense(NamedTuple):
+    """A layer after pooling: its folder, and its non-linearity as ``HeadConfig.activation``."""
+
+    folder: str
+    activation: str
+
+
+class Modules(NamedTuple):
+    """The modules of a directory.
+
+    Attributes:
+        kind: What they make of the transformer; ``transformer`` where there is no ``modules.json``.
+        folder: Of the transformer.
+        pooling: As ``EncoderConfig.pooling``.
+        dense: A layer after pooling, or None.
+        prompts: Texts by name, put before inputs.
+        default_prompt_name: Of inputs for which none is named.
+        max_length: Longest input [tokens]; None for the transformer's own.
+        lower_case: Whether texts are put in lower case first.
+    """
+
+    kind: Kind
+    folder: str = ""
+    pooling: str = "mean"
+    dense: Dense | None = None
+    prompts: Mapping[str, str] = {}
+    default_prompt_name: str | None = None
+    max_length: int | None = None
+    lower_case: bool = False
+
+
+def read_modules(files: ModelFiles) -> Modules:
+    """The modules of a directory.
+
+    Raises:
+        CheckpointError: A file that is damaged, or a module that needs code of its own.
+        UnsupportedModelError: Modules that our models have not.
+    """
+    listed = files.json_list("modules.json")
+    settings = files.json_object("config_sentence_transformers.json")
+    chain = [(_class_of(item, files), str(item.get("path", ""))) for item in listed]
+    if not chain:
+        return _with_settings(Modules("transformer"), files, settings)
+    (first, folder), *rest = chain
+    if first not in ("Transformer", "MLMTransformer") or ".." in folder:
+        raise UnsupportedModelError(f"{files.directory} begins with the module {first}")
+    found = Modules("classifier", folder) if not rest else Modules("embedding", folder)
+    for name, path in rest:
+        if name == "Pooling":
+            found = found._replace(pooling=_pooling(files, path))
+        elif name == "Dense" and found.dense is None:
+            found = found._replace(dense=_dense(files, path))
+        elif name == "SpladePooling":
+            _check_splade(files, path)
+            found = found._replace(kind="sparse")
+        elif name != "Normalize":
+            again = "a second " if name == "Dense" else ""
+            raise UnsupportedModelError(f"{files.directory} has {again}module {name}")
+    if settings.get("model_type", "SentenceTransformer") == "SentenceTransformer" and not rest:
+        found = found._replace(kind="transformer")
+    return _with_settings(found, files, settings)
+
+
+def _class_of(item: Mapping[str, Any], files: ModelFiles) -> str:
+    """Name of a module's class.
+
+    Raises:
+        CheckpointError: It is not one of sentence-transformers.
+    """
+    name = str(item.get("type", ""))
+    if not name.startswith(LIBRARY):
+        raise CheckpointError(
+            f"{files.directory} needs code of its own (modules.json: {name[:80]}), which is never "
+            "run: serve a model of standard modules"
+        )
+    return name.rpartition(".")[2]
+
+
+def _pooling(files: ModelFiles, path: str) -> str:
+    where = f"{path}/config.json"
+    values = files.json_object(where, required=True)
+    if values.get("include_prompt") is False:
+        raise UnsupportedModelError(f"{files.directory / where}: prompts are left out of pooling")
+    modes = values.get("pooling_mode")
+    if modes is None:
+        modes = [mode for name, mode in OLD_POOLINGS.items() if values.get(name)] or ["mean"]
+    chosen = [modes] if isinstance(modes, str) else list(modes)
+    if len(chosen) != 1 or chosen[0] not in POOLINGS:
+        raise UnsupportedModelError(
+            f"{files.directory / where}: pooling is {' and '.join(map(str, chosen))}; ours are "
+            f"{', '.join(POOLINGS)}"
+        )
+    return POOLINGS[chosen[0]]
+
+
+def _dense(files: ModelFiles, path: str) -> Dense:
+    where = f"{path}/config.json"
+    values = files.json_object(where, required=True)
+    name = str(values.get("activation_function", "torch.nn.modules.activation.Tanh"))
+    kind = name.rpartition(".")[2]
+    token_wise = values.get("module_input_name", "sentence_embedding") != "sentence_embedding"
+    if kind not in ACTIVATIONS or values.get("use_residual") or token_wise:
+        raise UnsupportedModelError(
+            f"{files.directory / where}: our projection has no {name}, residual or layer of tokens"
+        )
+    return Dense(path, ACTIVATIONS[kind])
+
+
+def _check_splade(files: ModelFiles, path: str) -> None:
+    where = f"{path}/config.json"
+    values = files.json_object(where, required=True)
+    modes = (values.get("pooling_strategy", "max"), values.get("activation_function", "relu"))
+    if modes != ("max", "relu"):
+        raise UnsupportedModelError(f"{files.directory / where}: pooling by {' of '.join(modes)}")
+
+
+def _with_settings(modules: Modules, files: ModelFiles, settings: Mapping[str, Any]) -> Modules:
+    """``modules`` with prompts and limits of the library's other files."""
+    prompts = settings.get("prompts")
+    texts = {
+        str(name): text
+        for name, text in (prompts.items() if isinstance(prompts, dict) else ())
+        if isinstance(text, str) and text
+    }
+    default = settings.get("default_prompt_name")
+    folder = f"{modules.folder}/" if modules.folder else ""
+    limits = files.json_object("sentence_bert_config.json")
+    limits |= files.json_object(f"{folder}sentence_bert_config.json")
+    own = files.json_object(f"{folder}tokenizer_config.json").get("model_max_length")
+    lengths = [
+        int(length)
+        for length in (limits.get("max_seq_length"), own)
+        if isinstance(length, int | float) and 2 < length < 1 << 24
+    ]
+    return modules._replace(
+        prompts=texts,
+        default_prompt_name=default if default in texts else None,
+        max_length=min(lengths, default=None),
+        lower_case=limits.get("do_lower_case") is True,
+    )
