@@ -5,7 +5,7 @@ Shapes: S sequences, H heads, L cells a row, d head width.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -14,8 +14,16 @@ from torch import Tensor
 
 BIAS_LENGTH, BIAS_ROWS = 1024, 256
 """Longer rows than the first take so many queries at a time, to bound the memory of a bias."""
-Bias = Callable[[int, int, int], Tensor]
-"""From queries start to stop and a number of keys to what scores get added, [H, queries, keys]."""
+
+
+class Bias(Protocol):
+    """What scores get added, by head and relative position."""
+
+    def __call__(self, start: int, stop: int, length: int) -> Float[Tensor, "H Q L"]:
+        """For queries ``start`` to ``stop`` and keys 0 to ``length``."""
+
+    def by_distance(self, reach: int) -> Float[Tensor, "H R2"]:
+        """For keys at -(reach - 1) to reach - 1 from their query."""
 
 
 def attend(

@@ -83,6 +83,11 @@ def choose(query: Tensor) -> Kernel:
     return _find(query.device.type, query)[0]
 
 
+def is_allowed(name: str) -> bool:
+    """Whether ``use_kernel`` asks for no other kernel than the one of this name."""
+    return _forced.get() in (None, name)
+
+
 def _find(device: str, query: Tensor) -> tuple[Kernel, list[str]]:
     """The kernel for operands like ``query`` on a device, and why not the preferred ones."""
     forced = _forced.get()

@@ -22,14 +22,16 @@ from osa.model.errors import InputError
 from osa.model.functional.varlen import check_cu_seqlens
 from osa.model.kernels.torch_kernel import attention_backward as attention_backward
 
-ABI_VERSION = 3
+ABI_VERSION = 4
 MAX_HEAD_DIM = 128
 DTYPES = {torch.float32: 0, torch.bfloat16: 1}
 SCALES = {"paper": 0, "length": 1}
 EXTENSION = "osa.model.kernels._native"
 
 
-class _Operand(ctypes.Structure):
+class Operand(ctypes.Structure):
+    """``OsaTensor`` of ``csrc/osa_attention.h``, field by field."""
+
     _fields_ = (
         ("data", c_void_p),
         ("batch_stride", c_int64),
@@ -43,10 +45,10 @@ class _Call(ctypes.Structure):
 
     _fields_ = (
         ("abi_version", c_int64),
-        ("query", _Operand),
-        ("key", _Operand),
-        ("value", _Operand),
-        ("output", _Operand),
+        ("query", Operand),
+        ("key", Operand),
+        ("value", Operand),
+        ("output", Operand),
         ("alpha", c_void_p),
         ("cu_seqlens", c_void_p),
         ("mask", c_void_p),
@@ -150,9 +152,10 @@ def unsupported(query: Tensor) -> str | None:
     return None
 
 
-def _operand(states: Tensor) -> _Operand:
+def operand(states: Tensor) -> Operand:
+    """Address and strides of states [B, H, N, d], whose last stride is 1."""
     batch, head, token, _ = states.stride()
-    return _Operand(states.data_ptr(), batch, head, token)
+    return Operand(states.data_ptr(), batch, head, token)
 
 
 def attention_forward(
@@ -181,7 +184,7 @@ def attention_forward(
     alpha = alpha.detach().to(torch.float32).contiguous()
     call = _Call(
         ABI_VERSION,
-        *map(_operand, (*operands, output)),
+        *map(operand, (*operands, output)),
         alpha=alpha.data_ptr(),
         batch=batch,
         heads=heads,

@@ -22,7 +22,7 @@ from osa.model.layers.block import Block, make_norm
 from osa.model.layers.initialization import initialize, orthonormal
 from osa.model.layers.mixers import TokenContext
 from osa.model.layers.positions import rotary_table, token_positions
-from osa.model.layers.score_bias import ScoreBias, bind, needs_bias
+from osa.model.layers.score_bias import PassBias, ScoreBias, needs_bias
 
 
 class Encoder(nn.Module):
@@ -97,7 +97,7 @@ class Encoder(nn.Module):
             rotary = table(theta=config.rope_theta)
             if config.local_window is not None and config.local_rope_theta is not None:
                 local_rotary = table(theta=config.local_rope_theta)
-        bias = None if self.score_bias is None else bind(self.score_bias, hidden.device)
+        bias = None if self.score_bias is None else PassBias(self.score_bias, hidden.device)
         context = TokenContext(mask, cu_seqlens, rotary, local_rotary, bias)
         for block in self.blocks:
             hidden = block(hidden, context)

@@ -12,7 +12,6 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from osa.model.config import EncoderConfig
-from osa.model.functional.softmax import Bias
 
 
 class ScoreBias(nn.Module):
@@ -27,33 +26,40 @@ class ScoreBias(nn.Module):
         table = torch.zeros(buckets, config.num_heads)
         self.table = nn.Parameter(table) if buckets else None
 
-    def forward(
-        self, start: int, stop: int, length: int, device: torch.device
-    ) -> Float[Tensor, "H Q K"]:
-        """Bias of queries ``start`` to ``stop`` and keys 0 to ``length``, on a device."""
-        queries = torch.arange(start, stop, device=device)[:, None]
-        distances = torch.arange(length, device=device)[None, :] - queries
+    def forward(self, distances: Int[Tensor, "*shape"]) -> Float[Tensor, "*shape H"]:
+        """Bias of every head for keys at these distances from their query."""
         if self.table is None:
-            slopes = torch.tensor(alibi_slopes(self.num_heads), device=device)
-            return -slopes[:, None, None] * distances.abs()
-        chosen = self.table[bucket_of(distances, len(self.table), self.max_distance)]
-        return chosen.permute(2, 0, 1).contiguous()
+            slopes = torch.tensor(alibi_slopes(self.num_heads), device=distances.device)
+            return distances.abs()[..., None] * -slopes
+        return self.table[bucket_of(distances, len(self.table), self.max_distance)]
 
 
-def bind(bias: ScoreBias, device: torch.device) -> Bias:
-    """``bias`` on a device, with what was computed before: for the layers of one pass."""
-    known: dict[tuple[int, int, int], Tensor] = {}
+class PassBias:
+    """A ``ScoreBias`` on a device, with what it gave: for the layers of one pass."""
 
-    def of(start: int, stop: int, length: int) -> Tensor:
-        whole = (start, stop) == (0, length)  # parts of long rows would take too much memory
-        found = known.get((start, stop, length))
+    def __init__(self, bias: ScoreBias, device: torch.device) -> None:
+        """Compute nothing yet."""
+        self._bias, self._device = bias, device
+        self._squares: dict[int, Tensor] = {}
+        self._line: Tensor | None = None
+
+    def __call__(self, start: int, stop: int, length: int) -> Float[Tensor, "H Q K"]:
+        """For queries ``start`` to ``stop`` and keys 0 to ``length``."""
+        whole = start == 0 and stop == length  # parts of long rows would take too much memory
+        found = self._squares.get(length) if whole else None
         if found is None:
-            found = bias(start, stop, length, device)
+            queries = torch.arange(start, stop, device=self._device)[:, None]
+            distances = torch.arange(length, device=self._device)[None, :] - queries
+            found = self._bias(distances).permute(2, 0, 1).contiguous()
             if whole:
-                known[start, stop, length] = found
+                self._squares[length] = found
         return found
 
-    return of
+    def by_distance(self, reach: int) -> Float[Tensor, "H R2"]:
+        """For keys at -(reach - 1) to reach - 1 from their query."""
+        if self._line is None or self._line.shape[1] != 2 * reach - 1:
+            self._line = self._bias(torch.arange(1 - reach, reach, device=self._device)).T
+        return self._line
 
 
 def needs_bias(config: EncoderConfig) -> bool:

@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "osa_attention.h"
+#include "osa_softmax.h"
 #include "osa_transform.h"
 
 // Tokens that are reduced into one partial sum. Longer sequences are cut at multiples of it, and
@@ -25,6 +26,12 @@ typedef struct {
   void* workspace;  // workspace_bytes, aligned to 64, of this thread
 } OsaTask;
 
+// Queries `from` ... `to` of one head of a sequence, the packed tokens `first` ... `first + count`.
+typedef struct {
+  const OsaSoftmaxCall* call;
+  int64_t head, first, count, from, to;
+} OsaSoftmaxTask;
+
 typedef struct {
   const char* name;
   size_t (*workspace_bytes)(const OsaCall*);
@@ -42,6 +49,9 @@ typedef struct {
   // where the instruction set has no tiles.
   void (*transform)(const OsaTransformCall*, int64_t from, int64_t to, void* memory);
   size_t (*transform_bytes)(const OsaTransformCall*, int64_t rows);
+  // Softmax attention, and its memory for a sequence of so many tokens.
+  void (*softmax)(const OsaSoftmaxTask*, void* memory);
+  size_t (*softmax_bytes)(const OsaSoftmaxCall*, int64_t count);
 } OsaBackend;
 
 #endif

@@ -144,6 +144,32 @@ Code run(const OsaCall& call) {
   return fine ? OK : MEMORY;
 }
 
+constexpr int64_t QUERIES = 512;  // of one task: packing the keys costs little beside
+
+Code softmax(const OsaSoftmaxCall& call) {
+  const int32_t* offsets = call.cu_seqlens;
+  if (offsets[0] != 0 || offsets[call.sequences] != call.length) return OFFSETS;
+  std::vector<OsaSoftmaxTask> tasks;
+  int64_t longest = 0;
+  for (int64_t s = 0; s < call.sequences; ++s) {
+    const int64_t first = offsets[s], count = offsets[s + 1] - first;
+    if (count < 0) return OFFSETS;
+    longest = std::max(longest, count);
+    for (int64_t from = 0; from < count; from += QUERIES)
+      for (int64_t head = 0; head < call.heads; ++head)
+        tasks.push_back({&call, head, first, count, from, std::min(from + QUERIES, count)});
+  }
+  if (call.bias && (call.reach < longest || call.bias_row < 2 * call.reach + 63)) return SHAPE;
+  const OsaBackend& kernel = backend();
+  const int64_t count = static_cast<int64_t>(tasks.size());
+  const int64_t grain = std::max<int64_t>(1, std::min<int64_t>(call.heads, count / (8 * call.threads)));
+  const bool fine = for_each(call, count, grain, kernel.softmax_bytes(&call, longest),
+                             [&](int64_t index, void* memory) {
+                               kernel.softmax(&tasks[static_cast<size_t>(index)], memory);
+                             });
+  return fine ? OK : MEMORY;
+}
+
 constexpr int64_t ROWS = 32, MOST_ROWS = 256;  // that a thread takes at once, in steps and at most
 
 // Rows in equal parts, as many as there are threads or a multiple: weights are read once for each.
@@ -176,6 +202,19 @@ int osa_transform(const OsaTransformCall* call) {
   }
   try {
     return osa::transform(*call);
+  } catch (...) {
+    return osa::MEMORY;
+  }
+}
+
+int osa_softmax(const OsaSoftmaxCall* call) {
+  if (call->abi_version != OSA_ABI_VERSION) return osa::ABI;
+  const bool sized = call->heads >= 0 && call->length >= 0 && call->head_dim >= 1 && call->head_dim <= 128 &&
+                     call->sequences >= 0 && call->threads >= 1 && call->length <= INT32_MAX;
+  if (!sized) return osa::SHAPE;
+  if (call->dtype != OSA_FLOAT32 && call->dtype != OSA_BFLOAT16) return osa::DTYPE;
+  try {
+    return osa::softmax(*call);
   } catch (...) {
     return osa::MEMORY;
   }

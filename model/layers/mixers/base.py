@@ -83,7 +83,10 @@ class Mixer(nn.Module, ABC):
             norm: Applied to every token first.
         """
         rotary = (context.local_rotary if self.local else None) or context.rotary or ()
-        states = by_tiles(lambda tile, *rotary: self._project(norm(tile), rotary), hidden, *rotary)
+        if rotary or self.qk_norm or not isinstance(norm, nn.Identity):
+            states = by_tiles(lambda part, *turn: self._project(norm(part), turn), hidden, *rotary)
+        else:  # one product alone: tiles would only be put together again
+            states = self._project(hidden, ())
         query, key, value = (state.transpose(1, 2) for state in states)
         mixed = self.mix_heads(query, key, value, context)
         joined: Tensor = self.out(mixed.transpose(1, 2).flatten(2))

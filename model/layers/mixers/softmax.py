@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 from torch import Tensor
 
 from osa.model.config import EncoderConfig
 from osa.model.functional.softmax import attend
 from osa.model.functional.varlen import Bucket, check_cu_seqlens, map_buckets
+from osa.model.kernels import is_allowed, native_softmax
 from osa.model.layers.mixers.base import Mixer, TokenContext
 
 
@@ -22,7 +25,7 @@ class SoftmaxMixer(Mixer):
         self.window = config.local_window if self.local else None
 
     def mix_heads(self, query: Tensor, key: Tensor, value: Tensor, context: TokenContext) -> Tensor:
-        """Attend within each sequence; packed batches run bucket by bucket.
+        """Attend within each sequence; packed batches by the CPU kernel, or bucket by bucket.
 
         Like the operator of the OSA mixer it computes in the operands' own type under autocast.
         """
@@ -36,6 +39,10 @@ class SoftmaxMixer(Mixer):
         if context.cu_seqlens is None:
             return attend(query, key, value, context.mask, bias, window)
         offsets = check_cu_seqlens(context.cu_seqlens, query.shape[2])
+        if is_allowed("native") and native_softmax.supports(query):
+            longest = max((stop - start for start, stop in itertools.pairwise(offsets)), default=0)
+            line = None if bias is None else bias.by_distance(max(1, longest))
+            return native_softmax.attend_packed(query, key, value, context.cu_seqlens, line, window)
 
         def run(parts: tuple[Tensor, ...], bucket: Bucket) -> tuple[Tensor, ...]:
             part_query, part_key, part_value = parts
