@@ -5,7 +5,7 @@ Shapes: S sequences, H heads, L cells a row, d head width.
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +16,7 @@ BIAS_LENGTH, BIAS_ROWS = 1024, 256
 """Longer rows than the first take so many queries at a time, to bound the memory of a bias."""
 
 
+@runtime_checkable
 class Bias(Protocol):
     """What scores get added, by head and relative position."""
 

@@ -47,6 +47,7 @@ class Bfloat16Linear(nn.Module):
         self.register_buffer("rounded_bias", rounded_bias, persistent=False)
         self.round_output = round_output
         self.exact = False
+        self.in_features: int = linear.in_features
         self.out_features: int = linear.out_features
         self.widths: list[int] = _parts(linear.in_features)
         for place, part in enumerate(linear.weight.detach().split(self.widths, dim=1)):

@@ -9,12 +9,10 @@ Shapes: T tokens, D hidden, F inner, H heads, d head width; K inputs and N outpu
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
 from ctypes import POINTER, c_float, c_int, c_int32, c_int64, c_void_p
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import BFloat16, Float
 from torch import Tensor
 
@@ -29,7 +27,7 @@ from osa.model.kernels.native import (
 
 CELL = 32
 """Widths must be multiples of it."""
-ACTIVATIONS: dict[Callable[[Tensor], Tensor], int] = {F.gelu: 0, F.relu: 1}
+ACTIVATIONS = {"gelu": 0, "relu": 1, "silu": 2, "gelu_tanh": 3}
 
 
 class _Call(ctypes.Structure):
@@ -42,9 +40,15 @@ class _Call(ctypes.Structure):
         ("out", c_void_p),
         ("up", c_void_p),
         ("down", c_void_p),
+        ("out_bias", c_void_p),
+        ("up_bias", c_void_p),
+        ("down_bias", c_void_p),
+        ("qkv_bias", c_void_p),
         ("feed_forward_norm", c_void_p),
+        ("feed_forward_norm_bias", c_void_p),
         ("qkv", c_void_p),
         ("mixer_norm", c_void_p),
+        ("mixer_norm_bias", c_void_p),
         ("states", c_void_p),
         ("cosine", c_void_p),
         ("sine", c_void_p),
@@ -55,34 +59,50 @@ class _Call(ctypes.Structure):
         ("norm_epsilon", c_float),
         ("head_epsilon", c_float),
         ("activation", c_int32),
+        ("gated", c_int32),
+        ("layer_norm", c_int32),
+        ("post", c_int32),
         ("normalize", c_int32),
         ("threads", c_int32),
         ("parallel", c_void_p),
     )
 
 
+class Affine(NamedTuple):
+    """A layer or norm of a block: its weight, packed where it is a matrix, and its bias, if any."""
+
+    weight: Tensor | None
+    bias: Tensor | None = None
+
+
 class Weights(NamedTuple):
-    """Weights of one block; matrices are packed by ``pack``.
+    """Weights of one block; those of layers are packed by ``pack``, all others float32.
 
     Attributes:
-        mixer_norm: float32 [D].
+        mixer_norm: [D]; without a weight there is no norm.
         qkv: Packed [3 D, D].
         out: Packed [D, D].
-        feed_forward_norm: float32 [D].
-        up: Packed [F, D].
+        feed_forward_norm: [D].
+        up: Packed [F, D], or [2 F, D] where gated.
         down: Packed [D, F].
         activation: One of ``ACTIVATIONS``.
         normalize: Whether each head's query and key are RMS-normalised.
+        gated: Whether f(a) * b of the halves of ``up`` goes on.
+        layer_norm: LayerNorm instead of RMS norm.
+        post: Norms follow the sums instead of going before the layers.
     """
 
-    mixer_norm: Tensor
-    qkv: Tensor
-    out: Tensor
-    feed_forward_norm: Tensor
-    up: Tensor
-    down: Tensor
-    activation: Callable[[Tensor], Tensor]
+    mixer_norm: Affine
+    qkv: Affine
+    out: Affine
+    feed_forward_norm: Affine
+    up: Affine
+    down: Affine
+    activation: str
     normalize: bool
+    gated: bool = False
+    layer_norm: bool = False
+    post: bool = False
 
 
 def available() -> bool:
@@ -143,17 +163,33 @@ def transform(
         parallel=parallel(),
     )
     if previous is not None and mixed is not None:
-        call.mixed, call.out = mixed.data_ptr(), previous.out.data_ptr()
-        call.feed_forward_norm = previous.feed_forward_norm.data_ptr()
-        call.up, call.down = previous.up.data_ptr(), previous.down.data_ptr()
-        call.inner = previous.up.shape[0] * CELL
-        call.activation = ACTIVATIONS[previous.activation]
+        call.mixed = mixed.data_ptr()
+        _set(call, previous, "out", "up", "down", "feed_forward_norm")
+        assert previous.up.weight is not None  # a layer
+        call.inner = previous.up.weight.shape[0] * CELL // (2 if previous.gated else 1)
+        call.activation, call.gated = ACTIVATIONS[previous.activation], int(previous.gated)
+        if previous.post:
+            _set(call, previous, "mixer_norm")
     if following is not None:
-        call.mixer_norm, call.qkv = following.mixer_norm.data_ptr(), following.qkv.data_ptr()
+        _set(call, following, "qkv")
+        if not following.post:
+            _set(call, following, "mixer_norm")
         call.states, call.normalize = states.data_ptr(), int(following.normalize)
         if rotary is not None:
             call.cosine, call.sine = rotary[0].data_ptr(), rotary[1].data_ptr()
+    block = previous or following
+    if block is not None:
+        call.layer_norm, call.post = int(block.layer_norm), int(block.post)
     loaded.osa_transform.argtypes, loaded.osa_transform.restype = [POINTER(_Call)], c_int
     code = loaded.osa_transform(ctypes.byref(call))
     if code:
         raise InputError(f"osa_transform: {loaded.osa_attention_error(code).decode()}")
+
+
+def _set(call: _Call, weights: Weights, *names: str) -> None:
+    """Put the addresses of layers or norms into the call."""
+    for name in names:
+        part: Affine = getattr(weights, name)
+        for field, tensor in ((name, part.weight), (f"{name}_bias", part.bias)):
+            if tensor is not None:
+                setattr(call, field, tensor.data_ptr())

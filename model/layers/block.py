@@ -34,6 +34,7 @@ class FeedForward(nn.Module):
         inner = config.ffn_size * (2 if self.gated else 1)
         self.up = nn.Linear(config.hidden_size, inner, bias=config.ffn_up_bias)
         self.down = nn.Linear(config.ffn_size, config.hidden_size, bias=config.ffn_down_bias)
+        self.activation_name = config.activation
         self.activation = ACTIVATIONS[config.activation]
 
     def forward(self, hidden: Float[Tensor, "*batch D"]) -> Float[Tensor, "*batch D"]:

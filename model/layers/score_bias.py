@@ -78,7 +78,9 @@ def alibi_slopes(heads: int) -> list[float]:
     return slopes + further[: heads - power]
 
 
-def bucket_of(distances: Int[Tensor, "Q K"], buckets: int, max_distance: int) -> Int[Tensor, "Q K"]:
+def bucket_of(
+    distances: Int[Tensor, "*shape"], buckets: int, max_distance: int
+) -> Int[Tensor, "*shape"]:
     """Bucket of each relative position (arXiv:1910.10683, both directions).
 
     Half of the buckets are for keys behind the query, half for those ahead. In each half, half are

@@ -6,19 +6,29 @@
 
 namespace {
 
-// Sum of squares, in an order that depends on the width alone.
-OSA_INLINE float squares(const float* row, int64_t width) {
+// Sum, and sum of squares less `mean`, in an order that depends on the width alone.
+OSA_INLINE float total(const float* row, int64_t width) {
+  constexpr int64_t step = Simd<float>::width;
+  Vector<float> sums{};
+  int64_t i = 0;
+  for (; i + step <= width; i += step) sums += load(row + i);
+  float found = 0.0f;
+  for (int64_t lane = 0; lane < step; ++lane) found += sums[lane];
+  for (; i < width; ++i) found += row[i];
+  return found;
+}
+OSA_INLINE float squares(const float* row, int64_t width, float mean = 0.0f) {
   constexpr int64_t step = Simd<float>::width;
   Vector<float> sums{};
   int64_t i = 0;
   for (; i + step <= width; i += step) {
-    const Vector<float> value = load(row + i);
+    const Vector<float> value = load(row + i) - splat(mean);
     sums += value * value;
   }
-  float total = 0.0f;
-  for (int64_t lane = 0; lane < step; ++lane) total += sums[lane];
-  for (; i < width; ++i) total += row[i] * row[i];
-  return total;
+  float found = 0.0f;
+  for (int64_t lane = 0; lane < step; ++lane) found += sums[lane];
+  for (; i < width; ++i) found += (row[i] - mean) * (row[i] - mean);
+  return found;
 }
 
 OSA_INLINE float inverse_root(float total, int64_t width, float epsilon) {

@@ -4,6 +4,7 @@
 #define OSA_SOFTMAX_KERNEL_H
 
 #include "backend.h"
+#include "elementary.h"
 #include "product.h"
 #include "tiles.h"
 
@@ -11,25 +12,6 @@ namespace {
 
 constexpr int64_t QUERIES = 32;  // of one block
 constexpr int64_t KEYS = 32;     // rows of memory come in multiples of it, and of every vector
-
-// e^x for x <= 0 within 2 ulp; 0 below -87.
-OSA_INLINE Vector<float> exp_negative(Vector<float> x) {
-  typedef int32_t Integers __attribute__((vector_size(OSA_VECTOR_BYTES)));
-  const Vector<float> least = splat(-87.0f), none{};
-  const Vector<float> rounding = splat(12582912.0f);  // 1.5 * 2^23: sums round to integers
-  const Vector<float> shifted = x * splat(1.44269504088896341f) + rounding;
-  const Vector<float> whole = shifted - rounding;
-  const Vector<float> rest = (x - whole * splat(0.693359375f)) - whole * splat(-2.12194440e-4f);
-  constexpr float terms[] = {1.3981999507e-3f, 8.3334519073e-3f, 4.1665795894e-2f,
-                             1.6666665459e-1f, 5.0000001201e-1f};
-  Vector<float> sum = splat(1.9875691500e-4f);
-  OSA_UNROLL(8)
-  for (const float term : terms) sum = sum * rest + splat(term);
-  const Vector<float> grown = sum * (rest * rest) + rest + splat(1.0f);
-  const Integers bits = reinterpret_cast<const Integers&>(grown) +
-                        (reinterpret_cast<const Integers&>(shifted) << 23);
-  return x < least ? none : reinterpret_cast<const Vector<float>&>(bits);
-}
 
 // Memory of one thread: keys and values of a sequence, scores of a block.
 struct SoftmaxMemory {
@@ -74,14 +56,17 @@ struct SoftmaxOperands {
 };
 
 // Scores of one query with keys low ... high to weights, not divided by their sum, which is returned.
-// `row` begins at key `low`; up to a multiple of KEYS it is filled with zeros.
+// `row` begins at key `low`; up to a multiple of KEYS it is filled with zeros. Scores are multiplied
+// by `scale`, which is positive, before the bias.
 template <class In>
-OSA_INLINE float softmax_row(const SoftmaxOperands<In>& at, float* row, int64_t query, int64_t low, int64_t high) {
+OSA_INLINE float softmax_row(const SoftmaxOperands<In>& at, float* row, int64_t query, int64_t low, int64_t high,
+                             float scale) {
   constexpr int64_t W = Simd<float>::width;
   const int64_t count = high - low, padded = round_up(count, KEYS), window = at.call.window;
   if (at.call.bias) {
     const float* bias = at.call.bias + at.head * at.call.bias_row + at.call.reach - 1 + low - query;
-    for (int64_t j = 0; j < padded; j += W) store(row + j, load(row + j) + load(bias + j));
+    for (int64_t j = 0; j < padded; j += W) store(row + j, load(row + j) * splat(scale) + load(bias + j));
+    scale = 1.0f;
   }
   for (int64_t j = count; j < padded; ++j) row[j] = -__builtin_inff();
   if (window >= 0) {
@@ -97,7 +82,7 @@ OSA_INLINE float softmax_row(const SoftmaxOperands<In>& at, float* row, int64_t 
   for (int64_t lane = 1; lane < W; ++lane) largest = larger(largest, static_cast<float>(most[lane]));
   Vector<float> sums{};
   for (int64_t j = 0; j < padded; j += W) {
-    const Vector<float> weight = exp_negative(load(row + j) - splat(largest));
+    const Vector<float> weight = exp_negative((load(row + j) - splat(largest)) * splat(scale));
     sums += weight;
     store(row + j, weight);
   }
@@ -107,8 +92,8 @@ OSA_INLINE float softmax_row(const SoftmaxOperands<In>& at, float* row, int64_t 
 }
 
 template <class In>
-void copy_row(const In* from, int64_t head_dim, int64_t width, float factor, float* to) {
-  for (int64_t i = 0; i < head_dim; ++i) to[i] = widen(from[i]) * factor;
+void copy_row(const In* from, int64_t head_dim, int64_t width, float* to) {
+  for (int64_t i = 0; i < head_dim; ++i) to[i] = widen(from[i]);
   for (int64_t i = head_dim; i < width; ++i) to[i] = 0.0f;
 }
 
@@ -121,8 +106,8 @@ void softmax_in_vectors(const SoftmaxOperands<In>& at, int64_t from, int64_t to,
   for (int64_t j = 0; j < kept; ++j) {
     float *key = m.rows + j * m.width, *value = m.values + j * m.width;
     if (first + j < last) {
-      copy_row(at.row(call.key, first + j), call.head_dim, m.width, 1.0f, key);
-      copy_row(at.row(call.value, first + j), call.head_dim, m.width, 1.0f, value);
+      copy_row(at.row(call.key, first + j), call.head_dim, m.width, key);
+      copy_row(at.row(call.value, first + j), call.head_dim, m.width, value);
     } else {
       for (int64_t i = 0; i < m.width; ++i) key[i] = value[i] = 0.0f;
     }
@@ -132,12 +117,12 @@ void softmax_in_vectors(const SoftmaxOperands<In>& at, int64_t from, int64_t to,
     const int64_t rows = smaller(QUERIES, to - start);
     const int64_t low = at.low(start), high = at.high(start + rows), seen = round_up(high - low, KEYS);
     for (int64_t i = 0; i < rows; ++i)
-      copy_row(at.row(call.query, start + i), call.head_dim, m.width, call.scale, m.query + i * m.width);
+      copy_row(at.row(call.query, start + i), call.head_dim, m.width, m.query + i * m.width);
     multiply(Product<float>{rows, seen, call.head_dim, m.query, m.width, 1, m.turned + low - first, m.keys,
                             m.scores, m.keys});
     float totals[QUERIES];
     for (int64_t i = 0; i < rows; ++i)
-      totals[i] = softmax_row(at, m.scores + i * m.keys, start + i, low, high);
+      totals[i] = softmax_row(at, m.scores + i * m.keys, start + i, low, high, call.scale);
     multiply(Product<float>{rows, m.width, high - low, m.scores, m.keys, 1, m.values + (low - first) * m.width,
                             m.width, m.result, m.width});
     for (int64_t i = 0; i < rows; ++i) {
@@ -197,11 +182,9 @@ inline void softmax_in_tiles(const SoftmaxOperands<bfloat16>& at, int64_t from, 
     }
     memory_is_settled();
     float totals[QUERIES];
-    const Vector<float> scale = splat(call.scale);
     for (int64_t i = 0; i < rows; ++i) {
       float* const row = m.scores + i * m.keys;
-      for (int64_t j = 0; j < seen; j += 16) store(row + j, load(row + j) * scale);
-      totals[i] = softmax_row(at, row, start + i, low, high);
+      totals[i] = softmax_row(at, row, start + i, low, high, call.scale);
       for (int64_t j = 0; j < seen; j += KEYS) {
         const Vector<float> left = load(row + j), right = load(row + j + 16);
         const __m512bh both = _mm512_cvtne2ps_pbh(reinterpret_cast<const __m512&>(right),

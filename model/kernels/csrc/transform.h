@@ -4,6 +4,7 @@
 #ifndef OSA_TRANSFORM_KERNEL_H
 #define OSA_TRANSFORM_KERNEL_H
 
+#include "elementary.h"
 #include "osa_transform.h"
 #include "rows.h"
 #include "tiles.h"
@@ -38,24 +39,9 @@ OSA_INLINE void narrow_row(const Vector<float>& left, const Vector<float>& right
   __builtin_memcpy(to, &both, sizeof(both));
 }
 
-// x Phi(x); Phi(x) - 1/2 is odd: a polynomial fitted for |x| <= 4.5, where it is almost 1/2.
-OSA_INLINE Vector<float> gelu(Vector<float> x) {
-  constexpr float terms[] = {-3.3146645428416832e-09f, 1.5909986927908903e-07f, -4.451732820598409e-06f,
-                             8.142520528053865e-05f,   -1.037591602653265e-03f, 9.585203602910042e-03f,
-                             -6.598465889692307e-02f,  3.987126052379608e-01f};
-  const Vector<float> most = splat(4.5f), none{};
-  Vector<float> near = x > most ? most : x;
-  near = near < none - most ? none - most : near;
-  const Vector<float> square = near * near;
-  Vector<float> sum = splat(3.0364235431568076e-11f);
-  OSA_UNROLL(8)
-  for (const float term : terms) sum = sum * square + splat(term);
-  return x * (near * sum + splat(0.5f));
-}
-
-OSA_INLINE Vector<float> relu(Vector<float> x) {
-  const Vector<float> none{};
-  return x < none ? none : x;  // NaN stays
+OSA_INLINE Vector<float> widen_row(const bfloat16* from) {
+  const WordsValue words = words_of(from) << 16;
+  return reinterpret_cast<const Vector<float>&>(words);
 }
 
 // For every block of rows times the outputs from `first` on, and every row of it, use(row, column,
@@ -113,27 +99,47 @@ struct Transform {
         __builtin_memcpy(rows.at(row, column), mixed + row * call.width + column, 2 * BLOCK);
   }
 
-  void norm(const float* weight) const {
+  // What the next product reads: `hidden` normalised, which with `keep` becomes `hidden` itself.
+  void norm(const float* weight, const float* bias, bool keep) const {
     const int64_t width = call.width;
     constexpr int64_t half = BLOCK / 2;
     for (int64_t row = 0; row < count; ++row) {
-      const float* const values = hidden + row * width;
-      const Vector<float> scale = splat(inverse_root(squares(values, width), width, call.norm_epsilon));
-      for (int64_t i = 0; i < width; i += BLOCK)
-        narrow_row(load(values + i) * scale * load(weight + i),
-                   load(values + i + half) * scale * load(weight + i + half), rows.at(row, i));
+      float* const values = hidden + row * width;
+      float mean = 0.0f, scale = 1.0f;
+      if (weight) {
+        if (call.layer_norm) mean = total(values, width) / static_cast<float>(width);
+        scale = inverse_root(squares(values, width, mean), width, call.norm_epsilon);
+      }
+      for (int64_t i = 0; i < width; i += BLOCK) {
+        Vector<float> left = load(values + i), right = load(values + i + half);
+        if (weight) {
+          left = (left - splat(mean)) * splat(scale) * load(weight + i);
+          right = (right - splat(mean)) * splat(scale) * load(weight + i + half);
+        }
+        if (bias) left += load(bias + i), right += load(bias + i + half);
+        if (keep) store(values + i, left), store(values + i + half, right);
+        narrow_row(left, right, rows.at(row, i));
+      }
     }
   }
 
-  // hidden += left weight^T, over the inputs of `weight` from `start` on that `left` holds.
-  void add(const Blocks& left, const void* weight, int64_t depth, int64_t start) const {
+  // hidden += left weight^T + bias, over the inputs of `weight` from `start` on that `left` holds.
+  void add(const Blocks& left, const void* weight, const float* bias, int64_t depth, int64_t start) const {
     multiply_rows(left, count, weight, depth, start, 0, call.width, sums,
                   [&](int64_t row, int64_t column, const float* found) {
       if (row >= count) return;
       float* const to = hidden + row * call.width + column;
-      store(to, load(to) + load(found));
-      store(to + BLOCK / 2, load(to + BLOCK / 2) + load(found + BLOCK / 2));
+      Vector<float> first = load(to) + load(found), second = load(to + BLOCK / 2) + load(found + BLOCK / 2);
+      if (bias) first += load(bias + column), second += load(bias + column + BLOCK / 2);
+      store(to, first);
+      store(to + BLOCK / 2, second);
     });
+  }
+
+  static OSA_INLINE void biased(const float* found, const float* bias, int64_t column, Vector<float>& left,
+                                Vector<float>& right) {
+    left = load(found), right = load(found + BLOCK / 2);
+    if (bias) left += load(bias + column), right += load(bias + column + BLOCK / 2);
   }
 
   template <Vector<float> (*Activation)(Vector<float>)>
@@ -142,11 +148,26 @@ struct Transform {
       const Blocks group{inner, smaller(MAX_GROUP, call.inner - start)};
       multiply_rows(rows, count, call.up, call.width, 0, start, group.width, sums,
                     [&](int64_t row, int64_t column, const float* found) {
-        narrow_row(Activation(load(found)), Activation(load(found + BLOCK / 2)),
-                   group.at(row, column - start));
+        Vector<float> left, right;
+        biased(found, call.up_bias, column, left, right);
+        narrow_row(Activation(left), Activation(right), group.at(row, column - start));
       });
-      add(group, call.down, call.inner, start);
+      if (call.gated)
+        multiply_rows(rows, count, call.up, call.width, 0, call.inner + start, group.width, sums,
+                      [&](int64_t row, int64_t column, const float* found) {
+          Vector<float> left, right;
+          biased(found, call.up_bias, column, left, right);
+          bfloat16* const to = group.at(row, column - call.inner - start);
+          narrow_row(left * widen_row(to), right * widen_row(to + BLOCK / 2), to);
+        });
+      add(group, call.down, start ? nullptr : call.down_bias, call.inner, start);
     }
+  }
+  void feed_forward_as_asked() const {
+    if (call.activation == OSA_RELU) feed_forward<relu>();
+    else if (call.activation == OSA_SILU) feed_forward<silu>();
+    else if (call.activation == OSA_GELU_TANH) feed_forward<gelu_tanh>();
+    else feed_forward<gelu>();
   }
 
   const float* of_row(const float* table, int64_t row) const {
@@ -159,7 +180,8 @@ struct Transform {
     multiply_rows(rows, count, call.qkv, call.width, 0, 0, row_size, sums,
                   [&](int64_t row, int64_t column, const float* found) {
       if (row >= count) return;
-      Vector<float> left = load(found), right = load(found + BLOCK / 2);
+      Vector<float> left, right;
+      biased(found, call.qkv_bias, column, left, right);
       if (head == BLOCK && column < 2 * call.width)
         prepare_block(left, right, of_row(call.cosine, row), of_row(call.sine, row));
       narrow_row(left, right, states + row * row_size + column);
@@ -192,15 +214,18 @@ struct Transform {
 void transform_rows(const OsaTransformCall* call, int64_t from, int64_t to, void* memory) {
   const Tiles tiles;
   const Transform transform(*call, from, to, memory);
+  const bool post = call->post;
   if (call->mixed) {
     transform.take_mixed();
-    transform.add(transform.rows, call->out, call->width, 0);
-    transform.norm(call->feed_forward_norm);
-    if (call->activation == OSA_RELU) transform.feed_forward<relu>();
-    else transform.feed_forward<gelu>();
+    transform.add(transform.rows, call->out, call->out_bias, call->width, 0);
+    if (post) transform.norm(call->mixer_norm, call->mixer_norm_bias, true);
+    else transform.norm(call->feed_forward_norm, call->feed_forward_norm_bias, false);
+    transform.feed_forward_as_asked();
+    if (post) transform.norm(call->feed_forward_norm, call->feed_forward_norm_bias, true);
   }
   if (call->qkv) {
-    transform.norm(call->mixer_norm);
+    if (!post) transform.norm(call->mixer_norm, call->mixer_norm_bias, false);
+    else if (!call->mixed) transform.norm(nullptr, nullptr, false);
     transform.project();
   }
 }

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 import torch
@@ -12,7 +10,16 @@ from torch import Tensor
 
 from osa.model.errors import InputError
 from osa.model.kernels import native
-from osa.model.kernels.native_block import Weights, available, fits, pack, transform
+from osa.model.kernels.native_block import (
+    ACTIVATIONS,
+    Affine,
+    Weights,
+    available,
+    fits,
+    pack,
+    transform,
+)
+from osa.model.layers.block import ACTIVATIONS as FUNCTIONS
 from osa.model.layers.positions import rotate
 
 EPS = 1e-6
@@ -22,7 +29,7 @@ needs_tiles = pytest.mark.skipif(not available(), reason="needs the CPU kernel a
 class Layer:
     """A block's weights, as they are and packed."""
 
-    def __init__(self, width: int, inner: int, activation: Callable[[Tensor], Tensor] = F.gelu):
+    def __init__(self, width: int, inner: int, activation: str = "gelu"):
         def product(outputs: int, inputs: int) -> Tensor:
             weight: Tensor = torch.randn(outputs, inputs) / inputs**0.5
             return weight.to(torch.bfloat16)
@@ -31,12 +38,12 @@ class Layer:
         self.up, self.down = product(inner, width), product(width, inner)
         self.norms = torch.rand(2, width) + 0.5
         self.packed = Weights(
-            self.norms[0],
-            pack(self.qkv),
-            pack(self.out),
-            self.norms[1],
-            pack(self.up),
-            pack(self.down),
+            Affine(self.norms[0]),
+            Affine(pack(self.qkv)),
+            Affine(pack(self.out)),
+            Affine(self.norms[1]),
+            Affine(pack(self.up)),
+            Affine(pack(self.down)),
             activation,
             True,
         )
@@ -45,7 +52,7 @@ class Layer:
         """In float64, but for the operands that are rounded."""
         hidden = hidden + rounded(mixed) @ self.out.double().T
         normed = F.rms_norm(hidden, hidden.shape[1:], self.norms[1].double(), EPS)
-        inner = self.packed.activation(rounded(normed) @ self.up.double().T)
+        inner = FUNCTIONS[self.packed.activation](rounded(normed) @ self.up.double().T)
         return hidden + rounded(inner) @ self.down.double().T
 
     def first_half(
@@ -139,18 +146,16 @@ def test_each_half_may_come_alone() -> None:
 
 
 @needs_tiles
-@pytest.mark.parametrize("activation", [F.gelu, F.relu])
-def test_the_activation_is_exact_to_the_last_bits_of_bfloat16(
-    activation: Callable[[Tensor], Tensor],
-) -> None:
-    layer, eye = Layer(32, 32, activation), pack(torch.eye(32).bfloat16())
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_the_activation_is_exact_to_the_last_bits_of_bfloat16(activation: str) -> None:
+    layer, eye = Layer(32, 32, activation), Affine(pack(torch.eye(32).bfloat16()))
     scale = torch.full((32,), 2.0)
-    weights = layer.packed._replace(up=eye, down=eye, feed_forward_norm=scale)
+    weights = layer.packed._replace(up=eye, down=eye, feed_forward_norm=Affine(scale))
     hidden = torch.randn(2000, 32) * torch.cat([torch.ones(31), torch.tensor([30.0])])
     inputs = rounded(F.rms_norm(hidden, (32,), scale, EPS))
     assert inputs.abs().max() > 11
     assert (inputs.abs() < 1e-2).any()
-    expected = rounded(activation(inputs))
+    expected = rounded(FUNCTIONS[activation](inputs))
     after = hidden.clone()
     mixed = torch.zeros(2000, 32, dtype=torch.bfloat16)
     transform(after, weights, mixed, None, make_states(2000, 32, 1), None, EPS, EPS)
