@@ -144,8 +144,12 @@ def test_tables_come_from_the_command_line_over_the_environment_over_the_file(
     file = tmp_path / "osa.toml"
     file.write_text(TABLES)
     variable = "OSA_MODELS__TEAM/MINILM-L6.V2__{}".format
-    environment = {variable("DTYPE"): "float32", variable("MAX_INPUT_LENGTH"): "128",
-                   variable("PROMPTS"): '{"query": "?"}', "OSA_MODELS__NEW__PATH": "/models/new"}  # fmt: skip
+    environment = {
+        variable("DTYPE"): "float32",
+        variable("MAX_INPUT_LENGTH"): "128",
+        variable("PROMPTS"): '{"query": "?"}',
+        "OSA_MODELS__NEW__PATH": "/models/new",
+    }
     overrides = {"models.Team/MiniLM-L6.v2.max_input_length": "64"}
     settings = load_settings(overrides, environment, file)
     assert list(settings.models) == ["Team/MiniLM-L6.v2", "same", "new"]
