@@ -58,9 +58,9 @@ def check_model(
     _check_engine(settings, place("engine"))
     default = settings.default_prompt_name
     if default not in (None, *settings.prompts) and not brings_prompts(settings.path):
-        known = ", ".join(settings.prompts) or "none"
+        there = ", ".join(settings.prompts) or "none"
         raise ConfigError(
-            f"{place('default_prompt_name')} must be one of the prompts ({known}), got {default!r}"
+            f"{place('default_prompt_name')} must be one of the prompts ({there}), got {default!r}"
         )
     file = (settings.path or PRETRAINED) / CONFIG
     if dimensions is None or not file.is_file():
