@@ -11,13 +11,14 @@ from osa.model.common.directories import CONFIG, MODEL_KINDS, PRETRAINED, descri
 from osa.model.common.requirements import has_compiler, require
 from osa.model.config import EncoderConfig
 from osa.model.errors import ConfigError
+from osa.model.prompts import PROMPTS
 from osa.service.engines.registry import CHECKPOINT, engines_for
 
 if TYPE_CHECKING:
     from osa.service.model_settings import ModelSettings
     from osa.service.settings import Settings
 
-PROMPTS = "config_sentence_transformers.json"
+LIBRARY_PROMPTS = "config_sentence_transformers.json"
 Place = Callable[[str], str]
 """From a field of a model to where it is set."""
 CHECKPOINT_ENGINES = [entry.name for entry in engines_for(CHECKPOINT)]
@@ -76,7 +77,8 @@ def check_model(
 
 def brings_prompts(path: Path | None) -> bool:
     """Whether a model, or a member of a collection, has a file with prompts of its own."""
-    return path is not None and any(any(path.glob(place + PROMPTS)) for place in ("", "*/"))
+    names = [place + name for place in ("", "*/") for name in (PROMPTS, LIBRARY_PROMPTS)]
+    return path is not None and any(any(path.glob(name)) for name in names)
 
 
 def _check_engine(settings: ModelSettings, place: str) -> None:

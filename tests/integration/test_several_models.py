@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,13 +12,16 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from sentence_transformers import SentenceTransformer
 
+from osa.model import EmbeddingModel
 from osa.model.errors import ConfigError
 from osa.service.auth.api_keys import make_key
 from osa.service.engines.base import EngineInfo
 from osa.service.engines.eager import EagerEngine
 from osa.service.server.app import create_service
 from tests.conftest import local_settings, make_tiny_model
+from tests.transformer_models import MINILM
 
 Serve = Callable[..., httpx.Client]
 LONG = "the cat " * 40
@@ -183,6 +188,36 @@ def test_settings_go_over_the_prompts_that_a_model_brings(
     ours = embed(changed, "osa-default", "dog cat")
     assert (ours == embed(changed, "osa-default", "cat", prompt_name="query")).all()
     assert (brought == embed(changed, "osa-default", "the cat")).all()
+
+
+TEXTS = ["How do I cook rice?", "A man is playing a guitar.", "word " * 300]
+
+
+def test_a_model_of_sentence_transformers_beside_the_packaged_one(
+    serve: Serve, tmp_path: Path
+) -> None:
+    """The prompts of its directory apply, beside one of the table; the other model has none."""
+    directory = shutil.copytree(MINILM, tmp_path / "minilm")
+    file = directory / "config_sentence_transformers.json"
+    brought = {"prompts": {"query": "query: ", "passage": "text: "}, "default_prompt_name": "query"}
+    file.write_text(json.dumps(json.loads(file.read_text()) | brought))
+    table = {"path": directory, "dtype": "float32", "prompts": {"passage": "passage: "},
+             "max_input_length": 128}  # fmt: skip
+    client = serve(models={"minilm": table}, model__dtype="float32")
+    ours, mini = client.get("/v1/models").json()["data"]
+    assert (ours["prompts"], ours["default_prompt_name"]) == ([], None)
+    assert (mini["prompts"], mini["default_prompt_name"]) == (["passage", "query"], "query")
+    assert (ours["max_input_length"], mini["max_input_length"]) == (32768, 128)
+    theirs = SentenceTransformer(str(directory), device="cpu")
+    theirs.max_seq_length = 128
+    for name, prompt in ((None, "query: "), ("query", "query: "), ("passage", "passage: ")):
+        body = {"inputs": TEXTS, "model": "minilm", "prompt_name": name}
+        found = np.array(client.post("/embed", json=body).json())
+        expected = theirs.encode(TEXTS, prompt=prompt, normalize_embeddings=True)
+        assert (found * expected).sum(axis=1).min() > 0.99999
+    packaged = np.array(client.post("/embed", json={"inputs": TEXTS}).json())
+    direct = EmbeddingModel.from_pretrained().encode(TEXTS).numpy()
+    assert (packaged * direct).sum(axis=1).min() > 0.99999
 
 
 @pytest.mark.parametrize(

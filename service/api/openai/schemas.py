@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictInt
 
+from osa.model.config import Task
 from osa.service.api.shared_fields import INPUTS_SCHEMA
-from osa.service.model_settings import Task
 
 
 class EmbeddingsRequest(BaseModel):

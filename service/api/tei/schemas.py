@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, field_validator
 
+from osa.model.config import Task
 from osa.service.api.shared_fields import (
     DECODED_SCHEMA,
     INPUTS_SCHEMA,
@@ -16,7 +17,6 @@ from osa.service.api.shared_fields import (
     lower_case,
 )
 from osa.service.api.vector_encoding import EmbeddingType, EncodingFormat
-from osa.service.model_settings import Task
 
 
 class EmbedRequest(BaseModel):
