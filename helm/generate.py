@@ -53,6 +53,8 @@ def _field(field: dict[str, Any], shared: dict[str, Any]) -> dict[str, Any]:
         for kind in kinds:
             result.update({key: value for key, value in kind.items() if key != "type"})
         result["type"] = [kind["type"] for kind in kinds]
+        if "enum" in result and "null" in result["type"]:
+            result["enum"] = [*result["enum"], None]
     if isinstance(items := field.get("items"), dict):
         result["items"] = _field(items, shared)
     if isinstance(values := field.get("additionalProperties"), dict):

@@ -96,7 +96,9 @@ def _serve(options: argparse.Namespace) -> int:
 
 
 def _config(options: argparse.Namespace) -> int:
-    print(read_settings(options).model_dump_json(indent=2))
+    settings = read_settings(options)
+    tables = {name: settings.named(name) for name in settings.models}  # with what [model] adds
+    print(settings.model_copy(update={"models": tables}).model_dump_json(indent=2))
     return 0
 
 

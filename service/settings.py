@@ -1,7 +1,8 @@
 """Settings of a process: command line over environment over file over default.
 
-Environment variables are ``OSA_<SECTION>__<FIELD>``, e.g. ``OSA_SERVER__PORT=9000``; an unknown
-variable that begins with ``OSA_`` is an error. ``osa config`` prints the result.
+Environment variables are ``OSA_<SECTION>__<FIELD>``, e.g. ``OSA_SERVER__PORT=9000``; those of a
+table of ``models`` are ``OSA_MODELS__<NAME>__<FIELD>``; ``OSA_MODELS`` has all tables as JSON.
+An unknown variable that begins with ``OSA_`` is an error. ``osa config`` prints the result.
 """
 
 from __future__ import annotations
@@ -9,37 +10,21 @@ from __future__ import annotations
 import json
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, model_validator
 
-from osa.export.formats import FORMATS
 from osa.model.common.suggestions import did_you_mean, explain, field_names
 from osa.model.errors import ConfigError
-from osa.model.kernels import KERNELS
-from osa.model.processor import INSTRUCTION_SETS
-from osa.service.engines.registry import ENGINES
+from osa.service.model_settings import ModelFields, ModelSettings, Section
 
 PREFIX = "OSA_"
 NESTED = "__"
 CONFIG_VARIABLE = "OSA_CONFIG"
+MODELS = "models"
 Seconds = Annotated[float, Field(allow_inf_nan=False)]
-# names that only the registries know: type checkers cannot read such a Literal
-EngineName = Literal["auto", *ENGINES]  # type: ignore[valid-type]
-InstructionSet = Literal["auto", *INSTRUCTION_SETS]  # type: ignore[valid-type]
-_kernels = dict.fromkeys(["auto", *KERNELS, *(k for f in FORMATS.values() for k in f.kernels)])
-KernelName = Literal[*_kernels]  # type: ignore[valid-type]
-
-if TYPE_CHECKING:
-    from pydantic import ValidationInfo
-
-
-class Section(BaseModel):
-    """Base of the sections: frozen, without unknown fields."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class ServerSettings(Section):
@@ -68,79 +53,6 @@ class ServerSettings(Section):
     stall_timeout_s: Seconds = Field(
         120.0, gt=0, description="A batch that takes longer fails the liveness probe [s]."
     )
-
-
-class ModelSettings(Section):
-    """Which model runs, how, and under which limits."""
-
-    path: Path | None = Field(
-        None,
-        description="Checkpoint, artifact, or directory of them; default is the packaged model.",
-    )
-    engine: EngineName = Field(
-        "auto", description="What runs the model; auto takes the fastest form that runs here."
-    )
-    name: str = Field("osa-default", min_length=1, description="Name that clients and metrics see.")
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where the model runs.")
-    kernel: KernelName = Field(
-        "auto",
-        description="What computes the attention; auto takes the fastest that can. ONNX artifacts: "
-        "native or body.",
-    )
-    others: dict[str, Path] = Field(
-        {}, description="More models by name: a table, name=path,name=path, or JSON."
-    )
-    prompts: dict[str, str] = Field(
-        {}, description="Prompts by name, put before texts; a table, or JSON."
-    )
-    default_prompt_name: str | None = Field(None, description="Prompt of requests that name none.")
-    dtype: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto",
-        description="What a checkpoint computes in; auto takes bfloat16 where the processor "
-        "multiplies it natively (AMX, AVX-512 BF16, GPUs). Artifacts compute in what they were "
-        "exported for.",
-    )
-    instruction_set: InstructionSet = Field(
-        "auto",
-        description="Best instruction set to use of an x86 processor; auto takes the best that it "
-        "has. A lesser one shows what a lesser processor would do (not in ONNX Runtime).",
-    )
-    max_input_length: int | None = Field(
-        None, ge=3, description="Longest input [tokens]; default is the model's own limit."
-    )
-    auto_truncate: bool = Field(
-        True, description="Truncate longer inputs unless a request objects."
-    )
-
-    @field_validator("others", "prompts", mode="before")
-    @classmethod
-    def _parse(cls, value: Any, info: ValidationInfo) -> Any:
-        """Read JSON, or ``name=path,name=path`` of ``others``."""
-        if not isinstance(value, str):
-            return value
-        if info.field_name == "prompts" or value.lstrip().startswith("{"):
-            return json.loads(value)
-        pairs = [part.partition("=") for part in value.split(",") if part.strip()]
-        if any(not (name.strip() and path.strip()) for name, _, path in pairs):
-            raise ValueError("must be name=path,name=path")
-        return {name.strip(): path.strip() for name, _, path in pairs}
-
-    def find_prompt(self, name: str | None) -> str:
-        """The prompt of this name, by default that of ``default_prompt_name``; empty for none.
-
-        Raises:
-            KeyError: There is no prompt of this name.
-        """
-        name = self.default_prompt_name if name is None else name
-        return "" if name is None else self.prompts[name]
-
-    @model_validator(mode="after")
-    def _names(self) -> ModelSettings:
-        if self.name in self.others:
-            raise ValueError(f"model.others must not hold {self.name!r}, which is model.name")
-        if self.default_prompt_name not in (None, *self.prompts):
-            raise ValueError(f"default_prompt_name must be one of {', '.join(self.prompts)}")
-        return self
 
 
 class BatchingSettings(Section):
@@ -210,6 +122,9 @@ class Settings(Section):
 
     server: ServerSettings = ServerSettings()
     model: ModelSettings = ModelSettings()
+    models: dict[str, ModelFields] = Field(
+        {}, description="One table for each further model, by name; or for the default one."
+    )
     batching: BatchingSettings = BatchingSettings()
     auth: AuthSettings = AuthSettings()
     engine: EngineSettings = EngineSettings()
@@ -219,18 +134,45 @@ class Settings(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Settings:
-        longest, batch = self.model.max_input_length, self.batching.max_batch_tokens
-        if longest is not None and longest > batch:
-            raise ValueError(
-                f"model.max_input_length ({longest}) must not exceed batching.max_batch_tokens "
-                f"({batch}): no batch could hold the longest input"
-            )
+        batch, default = self.batching.max_batch_tokens, self.model.name
+        if "" in self.models:
+            raise ValueError("a table of models needs a name: models.NAME.FIELD")
+        for name in self.models:
+            if name in self.model.others:
+                raise ValueError(f"models.{name} is a name of model.others too: leave one out")
+        table = self.models.get(default)
+        if table and "path" in table.model_fields_set & self.model.model_fields_set:
+            raise ValueError(f"model.path and models.{default}.path are both set: leave one out")
+        for own in self.served():
+            longest = own.max_input_length
+            if longest is not None and longest > batch:
+                raise ValueError(
+                    f"{self.place_of(own.name, 'max_input_length')} ({longest}) must not exceed "
+                    f"batching.max_batch_tokens ({batch}): no batch could hold the longest input"
+                )
         if batch > self.batching.max_queue_tokens:
             raise ValueError(
                 f"batching.max_batch_tokens ({batch}) must not exceed batching.max_queue_tokens "
                 f"({self.batching.max_queue_tokens}): the queue could not fill a batch"
             )
         return self
+
+    def named(self, name: str) -> ModelSettings:
+        """Settings of the model of this name: its table's, and of ``[model]`` what that lacks."""
+        return self.model.named(name, self.models.get(name))
+
+    def served(self) -> list[ModelSettings]:
+        """Settings of every model that is served from the start, the default first."""
+        names = dict.fromkeys([self.model.name, *self.model.others, *self.models])
+        return [self.named(name) for name in names]
+
+    def place_of(self, name: str, field: str) -> str:
+        """Where a field of a model is set, for messages."""
+        table = self.models.get(name)
+        if table is not None and field in table.model_fields_set:
+            return f"{MODELS}.{name}.{field}"
+        others = field == "path" and name in self.model.others
+        return f"model.others.{name}" if others else f"model.{field}"
 
 
 def load_settings(
@@ -241,7 +183,7 @@ def load_settings(
     """Merge defaults, file, environment and overrides.
 
     Args:
-        overrides: ``section.field`` to value, from the command line.
+        overrides: ``section.field`` to value, from the command line; ``models`` for all its tables.
         environment: Default is the process's.
         file: TOML file; default is the one that ``OSA_CONFIG`` names, if any.
 
@@ -258,13 +200,13 @@ def load_settings(
                 suggestion = did_you_mean(section, field_names(Settings))
                 raise ConfigError(f"{file}: {section} must be a section ([{section}]){suggestion}")
             values[section] = dict(fields)
-    for name, value in environment.items():
+    for name in sorted(environment):  # OSA_MODELS before OSA_MODELS__NAME__FIELD
         if name.startswith(PREFIX) and name != CONFIG_VARIABLE:
-            section, field = _split_variable(name)
-            values.setdefault(section, {})[field] = value
+            section, field = _split_variable(name, values.get(MODELS, {}))
+            _put(values, section, field, environment[name])
     for dotted, value in (overrides or {}).items():
         section, _, field = dotted.partition(".")
-        values.setdefault(section, {})[field] = value
+        _put(values, section, field, value)
     try:
         return Settings.model_validate(values)
     except ValidationError as error:
@@ -280,19 +222,48 @@ def _read(file: Path) -> dict[str, Any]:
         raise ConfigError(f"{file} is not TOML: {error}") from error
 
 
-def _split_variable(name: str) -> tuple[str, str]:
-    """Section and field of an environment variable."""
-    section, _, field = name.removeprefix(PREFIX).lower().partition(NESTED)
-    known = Settings.model_fields.get(section)
-    fields = known.annotation.model_fields if known and known.annotation else {}
-    if field not in fields:
-        dotted = name.removeprefix(PREFIX).replace(NESTED, ".")
-        suggestion = did_you_mean(
-            dotted, field_names(Settings), lambda found: PREFIX + found.replace(".", NESTED).upper()
-        )
+def _put(values: dict[str, dict[str, Any]], section: str, field: str, value: Any) -> None:
+    """Set a field; of ``models`` that of a table (``NAME.FIELD``), or without one all tables."""
+    if section != MODELS:
+        values.setdefault(section, {})[field] = value
+        return
+    if not field:
+        try:
+            values[MODELS] = json.loads(value) if isinstance(value, str) else dict(value)
+        except ValueError as error:
+            raise ConfigError(f"{MODELS} must be JSON, tables by name: {error}") from error
+        return
+    name, _, field = field.rpartition(".")
+    if not name:
         raise ConfigError(
-            f"unknown environment variable {name}: variables are {PREFIX}<SECTION>{NESTED}<FIELD>, "
-            f"sections are {', '.join(Settings.model_fields)} (see 'osa config'); in "
-            f"Kubernetes set enableServiceLinks: false{suggestion}"
+            f"a table of {MODELS} has a name: {MODELS}.NAME.FIELD, got {MODELS}.{field}"
         )
-    return section, field
+    tables = values.setdefault(MODELS, {})
+    if not isinstance(tables, dict) or not isinstance(tables.get(name, {}), dict):
+        raise ConfigError(f"{MODELS}.{name}.{field}: {MODELS} must be tables by name")
+    tables[name] = {**tables.get(name, {}), field: value}
+
+
+def _split_variable(name: str, tables: Iterable[str]) -> tuple[str, str]:
+    """Section and field of an environment variable; ``tables`` are the names of models so far."""
+    section, _, field = name.removeprefix(PREFIX).lower().partition(NESTED)
+    if section == MODELS:
+        model, _, part = field.rpartition(NESTED)
+        if not field and name == PREFIX + MODELS.upper():
+            return section, ""
+        if model and part in ModelFields.model_fields:
+            spelt = next((table for table in tables if table.lower() == model), model)
+            return section, f"{spelt}.{part}"
+    else:
+        known = Settings.model_fields.get(section)
+        if known and known.annotation and field in known.annotation.model_fields:
+            return section, field
+    dotted = name.removeprefix(PREFIX).replace(NESTED, ".")
+    suggestion = did_you_mean(
+        dotted, field_names(Settings), lambda found: PREFIX + found.replace(".", NESTED).upper()
+    )
+    raise ConfigError(
+        f"unknown environment variable {name}: variables are {PREFIX}<SECTION>{NESTED}<FIELD>, "
+        f"sections are {', '.join(Settings.model_fields)} (see 'osa config'); in "
+        f"Kubernetes set enableServiceLinks: false{suggestion}"
+    )

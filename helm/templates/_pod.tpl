@@ -59,12 +59,19 @@ tolerations:
 {{- end }}
 {{- end }}
 
-{{- /* OSA_<SECTION>__<FIELD>; toJson, because Helm prints large numbers as 1e+06. */ -}}
+{{- /* OSA_<SECTION>__<FIELD>; toJson, because Helm prints large numbers as 1e+06. Names of models
+       keep their case in OSA_MODELS alone. */ -}}
 {{- define "osa.settingsEnv" -}}
-{{- range $section, $fields := .Values.settings }}
+{{- with .Values.settings.models }}
+- name: OSA_MODELS
+  value: {{ toJson . | quote }}
+{{- end }}
+{{- range $section, $fields := omit .Values.settings "models" }}
 {{- range $field, $value := $fields }}
+{{- if not (kindIs "invalid" $value) }}
 - name: OSA_{{ upper $section }}__{{ upper $field }}
   value: {{ kindIs "string" $value | ternary $value (toJson $value) | quote }}
+{{- end }}
 {{- end }}
 {{- end }}
 {{- if and .Values.gpu.enabled (not (dig "model" "device" "" .Values.settings)) }}

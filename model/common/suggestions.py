@@ -15,6 +15,8 @@ CUTOFF = 0.7
 """Least similarity of a name that is suggested, from 0 to 1."""
 LEAST = 3
 """Shortest prefix that is completed to a name [characters]."""
+ANY_NAME = "NAME"
+"""Stands for the name of a table in dotted names of fields."""
 
 
 def did_you_mean(
@@ -46,13 +48,14 @@ def _closest(name: str, names: Mapping[str, str]) -> str | None:
 
 
 def field_names(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
-    """Dotted names of the fields of a model and its sections."""
+    """Dotted names of the fields of a model and its sections; of tables by name ``x.NAME.y``."""
     for name, field in model.model_fields.items():
         section = _section(field.annotation)
         if section is None:
             yield prefix + name
         else:
-            yield from field_names(section, f"{prefix}{name}.")
+            by_name = f"{ANY_NAME}." if typing.get_origin(field.annotation) is dict else ""
+            yield from field_names(section, f"{prefix}{name}.{by_name}")
 
 
 def _section(annotation: Any) -> type[BaseModel] | None:
@@ -91,4 +94,7 @@ def _problem(item: Any, model: type[BaseModel]) -> str:
 def _suggest_field(place: tuple[str, ...], value: object, model: type[BaseModel]) -> str:
     """The suggestion for an unknown field, or for an unknown section by its first field."""
     name = ".".join((*place, *(map(str, list(value)[:1]) if isinstance(value, dict) else ())))
-    return did_you_mean(name, field_names(model))
+    known = list(field_names(model))
+    if len(place) > 2:
+        known = [found.replace(f".{ANY_NAME}.", f".{place[1]}.") for found in known]
+    return did_you_mean(name, known)

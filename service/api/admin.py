@@ -27,7 +27,9 @@ from osa.service.models.gauges import export_gauges
 from osa.service.models.loader import ModelLoader
 from osa.service.models.registry import ModelRegistry
 from osa.service.models.served_model import ServedModel
+from osa.service.settings import Settings
 
+Describe = Callable[[ServedModel], Info]
 logger = logging.getLogger(__name__)
 SHOWN = failures(NATIVE, 401, 403, samples=ADMIN)
 NOT_LOADED: Samples = {
@@ -59,9 +61,16 @@ class LoadRequest(BaseModel):
 
 
 def admin_routes(
-    models: ModelRegistry, loader: ModelLoader, describe: Callable[[ServedModel], Info]
+    models: ModelRegistry, loader: ModelLoader, settings: Settings, describe: Describe
 ) -> APIRouter:
-    """Routes bound to what is served and to what loads models."""
+    """Routes of the exchange.
+
+    Args:
+        models: What is served.
+        loader: Loads a model.
+        settings: Has the settings of every name.
+        describe: Tells the facts of a model.
+    """
     router = APIRouter(prefix="/admin", tags=["Admin"])
     loading = asyncio.Lock()
 
@@ -93,7 +102,8 @@ def admin_routes(
         body = parse_body(await request.body(), request.headers.get("content-type"), LoadRequest)
         async with loading:  # one at a time: each takes the memory of a model
             try:
-                model = await asyncio.to_thread(loader.load, name, body.path)
+                own = settings.named(name).model_copy(update={"path": body.path})
+                model = await asyncio.to_thread(loader.load, own)
             except ServiceError:
                 raise
             except OsaError as error:

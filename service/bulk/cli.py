@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from osa.model.common.progress import Progress, say
 from osa.model.common.requirements import require
 from osa.model.errors import ConfigError
-from osa.service.commands.preflight import check_model
+from osa.service.commands.preflight import brings_prompts, check_model
 from osa.service.commands.settings_options import add_settings, read_settings
-
-if TYPE_CHECKING:
-    from osa.service.settings import ModelSettings
+from osa.service.inference.prompts import Prompts
 
 SHOWN = 20
 """Bad records that are named; the rest are counted."""
@@ -35,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--format", choices=("txt", "jsonl", "csv"), help="what stdin holds; default is txt"
     )
     parser.add_argument(
-        "--prompt-name", metavar="NAME", help="of model.prompts; default as for osa serve"
+        "--prompt-name", metavar="NAME", help="one of the prompts; default as for osa serve"
     )
     parser.add_argument("--dimensions", type=int, metavar="D", help="leading dimensions to keep")
     parser.add_argument("--dtype", default="float32", choices=("float32", "float16"))
@@ -56,18 +54,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_settings(parser, "model")
 
 
-def find_prompt(settings: ModelSettings, name: str | None) -> str:
+def find_prompt(prompts: Prompts, name: str | None) -> str:
     """The prompt of this name, or of none the default one.
 
     Raises:
         ConfigError: There is no such prompt.
     """
     try:
-        return settings.find_prompt(name)
+        return prompts.find(name)
     except KeyError:
-        known = ", ".join(sorted(settings.prompts)) or "none"
         raise ConfigError(
-            f"--prompt-name must be one of model.prompts ({known}), got {name!r}"
+            f"--prompt-name must be one of the model's prompts ({prompts.known}), got {name!r}"
         ) from None
 
 
@@ -93,8 +90,10 @@ def run(options: argparse.Namespace) -> int:
     """Embed files; returns the exit code."""
     check(options)
     settings = read_settings(options)
-    prompt = find_prompt(settings.model, options.prompt_name)
-    check_model(settings.model, options.dimensions)
+    own = settings.served()[0]
+    check_model(own, options.dimensions, partial(settings.place_of, own.name))
+    if not brings_prompts(own.path):  # otherwise known when the model is open
+        find_prompt(Prompts(own.prompts, own.default_prompt_name), options.prompt_name)
     from osa.service.bulk.output_parts import check_untouched
     from osa.service.bulk.sources import open_inputs
 
@@ -107,8 +106,9 @@ def run(options: argparse.Namespace) -> int:
     from osa.service.bulk.run import BulkRun, RunOptions
     from osa.service.engines.selection import select_engine
 
-    limit_instruction_set(settings.model.instruction_set)
-    selection = select_engine(settings.model)
+    limit_instruction_set(own.instruction_set)
+    selection = select_engine(own)
+    prompt = find_prompt(Prompts.of(selection.engine.info, own), options.prompt_name)
     selection.engine.warm_up()
     say(f"{selection.engine.info.backend}: {selection.reason}")
     batching = settings.batching
@@ -120,7 +120,7 @@ def run(options: argparse.Namespace) -> int:
         limits,
         options.dimensions,
         options.dtype,
-        TextOptions(prompt, settings.model.auto_truncate, settings.model.max_input_length),
+        TextOptions(prompt, own.auto_truncate, own.max_input_length),
     )
     told = 0
 

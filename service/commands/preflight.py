@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,11 +11,16 @@ from osa.model.common.directories import CONFIG, MODEL_KINDS, PRETRAINED, descri
 from osa.model.common.requirements import has_compiler, require
 from osa.model.config import EncoderConfig
 from osa.model.errors import ConfigError
+from osa.model.prompts import PROMPTS
 from osa.service.engines.registry import CHECKPOINT, engines_for
 
 if TYPE_CHECKING:
-    from osa.service.settings import ModelSettings, Settings
+    from osa.service.model_settings import ModelSettings
+    from osa.service.settings import Settings
 
+LIBRARY_PROMPTS = "config_sentence_transformers.json"
+Place = Callable[[str], str]
+"""From a field of a model to where it is set."""
 CHECKPOINT_ENGINES = [entry.name for entry in engines_for(CHECKPOINT)]
 
 
@@ -26,28 +33,36 @@ def check_serving(settings: Settings) -> None:
     """
     from osa.service.auth.api_keys import KeyFile
 
-    check_model(settings.model)
-    for name, path in settings.model.others.items():
-        _check_directory(f"model.others.{name}", path)
+    for own in settings.served():
+        check_model(own, place=partial(settings.place_of, own.name))
     if settings.auth.keys_file is not None:
         KeyFile(settings.auth.keys_file)
     if settings.tracing.endpoint is not None:
         require("tracing.endpoint", "tracing", "opentelemetry.sdk", "opentelemetry.exporter")
 
 
-def check_model(settings: ModelSettings, dimensions: int | None = None) -> None:
-    """Refuse a ``model.path`` that is not a model, or an engine that cannot run it.
+def check_model(
+    settings: ModelSettings, dimensions: int | None = None, place: Place = "model.{}".format
+) -> None:
+    """Refuse a ``path`` that is not a model, or an engine that cannot run it.
 
     Args:
         settings: Settings of the model.
         dimensions: Value of ``--dimensions``; checked where the directory has a ``config.json``.
+        place: Where a field of the model is set, for messages.
 
     Raises:
-        ConfigError: What is there instead, or which dimensions are allowed.
+        ConfigError: What is there instead, or which dimensions or prompts are allowed.
     """
     if settings.path is not None:
-        _check_directory("model.path", settings.path)
-    _check_engine(settings)
+        _check_directory(place("path"), settings.path)
+    _check_engine(settings, place("engine"))
+    default = settings.default_prompt_name
+    if default not in (None, *settings.prompts) and not brings_prompts(settings.path):
+        there = ", ".join(settings.prompts) or "none"
+        raise ConfigError(
+            f"{place('default_prompt_name')} must be one of the prompts ({there}), got {default!r}"
+        )
     file = (settings.path or PRETRAINED) / CONFIG
     if dimensions is None or not file.is_file():
         return
@@ -60,17 +75,23 @@ def check_model(settings: ModelSettings, dimensions: int | None = None) -> None:
         raise ConfigError(f"--dimensions must be one of {allowed}, got {dimensions}")
 
 
-def _check_engine(settings: ModelSettings) -> None:
+def brings_prompts(path: Path | None) -> bool:
+    """Whether a model, or a member of a collection, has a file with prompts of its own."""
+    names = [place + name for place in ("", "*/") for name in (PROMPTS, LIBRARY_PROMPTS)]
+    return path is not None and any(any(path.glob(name)) for name in names)
+
+
+def _check_engine(settings: ModelSettings, place: str) -> None:
     """Refuse an engine that does not run this model, or that needs a missing tool."""
     kind = "checkpoint" if settings.path is None else kind_of(settings.path)
     if kind in MODEL_KINDS and settings.engine not in ("auto", *CHECKPOINT_ENGINES):
         raise ConfigError(
-            f"model.engine is {settings.engine}, but a {kind} runs by "
+            f"{place} is {settings.engine}, but a {kind} runs by "
             f"{', '.join(CHECKPOINT_ENGINES)}: export it first, 'osa export --help'"
         )
     if settings.engine == "compile" and not has_compiler():
         raise ConfigError(
-            "model.engine is compile, but there is no C++ compiler: install one, use eager, or "
+            f"{place} is compile, but there is no C++ compiler: install one, use eager, or "
             "serve an aoti artifact, which was compiled elsewhere"
         )
 

@@ -43,12 +43,12 @@ def read_settings(options: argparse.Namespace) -> Settings:
     Raises:
         ConfigError: An unknown or invalid setting.
     """
-    from osa.service.settings import Settings, load_settings
+    from osa.service.settings import MODELS, Settings, load_settings
 
     overrides: dict[str, Any] = {}
     for setting in options.set:
         name, separator, value = setting.partition("=")
-        if not separator or "." not in name:
+        if not separator or ("." not in name and name != MODELS):
             suggestion = did_you_mean(name, field_names(Settings))
             raise ConfigError(f"--set takes SECTION.FIELD=VALUE, got {setting!r}{suggestion}")
         overrides[name] = value

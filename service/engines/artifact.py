@@ -20,7 +20,7 @@ from osa.service.engines.base import (
     run_warm_up,
     with_details,
 )
-from osa.service.settings import ModelSettings
+from osa.service.model_settings import ModelSettings
 
 
 class ArtifactEngine:

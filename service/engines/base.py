@@ -14,7 +14,7 @@ from osa.model.config import EncoderConfig, Task
 from osa.model.tokenization import TextTokenizer
 
 if TYPE_CHECKING:
-    from osa.service.settings import ModelSettings
+    from osa.service.model_settings import ModelSettings
 
 
 IdRows = Sequence[Sequence[int]]

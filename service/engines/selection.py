@@ -20,7 +20,7 @@ from osa.model.errors import ConfigError, OsaError
 from osa.model.inference.bfloat16 import has_fast_bfloat16
 from osa.service.engines.base import Engine
 from osa.service.engines.registry import CHECKPOINT, ENGINES, engines_for
-from osa.service.settings import ModelSettings
+from osa.service.model_settings import ModelSettings
 
 TRIAL = ((32,) * 8, (512,), (2048,))
 """Batches that candidates are timed on [tokens a sequence]."""

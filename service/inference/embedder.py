@@ -22,6 +22,7 @@ from osa.service.errors import EmptyInputError, ServiceError, ValidationError
 from osa.service.inference.chunking import Offsets
 from osa.service.inference.inflight import InFlightInputs, PendingRequest, input_key
 from osa.service.inference.limits import check_count, find_prompt
+from osa.service.inference.prompts import Prompts
 from osa.service.inference.request import (
     Embedded,
     EmbedOptions,
@@ -55,10 +56,11 @@ class Embedder:
             tokenizer: The model's; None for models of ids alone.
             queue: Of the model.
             model_metrics: Of the model.
-            settings: Limits and prompts.
+            settings: Limits and prompts; ``model`` is the model's own.
 
         Raises:
-            ConfigError: No batch could hold the longest input.
+            ConfigError: No batch could hold the longest input, or there is no default prompt of
+                that name.
         """
         self.about, self.tokenizer = about, tokenizer
         self._queue, self.metrics, self._settings = queue, model_metrics, settings
@@ -69,8 +71,10 @@ class Embedder:
             raise ConfigError(
                 f"batching.max_batch_tokens ({settings.batching.max_batch_tokens}) cannot hold the "
                 f"longest input ({self.max_input_length}): raise it, or lower "
-                "model.max_input_length"
+                "max_input_length of the model"
             )
+        self.prompts = Prompts.of(about, settings.model)
+        self.auto_truncate = settings.model.auto_truncate
 
     def prepare(self, inputs: Inputs, options: EmbedOptions, started: float) -> PreparedRequest:
         """Check and tokenise; ``started`` is when reading began (monotonic clock) [s].
@@ -80,7 +84,7 @@ class Embedder:
             ValidationError: Too many inputs, a dimension, an id or a length that is not allowed.
         """
         self._check_request(len(inputs), options)
-        prompt = find_prompt(self._settings.model, options.prompt_name) if options.prompted else ""
+        prompt = find_prompt(self.prompts, options.prompt_name) if options.prompted else ""
         texts = [prompt + item for item in inputs if isinstance(item, str)]
         sequences = [item for item in inputs if not isinstance(item, str)]
         if texts:
@@ -139,7 +143,7 @@ class Embedder:
 
     def _truncates(self, options: EmbedOptions) -> bool:
         chosen = options.truncate
-        return self._settings.model.auto_truncate if chosen is None else chosen
+        return self.auto_truncate if chosen is None else chosen
 
     def _tokenize(
         self, texts: Sequence[str], options: EmbedOptions, offsets: bool = False

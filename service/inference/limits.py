@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from osa.service.errors import ValidationError
-from osa.service.settings import ModelSettings
+from osa.service.inference.prompts import Prompts
 
 
 def check_count(count: int, limit: int, field: str) -> None:
@@ -18,16 +18,15 @@ def check_count(count: int, limit: int, field: str) -> None:
         )
 
 
-def find_prompt(settings: ModelSettings, name: str | None) -> str:
+def find_prompt(prompts: Prompts, name: str | None) -> str:
     """The prompt of this name, or the default one; empty where there is none.
 
     Raises:
         ValidationError: Naming the prompts that there are.
     """
     try:
-        return settings.find_prompt(name)
+        return prompts.find(name)
     except KeyError:
-        known = ", ".join(sorted(settings.prompts)) or "none"
         raise ValidationError(
-            f"unknown prompt_name; prompts of this model: {known}", param="prompt_name"
+            f"unknown prompt_name; prompts of this model: {prompts.known}", param="prompt_name"
         ) from None

@@ -6,9 +6,9 @@ import logging
 import os
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 from osa.model.calibration import Calibration
+from osa.model.errors import ConfigError
 from osa.model.processor import PRODUCT_ORDER, limit_instruction_set
 from osa.service.batching.batch_queue import BatchQueue
 from osa.service.batching.fair_lock import FairLock
@@ -17,10 +17,11 @@ from osa.service.engines.base import Engine, warm_up_batch
 from osa.service.engines.batch_invariance import is_batch_invariant
 from osa.service.engines.selection import Selection, select_engine
 from osa.service.inference.embedder import Embedder
+from osa.service.model_settings import ModelSettings
 from osa.service.models.served_model import ServedModel
 from osa.service.observability.metrics import Families, Metrics
 from osa.service.observability.tracing import Tracing
-from osa.service.settings import ModelSettings, Settings
+from osa.service.settings import Settings
 
 logger = logging.getLogger(__name__)
 
@@ -35,25 +36,26 @@ class ModelLoader:
         self._settings, self._families, self._tracing = settings, families, tracing
         self._lock = FairLock()
 
-    def load(self, name: str, path: Path | None, engine: Engine | None = None) -> ServedModel:
+    def load(self, settings: ModelSettings, engine: Engine | None = None) -> ServedModel:
         """Open and try a model; it takes no work before its supervisor starts.
 
         Args:
-            name: What clients call it.
-            path: As ``model.path``.
-            engine: To serve in place of what ``path`` holds, for tests.
+            settings: The model's own, as of ``Settings.named``.
+            engine: To serve in place of what its path holds, for tests.
 
         Raises:
-            OsaError: The model cannot be loaded, or the settings do not fit it.
+            OsaError: The model cannot be loaded, is of another kind, or the settings do not fit it.
         """
-        settings = self._settings.model.model_copy(update={"path": path})
+        name, path = settings.name, settings.path
         given, served = engine, path
         if given is None:
             selection = _select(settings)
             engine, served = selection.engine, selection.path
+            _check_kind(settings, engine)
             rate = _warm_up(engine)
         else:
             engine = given
+            _check_kind(settings, engine)
             given.warm_up()
         invariant = given is None and is_batch_invariant(engine)
         about = engine.info
@@ -72,7 +74,8 @@ class ModelLoader:
         if given is None:
             queue.observe(*rate)
         metrics = Metrics(name, self._families)
-        embedder = Embedder(about, engine.tokenizer, queue, metrics, self._settings)
+        own = self._settings.model_copy(update={"model": settings})
+        embedder = Embedder(about, engine.tokenizer, queue, metrics, own)
         supervisor = EngineSupervisor(
             engine,
             _reopener(settings.model_copy(update={"path": served}), given),
@@ -89,6 +92,13 @@ class ModelLoader:
         return ServedModel(
             name, about, embedder, queue, supervisor, metrics, invariant, calibration, member
         )
+
+
+def _check_kind(settings: ModelSettings, engine: Engine) -> None:
+    """Refuse a model that does something else than its settings say."""
+    if settings.kind not in (None, engine.info.task):
+        where = "the packaged model" if settings.path is None else settings.path
+        raise ConfigError(f"kind is {settings.kind}, but {where} is of kind {engine.info.task}")
 
 
 def _select(settings: ModelSettings) -> Selection:

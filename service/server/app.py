@@ -15,6 +15,7 @@ from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
+from osa.model.errors import OsaError
 from osa.service.api.admin import admin_routes
 from osa.service.api.errors.dialects import reply_for, routing_error
 from osa.service.api.errors.replies import ErrorReply
@@ -26,15 +27,18 @@ from osa.service.api.probes import operation_routes
 from osa.service.api.tei.documents import document_routes
 from osa.service.api.tei.embed import native_routes
 from osa.service.api.tei.info import model_info
+from osa.service.api.tei.schemas import Info
 from osa.service.api.tei.tokens import token_routes
 from osa.service.api.web.pages import page_routes
 from osa.service.auth.api_keys import KeyFile
 from osa.service.engines.base import Engine
 from osa.service.errors import ServiceError
+from osa.service.model_settings import ModelSettings
 from osa.service.models.gauges import export_gauges, export_process_gauges
 from osa.service.models.health import Health
 from osa.service.models.loader import ModelLoader
 from osa.service.models.registry import ModelRegistry
+from osa.service.models.served_model import ServedModel
 from osa.service.observability.metrics import Families, Metrics
 from osa.service.observability.tracing import Tracing
 from osa.service.server.gate import Endpoint, RequestGate
@@ -66,10 +70,10 @@ def create_service(settings: Settings, engine: Engine | None = None) -> Service:
     families = Families()
     tracing = None if settings.tracing.endpoint is None else Tracing(settings.tracing)
     loader = ModelLoader(settings, families, tracing)
-    first = loader.load(settings.model.name, settings.model.path, engine)
-    models = ModelRegistry(first, settings.server.stall_timeout_s)
-    for name, path in settings.model.others.items():
-        models.put(loader.load(name, path))
+    first, *others = settings.served()
+    models = ModelRegistry(_load(loader, settings, first, engine), settings.server.stall_timeout_s)
+    for own in others:
+        models.put(_load(loader, settings, own))
     health = Health(models, settings.server)
     pipeline = InferencePipeline(
         models, settings.batching.tokenization_workers, settings.server.request_timeout_s, tracing
@@ -90,6 +94,9 @@ def create_service(settings: Settings, engine: Engine | None = None) -> Service:
         if tracing is not None:
             await asyncio.to_thread(tracing.close)
 
+    def describe(model: ServedModel) -> Info:
+        return model_info(settings, model, models.names())
+
     app = DescribedAPI(
         title="OSA embeddings",
         description="Text embeddings from linear-time Orthogonal Self-Attention encoders. Every "
@@ -103,7 +110,7 @@ def create_service(settings: Settings, engine: Engine | None = None) -> Service:
     )
     app.asks_for_keys = keys is not None
     inference = [
-        native_routes(pipeline, lambda: model_info(settings, models.default)),
+        native_routes(pipeline, describe),
         document_routes(pipeline),
         token_routes(pipeline, settings.batching.max_client_batch_size),
         openai_routes(pipeline),
@@ -112,7 +119,7 @@ def create_service(settings: Settings, engine: Engine | None = None) -> Service:
     for router in inference:
         app.include_router(router)
     app.include_router(operation_routes(health, metrics))
-    app.include_router(admin_routes(models, loader, lambda model: model_info(settings, model)))
+    app.include_router(admin_routes(models, loader, settings, describe))
     app.include_router(page_routes())
     _handle_errors(app, metrics)
     app.add_middleware(
@@ -125,6 +132,18 @@ def create_service(settings: Settings, engine: Engine | None = None) -> Service:
         direct=_direct(inference),
     )
     return Service(app, health)
+
+
+def _load(
+    loader: ModelLoader, settings: Settings, own: ModelSettings, engine: Engine | None = None
+) -> ServedModel:
+    """Load a model of the settings; an error says which table of ``models`` describes it."""
+    try:
+        return loader.load(own, engine)
+    except OsaError as error:
+        if own.name not in settings.models:
+            raise
+        raise type(error)(f"models.{own.name}: {error}") from error
 
 
 def _direct(routers: Sequence[APIRouter]) -> dict[str, Endpoint]:

@@ -51,6 +51,17 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "any port": ({"settings": {"server": {"port": 0}}}, "settings.server.port"),
     "path twice": ({"settings": {"model": {"path": "/a"}}, "model": {"path": "/b"}}, "model.path"),
+    "path of a table twice": (
+        {
+            "settings": {"model": {"name": "a"}, "models": {"a": {"path": "/a"}}},
+            "model": {"path": "/b"},
+        },
+        "settings.models.a.path: the chart sets the path of the default model",
+    ),
+    "unknown setting of a table": (
+        {"settings": {"models": {"a": {"pth": "/a"}}}},
+        "at '/settings/models/a': additional properties 'pth' not allowed",
+    ),
     "a gpu for nothing": ({"settings": {"model": {"device": "cpu"}}}, "gpu.enabled is true"),
     "a setting in extraEnv": (
         {"extraEnv": [{"name": "OSA_LOG__LEVEL", "value": "debug"}]},

@@ -112,7 +112,7 @@ def test_prompts_and_limits_are_the_servers_too(
     assert json.loads(printed.out)["skipped"] == {"not embedded": 2}
     assert "texts.txt:4: has 92 tokens, at most 8 are allowed without truncation" in printed.err
     assert embed(file, output="other.parquet", options="--prompt-name passage") == 2
-    assert "model.prompts (none), got 'passage'" in capsys.readouterr().err
+    assert "one of the model's prompts (none), got 'passage'" in capsys.readouterr().err
 
 
 def test_several_files_follow_one_another_with_the_columns_of_all(

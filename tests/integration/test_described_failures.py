@@ -121,6 +121,7 @@ def unknown_models(serve: Serve, observer: Observer, tiny: Path) -> None:
             where = path.format(model="other", version="1")
             body = body_of(path) if method == "post" else None
             observer.note(method, path, client.request(method, where, json=body))
+    observer.note("get", "/info", client.get("/info", params={"model": "other"}))
 
 
 def unknown_among_several(serve: Serve, observer: Observer, tiny: Path) -> None:

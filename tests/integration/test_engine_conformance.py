@@ -19,9 +19,9 @@ from osa.service.engines.base import Engine
 from osa.service.engines.compiled import CompiledEngine
 from osa.service.engines.eager import EagerEngine
 from osa.service.engines.selection import select_engine
+from osa.service.model_settings import ModelSettings
 from osa.service.models.loader import ModelLoader
 from osa.service.observability.metrics import Families
-from osa.service.settings import ModelSettings
 from tests.conftest import ArtifactMaker, local_settings, make_tiny_model
 
 ENGINES = ("eager", "compile", "onnxruntime", "onnxruntime-padded", "onnxruntime-int8", "aoti",
@@ -247,8 +247,8 @@ def test_an_engine_is_opened_again_from_the_same_member(
 ) -> None:
     """``/info`` stays correct even if the directory has new members."""
     shutil.copytree(make_artifact("onnx"), tmp_path / "graph")
-    loader = ModelLoader(local_settings(model__path=tmp_path), Families())
-    model = loader.load("a", tmp_path)
+    of_all = local_settings(model__path=tmp_path)
+    model = ModelLoader(of_all, Families()).load(of_all.named("a"))
     make_tiny_model(alpha_init=0.5).save_pretrained(tmp_path / "other")
     with pytest.raises(ConfigError, match="are different models"):
         select_engine(settings(tmp_path))

@@ -15,10 +15,11 @@ import numpy as np
 from osa.model.tokenization import TextTokenizer
 from osa.service.engines.base import Details, Engine, EngineInfo, EngineOutput, IdRows
 from osa.service.engines.selection import select_engine
+from osa.service.model_settings import ModelSettings
 from osa.service.observability.logs import configure_logging
 from osa.service.server.app import create_service
 from osa.service.server.uvicorn_server import bind, serve
-from osa.service.settings import ModelSettings, load_settings
+from osa.service.settings import load_settings
 
 
 class SleepingEngine:

@@ -17,6 +17,7 @@ from osa.service.api.kserve.schemas import (
     InferParameters,
     InferRequest,
     InputTensor,
+    ModelFacts,
     ModelMetadata,
     TensorMetadata,
 )
@@ -31,7 +32,7 @@ TEXT, IDS, MASK, EMBEDDING = "text", "input_ids", "attention_mask", "embedding"
 
 
 def describe_model(model: ServedModel) -> ModelMetadata:
-    """Tensors of a model."""
+    """Tensors and facts of a model."""
     inputs: list[TensorMetadata] = []
     if model.embedder.tokenizer is not None:
         inputs.append(TensorMetadata(name=TEXT, datatype="BYTES", shape=[-1]))
@@ -45,6 +46,12 @@ def describe_model(model: ServedModel) -> ModelMetadata:
         platform=f"osa_{model.about.backend}",
         inputs=inputs,
         outputs=[TensorMetadata(name=EMBEDDING, datatype="FP32", shape=[-1, width])],
+        parameters=ModelFacts(
+            kind=model.about.task,
+            dtype=model.about.dtype,
+            dimensions=list(model.about.dimensions),
+            max_input_length=model.embedder.max_input_length,
+        ),
     )
 
 

@@ -30,6 +30,7 @@ from osa.service.api.kserve.schemas import (
     InferResponse,
     Live,
     ModelMetadata,
+    ModelNames,
     ModelReady,
     Ready,
     ServerMetadata,
@@ -106,6 +107,14 @@ def kserve_routes(pipeline: InferencePipeline, health: Health, version: str) -> 
     async def ready() -> Response:
         """503 when the process should get no traffic."""
         return probe(health.ready_problem(), {"ready": True})
+
+    @router.get(
+        "/v2/models", summary="Names of the served models",
+        responses=failures(KSERVE, 401, samples=READING),
+    )  # fmt: skip
+    async def model_names() -> ModelNames:
+        """What is served, the default first."""
+        return ModelNames(models=models.names())
 
     def model_probe(model: str, version: str | None) -> Response:
         name = find(model, version).name

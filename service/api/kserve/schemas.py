@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, field_validator
 
+from osa.model.config import Task
 from osa.service.api.shared_fields import lower_case
 
 SHARED_MEMORY = ("shared_memory_region", "shared_memory_offset", "shared_memory_byte_size")
@@ -140,6 +141,15 @@ class TensorMetadata(BaseModel):
     shape: list[int]
 
 
+class ModelFacts(BaseModel):
+    """What the protocol's own fields do not say of a model."""
+
+    kind: Task = Field(description="What the model does with a text.")
+    dtype: str = Field(description="What it computes in.")
+    dimensions: list[int] = Field(description="Widths that may be asked for, full width first.")
+    max_input_length: int = Field(description="Longest input [tokens].")
+
+
 class ModelMetadata(BaseModel):
     """Body of ``GET /v2/models/{model}``."""
 
@@ -148,6 +158,13 @@ class ModelMetadata(BaseModel):
     platform: str
     inputs: list[TensorMetadata] = Field(description="text, or the others; not all of them.")
     outputs: list[TensorMetadata]
+    parameters: ModelFacts
+
+
+class ModelNames(BaseModel):
+    """Body of ``GET /v2/models``."""
+
+    models: list[str] = Field(description="Names of all served models, the default first.")
 
 
 class ServerMetadata(BaseModel):

@@ -19,6 +19,7 @@ from osa.service.api.parsing import parse_body, parse_inputs
 from osa.service.api.pipeline import InferencePipeline
 from osa.service.api.vector_encoding import Answer, convert, encode_vector, to_json
 from osa.service.inference.request import EmbedOptions, PreparedRequest
+from osa.service.models.served_model import ServedModel
 
 INFERENCE = inference(
     OPENAI, 404, samples={**missing("input"), **DIMENSIONS, **UNKNOWN_AMONG_SEVERAL}
@@ -70,13 +71,25 @@ def openai_routes(pipeline: InferencePipeline) -> APIRouter:
     )
     async def models() -> ModelList:
         """What is served, the default first."""
-        entries = [
-            ModelEntry(id=model.name, object="model", created=int(model.loaded_at), owned_by="osa")
-            for model in pipeline.models.all()
-        ]
-        return ModelList(object="list", data=entries)
+        return ModelList(object="list", data=list(map(describe_entry, pipeline.models.all())))
 
     return router
+
+
+def describe_entry(model: ServedModel) -> ModelEntry:
+    """OpenAI's fields, then facts to choose a model by."""
+    return ModelEntry(
+        id=model.name,
+        object="model",
+        created=int(model.loaded_at),
+        owned_by="osa",
+        kind=model.about.task,
+        dtype=model.about.dtype,
+        dimensions=list(model.about.dimensions),
+        max_input_length=model.embedder.max_input_length,
+        prompts=sorted(model.embedder.prompts.by_name),
+        default_prompt_name=model.embedder.prompts.default_name,
+    )
 
 
 def render_embeddings(

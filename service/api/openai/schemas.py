@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictInt
 
+from osa.model.config import Task
 from osa.service.api.shared_fields import INPUTS_SCHEMA
 
 
@@ -59,12 +60,20 @@ class EmbeddingsResponse(BaseModel):
 
 
 class ModelEntry(BaseModel):
-    """A model that is served."""
+    """A model that is served: OpenAI's fields, then ours."""
 
     id: str
     object: Literal["model"]
     created: int
     owned_by: str
+    kind: Task = Field(description="What the model does with a text.")
+    dtype: str = Field(description="What it computes in.")
+    dimensions: list[int] = Field(description="Widths that may be asked for, full width first.")
+    max_input_length: int = Field(description="Longest input [tokens].")
+    prompts: list[str] = Field(description="Names of its prompts.")
+    default_prompt_name: str | None = Field(
+        None, description="Prompt that goes before texts on this route; null for none."
+    )
 
 
 class ModelList(BaseModel):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 
 from osa.model.calibration import Calibration
-from osa.service.api.errors.examples import DIMENSIONS, READING, missing
+from osa.service.api.errors.examples import DIMENSIONS, READING, UNKNOWN_MODEL, missing
 from osa.service.api.job import Job, RequestContext
 from osa.service.api.openapi import failures, inference, reads
 from osa.service.api.parsing import check_texts, name_of, parse_body, parse_inputs
@@ -37,8 +37,10 @@ from osa.service.api.vector_encoding import (
 )
 from osa.service.errors import EmptyInputError, ValidationError
 from osa.service.inference.request import Embedded, EmbedOptions, Inputs, PreparedRequest
+from osa.service.models.served_model import ServedModel
 
 TAG = "Embeddings"
+ASKED = "Name of a served model; without it the default one is described."
 INFERENCE = inference(NATIVE, 422, samples={**missing("inputs"), **DIMENSIONS})
 EMBED_ANSWER = inference(
     NATIVE,
@@ -67,8 +69,10 @@ EMBED_ANSWER = inference(
 )
 
 
-def native_routes(pipeline: InferencePipeline, describe: Callable[[], Info]) -> APIRouter:
-    """Routes bound to a pipeline; ``describe`` tells what is served."""
+def native_routes(
+    pipeline: InferencePipeline, describe: Callable[[ServedModel], Info]
+) -> APIRouter:
+    """Routes bound to a pipeline; ``describe`` tells the facts of a model."""
     router = APIRouter()
     described = reads(EmbedRequest)
 
@@ -170,11 +174,11 @@ def native_routes(pipeline: InferencePipeline, describe: Callable[[], Info]) -> 
         "/info",
         tags=["Operations"],
         summary="What is served, and its limits",
-        responses=failures(NATIVE, 401, samples=READING),
+        responses=failures(NATIVE, 401, 404, samples={**READING, **UNKNOWN_MODEL}),
     )
-    async def info() -> Info:
-        """What is served, and its limits."""
-        return describe()
+    async def info(model: Annotated[str | None, Query(description=ASKED)] = None) -> Info:
+        """A model, the default one if none is named, and its limits."""
+        return describe(pipeline.models.find(model, strict=True))
 
     return router
 

@@ -10,11 +10,12 @@ from osa.service.models.served_model import ServedModel
 from osa.service.settings import Settings
 
 
-def model_info(settings: Settings, model: ServedModel) -> Info:
-    """Model, limits, engine, and the artifact's manifest if there is one."""
+def model_info(settings: Settings, model: ServedModel, names: list[str]) -> Info:
+    """Model, limits, engine, and the artifact's manifest if there is one; ``names`` are served."""
     about = model.about
     return Info(
         model_id=model.name,
+        models=names,
         model_sha=about.model_sha256,
         model_dtype=about.dtype,
         model_type=ModelType(embedding=Pooling(pooling=about.pooling)),
@@ -23,11 +24,13 @@ def model_info(settings: Settings, model: ServedModel) -> Info:
         max_batch_tokens=settings.batching.max_batch_tokens,
         max_batch_requests=settings.batching.max_batch_requests,
         max_client_batch_size=settings.batching.max_client_batch_size,
-        auto_truncate=settings.model.auto_truncate,
+        auto_truncate=model.embedder.auto_truncate,
         tokenization_workers=settings.batching.tokenization_workers,
         version=version("osa-encoder"),
         dimensions=list(about.dimensions),
-        prompts=sorted(settings.model.prompts),
+        kind=about.task,
+        prompts=sorted(model.embedder.prompts.by_name),
+        default_prompt_name=model.embedder.prompts.default_name,
         backend=about.backend,
         device=about.device,
         kernel=about.kernel,

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, field_validator
 
+from osa.model.config import Task
 from osa.service.api.shared_fields import (
     DECODED_SCHEMA,
     INPUTS_SCHEMA,
@@ -194,7 +195,12 @@ class Info(BaseModel):
     tokenization_workers: int
     version: str
     dimensions: list[int]
-    prompts: list[str]
+    prompts: list[str] = Field(description="Names for prompt_name.")
+    default_prompt_name: str | None = Field(
+        None, description="Prompt of requests that name none; null where no prompt is applied."
+    )
+    kind: Task = Field(description="What the model does with a text.")
+    models: list[str] = Field(description="Names of all served models, the default first.")
     backend: str
     device: str
     kernel: str

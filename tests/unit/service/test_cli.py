@@ -24,6 +24,18 @@ def test_config_prints_the_settings_that_serve_would_use(
     assert settings["model"]["name"] == "mine"
 
 
+def test_config_prints_tables_of_models_with_what_they_take_from_model(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    file = tmp_path / "osa.toml"
+    file.write_text("[model]\ndtype = 'float32'\n[models.law]\npath = '/models/law'\n")
+    arguments = ["--config", str(file), "--set", "models.law.max_input_length=256"]
+    assert main(["config", *arguments]) == 0
+    table = json.loads(capsys.readouterr().out)["models"]["law"]
+    assert table["path"] == "/models/law"
+    assert (table["max_input_length"], table["dtype"]) == (256, "float32")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

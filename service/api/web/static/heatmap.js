@@ -1,13 +1,13 @@
 // Cosine similarity of every pair, as a table with arrow-key navigation.
 // Share of colour above which white text has more contrast on light pages, and black text on dark ones.
 const DEEP = { light: 0.77, dark: 0.55 };
-let watcher = null;
+const watchers = new WeakMap();
 
-export function drawHeatMap(place, pair, sentences, vectors) {
+export function drawHeatMap(place, pair, sentences, vectors, model = "") {
   const table = document.createElement("table");
   table.className = "heat";
   table.setAttribute("role", "grid");
-  table.setAttribute("aria-label", "Cosine of every pair of sentences");
+  table.setAttribute("aria-label", `Cosine of every pair of sentences${model && `, ${model}`}`);
   const head = table.createTHead().insertRow();
   head.append(header("", "col"), ...sentences.map((text, row) => header(row + 1, "col", text)));
   const body = table.createTBody();
@@ -37,13 +37,14 @@ function cueScrolling(place) {
     place.toggleAttribute("data-more", left > 1);
   };
   place.onscroll = look;
-  watcher?.disconnect();
-  watcher = new ResizeObserver(look);
+  watchers.get(place)?.disconnect();
+  const watcher = new ResizeObserver(look);
+  watchers.set(place, watcher);
   watcher.observe(place);
   watcher.observe(place.firstElementChild);
 }
 
-function cosine(one, other) {
+export function cosine(one, other) {
   let product = 0, first = 0, second = 0;
   for (let index = 0; index < one.length; index++) {
     product += one[index] * other[index];
@@ -72,7 +73,7 @@ export function fill(cell, value) {
 }
 
 function tell(pair, cell, first, second) {
-  document.querySelectorAll(".heat .marked").forEach((old) => old.classList.remove("marked"));
+  cell.closest(".heat").querySelectorAll(".marked").forEach((old) => old.classList.remove("marked"));
   cell.classList.add("marked");
   const value = document.createElement("b");
   value.textContent = cell.textContent;

@@ -67,9 +67,9 @@ function draw(element, first, last) {
   element("window").textContent = seconds ? `rates over ${seconds.toFixed(0)} s` : "";
 }
 
-export function describe(element, info) {
-  element("model").textContent = info.model_id;
+export function describe(place, info) {
   const facts = {
+    ...(info.models.length > 1 && { name: info.model_id }),
     engine: `${info.backend}, ${info.kernel}, ${info.device}, ${info.model_dtype}`,
     "longest input": `${info.max_input_length.toLocaleString("en")} tokens`,
     dimensions: info.dimensions.join(", "),
@@ -77,8 +77,7 @@ export function describe(element, info) {
     version: info.version,
     model: info.model_sha.slice(0, 12),
   };
-  element("bits").textContent = info.batch_invariant_reason ?? "";
-  element("facts").replaceChildren(...Object.entries(facts).map(([name, value]) => {
+  place.replaceChildren(...Object.entries(facts).map(([name, value]) => {
     const entry = document.createElement("div");
     const term = document.createElement("dt");
     const detail = document.createElement("dd");

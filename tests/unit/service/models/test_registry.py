@@ -23,8 +23,9 @@ from tests.conftest import local_settings, wait_until
 @pytest.fixture
 def registry(tiny_checkpoint: Path) -> ModelRegistry:
     """Two started models, "a" by default and "b"."""
-    loader = ModelLoader(local_settings(model__path=tiny_checkpoint), Families())
-    first, second = loader.load("a", tiny_checkpoint), loader.load("b", tiny_checkpoint)
+    settings = local_settings(model__path=tiny_checkpoint)
+    loader = ModelLoader(settings, Families())
+    first, second = loader.load(settings.named("a")), loader.load(settings.named("b"))
     registry = ModelRegistry(first)
     registry.put(second)
     for model in (first, second):
@@ -104,8 +105,9 @@ def test_a_retired_model_whose_engine_does_not_come_back_answers_what_waits(
         raise ConfigError("the device is gone")
 
     monkeypatch.setattr(supervision, "POLL_S", 0.02)
-    loader = ModelLoader(local_settings(model__path=tiny_checkpoint), Families())
-    broken = loader.load("a", tiny_checkpoint, Broken(tiny_checkpoint, "cpu"))
+    settings = local_settings(model__path=tiny_checkpoint)
+    loader = ModelLoader(settings, Families())
+    broken = loader.load(settings.named("a"), Broken(tiny_checkpoint, "cpu"))
     monkeypatch.setattr(broken.supervisor, "_reopen", reopen)
     registry = ModelRegistry(broken, stall_timeout_s=0.2)
     broken.supervisor.start()
@@ -117,7 +119,7 @@ def test_a_retired_model_whose_engine_does_not_come_back_answers_what_waits(
     waiting: list[ItemResult] = []
     with registry.lease() as find:
         find("a").queue.put([WorkItem([4], waiting.append)])
-        fresh = loader.load("a", tiny_checkpoint)
+        fresh = loader.load(settings.named("a"))
         fresh.supervisor.start()
         registry.put(fresh)
         wait_until(lambda: bool(waiting), 5)
