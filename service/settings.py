@@ -75,8 +75,10 @@ class ModelSettings(Section):
 
     path: Path | None = Field(
         None,
-        description="Checkpoint, artifact, or directory of them; default is the packaged model.",
+        description="Checkpoint, artifact, directory of them, or hf:ORG/NAME[@REVISION] of the "
+        "Hugging Face hub; default is the packaged model.",
     )
+    refresh: bool = Field(False, description="Ask the hub again whether an hf: branch has moved.")
     engine: EngineName = Field(
         "auto", description="What runs the model; auto takes the fastest form that runs here."
     )

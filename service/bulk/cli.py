@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from osa.model.common.progress import Progress, say
 from osa.model.common.requirements import require
 from osa.model.errors import ConfigError
-from osa.service.commands.preflight import check_model
+from osa.service.commands.preflight import check_model, fetch_models
 from osa.service.commands.settings_options import add_settings, read_settings
 
 if TYPE_CHECKING:
@@ -94,11 +94,12 @@ def run(options: argparse.Namespace) -> int:
     check(options)
     settings = read_settings(options)
     prompt = find_prompt(settings.model, options.prompt_name)
-    check_model(settings.model, options.dimensions)
     from osa.service.bulk.output_parts import check_untouched
     from osa.service.bulk.sources import open_inputs
 
     check_untouched(options.output, options.resume)
+    settings = fetch_models(settings, say)
+    check_model(settings.model, options.dimensions)
     inputs = open_inputs(options.inputs, options.column, options.format)
     say("loading the model")
     from osa.model.processor import limit_instruction_set

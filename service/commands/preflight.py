@@ -1,4 +1,4 @@
-"""Checks before torch is imported and a model is loaded: paths, engines, packages."""
+"""Before torch is imported and a model is loaded: models of the hub, paths, engines, packages."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from osa.model.common.directories import CONFIG, MODEL_KINDS, PRETRAINED, describe_path, kind_of
+from osa.model.common.hub_reference import is_reference
 from osa.model.common.requirements import has_compiler, require
 from osa.model.config import EncoderConfig
+from osa.model.download.models import Progress, local_path
 from osa.model.errors import ConfigError
 from osa.service.engines.registry import CHECKPOINT, engines_for
 
@@ -15,6 +17,23 @@ if TYPE_CHECKING:
     from osa.service.settings import ModelSettings, Settings
 
 CHECKPOINT_ENGINES = [entry.name for entry in engines_for(CHECKPOINT)]
+
+
+def fetch_models(settings: Settings, progress: Progress = lambda line: None) -> Settings:
+    """Settings with directories in place of ``hf:`` references, downloaded where needed.
+
+    Raises:
+        ConfigError: A malformed reference, or ``huggingface_hub`` is not installed.
+        DownloadError: A model cannot be had, or its files have changed.
+    """
+    model, refresh = settings.model, settings.model.refresh
+    if not any(map(is_reference, (model.path, *model.others.values()))):
+        return settings
+    others = {
+        name: local_path(path, refresh, progress) or path for name, path in model.others.items()
+    }
+    changes = {"path": local_path(model.path, refresh, progress), "others": others}
+    return settings.model_copy(update={"model": model.model_copy(update=changes)})
 
 
 def check_serving(settings: Settings) -> None:

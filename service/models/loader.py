@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from osa.model.calibration import Calibration
+from osa.model.download.models import local_path
 from osa.model.processor import PRODUCT_ORDER, limit_instruction_set
 from osa.service.batching.batch_queue import BatchQueue
 from osa.service.batching.fair_lock import FairLock
@@ -46,6 +47,7 @@ class ModelLoader:
         Raises:
             OsaError: The model cannot be loaded, or the settings do not fit it.
         """
+        path = local_path(path, self._settings.model.refresh)
         settings = self._settings.model.model_copy(update={"path": path})
         given, served = engine, path
         if given is None:
