@@ -175,7 +175,7 @@ class HubClient:
 def _quiet() -> None:
     """Log as this process does, and show progress on terminals alone."""
     from huggingface_hub import constants
-    from huggingface_hub.utils import disable_progress_bars
+    from huggingface_hub.utils.tqdm import disable_progress_bars
 
     library = logging.getLogger("huggingface_hub")
     library.handlers.clear()

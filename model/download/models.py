@@ -137,9 +137,7 @@ def _download(
     return record
 
 
-def _complete(
-    client: HubClient, record: HubRecord, missing: list[str], progress: Progress
-) -> None:
+def _complete(client: HubClient, record: HubRecord, missing: list[str], progress: Progress) -> None:
     """Download files that a record has and its snapshot has not."""
     logger.warning("files of a recorded model are missing", extra={"files": missing})
     _fetch(client, record.reference, record.commit, missing, None, progress)

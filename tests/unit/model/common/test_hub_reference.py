@@ -35,7 +35,15 @@ def test_a_reference_is_read_and_written(
 @pytest.mark.parametrize(
     "text",
     [
-        *("hf:", "hf:small", "hf:acme/", "hf:/small", "hf:a/b/c", "hf:acme/small@", "hf:acme/sm all"),
+        *(
+            "hf:",
+            "hf:small",
+            "hf:acme/",
+            "hf:/small",
+            "hf:a/b/c",
+            "hf:acme/small@",
+            "hf:acme/sm all",
+        ),
         *("hf://acme/small", "hf:../small", "hf:acme/..", "hf:acme/a--b", "hf:acme/small@a/../b"),
         *("hf:acme/small@-x", "hf:acme/small@v1@v2", "hf:acme/" + "n" * 96, "hf:acme/small\n"),
         *("hf:acme/small@a//b", "hf:acme/smäll", "hf:acme/small.", "hf:.acme/small"),

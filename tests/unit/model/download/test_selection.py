@@ -53,7 +53,12 @@ def test_of_a_sentence_encoder_nothing_but_the_model_is_taken() -> None:
                 *("config.json", "model.safetensors", "2_Dense/config.json", "2_Dense/old.py"),
                 *("2_Dense/model.safetensors", "2_Dense/pytorch_model.bin", "extra/config.json"),
             ],
-            ["2_Dense/config.json", "2_Dense/model.safetensors", "config.json", "model.safetensors"],
+            [
+                "2_Dense/config.json",
+                "2_Dense/model.safetensors",
+                "config.json",
+                "model.safetensors",
+            ],
         ),
         (  # an old layout: the transformer in a directory of its own
             ["modules.json", "0_Transformer/config.json", "0_Transformer/model.safetensors"],
@@ -63,7 +68,10 @@ def test_of_a_sentence_encoder_nothing_but_the_model_is_taken() -> None:
             ["manifest.json", "model.safetensors", "calibration.json", "notes.txt", "run.py"],
             ["calibration.json", "manifest.json", "model.safetensors", "notes.txt"],
         ),
-        (["artifact.json", "model.onnx", "parity.json"], ["artifact.json", "model.onnx", "parity.json"]),
+        (
+            ["artifact.json", "model.onnx", "parity.json"],
+            ["artifact.json", "model.onnx", "parity.json"],
+        ),
         (  # a collection: a compiled member stays behind
             [
                 *("onnx/artifact.json", "onnx/model.onnx", "plain/manifest.json"),
@@ -73,7 +81,7 @@ def test_of_a_sentence_encoder_nothing_but_the_model_is_taken() -> None:
         ),
         (["../manifest.json", ".git/manifest.json", "a/b/manifest.json", "/manifest.json"], []),
     ],
-)  # fmt: skip
+)
 def test_what_is_taken(listed: list[str], chosen: list[str]) -> None:
     assert choose_files(listed) == chosen
     assert (find_problem(listed) is None) == bool(chosen)
@@ -86,16 +94,24 @@ def test_what_is_taken(listed: list[str], chosen: list[str]) -> None:
         (["config.json", "pytorch_model.bin"], r"pickle alone \(pytorch_model.bin\)"),
         (["config.json", "model.pt", "tf_model.h5"], r"pickle alone \(model.pt\)"),
         (
-            ["config.json", "model.safetensors", "2_Dense/config.json", "2_Dense/pytorch_model.bin"],
+            [
+                "config.json",
+                "model.safetensors",
+                "2_Dense/config.json",
+                "2_Dense/pytorch_model.bin",
+            ],
             r"pickle alone \(2_Dense/pytorch_model.bin\)",
         ),
-        (["modules.json", "0_Transformer/config.json", "0_Transformer/pytorch_model.bin"], "pickle"),
+        (
+            ["modules.json", "0_Transformer/config.json", "0_Transformer/pytorch_model.bin"],
+            "pickle",
+        ),
         (["config.json", "onnx/model.onnx"], "no weights in safetensors"),
         (["README.md"], "no weights in safetensors"),
         ([], "no weights in safetensors"),
         (["artifact.json", "model.pt2", "reference.safetensors"], "artifact of compiled code"),
     ],
-)  # fmt: skip
+)
 def test_what_is_refused(listed: list[str], told: str) -> None:
     problem = find_problem(listed)
     assert problem is not None
