@@ -118,15 +118,12 @@ class HubClient:
     @contextlib.contextmanager
     def _errors(self, reference: HubReference) -> Iterator[None]:
         """Turn the library's errors into one line that says what to do."""
-        from httpx import HTTPError
-
         try:
             yield
-        except (HTTPError, OSError, RuntimeError, ValueError) as error:
+        except (_network_error(), OSError, RuntimeError, ValueError) as error:
             raise DownloadError(f"{reference}: {self._explain(reference, error)}") from error
 
     def _explain(self, reference: HubReference, error: Exception) -> str:
-        from httpx import HTTPError
         from huggingface_hub import errors
 
         if isinstance(error, errors.LocalEntryNotFoundError) and error.__cause__ is not None:
@@ -151,7 +148,7 @@ class HubClient:
             )
         if isinstance(error, errors.HfHubHTTPError):
             return self._explain_status(error.response.status_code)
-        if isinstance(error, HTTPError):
+        if isinstance(error, _network_error()):
             return (
                 f"cannot reach {self.endpoint} ({error or type(error).__name__}): check the "
                 "network, HTTPS_PROXY and HF_ENDPOINT; a model that was downloaded before needs "
@@ -170,6 +167,14 @@ class HubClient:
         if status == 403:
             return f"{self.endpoint} forbids this (403): the token lacks the right to read it"
         return f"{self.endpoint} answered {status}: try again later"
+
+
+def _network_error() -> type[Exception]:
+    """The base of errors of the network, of the HTTP library that ``huggingface_hub`` uses."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    bases = HfHubHTTPError.__mro__
+    return next(base for base in bases if base.__name__ == "HTTPError")
 
 
 def _quiet() -> None:
