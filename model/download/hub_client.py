@@ -18,6 +18,9 @@ from typing import NamedTuple
 from osa.model.common.hub_reference import HubReference
 from osa.model.errors import DownloadError
 
+TIMEOUT_S = 30.0
+"""Longest wait for the hub's description of a repository [s]."""
+
 
 class RemoteFile(NamedTuple):
     """What the hub says of a file.
@@ -72,6 +75,7 @@ class HubClient:
         _quiet()
         self.endpoint = (endpoint or constants.ENDPOINT).rstrip("/")
         self.cache = Path(cache or constants.HF_HUB_CACHE).expanduser()
+        self.offline = bool(constants.HF_HUB_OFFLINE)
         self._token = token
 
     def list_files(self, reference: HubReference) -> Listing:
@@ -85,7 +89,10 @@ class HubClient:
         with self._errors(reference):
             api = HfApi(endpoint=self.endpoint, token=self._token)
             found = api.model_info(
-                reference.repository, revision=reference.revision, files_metadata=True
+                reference.repository,
+                revision=reference.revision,
+                files_metadata=True,
+                timeout=TIMEOUT_S,
             )
         files = {
             item.rfilename: RemoteFile(
@@ -132,7 +139,7 @@ class HubClient:
         if isinstance(error, errors.OfflineModeIsEnabled):
             return (
                 f"it is not in the cache {self.cache}, and HF_HUB_OFFLINE forbids to download it: "
-                "unset that, or copy the cache of a machine that has the model"
+                "unset that, or copy the cache of a machine that has it"
             )
         if isinstance(error, errors.RevisionNotFoundError):
             return f"{page} has no revision {reference.revision!r}: name a branch, tag or commit"

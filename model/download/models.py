@@ -85,6 +85,11 @@ def fetch_model(
     """
     require(str(reference), "hub", "huggingface_hub")
     client = client or HubClient()
+    if refresh and client.offline:
+        raise DownloadError(
+            f"{reference}: --refresh (model.refresh) asks the hub, which HF_HUB_OFFLINE forbids: "
+            "leave one of them out"
+        )
     record = None if refresh else read_record(client.cache, reference)
     fetched = record is None
     if record is None:
@@ -140,7 +145,13 @@ def _download(
 def _complete(client: HubClient, record: HubRecord, missing: list[str], progress: Progress) -> None:
     """Download files that a record has and its snapshot has not."""
     logger.warning("files of a recorded model are missing", extra={"files": missing})
-    _fetch(client, record.reference, record.commit, missing, None, progress)
+    try:
+        _fetch(client, record.reference, record.commit, missing, None, progress)
+    except DownloadError as error:
+        raise DownloadError(
+            f"{snapshot_of(client.cache, record.reference, record.commit)} misses "
+            f"{', '.join(missing)}, and {error}"
+        ) from error
     left = check_record(client.cache, record)
     if left:
         raise DownloadError(f"{record.reference} no longer has {', '.join(left)}")

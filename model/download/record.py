@@ -65,23 +65,34 @@ def record_file(cache: Path, reference: HubReference) -> Path:
 def write_record(cache: Path, record: HubRecord) -> None:
     """Write a record, or replace it, as a whole.
 
+    The hub's own note of the branch is written too, without which its tools take the snapshot for
+    one that nothing needs.
+
     Raises:
         OSError: The cache cannot be written.
     """
-    file = record_file(cache, record.reference)
-    file.parent.mkdir(parents=True, exist_ok=True)
+    reference = record.reference
+    if not reference.is_commit:
+        note = repository_folder(cache, reference) / "refs" / reference.revision
+        _replace(note, record.commit)
     values = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
-        "repository": record.reference.repository,
-        "revision": record.reference.revision,
+        "repository": reference.repository,
+        "revision": reference.revision,
         "commit": record.commit,
         "endpoint": record.endpoint,
         "files": {name: facts._asdict() for name, facts in sorted(record.files.items())},
     }
+    _replace(record_file(cache, reference), json.dumps(values, indent=2))
+
+
+def _replace(file: Path, text: str) -> None:
+    """Write a file as a whole, or leave it as it was."""
+    file.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile("w", dir=file.parent, delete=False) as draft:
         try:
-            json.dump(values, draft, indent=2)
+            draft.write(text)
             draft.flush()
             os.fsync(draft.fileno())
             Path(draft.name).chmod(0o644)

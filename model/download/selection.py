@@ -24,7 +24,7 @@ DESCRIPTIONS = (
     *("modules.json", "config_sentence_transformers.json", "sentence_*_config.json"),
     "router_config.json",
 )
-VOCABULARIES = ("vocab.txt", "vocab.json", "merges.txt", "spiece.model", "sentencepiece.bpe.model")
+VOCABULARIES = ("vocab.txt", "vocab.json", "merges.txt", "*.model")
 """Taken where there is no ``tokenizer.json``."""
 INDEX = "model.safetensors.index.json"
 SHARD = "model-*-of-*.safetensors"

@@ -76,7 +76,7 @@ def test_the_download_and_the_server_name_the_same_model() -> None:
 def test_the_cache_is_a_claim_or_a_volume_of_the_pod() -> None:
     def volume(objects: list[Object]) -> Object:
         (found,) = [item for item in pods(objects)[0]["volumes"] if item["name"] == "model"]
-        return found
+        return dict(found)
 
     assert volume(rendered_case(CASE))["persistentVolumeClaim"] == {"claimName": "models"}
     assert volume(render(values()))["emptyDir"] == {"sizeLimit": "8Gi"}

@@ -74,6 +74,13 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"model": {"source": "huggingface", "path": "a", "huggingface": {"repository": "a/b"}}},
         "at '/model/path': value must be ''",
     ),
+    "refresh without the hub": (
+        {
+            "settings": {"model": {"refresh": True}},
+            "model": {"source": "huggingface", "huggingface": {"repository": "a/b"}},
+        },
+        "settings.model.refresh: with model.source huggingface the server asks nobody",
+    ),
     "quantity": ({"resources": {"limits": {"memory": "8GB"}}}, "at '/resources/limits/memory'"),
     "route without gateway": ({"httpRoute": {"enabled": True}}, "at '/httpRoute/parentRefs'"),
     "ingress without host": ({"ingress": {"enabled": True}}, "at '/ingress/hosts'"),

@@ -14,8 +14,8 @@ HEAVY = (
     *("torch", "numpy", "onnx", "onnxruntime", "fastapi", "uvicorn", "pyarrow", "matplotlib"),
     *("huggingface_hub", "sentence_transformers", "triton", "sympy", "safetensors", "tokenizers"),
 )
-COMMANDS = ("serve", "train", "tokenizer", "export", "download", "verify", "inspect", "embed", "top", "config",
-            "calibrate", "key", "info")  # fmt: skip
+COMMANDS = ("serve", "train", "tokenizer", "export", "download", "verify", "inspect", "embed",
+            "top", "config", "calibrate", "key", "info")  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -104,6 +104,17 @@ def test_offline_without_a_record_is_told(hub: Hub) -> None:
     done = run_command("serve", "--model", "hf:acme/small", HF_HUB_OFFLINE="1")
     assert "HF_HUB_OFFLINE forbids to download it: unset that, or copy the cache" in done.errors
     assert (done.code, hub.asked) == (1, [])
+    done = run_command("serve", "--model", "hf:acme/small", "--refresh", HF_HUB_OFFLINE="1")
+    assert "--refresh (model.refresh) asks the hub, which HF_HUB_OFFLINE forbids" in done.errors
+    assert (done.code, hub.asked) == (1, [])
+
+
+def test_offline_a_missing_file_is_named(hub: Hub) -> None:
+    directory = Path(run_command("download", "hf:acme/small").out.strip())
+    (directory / "tokenizer.json").unlink()
+    done = run_command("download", "hf:acme/small", HF_HUB_OFFLINE="1")
+    assert f"{directory} misses tokenizer.json, and hf:acme/small: it is not in " in done.errors
+    assert done.code == 1
 
 
 def test_a_local_directory_is_asked_for_where_one_is_needed(

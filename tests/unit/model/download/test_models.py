@@ -68,6 +68,23 @@ def test_a_model_is_downloaded_once_and_served_by_its_record(
     assert len(hub.asked) == asked, "a recorded model needs no network"
 
 
+def test_the_cache_stays_one_that_tools_of_the_hub_read(hub: Hub, client: HubClient) -> None:
+    from huggingface_hub import scan_cache_dir, snapshot_download
+
+    repository = hub.add("acme/small")
+    repository.publish(FOREIGN)
+    commit = repository.publish(FOREIGN, branch="refs/pr/1")
+    for reference in (SMALL, parse_reference("hf:acme/small@refs/pr/1")):
+        path = fetch_model(reference, client=client).path
+    found = scan_cache_dir(client.cache)
+    assert found.warnings == []
+    ((revision,),) = (each.revisions for each in found.repos)
+    assert (revision.commit_hash, revision.refs) == (commit, {"main", "refs/pr/1"})
+    local = snapshot_download("acme/small", cache_dir=client.cache, local_files_only=True,
+                              allow_patterns="config.json")  # fmt: skip
+    assert Path(local) == path
+
+
 def test_nothing_but_the_model_is_downloaded(hub: Hub, client: HubClient) -> None:
     hub.add("acme/small").publish(FOREIGN)
     assert files_of(fetch_model(SMALL, client=client)) == TAKEN
@@ -118,13 +135,17 @@ def test_a_changed_file_is_named_and_replaced_when_asked(
     assert not fetch_model(SMALL, client=client).fetched
 
 
-def test_a_missing_file_comes_from_the_recorded_commit(hub: Hub, client: HubClient) -> None:
+@pytest.mark.parametrize("linked", [False, True])
+def test_a_missing_file_comes_from_the_recorded_commit(
+    hub: Hub, client: HubClient, linked: bool
+) -> None:
     repository = hub.add("acme/small")
     first = repository.publish(FOREIGN)
     model = fetch_model(SMALL, client=client)
     repository.publish({**FOREIGN, "tokenizer.json": b'{"new": 1}'})
     (model.path / "tokenizer.json").resolve().unlink()
-    (model.path / "tokenizer.json").unlink()
+    if not linked:
+        (model.path / "tokenizer.json").unlink()
     assert fetch_model(SMALL, client=client) == HubModel(model.path, first, True)
     assert (model.path / "tokenizer.json").read_bytes() == FOREIGN["tokenizer.json"]
 
