@@ -79,7 +79,7 @@ def test_the_cache_stays_one_that_tools_of_the_hub_read(hub: Hub, client: HubCli
     found = scan_cache_dir(client.cache)
     assert found.warnings == []
     ((revision,),) = (each.revisions for each in found.repos)
-    assert (revision.commit_hash, revision.refs) == (commit, {"main", "refs/pr/1"})
+    assert (revision.commit_hash, revision.refs) == (commit, frozenset({"main", "refs/pr/1"}))
     local = snapshot_download("acme/small", cache_dir=client.cache, local_files_only=True,
                               allow_patterns="config.json")  # fmt: skip
     assert Path(local) == path
