@@ -19,6 +19,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+import pytest
+
+FORBIDDING = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_TOKEN", "HF_TOKEN_PATH")
+"""Variables of the hub's client that other tests or their user may have set."""
 LARGE = 1000
 """Files from this size are stored apart from git, with their sha256 [bytes]."""
 CUT_AFTER = 11 << 20
@@ -207,7 +211,17 @@ class HubHandler(http.server.BaseHTTPRequestHandler):
 
 @contextmanager
 def running_hub() -> Iterator[Hub]:
-    """A hub on a free port of this machine."""
+    """A hub on a free port of this machine, which this process and its children may ask."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in FORBIDDING:
+            patch.delenv(name, raising=False)
+        patch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+        with _bound() as hub:
+            yield hub
+
+
+@contextmanager
+def _bound() -> Iterator[Hub]:
     hub = Hub()
     handler = type("Run", (HubHandler,), {"hub": hub})
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:

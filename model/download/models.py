@@ -90,13 +90,12 @@ def fetch_model(
             f"{reference}: --refresh (model.refresh) asks the hub, which HF_HUB_OFFLINE forbids: "
             "leave one of them out"
         )
-    record = None if refresh else read_record(client.cache, reference)
-    fetched = record is None
-    if record is None:
-        record = _download(client, reference, refresh, progress)
-    elif missing := check_record(client.cache, record):
-        _complete(client, record, missing, progress)
-        fetched = True
+    try:
+        record, fetched = _recorded(client, reference, refresh, progress)
+    except OSError as error:
+        raise DownloadError(
+            f"{reference}: cannot read {error.filename}: {error.strerror}"
+        ) from error
     path = snapshot_of(client.cache, reference, record.commit)
     logger.info(
         "model of the hub verified",
@@ -110,6 +109,19 @@ def fetch_model(
     )
     progress(f"{reference} is commit {record.commit}; every file matches its sha256")
     return HubModel(path, record.commit, fetched)
+
+
+def _recorded(
+    client: HubClient, reference: HubReference, refresh: bool, progress: Progress
+) -> tuple[HubRecord, bool]:
+    """The record of a model that is here, whole, and whether anything was downloaded for it."""
+    record = None if refresh else read_record(client.cache, reference)
+    if record is None:
+        return _download(client, reference, refresh, progress), True
+    missing = check_record(client.cache, record)
+    if missing:
+        _complete(client, record, missing, progress)
+    return record, bool(missing)
 
 
 def _download(
@@ -126,7 +138,7 @@ def _download(
         _remove_damaged(directory, listing, names)
     _fetch(client, reference, listing.commit, names, listing, progress)
     for name in names:
-        if not listing.files[name].fits(directory / name):
+        if not (directory / name).is_file() or not listing.files[name].fits(directory / name):
             raise DownloadError(
                 f"{directory / name} is not the file that {client.endpoint} names (another size or "
                 f"digest): {remedy(reference)}"

@@ -106,7 +106,7 @@ def read_record(cache: Path, reference: HubReference) -> HubRecord | None:
     """The record of a reference; None where there is none.
 
     Raises:
-        DownloadError: It is damaged, or of another version.
+        DownloadError: It cannot be read, is damaged, or of another version.
     """
     file = record_file(cache, reference)
     try:
@@ -122,7 +122,11 @@ def read_record(cache: Path, reference: HubReference) -> HubRecord | None:
             raise ValueError("it names no files of a snapshot")
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except OSError as error:
+        raise DownloadError(
+            f"cannot read {file} ({error.strerror}): HF_HUB_CACHE names the hub's cache"
+        ) from error
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DownloadError(
             f"{file} is not a record that this version reads ({error!r}): {remedy(reference)}"
         ) from error

@@ -65,6 +65,37 @@ def test_an_onnx_artifact_of_the_hub_is_verified(
     assert "gives its source's vectors" in capsys.readouterr().out
 
 
+def test_a_sentence_encoder_of_the_hub_gives_its_own_vectors(
+    hub: Hub, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import numpy as np
+    import pyarrow.parquet
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.base.modules import Normalize, Transformer
+    from sentence_transformers.sentence_transformer.modules import Pooling
+
+    from tests.transformer_models import make
+
+    make(tmp_path / "bert", "bert")
+    modules = [Transformer(str(tmp_path / "bert")), Pooling(32, "cls"), Normalize()]
+    theirs = SentenceTransformer(modules=modules, device="cpu")
+    theirs.save_pretrained(str(tmp_path / "encoder"))
+    (tmp_path / "encoder" / "pytorch_model.bin").write_bytes(b"a pickle beside")
+    (tmp_path / "encoder" / "modeling.py").write_text("raise SystemExit(1)")
+    hub.add("acme/encoder").publish_directory(tmp_path / "encoder")
+    texts = ["A man is playing a guitar.", "Stocks fell."]
+    (tmp_path / "texts.txt").write_text("\n".join(texts))
+    output = tmp_path / "vectors.parquet"
+    command = ["embed", str(tmp_path / "texts.txt"), "--output", str(output)]
+    options = ["--model", "hf:acme/encoder", "--set", "model.dtype=float32"]
+    assert main([*command, *options]) == 0, capsys.readouterr().err
+    found = pyarrow.parquet.read_table(output).column("embedding").to_pylist()
+    np.testing.assert_allclose(np.array(found), theirs.encode(texts), atol=1e-5)
+    names = {path.rpartition("/")[2] for _, path, _ in hub.asked}
+    assert "1_Pooling" in str(hub.asked)
+    assert not names & {"pytorch_model.bin", "modeling.py", "README.md"}
+
+
 def test_download_prints_the_directory(hub: Hub) -> None:
     done = run_command("download", "hf:acme/small")
     assert (done.code, done.imported(*HEAVY)) == (0, set())

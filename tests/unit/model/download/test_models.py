@@ -248,6 +248,13 @@ def test_a_hub_that_refuses_or_is_away_is_told(
     assert "\n" not in str(refused.value)
 
 
+def test_a_cache_that_is_no_directory_is_told(hub: Hub, tmp_path: Path) -> None:
+    hub.add("acme/small").publish(FOREIGN)
+    (tmp_path / "file").touch()
+    with pytest.raises(DownloadError, match=r"\(Not a directory\): HF_HUB_CACHE names"):
+        fetch_model(SMALL, client=HubClient(hub.url, tmp_path / "file"))
+
+
 def test_paths_are_left_alone() -> None:
     assert local_path(None) is None
     assert local_path(Path("/models/a"), refresh=True) == Path("/models/a")
