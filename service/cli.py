@@ -84,13 +84,12 @@ def _add_key(key: argparse.ArgumentParser) -> None:
 
 def _serve(options: argparse.Namespace) -> int:
     settings = read_settings(options)
-    from osa.service.commands.preflight import check_serving, fetch_models
+    from osa.service.commands.preflight import prepare_serving
     from osa.service.observability.logs import configure_logging
     from osa.service.server.uvicorn_server import bind, serve
 
     configure_logging(settings.log)
-    settings = fetch_models(settings)
-    check_serving(settings)
+    settings = prepare_serving(settings)
     with bind(settings.server) as listener:
         from osa.service.server.app import create_service
 

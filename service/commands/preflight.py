@@ -36,22 +36,28 @@ def fetch_models(settings: Settings, progress: Progress = lambda line: None) -> 
     return settings.model_copy(update={"model": model.model_copy(update=changes)})
 
 
-def check_serving(settings: Settings) -> None:
+def prepare_serving(settings: Settings) -> Settings:
     """Refuse settings that would make ``osa serve`` fail after its model is loaded.
 
+    Returns:
+        The settings as of ``fetch_models``; what needs no download is checked before it.
+
     Raises:
-        ConfigError: A path that is not a model, an invalid keys file, or packages of tracing that
-            are not installed.
+        ConfigError: A path that is not a model, an invalid keys file, or packages that are not
+            installed.
+        DownloadError: As of ``fetch_models``.
     """
     from osa.service.auth.api_keys import KeyFile
 
-    check_model(settings.model)
-    for name, path in settings.model.others.items():
-        _check_directory(f"model.others.{name}", path)
     if settings.auth.keys_file is not None:
         KeyFile(settings.auth.keys_file)
     if settings.tracing.endpoint is not None:
         require("tracing.endpoint", "tracing", "opentelemetry.sdk", "opentelemetry.exporter")
+    settings = fetch_models(settings)
+    check_model(settings.model)
+    for name, path in settings.model.others.items():
+        _check_directory(f"model.others.{name}", path)
+    return settings
 
 
 def check_model(settings: ModelSettings, dimensions: int | None = None) -> None:
