@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 from osa.export.formats import DTYPES, FORMATS
 from osa.export.layouts import LAYOUTS
 from osa.model.common.directories import ARTIFACT, MODEL_KINDS, check_output, describe_path, kind_of
+from osa.model.common.hub_reference import is_reference
 from osa.model.common.progress import say
+from osa.model.download.models import local_path
 from osa.model.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -22,7 +24,10 @@ def add_export(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--format", required=True, choices=tuple(FORMATS), help="kind of artifact")
     parser.add_argument("--output", required=True, type=Path, metavar="DIR", help="its directory")
     parser.add_argument(
-        "--model", type=Path, metavar="DIR", help="checkpoint; default is the packaged model"
+        "--model",
+        type=Path,
+        metavar="DIR",
+        help="checkpoint, or hf:ORG/NAME[@REVISION]; default is the packaged model",
     )
     parser.add_argument(
         "--layout",
@@ -46,6 +51,8 @@ def add_export(parser: argparse.ArgumentParser) -> None:
 def run_export(options: argparse.Namespace) -> int:
     """Export a checkpoint; returns the exit code."""
     _check_export(options)
+    options.model = local_path(options.model, progress=say)
+    _check_checkpoint(options.model)
     from osa.export.exporter import ExportOptions, export_model
 
     asked = ExportOptions(options.format, options.layout, options.dtype, options.device)
@@ -65,22 +72,30 @@ def _check_export(options: argparse.Namespace) -> None:
     Raises:
         ConfigError: Not a checkpoint, an output that exists, or a missing tool.
     """
-    if options.model is not None and kind_of(options.model) not in MODEL_KINDS:
-        raise ConfigError(f"--model must be a checkpoint: {describe_path(options.model)}")
+    if not is_reference(options.model):  # what is downloaded is checked afterwards
+        _check_checkpoint(options.model)
     check_output(options.output, ARTIFACT, options.force)
     FORMATS[options.format].load().check_tools()
+
+
+def _check_checkpoint(directory: Path | None) -> None:
+    if directory is not None and kind_of(directory) not in MODEL_KINDS:
+        raise ConfigError(f"--model must be a checkpoint: {describe_path(directory)}")
 
 
 def add_directory(parser: argparse.ArgumentParser) -> None:
     """Declare the argument of ``osa verify`` and ``osa inspect``."""
     parser.add_argument(
-        "directory", type=Path, metavar="DIR", help="directory of an artifact or a checkpoint"
+        "directory",
+        type=Path,
+        metavar="DIR",
+        help="directory of an artifact or a checkpoint, or hf:ORG/NAME[@REVISION]",
     )
 
 
 def run_verify(options: argparse.Namespace) -> int:
     """Check every hash and run the model; returns the exit code."""
-    directory: Path = options.directory
+    directory: Path = local_path(options.directory, progress=say) or options.directory
     if _is_checkpoint(directory):
         from osa.export.checkpoints import verify_checkpoint
 
@@ -100,7 +115,7 @@ def run_verify(options: argparse.Namespace) -> int:
 
 def run_inspect(options: argparse.Namespace) -> int:
     """Print a description of a model; returns the exit code."""
-    directory: Path = options.directory
+    directory: Path = local_path(options.directory, progress=say) or options.directory
     if _is_checkpoint(directory):
         from osa.export.checkpoints import describe_checkpoint
 

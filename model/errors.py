@@ -4,6 +4,7 @@
     ├── ConfigError           an invalid setting or combination of settings
     ├── CheckpointError       a checkpoint that is missing, damaged or of another shape
     │   └── UnsupportedModelError   a model of another library that our encoder cannot run
+    ├── DownloadError         a model of the hub that cannot be had, or that changed on disk
     └── InputError            tensors, ids or texts that do not fit the model
 
 ``osa.export`` and ``osa.service`` add their own branches. ``code`` is a stable, machine-readable
@@ -37,6 +38,12 @@ class UnsupportedModelError(CheckpointError):
     """A model of another library whose architecture our encoder does not have."""
 
     code = "unsupported_model"
+
+
+class DownloadError(OsaError):
+    """A model of the hub that cannot be downloaded, or whose files changed afterwards."""
+
+    code = "download"
 
 
 class InputError(OsaError, ValueError):

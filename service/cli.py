@@ -33,6 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def make_parser() -> argparse.ArgumentParser:
     """Parser of all commands; no module imports torch before its command runs."""
     from osa.export import cli as export
+    from osa.model.download import cli as download
     from osa.model.training import cli as training
     from osa.model.training.tokenizer import cli as tokenizer
     from osa.service.bulk import cli as bulk
@@ -59,6 +60,7 @@ def make_parser() -> argparse.ArgumentParser:
         export.add_export,
         export.run_export,
     )
+    add("download", "fetch a model of the hub", download.add_arguments, download.run)
     add("verify", "check a model's hashes and vectors", export.add_directory, export.run_verify)
     add("inspect", "print a description of a model", export.add_directory, export.run_inspect)
     add("embed", "embed files into a Parquet file", bulk.add_arguments, bulk.run)
@@ -82,12 +84,12 @@ def _add_key(key: argparse.ArgumentParser) -> None:
 
 def _serve(options: argparse.Namespace) -> int:
     settings = read_settings(options)
-    from osa.service.commands.preflight import check_serving
+    from osa.service.commands.preflight import prepare_serving
     from osa.service.observability.logs import configure_logging
     from osa.service.server.uvicorn_server import bind, serve
 
     configure_logging(settings.log)
-    check_serving(settings)
+    settings = prepare_serving(settings)
     with bind(settings.server) as listener:
         from osa.service.server.app import create_service
 

@@ -39,7 +39,8 @@ class ModelFields(Section):
 
     path: Path | None = Field(
         None,
-        description="Checkpoint, artifact, or directory of them; default is the packaged model.",
+        description="Checkpoint, artifact, directory of them, or hf:ORG/NAME[@REVISION] of the "
+        "Hugging Face hub; default is the packaged model.",
     )
     engine: EngineName = Field(
         "auto", description="What runs the model; auto takes the fastest form that runs here."
@@ -89,6 +90,7 @@ class ModelSettings(ModelFields):
         description="Name of the default model for clients and metrics. Of models, the table of "
         "this name describes it.",
     )
+    refresh: bool = Field(False, description="Ask the hub again whether an hf: branch has moved.")
     others: dict[str, Path] = Field(
         {}, description="More models by name: a table, name=path,name=path, or JSON."
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -31,11 +31,19 @@ def is_ready(port: int) -> bool:
 
 
 @contextmanager
-def running_server(log: Path, **settings: str) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
-    """Start ``osa serve`` with default settings on a free port; yields process and port."""
+def running_server(
+    log: Path, osa: Sequence[str] = OSA, **settings: str
+) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """Start ``osa serve`` with default settings on a free port; yields process and port.
+
+    Args:
+        log: File for its standard error.
+        osa: The command ``osa``.
+        settings: Variables of its environment.
+    """
     port = free_port()
     environment = {**os.environ, **settings, "OMP_NUM_THREADS": "2"}
-    command = [*OSA, "serve", "--host", "127.0.0.1", "--port", str(port)]
+    command = [*osa, "serve", "--host", "127.0.0.1", "--port", str(port)]
     with log.open("wb") as errors:
         process = subprocess.Popen(command, env=environment, stderr=errors)
     try:

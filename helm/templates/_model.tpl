@@ -3,6 +3,8 @@
 {{- define "osa.modelPath" -}}
 {{- if eq .Values.model.source "image" -}}
 {{- .Values.model.path -}}
+{{- else if eq .Values.model.source "huggingface" -}}
+{{- printf "hf:%s@%s" .Values.model.huggingface.repository .Values.model.huggingface.revision -}}
 {{- else -}}
 {{- printf "/models/%s" .Values.model.path | trimSuffix "/" -}}
 {{- end -}}
@@ -20,6 +22,18 @@
   image:
     reference: {{ $model.oci.reference }}
     pullPolicy: {{ $model.oci.pullPolicy }}
+{{- else if eq $model.source "huggingface" }}
+- name: model
+  {{- with $model.huggingface.cacheClaim }}
+  persistentVolumeClaim: {claimName: {{ . }}}
+  {{- else }}
+  emptyDir:
+    sizeLimit: {{ $model.sizeLimit }}
+  {{- end }}
+{{- with $model.huggingface.existingSecret }}
+- name: hub-token
+  secret: {secretName: {{ . }}}
+{{- end }}
 {{- else if has $model.source (list "http" "s3") }}
 - name: model
   emptyDir:
@@ -100,6 +114,37 @@
   {{- end }}
   {{- include "osa.fetchContainer" . | nindent 2 }}
 {{- end }}
+{{- if eq $model.source "huggingface" }}
+- name: download
+  image: {{ include "osa.image" . }}
+  imagePullPolicy: {{ .Values.image.pullPolicy }}
+  args: [download, {{ include "osa.modelPath" . | quote }}]
+  env:
+    - {name: HF_HUB_CACHE, value: /models}
+    - {name: HF_HOME, value: /tmp/huggingface}
+    {{- with $model.huggingface.endpoint }}
+    - {name: HF_ENDPOINT, value: {{ . | quote }}}
+    {{- end }}
+    {{- if $model.huggingface.existingSecret }}
+    - {name: HF_TOKEN_PATH, value: {{ printf "/etc/osa/hub/%s" $model.huggingface.key }}}
+    {{- end }}
+    {{- with .Values.extraEnv }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+  {{- with .Values.extraEnvFrom }}
+  envFrom:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- include "osa.fetchContainer" . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{- /* The server finds the model in the cache, and asks nobody: what an init container fetched. */ -}}
+{{- define "osa.hubEnv" -}}
+{{- if eq .Values.model.source "huggingface" }}
+- {name: HF_HUB_CACHE, value: /models}
+- {name: HF_HUB_OFFLINE, value: "1"}
+{{- end }}
 {{- end }}
 
 {{- /* Environment and mounts of the server too: proxies and certificates are for downloads. */ -}}
@@ -111,7 +156,11 @@ securityContext:
   {{- toYaml .Values.securityContext | nindent 2 }}
 volumeMounts:
   - {name: model, mountPath: /models}
+  {{- if ne .Values.model.source "huggingface" }}
   - {name: fetch, mountPath: /etc/osa/fetch, readOnly: true}
+  {{- else if .Values.model.huggingface.existingSecret }}
+  - {name: hub-token, mountPath: /etc/osa/hub, readOnly: true}
+  {{- end }}
   - {name: scratch, mountPath: /tmp}
   {{- with .Values.extraVolumeMounts }}
   {{- toYaml . | nindent 2 }}

@@ -82,4 +82,5 @@ tolerations:
 - name: OSA_MODEL__PATH
   value: {{ . | quote }}
 {{- end }}
+{{- include "osa.hubEnv" . }}
 {{- end }}

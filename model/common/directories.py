@@ -14,6 +14,7 @@ import os
 from pathlib import Path
 from typing import Any, Literal
 
+from osa.model.common.hub_reference import PREFIX, is_reference
 from osa.model.errors import ConfigError
 
 CONFIG, WEIGHTS, TOKENIZER, MANIFEST = (
@@ -63,9 +64,11 @@ def describe_path(directory: Path) -> str:
     """What ``directory`` is and what can be done with it, for error messages."""
     if directory.exists() and not directory.is_dir():
         return f"{directory} is a file, not a directory"
+    if is_reference(directory):
+        return f"a local directory is needed here: 'osa download {directory}' makes one"
     if not directory.exists():
         hub = len(directory.parts) == 2 and not directory.parent.exists()
-        hint = "; models are not downloaded, a local directory is needed" if hub else ""
+        hint = f"; {PREFIX}{directory} downloads it from the hub" if hub else ""
         return f"{directory} is not a directory (nothing there{hint})"
     kind = kind_of(directory)
     if kind == "checkpoint":

@@ -55,8 +55,8 @@ class LoadRequest(BaseModel):
     )
 
     path: Path | None = Field(
-        None, description="Checkpoint, artifact, or directory of them, where the server runs; null "
-        "is the packaged model."
+        None, description="Checkpoint, artifact, or directory of them, where the server runs, or "
+        "hf:ORG/NAME[@REVISION] of the Hugging Face hub; null is the packaged model."
     )  # fmt: skip
 
 

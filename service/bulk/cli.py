@@ -10,7 +10,7 @@ from pathlib import Path
 from osa.model.common.progress import Progress, say
 from osa.model.common.requirements import require
 from osa.model.errors import ConfigError
-from osa.service.commands.preflight import brings_prompts, check_model
+from osa.service.commands.preflight import brings_prompts, check_model, fetch_models
 from osa.service.commands.settings_options import add_settings, read_settings
 from osa.service.inference.prompts import Prompts
 
@@ -90,14 +90,15 @@ def run(options: argparse.Namespace) -> int:
     """Embed files; returns the exit code."""
     check(options)
     settings = read_settings(options)
-    own = settings.served()[0]
-    check_model(own, options.dimensions, partial(settings.place_of, own.name))
-    if not brings_prompts(own.path):  # otherwise known when the model is open
-        find_prompt(Prompts(own.prompts, own.default_prompt_name), options.prompt_name)
     from osa.service.bulk.output_parts import check_untouched
     from osa.service.bulk.sources import open_inputs
 
     check_untouched(options.output, options.resume)
+    settings = fetch_models(settings, say)
+    own = settings.served()[0]
+    check_model(own, options.dimensions, partial(settings.place_of, own.name))
+    if not brings_prompts(own.path):  # otherwise known when the model is open
+        find_prompt(Prompts(own.prompts, own.default_prompt_name), options.prompt_name)
     inputs = open_inputs(options.inputs, options.column, options.format)
     say("loading the model")
     from osa.model.processor import limit_instruction_set

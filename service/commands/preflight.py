@@ -1,4 +1,4 @@
-"""Checks before torch is imported and a model is loaded: paths, engines, packages."""
+"""Before torch is imported and a model is loaded: models of the hub, paths, engines, packages."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from osa.model.common.directories import CONFIG, MODEL_KINDS, PRETRAINED, describe_path, kind_of
+from osa.model.common.hub_reference import is_reference
 from osa.model.common.requirements import has_compiler, require
 from osa.model.config import EncoderConfig
+from osa.model.download.models import Progress, local_path
 from osa.model.errors import ConfigError
 from osa.model.prompts import PROMPTS
 from osa.service.engines.registry import CHECKPOINT, engines_for
@@ -24,21 +26,50 @@ Place = Callable[[str], str]
 CHECKPOINT_ENGINES = [entry.name for entry in engines_for(CHECKPOINT)]
 
 
-def check_serving(settings: Settings) -> None:
-    """Refuse settings that would make ``osa serve`` fail after its model is loaded.
+def fetch_models(settings: Settings, progress: Progress = lambda line: None) -> Settings:
+    """Settings with directories in place of ``hf:`` references, downloaded where needed.
 
     Raises:
-        ConfigError: A path that is not a model, an invalid keys file, or packages of tracing that
-            are not installed.
+        ConfigError: A malformed reference, or ``huggingface_hub`` is not installed.
+        DownloadError: A model cannot be had, or its files have changed.
+    """
+    model, refresh = settings.model, settings.model.refresh
+    if not any(is_reference(own.path) for own in settings.served()):
+        return settings
+    others = {
+        name: local_path(path, refresh, progress) or path for name, path in model.others.items()
+    }
+    tables = {
+        name: table.model_copy(update={"path": local_path(table.path, refresh, progress)})
+        if "path" in table.model_fields_set
+        else table
+        for name, table in settings.models.items()
+    }
+    changes = {"path": local_path(model.path, refresh, progress), "others": others}
+    return settings.model_copy(update={"model": model.model_copy(update=changes), "models": tables})
+
+
+def prepare_serving(settings: Settings) -> Settings:
+    """Refuse settings that would make ``osa serve`` fail after its model is loaded.
+
+    Returns:
+        The settings as of ``fetch_models``; what needs no download is checked before it.
+
+    Raises:
+        ConfigError: A path that is not a model, an invalid keys file, or packages that are not
+            installed.
+        DownloadError: As of ``fetch_models``.
     """
     from osa.service.auth.api_keys import KeyFile
 
-    for own in settings.served():
-        check_model(own, place=partial(settings.place_of, own.name))
     if settings.auth.keys_file is not None:
         KeyFile(settings.auth.keys_file)
     if settings.tracing.endpoint is not None:
         require("tracing.endpoint", "tracing", "opentelemetry.sdk", "opentelemetry.exporter")
+    settings = fetch_models(settings)
+    for own in settings.served():
+        check_model(own, place=partial(settings.place_of, own.name))
+    return settings
 
 
 def check_model(

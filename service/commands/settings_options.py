@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 SHORTCUTS = {"model": "model.path", "host": "server.host", "port": "server.port"}
 HELP = {
-    "model": "checkpoint or artifact directory",
+    "model": "checkpoint or artifact directory, or hf:ORG/NAME[@REVISION]",
     "host": "address to listen on",
     "port": "port to listen on",
 }
@@ -25,6 +25,9 @@ def add_settings(parser: argparse.ArgumentParser, *shortcuts: str) -> None:
     for name in shortcuts:
         if name == "model":
             parser.add_argument("--model", type=Path, metavar="DIR", help=HELP[name])
+            parser.add_argument(
+                "--refresh", action="store_true", help="ask the hub again for hf: models"
+            )
         else:
             parser.add_argument(f"--{name}", help=HELP[name])
     parser.add_argument("--config", type=Path, metavar="FILE", help="TOML file of settings")
@@ -55,4 +58,6 @@ def read_settings(options: argparse.Namespace) -> Settings:
     for option, name in SHORTCUTS.items():
         if getattr(options, option, None) is not None:
             overrides[name] = getattr(options, option)
+    if getattr(options, "refresh", False):
+        overrides["model.refresh"] = True
     return load_settings(overrides, file=options.config)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 
 from osa.model.calibration import Calibration
+from osa.model.download.models import local_path
 from osa.model.errors import ConfigError
 from osa.model.processor import PRODUCT_ORDER, limit_instruction_set
 from osa.service.batching.batch_queue import BatchQueue
@@ -46,7 +47,8 @@ class ModelLoader:
         Raises:
             OsaError: The model cannot be loaded, is of another kind, or the settings do not fit it.
         """
-        name, path = settings.name, settings.path
+        path = local_path(settings.path, settings.refresh)
+        name, settings = settings.name, settings.model_copy(update={"path": path})
         given, served = engine, path
         if given is None:
             selection = _select(settings)

@@ -64,7 +64,7 @@ def test_every_direct_dependency_is_pinned_to_a_version_that_fits() -> None:
         for line in (DOCKER / "constraints.txt").read_text().splitlines()
         if not line.startswith("#")
     )
-    for text in filter(None, project("tracing,train")):
+    for text in filter(None, project("hub,tracing,train")):
         requirement = Requirement(text)
         name = canonicalize_name(requirement.name)
         if name != "torch" and (requirement.marker is None or requirement.marker.evaluate()):
@@ -72,9 +72,10 @@ def test_every_direct_dependency_is_pinned_to_a_version_that_fits() -> None:
             assert requirement.specifier.contains(pins[name], prereleases=True), name
 
 
-def test_an_image_can_send_traces() -> None:
+def test_an_image_can_send_traces_and_download_models() -> None:
     (extras,) = re.findall(r'^ARG EXTRAS="(.*)"$', DOCKERFILE, flags=re.MULTILINE)
-    assert any("opentelemetry-sdk" in text for text in project(extras))
+    for package in ("opentelemetry-sdk", "huggingface_hub"):
+        assert any(package in text for text in project(extras))
 
 
 def test_an_extra_that_does_not_exist_stops_the_build() -> None:
@@ -136,6 +137,12 @@ def test_compose_names_targets_files_and_volumes_that_exist(name: str) -> None:
                 assert (DOCKER / source).exists(), source
             else:
                 assert source in found["volumes"]
+
+
+def test_models_of_the_hub_are_kept_where_the_user_of_the_image_may_write() -> None:
+    server = compose("compose.yaml")["services"]["server"]
+    assert f"models:{server['environment']['HF_HUB_CACHE']}" in server["volumes"]
+    assert re.search(r"install --directory --owner=10001 --group=10001 /models$", DOCKERFILE, re.M)
 
 
 def test_compose_stops_a_server_later_than_its_drain_ends() -> None:

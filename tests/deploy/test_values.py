@@ -73,6 +73,25 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         "at '/model/http/sha256'",
     ),
     "claim without name": ({"model": {"source": "pvc"}}, "at '/model/pvc/claimName'"),
+    "hub without repository": (
+        {"model": {"source": "huggingface"}},
+        "at '/model/huggingface/repository'",
+    ),
+    "repository by address": (
+        {"model": {"huggingface": {"repository": "https://hub.example.com/a/b"}}},
+        "at '/model/huggingface/repository': 'https://hub.example.com/a/b' does not match",
+    ),
+    "path in the hub": (
+        {"model": {"source": "huggingface", "path": "a", "huggingface": {"repository": "a/b"}}},
+        "at '/model/path': value must be ''",
+    ),
+    "refresh without the hub": (
+        {
+            "settings": {"model": {"refresh": True}},
+            "model": {"source": "huggingface", "huggingface": {"repository": "a/b"}},
+        },
+        "settings.model.refresh: with model.source huggingface the server asks nobody",
+    ),
     "quantity": ({"resources": {"limits": {"memory": "8GB"}}}, "at '/resources/limits/memory'"),
     "route without gateway": ({"httpRoute": {"enabled": True}}, "at '/httpRoute/parentRefs'"),
     "ingress without host": ({"ingress": {"enabled": True}}, "at '/ingress/hosts'"),

@@ -59,7 +59,7 @@ WRONG = [
     ("embed texts.txt --output x.parquet --set model.engine=aoti", "runs by eager, compile"),
     ("verify nowhere", "nowhere is not a directory (nothing there)"),
     ("inspect file", "file is a file, not a directory"),
-    ("export --format onnx --output x --model nowhere", "--model must be a checkpoint directory"),
+    ("export --format onnx --output x --model nowhere", "--model must be a checkpoint: nowhere"),
     ("export --format onnx --output file", "--output file is a file"),
     ("export --format onnx --output .", "holds other files (no artifact.json)"),
     ("calibrate --model nowhere --texts texts.txt", "--model must be a checkpoint: nowhere"),

@@ -12,10 +12,10 @@ from tests.command_process import run_command
 
 HEAVY = (
     *("torch", "numpy", "onnx", "onnxruntime", "fastapi", "uvicorn", "pyarrow", "matplotlib"),
-    *("sentence_transformers", "triton", "sympy", "safetensors", "tokenizers"),
+    *("huggingface_hub", "sentence_transformers", "triton", "sympy", "safetensors", "tokenizers"),
 )
-COMMANDS = ("serve", "train", "tokenizer", "export", "verify", "inspect", "embed", "top", "config",
-            "calibrate", "key", "info")  # fmt: skip
+COMMANDS = ("serve", "train", "tokenizer", "export", "download", "verify", "inspect", "embed",
+            "top", "config", "calibrate", "key", "info")  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,11 @@ def test_what_is_no_model_is_told_in_words(tiny_checkpoint: Path, tmp_path: Path
     (tmp_path / "file").touch()
     assert describe_path(tmp_path / "file") == f"{tmp_path}/file is a file, not a directory"
     hub = describe_path(Path("sentence-transformers/all-MiniLM-L6-v2"))
-    assert hub.endswith("(nothing there; models are not downloaded, a local directory is needed)")
+    assert hub.endswith(
+        "(nothing there; hf:sentence-transformers/all-MiniLM-L6-v2 downloads it from the hub)"
+    )
+    reference = describe_path(Path("hf:acme/small"))
+    assert reference == "a local directory is needed here: 'osa download hf:acme/small' makes one"
     assert "is not a directory (nothing there)" in describe_path(tmp_path / "nowhere")
     assert "holds neither a checkpoint" in describe_path(fill(tmp_path / "notes", {"a.md": "x"}))
     assert kind_of(tmp_path) == "collection"
