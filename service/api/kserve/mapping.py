@@ -6,7 +6,7 @@ A model takes ``text`` (BYTES, [n] or [n, 1]), or ``input_ids`` (INT64, [n, t]) 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import orjson
@@ -22,12 +22,25 @@ from osa.service.api.kserve.schemas import (
 )
 from osa.service.api.parsing import check_texts
 from osa.service.api.vector_encoding import BYTES, Answer
-from osa.service.errors import EmptyInputError, ValidationError
+from osa.service.errors import EmptyInputError, UnknownModelError, ValidationError
 from osa.service.inference.request import EmbedOptions
+from osa.service.models.registry import ModelRegistry
 from osa.service.models.served_model import ServedModel
 
 VERSION = "1"
 TEXT, IDS, MASK, EMBEDDING = "text", "input_ids", "attention_mask", "embedding"
+
+
+def find_model(models: ModelRegistry, name: str, version: str | None) -> ServedModel:
+    """The model of a name and version; None for whichever version there is.
+
+    Raises:
+        UnknownModelError: Naming those that there are.
+    """
+    if name not in models.names() or version not in (None, VERSION):
+        known = "; ".join(f"{served}, version {VERSION}" for served in models.names())
+        raise UnknownModelError(f"no model and version of this name; served: {known}")
+    return models.find(name, strict=True)
 
 
 def describe_model(model: ServedModel) -> ModelMetadata:
@@ -175,22 +188,47 @@ def remove_padding(ids: np.ndarray, mask: np.ndarray) -> list[list[int]]:
     return kept
 
 
-def render_tensors(vectors: np.ndarray, body: InferRequest, model: str) -> Answer:
-    """The answer to a request, its output in JSON or behind it."""
-    binary = bool(body.parameters and body.parameters.binary_data_output)
+class OutputArray(NamedTuple):
+    """A tensor of an answer.
+
+    Attributes:
+        name: Its name.
+        datatype: The protocol's name of its elements' type.
+        elements: Little-endian, row-major.
+        binary: Whether its bytes are wanted, rather than a list of its elements.
+    """
+
+    name: str
+    datatype: str
+    elements: np.ndarray
+    binary: bool
+
+
+def outputs_of(vectors: np.ndarray, body: InferRequest, binary: bool = False) -> list[OutputArray]:
+    """Tensors of the answer to a request; ``binary`` is for requests that do not say it."""
+    if body.parameters and body.parameters.binary_data_output is not None:
+        binary = body.parameters.binary_data_output
     for output in body.outputs or []:
         if output.parameters and output.parameters.binary_data is not None:
             binary = output.parameters.binary_data
-    tensor: dict[str, Any] = {"name": EMBEDDING, "datatype": "FP32", "shape": vectors.shape}
-    elements = np.ascontiguousarray(vectors, "<f4")
-    if binary:
-        tensor["parameters"] = {"binary_data_size": elements.nbytes}
-    else:
-        tensor["data"] = elements.reshape(-1)
-    answer: dict[str, Any] = {"model_name": model, "model_version": VERSION, "outputs": [tensor]}
+    return [OutputArray(EMBEDDING, "FP32", np.ascontiguousarray(vectors, "<f4"), binary)]
+
+
+def render_tensors(outputs: list[OutputArray], body: InferRequest, model: str) -> Answer:
+    """The answer to a request over HTTP, each output in the JSON or behind it."""
+    tensors, tail = [], b""
+    for name, datatype, elements, binary in outputs:
+        tensor: dict[str, Any] = {"name": name, "datatype": datatype, "shape": elements.shape}
+        if binary:
+            tensor["parameters"] = {"binary_data_size": elements.nbytes}
+            tail += elements.tobytes()
+        else:
+            tensor["data"] = elements.reshape(-1)
+        tensors.append(tensor)
+    answer: dict[str, Any] = {"model_name": model, "model_version": VERSION, "outputs": tensors}
     if body.id is not None:
         answer["id"] = body.id
     text = orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)
-    if not binary:
+    if not any(output.binary for output in outputs):
         return Answer(text)
-    return Answer(text + elements.tobytes(), BYTES, {headers.JSON_LENGTH: str(len(text))})
+    return Answer(text + tail, BYTES, {headers.JSON_LENGTH: str(len(text))})

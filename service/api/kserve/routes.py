@@ -17,10 +17,11 @@ from osa.service.api.job import Job, RequestContext
 from osa.service.api.kserve.binary_tensors import split_body
 from osa.service.api.kserve.errors import KSERVE
 from osa.service.api.kserve.mapping import (
-    VERSION,
     check_outputs,
     describe_model,
+    find_model,
     options_of,
+    outputs_of,
     read_inputs,
     render_tensors,
 )
@@ -38,7 +39,7 @@ from osa.service.api.openapi import failures, inference, reads
 from osa.service.api.parsing import parse_body
 from osa.service.api.pipeline import InferencePipeline
 from osa.service.api.vector_encoding import BYTES, JSON
-from osa.service.errors import MediaTypeError, UnavailableError, UnknownModelError
+from osa.service.errors import MediaTypeError, UnavailableError
 from osa.service.models.health import Health
 from osa.service.models.served_model import ServedModel
 
@@ -71,10 +72,7 @@ def kserve_routes(pipeline: InferencePipeline, health: Health, version: str) -> 
     named = failures(KSERVE, 401, 404, samples={**READING, **TENSORS})
 
     def find(name: str, version: str | None) -> ServedModel:
-        if name not in models.names() or version not in (None, VERSION):
-            known = "; ".join(f"{served}, version {VERSION}" for served in models.names())
-            raise UnknownModelError(f"no model and version of this name; served: {known}")
-        return models.find(name, strict=True)
+        return find_model(models, name, version)
 
     def probe(problem: str | None, body: dict[str, Any]) -> Response:
         if problem is None:
@@ -177,7 +175,9 @@ async def infer_with(request: Request, pipeline: InferencePipeline, name: str) -
         inputs = read_inputs(body.inputs, tail)
         options = options_of(body.parameters or InferParameters())
         return context.job(
-            inputs, options, lambda _, found: render_tensors(found.vectors, body, name)
+            inputs,
+            options,
+            lambda _, found: render_tensors(outputs_of(found.vectors, body), body, name),
         )
 
     return await pipeline.handle(request, parse)
