@@ -6,12 +6,14 @@ A model takes ``text`` (BYTES, [n] or [n, 1]), or ``input_ids`` (INT64, [n, t]) 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 import orjson
 
 from osa.service.api import headers
+from osa.service.api.job import Job, RequestContext
 from osa.service.api.kserve.binary_tensors import divide, read_integers, read_strings
 from osa.service.api.kserve.schemas import (
     InferParameters,
@@ -232,3 +234,31 @@ def render_tensors(outputs: list[OutputArray], body: InferRequest, model: str) -
     if not any(output.binary for output in outputs):
         return Answer(text)
     return Answer(text + tail, BYTES, {headers.JSON_LENGTH: str(len(text))})
+
+
+def infer_job(
+    context: RequestContext,
+    body: InferRequest,
+    tail: memoryview,
+    render: Callable[[list[OutputArray]], Answer],
+    binary: bool = False,
+) -> Job:
+    """The work of a request, over HTTP or gRPC.
+
+    Args:
+        context: The request; its model is chosen.
+        body: What it asks for.
+        tail: The bytes of its binary tensors.
+        render: From the tensors of the answer to its bytes.
+        binary: As in ``outputs_of``.
+
+    Raises:
+        EmptyInputError: Nothing to embed.
+        ValidationError: Other tensors, types, shapes, sizes or parameters than those of the model.
+    """
+    check_outputs(body)
+    inputs = read_inputs(body.inputs, tail)
+    options = options_of(body.parameters or InferParameters())
+    return context.job(
+        inputs, options, lambda _, found: render(outputs_of(found.vectors, body, binary))
+    )

@@ -16,17 +16,8 @@ from osa.service.api.errors.examples import DIMENSIONS, HUNG, READING, TENSORS, 
 from osa.service.api.job import Job, RequestContext
 from osa.service.api.kserve.binary_tensors import split_body
 from osa.service.api.kserve.errors import KSERVE
-from osa.service.api.kserve.mapping import (
-    check_outputs,
-    describe_model,
-    find_model,
-    options_of,
-    outputs_of,
-    read_inputs,
-    render_tensors,
-)
+from osa.service.api.kserve.mapping import describe_model, find_model, infer_job, render_tensors
 from osa.service.api.kserve.schemas import (
-    InferParameters,
     InferRequest,
     InferResponse,
     Live,
@@ -171,14 +162,7 @@ async def infer_with(request: Request, pipeline: InferencePipeline, name: str) -
         check_media_type(context.content_type, length, request.headers.get("content-encoding"))
         text, tail = split_body(context.raw, length)
         body = parse_body(text, JSON, InferRequest)
-        check_outputs(body)
-        inputs = read_inputs(body.inputs, tail)
-        options = options_of(body.parameters or InferParameters())
-        return context.job(
-            inputs,
-            options,
-            lambda _, found: render_tensors(outputs_of(found.vectors, body), body, name),
-        )
+        return infer_job(context, body, tail, lambda outputs: render_tensors(outputs, body, name))
 
     return await pipeline.handle(request, parse)
 
