@@ -32,6 +32,9 @@ from osa.service.observability.metrics import Metrics
 from osa.service.observability.tracing import Tracing
 
 logger = logging.getLogger("osa.service.access")
+TOLERANCE_S = 0.1
+"""A call that gRPC ends at most so long before its deadline was ended by that: client and server
+have a clock each [s]."""
 Context = grpc.aio.ServicerContext[bytes, bytes]
 
 
@@ -68,11 +71,9 @@ class CallGate:
         self._health, self._metrics, self._keys, self._tracing = health, metrics, keys, tracing
         self._request_timeout_s = request_timeout_s
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._cut_off = False
 
     def cut_off(self) -> None:
-        """Answer every open call at once, with UNAVAILABLE."""
-        self._cut_off = True
+        """Answer every open call at once, with UNAVAILABLE; when the time of the drain is over."""
         for task in self._tasks:
             task.cancel()
 
@@ -112,11 +113,11 @@ class CallGate:
         except ServiceError as failure:
             error = failure
         except asyncio.CancelledError:
-            if self._cut_off:
+            if self._health.draining and not self._health.drain_left_s():
                 task.uncancel()
                 error = UnavailableError("the server has stopped waiting for this request")
             else:
-                late = time.monotonic() >= deadline
+                late = time.monotonic() >= deadline - TOLERANCE_S
                 error = (DeadlineError if late else ClientGoneError)("the call was cancelled")
                 raise
         except Exception as failure:  # the boundary: no call goes without an answer

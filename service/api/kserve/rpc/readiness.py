@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from typing import Any
 
+from grpc import StatusCode
 from grpc_health.v1.health import aio
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
@@ -27,6 +28,7 @@ class ReadinessServicer(aio.HealthServicer):  # type: ignore[misc]  # it ships n
         self._health = health
         self._watchers: set[asyncio.Task[Any]] = set()
         self._following: asyncio.Task[None] | None = None
+        self._stopped = False
 
     async def start(self) -> None:
         """Begin to follow."""
@@ -35,6 +37,7 @@ class ReadinessServicer(aio.HealthServicer):  # type: ignore[misc]  # it ships n
 
     async def stop(self) -> None:
         """Say NOT_SERVING for good, and end the calls of those who watch."""
+        self._stopped = True
         await self.enter_graceful_shutdown()
         if self._following is not None:
             self._following.cancel()
@@ -54,8 +57,13 @@ class ReadinessServicer(aio.HealthServicer):  # type: ignore[misc]  # it ships n
         self._watchers.add(task)
         try:
             await super().Watch(request, context)
+        except asyncio.CancelledError:
+            if not self._stopped:
+                raise
+            task.uncancel()
         finally:
             self._watchers.discard(task)
+        await context.abort(StatusCode.UNAVAILABLE, "the server ends")
 
     async def _update(self) -> None:
         ready = self._health.ready_problem() is None
