@@ -52,6 +52,7 @@ WRONG = [
     ("serve --set model.others=law=nowhere", "model.others.law: nowhere is not a directory"),
     ("serve --set auth.keys_file=nowhere.toml", "auth.keys_file nowhere.toml cannot be read"),
     ("serve --port 99999", "server.port"),
+    ("serve --port 9000 --set server.grpc_port=9000", "grpc_port must not be 9000, which is"),
     ("embed texts.txt --output x.parquet --set model.engine=aoti", "runs by eager, compile"),
     ("verify nowhere", "nowhere is not a directory (nothing there)"),
     ("inspect file", "file is a file, not a directory"),
@@ -106,6 +107,8 @@ EXTRAS = [
     ("train --config distill.toml --output x", "sentence_transformers", "train"),
     ("export --format onnx --output x", "onnxscript", "export"),
     ("serve --set tracing.endpoint=http://127.0.0.1:1/v1/traces", "opentelemetry.sdk", "tracing"),
+    ("serve --set server.grpc_port=0", "grpc", "grpc"),
+    ("serve --set server.grpc_port=0", "grpc_health", "grpc"),
 ]
 
 
