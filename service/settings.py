@@ -48,10 +48,7 @@ class ServerSettings(Section):
     host: str = Field("0.0.0.0", description="Address to listen on.")
     port: int = Field(8080, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
     grpc_port: int | None = Field(
-        None,
-        ge=0,
-        le=65535,
-        description="Port of KServe's protocol over gRPC; 0 takes a free one, none is off.",
+        None, ge=0, le=65535, description="Port of KServe over gRPC; 0 takes a free one."
     )
     payload_limit: int = Field(2_000_000, ge=1024, description="Largest request body [bytes].")
     keep_alive_s: int = Field(
@@ -74,12 +71,6 @@ class ServerSettings(Section):
     stall_timeout_s: Seconds = Field(
         120.0, gt=0, description="A batch that takes longer fails the liveness probe [s]."
     )
-
-    @model_validator(mode="after")
-    def _ports(self) -> ServerSettings:
-        if self.grpc_port and self.grpc_port == self.port:
-            raise ValueError(f"grpc_port must not be {self.port}, which is server.port")
-        return self
 
 
 class ModelSettings(Section):

@@ -21,8 +21,8 @@ def check_serving(settings: Settings) -> None:
     """Refuse settings that would make ``osa serve`` fail after its model is loaded.
 
     Raises:
-        ConfigError: A path that is not a model, an invalid keys file, or packages of tracing or
-            gRPC that are not installed.
+        ConfigError: A path that is not a model, an invalid keys file, packages of tracing or gRPC
+            that are not installed, or one port for two protocols.
     """
     from osa.service.auth.api_keys import KeyFile
 
@@ -33,8 +33,11 @@ def check_serving(settings: Settings) -> None:
         KeyFile(settings.auth.keys_file)
     if settings.tracing.endpoint is not None:
         require("tracing.endpoint", "tracing", "opentelemetry.sdk", "opentelemetry.exporter")
-    if settings.server.grpc_port is not None:
+    ports = settings.server
+    if ports.grpc_port is not None:
         require("server.grpc_port", "grpc", "grpc", "grpc_health")
+    if ports.grpc_port and ports.grpc_port == ports.port:
+        raise ConfigError(f"server.grpc_port must not be {ports.port}, which is server.port")
 
 
 def check_model(settings: ModelSettings, dimensions: int | None = None) -> None:

@@ -293,16 +293,3 @@ def test_the_end_of_the_drain_is_an_answer_too(tiny_checkpoint: Path) -> None:
         engine.gate.set()
     assert failure.code() is StatusCode.UNAVAILABLE
     assert failure.details() == "the server has stopped waiting for this request"
-
-
-def test_a_taken_port_is_told_before_the_model_loads(tiny_checkpoint: Path) -> None:
-    from osa.service.server.uvicorn_server import ListenError, bind
-    from tests.conftest import local_settings
-
-    with running(model__path=tiny_checkpoint) as served:
-        (server, _, _) = served
-        assert server.started
-        port = served.http.base_url.port
-        settings = local_settings(server__grpc_port=port).server
-        with pytest.raises(ListenError, match=f"127.0.0.1:{port}: Address already in use"):
-            bind(settings)
