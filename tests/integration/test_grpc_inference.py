@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 pytest.importorskip("grpc_health", reason="the extra grpc is not installed")
+import grpc
 from grpc import StatusCode
 
 from osa.service.api.kserve.rpc import messages
@@ -89,7 +90,7 @@ def test_the_server_and_the_model_describe_themselves(both: Running, rpc: GrpcCl
 @pytest.mark.parametrize("raw", [False, True])
 @pytest.mark.parametrize("wanted", [None, False, True])
 def test_texts_give_the_bits_of_http(both: Running, raw: bool, wanted: bool | None) -> None:
-    fields = {} if wanted is None else {"binary_data_output": wanted}
+    fields: dict[str, Any] = {} if wanted is None else {"binary_data_output": wanted}
     answer = both.grpc.infer(text_request(TEXTS, raw, **fields))
     assert (answer.id, answer.model_name, answer.model_version) == ("request 7", MODEL, "1")
     assert bool(answer.raw_output_contents) == (raw if wanted is None else wanted)
@@ -112,7 +113,7 @@ def test_ids_with_padding_typed_and_raw(both: Running) -> None:
 
 
 def test_parameters_of_embed_are_honoured(both: Running) -> None:
-    fields = {"dimensions": 64, "normalize": False}
+    fields: dict[str, Any] = {"dimensions": 64, "normalize": False}
     answer = both.grpc.infer(text_request(TEXTS, **fields, truncation_direction="LEFT"))
     np.testing.assert_array_equal(vectors_of(answer), embed(both, TEXTS, **fields))
 
@@ -214,9 +215,9 @@ def test_raw_bytes_are_checked_as_those_of_http(rpc: GrpcClient) -> None:
 
 def test_bytes_that_are_no_message_are_refused(rpc: GrpcClient) -> None:
     for name in ("ModelInfer", "ModelReady", "ModelMetadata"):
-        with pytest.raises(Exception, match=f"not a valid {name}Request") as caught:
+        with pytest.raises(grpc.RpcError, match=f"not a valid {name}Request") as caught:
             rpc.method(name)(b"\xff\xff\xff")
         assert caught.value.code() is StatusCode.INVALID_ARGUMENT
-    with pytest.raises(Exception, match="Method not found") as unknown:
+    with pytest.raises(grpc.RpcError, match="Method not found") as unknown:
         rpc.method("ModelStreamInfer")(b"")
     assert unknown.value.code() is StatusCode.UNIMPLEMENTED

@@ -1,4 +1,4 @@
-"""Requests of the Open Inference Protocol to inputs, and vectors to its answers. Pure functions.
+"""Tensors of the Open Inference Protocol as inputs and options. Pure functions.
 
 A model takes ``text`` (BYTES, [n] or [n, 1]), or ``input_ids`` (INT64, [n, t]) with an
 ``attention_mask`` of that shape where rows are padded, and gives ``embedding`` (FP32, [n, E]).
@@ -6,14 +6,10 @@ A model takes ``text`` (BYTES, [n] or [n, 1]), or ``input_ids`` (INT64, [n, t]) 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-import orjson
 
-from osa.service.api import headers
-from osa.service.api.job import Job, RequestContext
 from osa.service.api.kserve.binary_tensors import divide, read_integers, read_strings
 from osa.service.api.kserve.schemas import (
     InferParameters,
@@ -23,26 +19,12 @@ from osa.service.api.kserve.schemas import (
     TensorMetadata,
 )
 from osa.service.api.parsing import check_texts
-from osa.service.api.vector_encoding import BYTES, Answer
-from osa.service.errors import EmptyInputError, UnknownModelError, ValidationError
+from osa.service.errors import EmptyInputError, ValidationError
 from osa.service.inference.request import EmbedOptions
-from osa.service.models.registry import ModelRegistry
 from osa.service.models.served_model import ServedModel
 
 VERSION = "1"
 TEXT, IDS, MASK, EMBEDDING = "text", "input_ids", "attention_mask", "embedding"
-
-
-def find_model(models: ModelRegistry, name: str, version: str | None) -> ServedModel:
-    """The model of a name and version; None for whichever version there is.
-
-    Raises:
-        UnknownModelError: Naming those that there are.
-    """
-    if name not in models.names() or version not in (None, VERSION):
-        known = "; ".join(f"{served}, version {VERSION}" for served in models.names())
-        raise UnknownModelError(f"no model and version of this name; served: {known}")
-    return models.find(name, strict=True)
 
 
 def describe_model(model: ServedModel) -> ModelMetadata:
@@ -188,77 +170,3 @@ def remove_padding(ids: np.ndarray, mask: np.ndarray) -> list[list[int]]:
             )
         kept.append(row[ones[0] : ones[-1] + 1].tolist())
     return kept
-
-
-class OutputArray(NamedTuple):
-    """A tensor of an answer.
-
-    Attributes:
-        name: Its name.
-        datatype: The protocol's name of its elements' type.
-        elements: Little-endian, row-major.
-        binary: Whether its bytes are wanted, rather than a list of its elements.
-    """
-
-    name: str
-    datatype: str
-    elements: np.ndarray
-    binary: bool
-
-
-def outputs_of(vectors: np.ndarray, body: InferRequest, binary: bool = False) -> list[OutputArray]:
-    """Tensors of the answer to a request; ``binary`` is for requests that do not say it."""
-    if body.parameters and body.parameters.binary_data_output is not None:
-        binary = body.parameters.binary_data_output
-    for output in body.outputs or []:
-        if output.parameters and output.parameters.binary_data is not None:
-            binary = output.parameters.binary_data
-    return [OutputArray(EMBEDDING, "FP32", np.ascontiguousarray(vectors, "<f4"), binary)]
-
-
-def render_tensors(outputs: list[OutputArray], body: InferRequest, model: str) -> Answer:
-    """The answer to a request over HTTP, each output in the JSON or behind it."""
-    tensors, tail = [], b""
-    for name, datatype, elements, binary in outputs:
-        tensor: dict[str, Any] = {"name": name, "datatype": datatype, "shape": elements.shape}
-        if binary:
-            tensor["parameters"] = {"binary_data_size": elements.nbytes}
-            tail += elements.tobytes()
-        else:
-            tensor["data"] = elements.reshape(-1)
-        tensors.append(tensor)
-    answer: dict[str, Any] = {"model_name": model, "model_version": VERSION, "outputs": tensors}
-    if body.id is not None:
-        answer["id"] = body.id
-    text = orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)
-    if not any(output.binary for output in outputs):
-        return Answer(text)
-    return Answer(text + tail, BYTES, {headers.JSON_LENGTH: str(len(text))})
-
-
-def infer_job(
-    context: RequestContext,
-    body: InferRequest,
-    tail: memoryview,
-    render: Callable[[list[OutputArray]], Answer],
-    binary: bool = False,
-) -> Job:
-    """The work of a request, over HTTP or gRPC.
-
-    Args:
-        context: The request; its model is chosen.
-        body: What it asks for.
-        tail: The bytes of its binary tensors.
-        render: From the tensors of the answer to its bytes.
-        binary: As in ``outputs_of``.
-
-    Raises:
-        EmptyInputError: Nothing to embed.
-        ValidationError: Other tensors, types, shapes, sizes or parameters than those of the model.
-    """
-    check_outputs(body)
-    inputs = read_inputs(body.inputs, tail)
-    options = options_of(body.parameters or InferParameters())
-    return context.job(
-        inputs, options, lambda _, found: render(outputs_of(found.vectors, body, binary))
-    )

@@ -1,7 +1,7 @@
 """Open Inference Protocol (KServe v2) over HTTP, with its binary tensor extension.
 
-Names of models may contain slashes. ``mapping`` relates tensors to inputs, ``binary_tensors``
-reads and writes them.
+Names of models may contain slashes. ``jobs`` makes the work of a request, ``mapping`` relates its
+tensors to inputs, ``binary_tensors`` reads them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from osa.service.api.errors.examples import DIMENSIONS, HUNG, READING, TENSORS, 
 from osa.service.api.job import Job, RequestContext
 from osa.service.api.kserve.binary_tensors import split_body
 from osa.service.api.kserve.errors import KSERVE
-from osa.service.api.kserve.mapping import describe_model, find_model, infer_job, render_tensors
+from osa.service.api.kserve.jobs import find_model, infer_job, render_tensors
+from osa.service.api.kserve.mapping import describe_model
 from osa.service.api.kserve.schemas import (
     InferRequest,
     InferResponse,

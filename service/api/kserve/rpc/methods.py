@@ -8,12 +8,16 @@ import grpc
 
 from osa.service.api import headers
 from osa.service.api.job import Arrival, Job, RequestContext
-from osa.service.api.kserve.mapping import describe_model, find_model, infer_job
+from osa.service.api.kserve.jobs import find_model, infer_job
+from osa.service.api.kserve.mapping import describe_model
 from osa.service.api.kserve.rpc import messages
 from osa.service.api.kserve.rpc.calls import CallGate, Reply
 from osa.service.api.kserve.rpc.tensors import read_request, render_response
 from osa.service.api.pipeline import InferencePipeline
 from osa.service.models.health import Health
+
+FIELDS = {"name", "versions", "platform", "inputs", "outputs"}
+"""What gRPC tells of a model."""
 
 
 class InferenceMethods:
@@ -59,7 +63,7 @@ class InferenceMethods:
         """Versions and tensors of a model."""
         request = messages.decode("ModelMetadataRequest", arrival.raw)
         model = find_model(self._pipeline.models, request.name, request.version or None)
-        return _reply("ModelMetadataResponse", **describe_model(model).model_dump())
+        return _reply("ModelMetadataResponse", **describe_model(model).model_dump(include=FIELDS))
 
     async def model_infer(self, arrival: Arrival) -> Reply:
         """Embed texts or token ids."""

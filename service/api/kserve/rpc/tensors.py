@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from osa.service.api.kserve.mapping import VERSION, OutputArray
+from osa.service.api.kserve.jobs import OutputArray
+from osa.service.api.kserve.mapping import VERSION
 from osa.service.api.kserve.rpc import messages
 from osa.service.api.kserve.schemas import InferRequest
 from osa.service.api.parsing import validate
