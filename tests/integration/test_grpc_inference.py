@@ -221,3 +221,27 @@ def test_bytes_that_are_no_message_are_refused(rpc: GrpcClient) -> None:
     with pytest.raises(grpc.RpcError, match="Method not found") as unknown:
         rpc.method("ModelStreamInfer")(b"")
     assert unknown.value.code() is StatusCode.UNIMPLEMENTED
+
+
+def test_mutilated_requests_are_refused_and_break_nothing(rpc: GrpcClient) -> None:
+    chance = random.Random(0)
+    whole = [
+        text_request(TEXTS, raw=True, dimensions=64).SerializeToString(),
+        text_request(TEXTS, normalize=False).SerializeToString(),
+        ids_request([101, 2158, 102]).SerializeToString(),
+    ]
+    allowed = {StatusCode.INVALID_ARGUMENT, StatusCode.NOT_FOUND, StatusCode.OK}
+    pending = []
+    for _ in range(600):
+        raw = bytearray(chance.choice(whole))
+        for _ in range(chance.randint(1, 4)):
+            place = chance.randrange(len(raw))
+            if chance.random() < 0.3:
+                del raw[place : place + chance.randint(1, 9)]
+            else:
+                raw[place] = chance.randrange(256)
+        pending.append(rpc.method("ModelInfer").future(bytes(raw)))
+        if len(pending) >= 50:
+            assert {call.code() for call in pending} <= allowed
+            pending.clear()
+    assert rpc.infer(text_request(TEXTS)).outputs
