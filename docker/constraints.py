@@ -14,7 +14,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 TARGET = Path(__file__).with_name("constraints.txt")
-EXTRAS = ("", "hub", "tracing", "train")
+EXTRAS = ("", "hub", "tracing", "grpc", "train")
 HEADER = "# Written by docker/constraints.py. Versions that the tests passed with.\n"
 NOT_PINNED = {"osa-encoder", "torch", "triton"}
 """The project itself; torch is pinned by pyproject.toml, and brings the Triton that fits it."""

@@ -32,6 +32,7 @@ class ServerSettings(Section):
 
     host: str = Field("0.0.0.0", description="Address to listen on.")
     port: int = Field(8080, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    grpc_port: int | None = Field(None, ge=0, le=65535, description="Port of gRPC; 0: a free one.")
     payload_limit: int = Field(2_000_000, ge=1024, description="Largest request body [bytes].")
     keep_alive_s: int = Field(
         75,

@@ -118,20 +118,27 @@ def wait_until(condition: Callable[[], bool], timeout_s: float = PATIENCE_S) -> 
 
 
 @contextlib.contextmanager
-def run_service(service: Service, settings: Settings) -> Iterator[httpx.Client]:
-    """Serve on a real socket from a thread; yields a client bound to it."""
+def run_server(service: Service, settings: Settings) -> Iterator[DrainingServer]:
+    """Serve on a real socket from a thread; it stops at the end of the block."""
     server = DrainingServer(uvicorn_config(service, settings), service)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     wait_until(lambda: server.started)
-    port = server.servers[0].sockets[0].getsockname()[1]
     try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE_S) as client:
-            yield client
+        yield server
     finally:
         server.should_exit = True
         thread.join(timeout=PATIENCE_S)
         assert not thread.is_alive(), "the server did not stop"
+
+
+@contextlib.contextmanager
+def run_service(service: Service, settings: Settings) -> Iterator[httpx.Client]:
+    """Serve on a real socket from a thread; yields a client bound to it."""
+    with run_server(service, settings) as server:
+        port = server.servers[0].sockets[0].getsockname()[1]
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE_S) as client:
+            yield client
 
 
 def local_settings(**overrides: object) -> Settings:

@@ -65,3 +65,8 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- define "osa.port" -}}
 {{- dig "server" "port" 8080 .Values.settings | int -}}
 {{- end }}
+
+{{- /* Port of gRPC, of container and service: the server's own setting; 0 is none. */ -}}
+{{- define "osa.grpcPort" -}}
+{{- dig "server" "grpc_port" 0 .Values.settings | int -}}
+{{- end }}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import uuid
 from collections.abc import Mapping
 
 from osa.service.inference.request import PreparedRequest
@@ -10,6 +12,10 @@ TIMEOUT = "x-request-timeout-ms"
 SHAPE, DTYPE = "x-embedding-shape", "x-embedding-dtype"
 JSON_LENGTH = "inference-header-content-length"
 """Length of the JSON before the binary tensors of the Open Inference Protocol [bytes]."""
+
+_PROCESS, _COUNTER = uuid.uuid4().hex[:20], itertools.count()
+"""Generated request ids: a random prefix per process and a counter."""
+MAX_REQUEST_ID = 128
 
 MEASURED = {
     "x-total-time": "Whole request [ms]",
@@ -35,3 +41,10 @@ def count_headers(prepared: PreparedRequest) -> dict[str, str]:
 def time_headers(stages: Mapping[str, float]) -> dict[str, str]:
     """Headers of durations by stage [s], in milliseconds."""
     return {f"x-{stage}-time": str(round(seconds * 1000)) for stage, seconds in stages.items()}
+
+
+def request_id(given: str | None) -> str:
+    """Id of a request: what the client gave if that is short and printable, else a new one."""
+    if given and len(given) <= MAX_REQUEST_ID and given.isascii() and given.isprintable():
+        return given
+    return f"{_PROCESS}{next(_COUNTER):012x}"

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from osa.service.api.vector_encoding import Answer
+from osa.service.auth.api_keys import ApiKey
 from osa.service.errors import ServiceError
 from osa.service.inference.request import (
     Embedded,
@@ -19,6 +20,26 @@ from osa.service.models.served_model import ServedModel
 
 Find = Callable[..., ServedModel]
 """``ModelRegistry.find`` of a lease."""
+
+
+class Arrival(NamedTuple):
+    """A request as it came, whatever brought it.
+
+    Attributes:
+        raw: Its body.
+        content_type: What the body is said to be; None where nothing is said.
+        started: When it came (monotonic clock) [s].
+        deadline: When the client stops waiting (monotonic clock) [s].
+        key: The API key that it sent, if keys are asked for.
+        trace_span: Of the request, if requests are traced.
+    """
+
+    raw: bytes
+    content_type: str | None
+    started: float
+    deadline: float
+    key: ApiKey | None
+    trace_span: object
 
 
 class Job(NamedTuple):

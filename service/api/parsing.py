@@ -38,6 +38,15 @@ def parse_body(raw: bytes, content_type: str | None, model: type[Body]) -> Body:
         raise MalformedBodyError(f"the body is not valid JSON: {reason}") from None
     if not isinstance(values, dict):
         raise ValidationError(f"the body must be a JSON object, got {json_type(values)}")
+    return validate(values, model)
+
+
+def validate(values: dict[str, Any], model: type[Body]) -> Body:
+    """The fields of a request as ``model``.
+
+    Raises:
+        ValidationError: A field of a wrong type or value.
+    """
     try:
         return model.model_validate(values)
     except PydanticError as error:

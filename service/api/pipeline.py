@@ -1,7 +1,8 @@
 """The way of every inference request: parse, submit, wait, render, account.
 
 Heavy parsing and rendering run on threads, off the event loop. A route parses a body into a
-``Job``, which holds what to embed and how to write the answer.
+``Job``, which holds what to embed and how to write the answer. ``submitted`` and ``answer`` know
+no transport; ``handle``, ``arrive`` and ``work_on_text`` take HTTP requests.
 """
 
 from __future__ import annotations
@@ -9,15 +10,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from fastapi import Request, Response
 
 from osa.service.api import headers
 from osa.service.api.deadlines import deadline_of, disconnected, left_s
-from osa.service.api.job import Find, Parse, RequestContext, Running
+from osa.service.api.job import Arrival, Parse, RequestContext, Running
 from osa.service.api.vector_encoding import Answer
 from osa.service.auth.api_keys import KEY_SCOPE, ApiKey
 from osa.service.batching.item import ItemResult
@@ -52,7 +53,7 @@ class InferencePipeline:
             tracing: Records the stages of every request.
         """
         self.models, self._tracing = models, tracing
-        self._request_timeout_s = request_timeout_s
+        self.request_timeout_s = request_timeout_s
         self._parsers = ThreadPoolExecutor(workers, thread_name_prefix="osa-parse")
         self._renderer = ThreadPoolExecutor(1, thread_name_prefix="osa-render")
 
@@ -71,51 +72,85 @@ class InferencePipeline:
         Raises:
             ServiceError: The request cannot be answered; counted under the model it chose.
         """
-        async with self.submitted(request, parse, time.monotonic()) as running:
-            await _arrived(request, running)
-            results, job = running.submission.results(), running.job
-
-            def finish() -> Answer:
-                return job.render(job.model.embedder.finish(job.prepared, results))
-
-            light = len(results) <= FEW and not (
-                job.prepared.options.token_vectors or job.prepared.spans
-            )
-            answer = finish() if light else await self.render(finish)
-            measured = {**answer.headers, **headers.count_headers(job.prepared)}
-            measured |= headers.time_headers(self.account(running, results))
+        async with self.submitted(await self.arrive(request), parse) as running:
+            answer, stages = await self.answer(running, lambda: disconnected(request))
+            measured = {**answer.headers, **headers.count_headers(running.job.prepared)}
+            measured |= headers.time_headers(stages)
             return Response(answer.content, media_type=answer.media_type, headers=measured)
 
+    async def arrive(self, request: Request) -> Arrival:
+        """An HTTP request as every transport hands it on; the gate has read its body.
+
+        Raises:
+            ValidationError: Its header of the deadline is wrong.
+        """
+        started, scope = time.monotonic(), request.scope
+        return Arrival(
+            await request.body(),
+            request.headers.get("content-type"),
+            started,
+            deadline_of(request, started, self.request_timeout_s),
+            scope.get(KEY_SCOPE),
+            scope.get(SCOPE_KEY),
+        )
+
     @contextlib.asynccontextmanager
-    async def submitted(
-        self, request: Request, parse: Parse, started: float
-    ) -> AsyncIterator[Running]:
+    async def submitted(self, arrival: Arrival, parse: Parse) -> AsyncIterator[Running]:
         """Within the block every input is queued, computed or done.
 
         Leaving the block early cancels what is still queued.
 
         Args:
-            request: The request; the gate has read its body.
+            arrival: The request.
             parse: From a request to a job.
-            started: When the request came (monotonic clock) [s].
 
         Raises:
             ServiceError: The request cannot be answered; it names the model that it chose.
         """
-        deadline = deadline_of(request, started, self._request_timeout_s)
-        trace_span = request.scope.get(SCOPE_KEY)
-        with self.models.lease() as find, await self._context(request, find) as context:
-            light = len(context.raw) <= SMALL_BODY
+        with (
+            self.models.lease() as find,
+            RequestContext(arrival.raw, arrival.content_type, arrival.started, find) as context,
+        ):
+            light = len(arrival.raw) <= SMALL_BODY
             job = parse(context) if light else await self._on(self._parsers, lambda: parse(context))
-            embedder = job.model.embedder
+            embedder, deadline = job.model.embedder, arrival.deadline
             job.model.metrics.count_request(len(job.prepared.ids))
-            with _charged(request, job.prepared):
-                submission = embedder.submit(job.prepared, deadline, trace_span)
+            with _charged(arrival.key, job.prepared):
+                submission = embedder.submit(job.prepared, deadline, arrival.trace_span)
             try:
-                yield Running(job, submission, deadline, started, trace_span)
+                yield Running(job, submission, deadline, arrival.started, arrival.trace_span)
             finally:
                 if not submission.pending.done.done():
                     embedder.withdraw(submission)
+
+    async def answer(
+        self, running: Running, left: Callable[[], Coroutine[Any, Any, None]] | None = None
+    ) -> tuple[Answer, dict[str, float]]:
+        """Wait for all results, render and account.
+
+        Args:
+            running: The request.
+            left: Returns once the client has gone away; None where the task is cancelled then.
+
+        Returns:
+            The answer, and the durations of its stages as of ``account``.
+
+        Raises:
+            ClientGoneError: The client went away.
+            DeadlineError: The deadline passed.
+            ServiceError: An input's own.
+        """
+        await _arrived(running, left)
+        results, job = running.submission.results(), running.job
+
+        def finish() -> Answer:
+            return job.render(job.model.embedder.finish(job.prepared, results))
+
+        light = len(results) <= FEW and not (
+            job.prepared.options.token_vectors or job.prepared.spans
+        )
+        answer = finish() if light else await self.render(finish)
+        return answer, self.account(running, results)
 
     def account(self, running: Running, results: Sequence[ItemResult]) -> dict[str, float]:
         """Count an answered request, streamed or not.
@@ -151,7 +186,12 @@ class InferencePipeline:
         Raises:
             ServiceError: The request cannot be answered.
         """
-        with self.models.lease() as find, await self._context(request, find) as context:
+        raw, content_type = await request.body(), request.headers.get("content-type")
+        started = time.monotonic()
+        with (
+            self.models.lease() as find,
+            RequestContext(raw, content_type, started, find) as context,
+        ):
             content = await self._on(self._parsers, lambda: work(context))
         return Response(content, media_type="application/json")
 
@@ -159,16 +199,12 @@ class InferencePipeline:
         """Run ``work`` on the thread that renders."""
         return await self._on(self._renderer, work)
 
-    async def _context(self, request: Request, find: Find) -> RequestContext:
-        content_type = request.headers.get("content-type")
-        return RequestContext(await request.body(), content_type, time.monotonic(), find)
-
     @staticmethod
     async def _on(pool: ThreadPoolExecutor, work: Callable[[], Result]) -> Result:
         return await asyncio.get_running_loop().run_in_executor(pool, work)
 
 
-async def _arrived(request: Request, running: Running) -> None:
+async def _arrived(running: Running, left: Callable[[], Coroutine[Any, Any, None]] | None) -> None:
     """Wait for all results, but no longer than the client does.
 
     Raises:
@@ -178,28 +214,30 @@ async def _arrived(request: Request, running: Running) -> None:
     done = running.submission.pending.done
     if done.done():
         return
-    gone = asyncio.ensure_future(disconnected(request))
+    gone = None if left is None else asyncio.ensure_future(left())
     try:
         await asyncio.wait(
-            (done, gone), timeout=left_s(running.deadline), return_when=asyncio.FIRST_COMPLETED
+            (done,) if gone is None else (done, gone),
+            timeout=left_s(running.deadline),
+            return_when=asyncio.FIRST_COMPLETED,
         )
         if done.done():
             return
-        if gone.done():
+        if gone is not None and gone.done():
             raise ClientGoneError("the client went away")
         raise DeadlineError("no answer before the deadline")
     finally:
-        gone.cancel()
+        if gone is not None:
+            gone.cancel()
 
 
 @contextlib.contextmanager
-def _charged(request: Request, prepared: PreparedRequest) -> Iterator[None]:
-    """Charge the request's tokens to its key; refund them where the request is refused.
+def _charged(key: ApiKey | None, prepared: PreparedRequest) -> Iterator[None]:
+    """Charge a request's tokens to its key; refund them where the request is refused.
 
     Raises:
         QuotaError: The key has not enough.
     """
-    key: ApiKey | None = request.scope.get(KEY_SCOPE)
     bucket = None if key is None else key.bucket
     if bucket is not None:
         bucket.take(prepared.tokens)

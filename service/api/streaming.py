@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import time
 
 import orjson
 from fastapi import Request, Response
@@ -44,7 +43,8 @@ async def stream(pipeline: InferencePipeline, request: Request, parse: Parse) ->
         ServiceError: The request cannot be answered, found out before the first line.
     """
     stack = contextlib.AsyncExitStack()
-    running = await stack.enter_async_context(pipeline.submitted(request, parse, time.monotonic()))
+    arrival = await pipeline.arrive(request)
+    running = await stack.enter_async_context(pipeline.submitted(arrival, parse))
     return _Lines(pipeline, request, running, stack)
 
 

@@ -57,7 +57,7 @@ def prepare_serving(settings: Settings) -> Settings:
 
     Raises:
         ConfigError: A path that is not a model, an invalid keys file, or packages that are not
-            installed.
+            installed, or one port for two protocols.
         DownloadError: As of ``fetch_models``.
     """
     from osa.service.auth.api_keys import KeyFile
@@ -66,6 +66,11 @@ def prepare_serving(settings: Settings) -> Settings:
         KeyFile(settings.auth.keys_file)
     if settings.tracing.endpoint is not None:
         require("tracing.endpoint", "tracing", "opentelemetry.sdk", "opentelemetry.exporter")
+    ports = settings.server
+    if ports.grpc_port is not None:
+        require("server.grpc_port", "grpc", "grpc", "grpc_health")
+    if ports.grpc_port and ports.grpc_port == ports.port:
+        raise ConfigError(f"server.grpc_port must not be {ports.port}, which is server.port")
     settings = fetch_models(settings)
     for own in settings.served():
         check_model(own, place=partial(settings.place_of, own.name))

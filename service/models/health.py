@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
+from osa.service.errors import OverloadedError, UnavailableError
 from osa.service.models.registry import ModelRegistry
 from osa.service.settings import ServerSettings
 
@@ -19,7 +20,7 @@ class Health:
     Attributes:
         models: What is served.
         settings: Limits.
-        open_requests: HTTP requests that have been admitted and not answered.
+        open_requests: Requests that have come and are not answered, over HTTP and gRPC.
         in_flight: Of these, inference requests whose body has arrived.
         drain_until: When the drain ends at the latest (monotonic clock) [s]; None before it.
     """
@@ -43,6 +44,22 @@ class Health:
     def drain_left_s(self) -> float:
         """Time that is left for what is open [s]."""
         return 0.0 if self.drain_until is None else max(0.0, self.drain_until - time.monotonic())
+
+    def admit(self) -> None:
+        """Refuse inference while draining, or while too many requests are open.
+
+        Raises:
+            UnavailableError: The server is draining.
+            OverloadedError: Saying how many are open.
+        """
+        if self.draining:
+            raise UnavailableError("the server is draining")
+        if self.in_flight >= self.settings.max_concurrent_requests:
+            raise OverloadedError(
+                f"{self.in_flight} requests are open, at most "
+                f"{self.settings.max_concurrent_requests} are served at once",
+                max(1, round(self.backlog_s())),
+            )
 
     def backlog_s(self) -> float:
         """Time that everything queued will take [s]."""

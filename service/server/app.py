@@ -9,6 +9,7 @@ import logging
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
+from typing import TYPE_CHECKING
 
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import JSONResponse
@@ -42,7 +43,10 @@ from osa.service.models.served_model import ServedModel
 from osa.service.observability.metrics import Families, Metrics
 from osa.service.observability.tracing import Tracing
 from osa.service.server.gate import Endpoint, RequestGate
-from osa.service.settings import Settings
+from osa.service.settings import ServerSettings, Settings
+
+if TYPE_CHECKING:
+    from osa.service.api.kserve.rpc.server import GrpcServer
 
 logger = logging.getLogger(__name__)
 
@@ -54,10 +58,12 @@ class Service:
     Attributes:
         app: The ASGI application.
         health: Its state, for probes and drain.
+        grpc: What serves gRPC while the application runs, or None.
     """
 
     app: FastAPI
     health: Health
+    grpc: GrpcServer | None = None
 
 
 def create_service(settings: Settings, engine: Engine | None = None) -> Service:
@@ -79,6 +85,9 @@ def create_service(settings: Settings, engine: Engine | None = None) -> Service:
         models, settings.batching.tokenization_workers, settings.server.request_timeout_s, tracing
     )
     metrics = models.default.metrics
+    grpc = None
+    if settings.server.grpc_port is not None:
+        grpc = _grpc_server(settings.server, pipeline, health, keys, tracing)
     export_process_gauges(health, families, metrics)
 
     @contextlib.asynccontextmanager
@@ -86,8 +95,12 @@ def create_service(settings: Settings, engine: Engine | None = None) -> Service:
         for model in models.all():
             export_gauges(model)
             model.supervisor.start()
+        if grpc is not None:
+            await grpc.start()
         yield
         health.begin_drain()
+        if grpc is not None:
+            await grpc.stop(health.drain_left_s())
         if not await asyncio.to_thread(models.close, health.drain_left_s()):
             logger.error("the engine did not finish")
         pipeline.close()
@@ -131,7 +144,25 @@ def create_service(settings: Settings, engine: Engine | None = None) -> Service:
         tracing=tracing,
         direct=_direct(inference),
     )
-    return Service(app, health)
+    return Service(app, health, grpc)
+
+
+def _grpc_server(
+    settings: ServerSettings,
+    pipeline: InferencePipeline,
+    health: Health,
+    keys: KeyFile | None,
+    tracing: Tracing | None,
+) -> GrpcServer:
+    """KServe's protocol over gRPC; its packages are an extra, imported when it is asked for."""
+    from osa.service.api.kserve.rpc.calls import CallGate
+    from osa.service.api.kserve.rpc.methods import InferenceMethods
+    from osa.service.api.kserve.rpc.server import GrpcServer
+
+    metrics = pipeline.models.default.metrics
+    gate = CallGate(health, metrics, keys, tracing, settings.request_timeout_s)
+    methods = InferenceMethods(pipeline, health, version("osa-encoder"))
+    return GrpcServer(settings, gate, methods, health)
 
 
 def _load(

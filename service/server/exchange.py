@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
-import uuid
 
 import orjson
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import Message, Receive, Scope, Send
 
 from osa.service.api.errors.dialects import reply_for
+from osa.service.api.headers import request_id
 from osa.service.errors import PayloadTooLargeError
 from osa.service.models.health import Health
 
-_PROCESS, _COUNTER = uuid.uuid4().hex[:20], itertools.count()
-"""Generated request ids: a random prefix per process and a counter."""
-MAX_REQUEST_ID = 128
 LINGER_S = 2.0
 """How long the rest of a refused body is read and discarded, so that a client that sends first and
 reads later sees the answer [s]."""
@@ -35,7 +31,7 @@ class Exchange:
             health: Says whether the server drains.
         """
         self.scope, self._receive, self._send, self._health = scope, receive, send, health
-        self.request_id = _request_id(Headers(scope=scope).get("x-request-id"))
+        self.request_id = request_id(Headers(scope=scope).get("x-request-id"))
         self.status = 0
         self._body_complete = False
 
@@ -94,10 +90,3 @@ class Exchange:
             except TimeoutError:
                 pass
         await self.send({"type": "http.response.body", "body": b""})
-
-
-def _request_id(given: str | None) -> str:
-    """The client's id if it is short and printable, else a new one."""
-    if given and len(given) <= MAX_REQUEST_ID and given.isascii() and given.isprintable():
-        return given
-    return f"{_PROCESS}{next(_COUNTER):012x}"

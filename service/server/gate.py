@@ -20,7 +20,6 @@ from osa.service.auth.access import is_open
 from osa.service.auth.api_keys import KEY_SCOPE, KeyFile
 from osa.service.errors import (
     MalformedBodyError,
-    OverloadedError,
     PayloadTooLargeError,
     ServiceError,
     SlowBodyError,
@@ -127,7 +126,7 @@ class RequestGate:
             return
         admin = scope["path"].startswith("/admin/")  # must be heard when it is most needed
         if not admin:
-            self._admit()
+            self.health.admit()
         try:
             async with asyncio.timeout(self.settings.body_timeout_s):
                 body = await exchange.read_body(limit)
@@ -139,7 +138,7 @@ class RequestGate:
         if admin:
             await self.app(scope, exchange.replay(body), exchange.send)
             return
-        self._admit()
+        self.health.admit()
         self.health.in_flight += 1
         try:
             receive, endpoint = exchange.replay(body), self.direct.get(scope["path"])
@@ -150,14 +149,3 @@ class RequestGate:
                 await response(scope, receive, exchange.send)
         finally:
             self.health.in_flight -= 1
-
-    def _admit(self) -> None:
-        """Refuse inference while draining, or while too many requests are open."""
-        if self.health.draining:
-            raise UnavailableError("the server is draining")
-        if self.health.in_flight >= self.settings.max_concurrent_requests:
-            raise OverloadedError(
-                f"{self.health.in_flight} requests are open, at most "
-                f"{self.settings.max_concurrent_requests} are served at once",
-                max(1, round(self.health.backlog_s())),
-            )

@@ -86,24 +86,29 @@ def uvicorn_config(service: Service, settings: Settings) -> uvicorn.Config:
 
 
 def bind(settings: ServerSettings) -> socket.socket:
-    """Bind the address before the model is loaded, so that a used port fails at once.
+    """Bind the address before the model is loaded, so that used ports fail at once.
 
     Requests that arrive while the model loads wait for it.
 
     Raises:
         ListenError: Naming the address and the reason.
     """
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    if settings.grpc_port:
+        _listen(settings.host, settings.grpc_port).close()  # gRPC binds it itself, at its start
+    return _listen(settings.host, settings.port)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # asyncio disables Nagle's algorithm only if the protocol is given
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listener.bind((settings.host, settings.port))
+        listener.bind((host, port))
         listener.listen(BACKLOG)
     except OSError as error:
         listener.close()
-        address = f"{settings.host}:{settings.port}"
-        raise ListenError(f"cannot listen on {address}: {error.strerror}") from error
+        raise ListenError(f"cannot listen on {host}:{port}: {error.strerror}") from error
     return listener
 
 

@@ -18,6 +18,8 @@ import pytest
 
 SERVER = "CLIENTS_SERVER"
 """Environment variable with the server's address."""
+GRPC_SERVER = "CLIENTS_GRPC_SERVER"
+"""Environment variable with its address for gRPC, if it speaks that."""
 collect_ignore_glob = [] if SERVER in os.environ else ["test_*.py"]
 TEXTS = ["A man is playing a guitar.", "Stocks fell on Tuesday.", "é 漢字 🎸"]
 LOCAL = ("127.0.0.1", "::1", "localhost")

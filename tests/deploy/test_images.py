@@ -64,7 +64,7 @@ def test_every_direct_dependency_is_pinned_to_a_version_that_fits() -> None:
         for line in (DOCKER / "constraints.txt").read_text().splitlines()
         if not line.startswith("#")
     )
-    for text in filter(None, project("hub,tracing,train")):
+    for text in filter(None, project("hub,tracing,grpc,train")):
         requirement = Requirement(text)
         name = canonicalize_name(requirement.name)
         if name != "torch" and (requirement.marker is None or requirement.marker.evaluate()):
@@ -72,10 +72,10 @@ def test_every_direct_dependency_is_pinned_to_a_version_that_fits() -> None:
             assert requirement.specifier.contains(pins[name], prereleases=True), name
 
 
-def test_an_image_can_send_traces_and_download_models() -> None:
+def test_an_image_can_send_traces_download_models_and_speak_grpc() -> None:
     (extras,) = re.findall(r'^ARG EXTRAS="(.*)"$', DOCKERFILE, flags=re.MULTILINE)
-    for package in ("opentelemetry-sdk", "huggingface_hub"):
-        assert any(package in text for text in project(extras))
+    for package in ("opentelemetry-sdk", "huggingface_hub", "grpcio>", "grpcio-health-checking"):
+        assert any(text.startswith(package) for text in project(extras)), package
 
 
 def test_an_extra_that_does_not_exist_stops_the_build() -> None:

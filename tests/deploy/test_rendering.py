@@ -145,6 +145,25 @@ def test_every_setting_reaches_the_server_as_it_was_written() -> None:
     assert settings.server.payload_limit == 2_000_000_000
 
 
+def test_the_setting_of_grpc_opens_its_port_everywhere() -> None:
+    for case, port in (("production", 9000), ("default", None)):
+        objects = rendered_case(case)
+        (deployment,), (service,), (policy,) = (
+            of_kind(objects, kind) for kind in ("Deployment", "Service", "NetworkPolicy")
+        )
+        (server,) = deployment["spec"]["template"]["spec"]["containers"]
+        assert load_settings(environment=plain_environment(server)).server.grpc_port == port
+        opened = {found["name"]: found["containerPort"] for found in server["ports"]}
+        served = {found["name"]: found for found in service["spec"]["ports"]}
+        allowed = [found["port"] for found in policy["spec"]["ingress"][0]["ports"]]
+        if port is None:
+            assert (list(opened), list(served), allowed) == (["http"], ["http"], ["http"])
+            continue
+        assert (opened["grpc"], allowed) == (port, ["http", "grpc"])
+        assert (served["grpc"]["port"], served["grpc"]["targetPort"]) == (port, "grpc")
+        assert served["grpc"]["appProtocol"] == "kubernetes.io/h2c"
+
+
 def test_the_gpu_is_asked_for_and_insisted_on() -> None:
     for case, resource in (("default", "nvidia.com/gpu"), ("production", "nvidia.com/mig-1g.10gb")):
         (deployment,) = of_kind(rendered_case(case), "Deployment")

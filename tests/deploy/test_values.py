@@ -50,6 +50,14 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         "at '/settings/server/port': maximum: got 70,000, want 65,535",
     ),
     "any port": ({"settings": {"server": {"port": 0}}}, "settings.server.port"),
+    "gRPC on the port of HTTP": (
+        {"settings": {"server": {"grpc_port": 8080}}},
+        "settings.server.grpc_port is 8080, which is the port of HTTP",
+    ),
+    "any port of gRPC": (
+        {"settings": {"server": {"grpc_port": 0}}},
+        "settings.server.grpc_port: 0",
+    ),
     "path twice": ({"settings": {"model": {"path": "/a"}}, "model": {"path": "/b"}}, "model.path"),
     "path of a table twice": (
         {

@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
-import httpx
 import pytest
 
-from tests.clients.conftest import SERVER
+from osa.service.server.app import create_service
+from tests.clients.conftest import GRPC_SERVER, SERVER
+from tests.conftest import local_settings, run_service
 
 FOLDER = Path(__file__).parents[1] / "clients"
 QUIET = {
@@ -22,14 +25,26 @@ QUIET = {
 """What keeps these packages from calling home."""
 
 
+@pytest.fixture(scope="module")
+def addresses() -> Iterator[dict[str, str]]:
+    """Of a server with the packaged model, over gRPC too where the extra is installed."""
+    has_grpc = find_spec("grpc_health") is not None
+    settings = local_settings(server__grpc_port=0 if has_grpc else None)
+    service = create_service(settings)
+    with run_service(service, settings) as client:
+        found = {SERVER: str(client.base_url).rstrip("/")}
+        if service.grpc is not None:
+            found[GRPC_SERVER] = f"127.0.0.1:{service.grpc.port}"
+        yield found
+
+
 @pytest.mark.parametrize("file", sorted(FOLDER.glob("test_*.py")), ids=lambda file: file.stem)
-def test_they_work_unchanged(client: httpx.Client, file: Path) -> None:
-    url = str(client.base_url).rstrip("/")
+def test_they_work_unchanged(addresses: dict[str, str], file: Path) -> None:
     command = [sys.executable, "-m", "pytest", "-rs", "-n", "0", "-p", "no:cacheprovider"]
     command += [str(file)]
     command += ["--confcutdir", str(FOLDER)]  # the other fixtures would import all of torch
     command += ["-W", "default"]  # of the clients' code, not of ours
-    environment = {**os.environ, **QUIET, SERVER: url}
+    environment = {**os.environ, **QUIET, **addresses}
     done = subprocess.run(
         command, cwd=FOLDER.parents[1], env=environment, capture_output=True, text=True, timeout=300
     )

@@ -56,6 +56,7 @@ WRONG = [
     ("serve --set model.default_prompt_name=x", "model.default_prompt_name must be one of"),
     ("serve --set auth.keys_file=nowhere.toml", "auth.keys_file nowhere.toml cannot be read"),
     ("serve --port 99999", "server.port"),
+    ("serve --port 9000 --set server.grpc_port=9000", "grpc_port must not be 9000, which is"),
     ("embed texts.txt --output x.parquet --set model.engine=aoti", "runs by eager, compile"),
     ("verify nowhere", "nowhere is not a directory (nothing there)"),
     ("inspect file", "file is a file, not a directory"),
@@ -110,6 +111,8 @@ EXTRAS = [
     ("train --config distill.toml --output x", "sentence_transformers", "train"),
     ("export --format onnx --output x", "onnxscript", "export"),
     ("serve --set tracing.endpoint=http://127.0.0.1:1/v1/traces", "opentelemetry.sdk", "tracing"),
+    ("serve --set server.grpc_port=0", "grpc", "grpc"),
+    ("serve --set server.grpc_port=0", "grpc_health", "grpc"),
 ]
 
 

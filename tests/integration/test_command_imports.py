@@ -85,7 +85,7 @@ def test_a_server_of_a_checkpoint_imports_no_other_runtime(tiny_checkpoint: Path
     assert done.returncode == 0, done.stderr
     modules = set(done.stdout.split())
     assert {"torch", "fastapi"} <= modules
-    others = {"onnx", "onnxruntime", "pyarrow", "matplotlib", "sentence_transformers"}
+    others = {"onnx", "onnxruntime", "pyarrow", "matplotlib", "sentence_transformers", "grpc"}
     compiler = {"torch._dynamo", "torch._inductor.compile_fx", "sympy", "triton"}
     assert modules & (others | compiler) == set()
 

@@ -76,6 +76,25 @@ def test_a_batch_is_linked_to_its_requests_and_they_to_their_callers(
     assert [item.value.int_value for item in refused[0].attributes][-1] == 400
 
 
+def test_a_call_over_grpc_is_traced_as_a_request(
+    collector: tuple[str, list[Span]], tiny_checkpoint: Path
+) -> None:
+    pytest.importorskip("grpc_health", reason="the extra grpc is not installed")
+    from tests.grpc_client import ids_request, running
+
+    endpoint, spans = collector
+    metadata = (("traceparent", f"00-{TRACE}-{PARENT}-01"),)
+    with running(model__path=tiny_checkpoint, tracing__endpoint=endpoint) as served:
+        served.grpc.infer(ids_request([4, 5]), metadata=metadata)
+    by_name = {span.name: span for span in spans if span.trace_id.hex() == TRACE}
+    request = by_name["POST /inference.GRPCInferenceService/ModelInfer"]
+    assert request.parent_span_id.hex() == PARENT
+    for stage in ("tokenization", "queue", "inference"):
+        assert by_name[stage].parent_span_id == request.span_id
+    (batch,) = [span for span in spans if span.name == "batch"]
+    assert [link.span_id for link in batch.links] == [request.span_id]
+
+
 def test_tracing_without_its_packages_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch, tiny_checkpoint: Path
 ) -> None:

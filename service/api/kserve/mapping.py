@@ -1,4 +1,4 @@
-"""Requests of the Open Inference Protocol to inputs, and vectors to its answers. Pure functions.
+"""Tensors of the Open Inference Protocol as inputs and options. Pure functions.
 
 A model takes ``text`` (BYTES, [n] or [n, 1]), or ``input_ids`` (INT64, [n, t]) with an
 ``attention_mask`` of that shape where rows are padded, and gives ``embedding`` (FP32, [n, E]).
@@ -9,9 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import orjson
 
-from osa.service.api import headers
 from osa.service.api.kserve.binary_tensors import divide, read_integers, read_strings
 from osa.service.api.kserve.schemas import (
     InferParameters,
@@ -22,7 +20,6 @@ from osa.service.api.kserve.schemas import (
     TensorMetadata,
 )
 from osa.service.api.parsing import check_texts
-from osa.service.api.vector_encoding import BYTES, Answer
 from osa.service.errors import EmptyInputError, ValidationError
 from osa.service.inference.request import EmbedOptions
 from osa.service.models.served_model import ServedModel
@@ -180,24 +177,3 @@ def remove_padding(ids: np.ndarray, mask: np.ndarray) -> list[list[int]]:
             )
         kept.append(row[ones[0] : ones[-1] + 1].tolist())
     return kept
-
-
-def render_tensors(vectors: np.ndarray, body: InferRequest, model: str) -> Answer:
-    """The answer to a request, its output in JSON or behind it."""
-    binary = bool(body.parameters and body.parameters.binary_data_output)
-    for output in body.outputs or []:
-        if output.parameters and output.parameters.binary_data is not None:
-            binary = output.parameters.binary_data
-    tensor: dict[str, Any] = {"name": EMBEDDING, "datatype": "FP32", "shape": vectors.shape}
-    elements = np.ascontiguousarray(vectors, "<f4")
-    if binary:
-        tensor["parameters"] = {"binary_data_size": elements.nbytes}
-    else:
-        tensor["data"] = elements.reshape(-1)
-    answer: dict[str, Any] = {"model_name": model, "model_version": VERSION, "outputs": [tensor]}
-    if body.id is not None:
-        answer["id"] = body.id
-    text = orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)
-    if not binary:
-        return Answer(text)
-    return Answer(text + elements.tobytes(), BYTES, {headers.JSON_LENGTH: str(len(text))})

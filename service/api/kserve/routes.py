@@ -1,7 +1,7 @@
 """Open Inference Protocol (KServe v2) over HTTP, with its binary tensor extension.
 
-Names of models may contain slashes. ``mapping`` relates tensors to inputs, ``binary_tensors``
-reads and writes them.
+Names of models may contain slashes. ``jobs`` makes the work of a request, ``mapping`` relates its
+tensors to inputs, ``binary_tensors`` reads them.
 """
 
 from __future__ import annotations
@@ -16,16 +16,9 @@ from osa.service.api.errors.examples import DIMENSIONS, HUNG, READING, TENSORS, 
 from osa.service.api.job import Job, RequestContext
 from osa.service.api.kserve.binary_tensors import split_body
 from osa.service.api.kserve.errors import KSERVE
-from osa.service.api.kserve.mapping import (
-    VERSION,
-    check_outputs,
-    describe_model,
-    options_of,
-    read_inputs,
-    render_tensors,
-)
+from osa.service.api.kserve.jobs import find_model, infer_job, render_tensors
+from osa.service.api.kserve.mapping import describe_model
 from osa.service.api.kserve.schemas import (
-    InferParameters,
     InferRequest,
     InferResponse,
     Live,
@@ -39,7 +32,7 @@ from osa.service.api.openapi import failures, inference, reads
 from osa.service.api.parsing import parse_body
 from osa.service.api.pipeline import InferencePipeline
 from osa.service.api.vector_encoding import BYTES, JSON
-from osa.service.errors import MediaTypeError, UnavailableError, UnknownModelError
+from osa.service.errors import MediaTypeError, UnavailableError
 from osa.service.models.health import Health
 from osa.service.models.served_model import ServedModel
 
@@ -72,10 +65,7 @@ def kserve_routes(pipeline: InferencePipeline, health: Health, version: str) -> 
     named = failures(KSERVE, 401, 404, samples={**READING, **TENSORS})
 
     def find(name: str, version: str | None) -> ServedModel:
-        if name not in models.names() or version not in (None, VERSION):
-            known = "; ".join(f"{served}, version {VERSION}" for served in models.names())
-            raise UnknownModelError(f"no model and version of this name; served: {known}")
-        return models.find(name, strict=True)
+        return find_model(models, name, version)
 
     def probe(problem: str | None, body: dict[str, Any]) -> Response:
         if problem is None:
@@ -182,12 +172,7 @@ async def infer_with(request: Request, pipeline: InferencePipeline, name: str) -
         check_media_type(context.content_type, length, request.headers.get("content-encoding"))
         text, tail = split_body(context.raw, length)
         body = parse_body(text, JSON, InferRequest)
-        check_outputs(body)
-        inputs = read_inputs(body.inputs, tail)
-        options = options_of(body.parameters or InferParameters())
-        return context.job(
-            inputs, options, lambda _, found: render_tensors(found.vectors, body, name)
-        )
+        return infer_job(context, body, tail, lambda outputs: render_tensors(outputs, body, name))
 
     return await pipeline.handle(request, parse)
 

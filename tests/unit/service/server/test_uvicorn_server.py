@@ -38,5 +38,6 @@ def test_answers_are_not_held_back() -> None:
 def test_a_taken_address_is_named() -> None:
     with bind(local_settings().server) as listener:
         port = listener.getsockname()[1]
-        with pytest.raises(ListenError, match=f"127.0.0.1:{port}: Address already"):
-            bind(local_settings(server__port=port).server)
+        for name in ("server__port", "server__grpc_port"):
+            with pytest.raises(ListenError, match=f"127.0.0.1:{port}: Address already"):
+                bind(local_settings(**{name: port}).server)
