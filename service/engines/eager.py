@@ -10,7 +10,7 @@ from typing import Self
 import numpy as np
 import torch
 
-from osa.model import EmbeddingModel, kernels
+from osa.model import EmbeddingModel
 from osa.model.errors import ConfigError, InputError
 from osa.model.inference.bfloat16 import has_fast_bfloat16, in_float32, use_bfloat16
 from osa.model.kernels import use_kernel
@@ -94,11 +94,10 @@ class EagerEngine:
 
     def _name_kernel(self) -> str:
         config = self._model.config
-        if not MIXERS[config.mixer].calls_attention:
-            return "torch"
         try:
             with self._chosen():
-                return kernels.describe(self._device, getattr(torch, self._dtype), config.head_dim)
+                mixer, dtype = MIXERS[config.mixer], getattr(torch, self._dtype)
+                return mixer.name_kernel(self._device, dtype, config.head_dim)
         except InputError as error:
             raise ConfigError(f"model.kernel is {self._asked}, but {error}") from error
 

@@ -11,6 +11,11 @@ from benchmarks.serving.harness.connection import Request
 from benchmarks.serving.peers.base import Launch, Peer, post, read_at
 
 TORCH = ("torch==2.13.0", "transformers>=5")
+RUNTIMES: dict[str, tuple[str, ...]] = {
+    "torch": (),
+    "onnx": ("onnxruntime", "onnx", "onnxscript", "sympy"),
+}
+"""Further packages of what runs the model."""
 BATCH, WAIT_MS = 32, 5
 """Largest batch, as in the frameworks' documentation, and longest wait to fill it [ms]."""
 
@@ -25,7 +30,23 @@ def _make(
     dtype: str = "float32",
     workers: int = 2,
     threads: int = 1,
+    runtime: str = "torch",
 ) -> Peer:
+    """A framework around MiniLM.
+
+    Args:
+        name: In commands and tables.
+        program: Module in ``benchmarks.serving.programs``.
+        requirement: What pip installs of the framework.
+        request: From a text to a request.
+        read: From an answer to the vector.
+        description: Its settings, for the report.
+        dtype: Of the matrix products.
+        workers: Processes that run the model.
+        threads: Of each of them.
+        runtime: ``torch`` or ``onnx``.
+    """
+
     def command(launch: Launch) -> list[str]:
         return [
             str(launch.python),
@@ -34,6 +55,7 @@ def _make(
             f"--model={launch.models['minilm']}",
             f"--port={launch.port}",
             f"--dtype={dtype}",
+            f"--runtime={runtime}",
             f"--workers={workers}",
             f"--batch={BATCH}",
             f"--wait-ms={WAIT_MS}",
@@ -54,14 +76,14 @@ def _make(
         request=request,
         read=read,
         settings=f"{description}; {workers} x OMP_NUM_THREADS={threads}",
-        venv=program,
-        requirements=(*TORCH, requirement),
-        packages=(requirement, "transformers", "torch"),
+        venv=program if runtime == "torch" else f"{program}-{runtime}",
+        requirements=(*TORCH, requirement, *RUNTIMES[runtime]),
+        packages=(requirement, "transformers", "torch", *RUNTIMES[runtime][:1]),
         environment=environment,
     )
 
 
-def _mosec(name: str, dtype: str) -> Peer:
+def _mosec(name: str, dtype: str, runtime: str = "torch") -> Peer:
     return _make(
         name,
         "mosec",
@@ -70,6 +92,7 @@ def _mosec(name: str, dtype: str) -> Peer:
         read_at("embedding"),
         f"batches of {BATCH}, wait {WAIT_MS} ms",
         dtype,
+        runtime=runtime,
     )
 
 
@@ -82,6 +105,7 @@ def _infer_body(text: str) -> dict[str, object]:
 FRAMEWORKS = (
     _mosec("mosec", "float32"),
     _mosec("mosec-bfloat16", "bfloat16"),
+    _mosec("mosec-onnx", "float32", "onnx"),
     _make(
         "litserve",
         "litserve",

@@ -42,6 +42,7 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--model", required=True, help="folder of MiniLM's files")
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument("--runtime", choices=("torch", "onnx"), default="torch")
     parser.add_argument("--workers", type=int, default=1, help="processes that run the model")
     parser.add_argument("--batch", type=int, default=32, help="largest batch [texts]")
     parser.add_argument("--wait-ms", type=int, default=5, help="longest wait for a batch to fill")

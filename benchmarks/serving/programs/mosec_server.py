@@ -12,7 +12,7 @@ from mosec import Server, Worker
 
 from benchmarks.serving.programs.minilm import MiniLM, read_options
 
-MODEL, DTYPE = "SERVING_MODEL", "SERVING_DTYPE"
+MODEL, DTYPE, RUNTIME = "SERVING_MODEL", "SERVING_DTYPE", "SERVING_RUNTIME"
 """Environment variables that tell the worker processes what to load."""
 LIMIT_MS = 60_000
 """Time limit of a request [ms]; at the default of 3 s, requests behind full batches fail."""
@@ -23,7 +23,12 @@ class Embed(Worker):  # type: ignore[misc]
 
     def __init__(self) -> None:
         """Load the model."""
-        self._model = MiniLM(os.environ[MODEL], os.environ[DTYPE])
+        if os.environ[RUNTIME] == "onnx":
+            from benchmarks.serving.programs.minilm_onnx import OnnxMiniLM
+
+            self._model: Any = OnnxMiniLM(os.environ[MODEL])
+        else:
+            self._model = MiniLM(os.environ[MODEL], os.environ[DTYPE])
         self._model.encode(["warm up"])
 
     def forward(self, data: list[dict[str, Any]]) -> list[np.ndarray]:
@@ -39,6 +44,11 @@ def main() -> None:
     """Serve until the process is ended; mosec reads its address from ``sys.argv``."""
     options = read_options()
     os.environ[MODEL], os.environ[DTYPE] = options.model, options.dtype
+    os.environ[RUNTIME] = options.runtime
+    if options.runtime == "onnx":  # written once, before the workers start
+        from benchmarks.serving.programs.minilm_onnx import graph_of
+
+        graph_of(options.model)
     address = ["--address", "127.0.0.1", "--port", str(options.port)]
     sys.argv = [sys.argv[0], *address, "--timeout", str(LIMIT_MS)]
     server = Server()

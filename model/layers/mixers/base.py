@@ -108,6 +108,20 @@ class Mixer(nn.Module, ABC):
             query, key = rotate(query, *rotary), rotate(key, *rotary)
         return query, key, value
 
+    @classmethod
+    def name_kernel(cls, device: str, dtype: torch.dtype, head_dim: int) -> str:
+        """What mixes the heads in packed inference on this machine.
+
+        Args:
+            device: Type of device.
+            dtype: Of the operands.
+            head_dim: Width of a head.
+
+        Raises:
+            InputError: ``use_kernel`` asks for one that does not support them.
+        """
+        return "torch"
+
     @abstractmethod
     def mix_heads(
         self,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from osa.model import ops
+from osa.model import kernels, ops
 from osa.model.config import EncoderConfig
 from osa.model.layers.mixers.base import Mixer, TokenContext
 
@@ -20,6 +20,11 @@ class OsaMixer(Mixer):
         super().__init__(config, layer)
         self.scale, self.center = config.scale, config.center
         self.alpha = nn.Parameter(torch.full((config.num_heads,), config.alpha_init))
+
+    @classmethod
+    def name_kernel(cls, device: str, dtype: torch.dtype, head_dim: int) -> str:
+        """The implementation of ``osa::attention``."""
+        return kernels.describe(device, dtype, head_dim)
 
     def mix_heads(self, query: Tensor, key: Tensor, value: Tensor, context: TokenContext) -> Tensor:
         """Call the operator ``osa::attention``."""

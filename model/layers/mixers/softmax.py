@@ -11,6 +11,7 @@ from osa.model.config import EncoderConfig
 from osa.model.functional.softmax import attend
 from osa.model.functional.varlen import Bucket, check_cu_seqlens, map_buckets
 from osa.model.kernels import is_allowed, native_softmax
+from osa.model.kernels.native import instruction_set
 from osa.model.layers.mixers.base import Mixer, TokenContext
 
 
@@ -23,6 +24,14 @@ class SoftmaxMixer(Mixer):
         """Create the projections."""
         super().__init__(config, layer)
         self.window = config.local_window if self.local else None
+
+    @classmethod
+    def name_kernel(cls, device: str, dtype: torch.dtype, head_dim: int) -> str:
+        """The CPU kernel, or torch's attention."""
+        with torch.no_grad():
+            operands = torch.empty(1, 1, 0, head_dim, dtype=dtype)
+            native = device == "cpu" and is_allowed("native") and native_softmax.supports(operands)
+        return f"native ({instruction_set()})" if native else "torch"
 
     def mix_heads(self, query: Tensor, key: Tensor, value: Tensor, context: TokenContext) -> Tensor:
         """Attend within each sequence; packed batches by the CPU kernel, or bucket by bucket.

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
+from safetensors.torch import save_file
+from torch import Tensor
 
 from osa.model import EmbeddingModel
-from tests.transformer_models import ARCHITECTURES, make
+from tests.transformer_models import ARCHITECTURES, MINILM, make
 
 LENGTHS = (1, 3, 17, 64, 100, 300)
 SPARSE = ("bert", "roberta", "distilbert", "mpnet", "modernbert")
@@ -88,3 +93,92 @@ def test_sparse_weights_are_those_of_sentence_transformers(
     assert ours.tokenizer is not None
     found = ours.embed_ids([item.ids for item in ours.tokenizer.encode(texts, 512)]).embeddings
     torch.testing.assert_close(found, torch.as_tensor(expected), atol=1e-5, rtol=0)
+
+
+@torch.inference_mode()
+def test_jinas_bert_with_alibi_is_as_described(tmp_path: Path) -> None:
+    """Against the equations: transformers has it as code of the model's own alone."""
+    weights = jina_weights()
+    save_file(weights, tmp_path / "model.safetensors")
+    sizes = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3}
+    (tmp_path / "config.json").write_text(
+        json.dumps(
+            {
+                "model_type": "bert",
+                "position_embedding_type": "alibi",
+                "feed_forward_type": "geglu",
+                "vocab_size": 30522,
+                "intermediate_size": 40,
+                "max_position_embeddings": 8192,
+                "type_vocab_size": 2,
+                "layer_norm_eps": 1e-12,
+                **sizes,
+            }
+        )
+    )
+    shutil.copy(MINILM / "tokenizer.json", tmp_path)
+    ours = EmbeddingModel.from_pretrained(tmp_path)
+    packed, offsets = ours.pack_ids(sequences())
+    states = ours.encoder(packed, None, offsets)[0].split(offsets.diff().tolist())
+    for ids, found in zip(sequences(), states, strict=True):
+        torch.testing.assert_close(found, jina_states(weights, ids), atol=1e-5, rtol=0)
+
+
+def jina_weights() -> dict[str, Tensor]:
+    """Random weights of two layers of width 24."""
+    generator = torch.Generator().manual_seed(0)
+
+    def random(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator) * (0.3 if len(shape) > 1 else 0.2)
+
+    found = {
+        "embeddings.word_embeddings.weight": random(30522, 24),
+        "embeddings.token_type_embeddings.weight": random(2, 24),
+    }
+    norms = ["embeddings.LayerNorm"]
+    for layer in range(2):
+        prefix = f"encoder.layer.{layer}"
+        for name in ("self.query", "self.key", "self.value", "output.dense"):
+            found[f"{prefix}.attention.{name}.weight"] = random(24, 24)
+            found[f"{prefix}.attention.{name}.bias"] = random(24)
+        found[f"{prefix}.mlp.gated_layers.weight"] = random(80, 24)
+        found[f"{prefix}.mlp.wo.weight"], found[f"{prefix}.mlp.wo.bias"] = (
+            random(24, 40),
+            random(24),
+        )
+        norms += [f"{prefix}.attention.output.LayerNorm", f"{prefix}.mlp.layernorm"]
+    for norm in norms:
+        found[f"{norm}.weight"], found[f"{norm}.bias"] = 1 + random(24), random(24)
+    return found
+
+
+def jina_states(weights: dict[str, Tensor], ids: list[int]) -> Tensor:
+    """Hidden states of one sequence, in float64: arXiv:2310.19923, three heads of 8."""
+    parts = {name: tensor.double() for name, tensor in weights.items()}
+
+    def linear(states: Tensor, name: str) -> Tensor:
+        return F.linear(states, parts[f"{name}.weight"], parts.get(f"{name}.bias"))
+
+    def norm(states: Tensor, name: str) -> Tensor:
+        weight, bias = parts[f"{name}.weight"], parts[f"{name}.bias"]
+        return F.layer_norm(states, (24,), weight, bias, 1e-12)
+
+    types = parts["embeddings.token_type_embeddings.weight"][0]
+    hidden = norm(parts["embeddings.word_embeddings.weight"][ids] + types, "embeddings.LayerNorm")
+    places = torch.arange(len(ids))
+    apart = (places[:, None] - places[None, :]).abs()
+    slopes = torch.tensor([2.0**-4, 2.0**-8, 2.0**-2], dtype=torch.float64)  # 2 heads, and 1 of 4
+    for layer in range(2):
+        prefix = f"encoder.layer.{layer}"
+        query, key, value = (
+            linear(hidden, f"{prefix}.attention.self.{name}").view(-1, 3, 8).transpose(0, 1)
+            for name in ("query", "key", "value")
+        )
+        scores = query @ key.transpose(1, 2) / 8**0.5 - slopes[:, None, None] * apart
+        mixed = (scores.softmax(-1) @ value).transpose(0, 1).flatten(1)
+        mixed = linear(mixed, f"{prefix}.attention.output.dense")
+        hidden = norm(hidden + mixed, f"{prefix}.attention.output.LayerNorm")
+        activated, gate = linear(hidden, f"{prefix}.mlp.gated_layers").chunk(2, -1)
+        inner = linear(F.gelu(activated) * gate, f"{prefix}.mlp.wo")
+        hidden = norm(hidden + inner, f"{prefix}.mlp.layernorm")
+    return hidden.float()
