@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import cast
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -25,35 +27,14 @@ from osa.model.common.directories import kind_of
 from osa.model.config import EncoderConfig
 from osa.model.errors import CheckpointError, ConfigError, InputError
 from osa.model.functional.tiling import project_rows
-from osa.model.functional.varlen import batches_by_length, check_cu_seqlens, cu_seqlens_of
+from osa.model.functional.varlen import batches_by_length, check_cu_seqlens
 from osa.model.hub.reader import read_model
 from osa.model.layers.encoder import Encoder
 from osa.model.layers.heads import HEAD_ACTIVATIONS, SparseHead, make_head
 from osa.model.layers.initialization import orthonormal, shapes_alone, zero_bias
 from osa.model.layers.pooling import EmbeddingOutput, normalize, pool
-from osa.model.tokenization import TextTokenizer, id_out_of_range
-
-
-def check_ids(config: EncoderConfig, sequences: Sequence[Sequence[int]]) -> None:
-    """Refuse id sequences that do not fit a model of this configuration.
-
-    Raises:
-        InputError: An empty batch or sequence, one that is too long, or an id out of range.
-    """
-    if config.vocab_size is None:
-        raise InputError("this model takes feature vectors, not token ids")
-    if not sequences:
-        raise InputError("at least one sequence is needed, got none")
-    for row, ids in enumerate(sequences):
-        if not 1 <= len(ids) <= config.max_seq_len:
-            raise InputError(
-                f"sequence {row} has {len(ids)} tokens, allowed are 1 to {config.max_seq_len}"
-            )
-        wrong = id_out_of_range(ids, config.num_ids)
-        if wrong is not None:
-            raise InputError(
-                f"sequence {row} holds id {wrong}, allowed are 0 to {config.num_ids - 1}"
-            )
+from osa.model.sequences import InputRows, pack_features, pack_ids
+from osa.model.tokenization import TextTokenizer
 
 
 def _as_they_are(values: Float[Tensor, "S E"]) -> EmbeddingOutput:
@@ -175,27 +156,34 @@ class EmbeddingModel(nn.Module):
         return self.finish(hidden, None, spans)
 
     def embed_ids(self, sequences: Sequence[Sequence[int]]) -> EmbeddingOutput:
-        """Embed id sequences as one packed batch, on the model's device.
-
-        Raises:
-            InputError: An empty batch or sequence, one that is too long, or an id out of range.
-        """
+        """Embed id sequences as one packed batch; raises as ``check_ids``."""
         packed, offsets = self.pack_ids(sequences)
+        output: EmbeddingOutput = self(packed, cu_seqlens=offsets)
+        return output
+
+    def embed_features(self, sequences: Sequence[np.ndarray]) -> EmbeddingOutput:
+        """Embed feature sequences [n, F] as one packed batch; raises as ``check_features``."""
+        packed, offsets = self.pack_features(sequences)
         output: EmbeddingOutput = self(packed, cu_seqlens=offsets)
         return output
 
     def pack_ids(
         self, sequences: Sequence[Sequence[int]]
     ) -> tuple[Int[Tensor, "1 T"], Int[Tensor, " S1"]]:
-        """Id sequences as one packed batch and its offsets, on the model's device.
+        """Id sequences as one packed batch and its offsets; raises as ``check_ids``."""
+        return pack_ids(self.config, sequences, next(self.parameters()).device)
 
-        Raises:
-            InputError: An empty batch or sequence, one that is too long, or an id out of range.
-        """
-        check_ids(self.config, sequences)
-        device = next(self.parameters()).device
-        packed = torch.tensor([token for ids in sequences for token in ids], device=device)
-        return packed[None], cu_seqlens_of([len(ids) for ids in sequences], device)
+    def pack_features(
+        self, sequences: Sequence[np.ndarray]
+    ) -> tuple[Float[Tensor, "1 T F"], Int[Tensor, " S1"]]:
+        """Feature sequences as one packed batch and its offsets; raises as ``check_features``."""
+        return pack_features(self.config, sequences, next(self.parameters()).device)
+
+    def pack(self, sequences: InputRows) -> tuple[Tensor, Int[Tensor, " S1"]]:
+        """``pack_ids`` or ``pack_features``, whichever the model takes."""
+        if self.config.feature_size is None:
+            return self.pack_ids(cast("Sequence[Sequence[int]]", sequences))
+        return self.pack_features(cast("Sequence[np.ndarray]", sequences))
 
     @torch.no_grad()
     def encode(
@@ -225,6 +213,21 @@ class EmbeddingModel(nn.Module):
             output = self.embed_ids([tokenized[row].ids for row in rows])
             scale = 1.0 if normalize else output.norms[:, None]
             vectors[rows] = (output.embeddings * scale).float().cpu()
+        return vectors
+
+    @torch.no_grad()
+    def encode_features(
+        self, sequences: Sequence[np.ndarray], *, batch_tokens: int = 8192
+    ) -> Float[Tensor, "S E"]:
+        """Unit vectors of feature sequences [n, F], in batches of ``batch_tokens`` rows.
+
+        Raises:
+            InputError: As ``check_features``.
+        """
+        vectors = torch.empty(len(sequences), self.config.output_size)
+        for rows in batches_by_length([len(rows) for rows in sequences], batch_tokens):
+            output = self.embed_features([sequences[row] for row in rows])
+            vectors[rows] = output.embeddings.float().cpu()
         return vectors
 
     def save_pretrained(

@@ -11,7 +11,8 @@ from typing import Literal
 import httpx
 import numpy as np
 
-from osa.service.engines.base import Details, EngineOutput, IdRows
+from osa.model.sequences import InputRows
+from osa.service.engines.base import Details, EngineOutput
 from osa.service.engines.eager import EagerEngine
 
 POISON = 9
@@ -30,7 +31,7 @@ class FaultyEngine(EagerEngine):
         self.batches: list[int] = []
 
     def embed(
-        self, sequences: IdRows, details: Details | None = None, exact: bool = False
+        self, sequences: InputRows, details: Details | None = None, exact: bool = False
     ) -> EngineOutput:
         self.batches.append(len(sequences))
         poisoned = [row for row, ids in enumerate(sequences) if POISON in ids]
@@ -49,13 +50,13 @@ class GatedEngine(EagerEngine):
         super().__init__(path, "cpu")
         self.gate = threading.Event()
         self.entered = threading.Event()
-        self.computed: list[Sequence[int]] = []
+        self.computed: list[Sequence[int] | np.ndarray] = []
 
     def warm_up(self) -> None:
         """Do nothing, because the gate is closed."""
 
     def embed(
-        self, sequences: IdRows, details: Details | None = None, exact: bool = False
+        self, sequences: InputRows, details: Details | None = None, exact: bool = False
     ) -> EngineOutput:
         self.entered.set()
         assert self.gate.wait(60), "nobody opened the gate"

@@ -83,6 +83,13 @@ def build_model(config: TrainConfig, store: ExampleStore) -> EmbeddingModel:
         if (features is None) == (model.tokenizer is None):
             expected = "features" if model.tokenizer is None else "texts"
             raise ConfigError(f"the model in {config.start} takes {expected}, the data are others")
+        if features is not None:
+            width, taken = store.take([0])[features][0].shape[1], model.config.feature_size
+            if width != taken:
+                raise ConfigError(
+                    f"the model in {config.start} takes rows of {taken} numbers, the data have "
+                    f"{width}"
+                )
         return model
     generator = torch.Generator().manual_seed(config.seed)
     if features is not None:

@@ -103,7 +103,7 @@ class RequestContext:
         """Check and tokenise inputs for the chosen model.
 
         Args:
-            inputs: Texts or ids.
+            inputs: Texts, ids or features.
             options: What was asked for.
             render: From the prepared request and its vectors to the answer.
             render_item: As ``Job.render_item``.

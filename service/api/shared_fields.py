@@ -10,6 +10,25 @@ ID_SCHEMA = {"type": "integer", "minimum": 0}
 IDS_SCHEMA: dict[str, Any] = {"type": "array", "minItems": 1, "items": ID_SCHEMA}
 ROWS_SCHEMA = {"type": "array", "minItems": 1, "items": IDS_SCHEMA}
 INPUTS_SCHEMA: dict[str, Any] = {"anyOf": [TEXT_SCHEMA, TEXTS_SCHEMA, IDS_SCHEMA, ROWS_SCHEMA]}
+INFINITE = float.fromhex("0x1.ffffffp127")
+"""The least number that float32 has not; smaller ones are rounded to its largest."""
+NUMBER_SCHEMA = {"type": "number", "exclusiveMinimum": -INFINITE, "exclusiveMaximum": INFINITE}
+FEATURES_SCHEMA: dict[str, Any] = {
+    "title": "Features",
+    "description": "One sequence: feature vectors, feature_size numbers each.",
+    "type": "array",
+    "minItems": 1,
+    "items": {"type": "array", "minItems": 1, "items": NUMBER_SCHEMA},
+}
+SEQUENCES_SCHEMA = {
+    "title": "Features of several sequences",
+    "type": "array",
+    "minItems": 1,
+    "items": FEATURES_SCHEMA,
+}
+MODEL_INPUTS_SCHEMA: dict[str, Any] = {
+    "anyOf": [*INPUTS_SCHEMA["anyOf"], FEATURES_SCHEMA, SEQUENCES_SCHEMA]
+}
 TEXT_OR_TEXTS_SCHEMA: dict[str, Any] = {"anyOf": [TEXT_SCHEMA, TEXTS_SCHEMA]}
 DECODED_SCHEMA: dict[str, Any] = {
     "anyOf": [

@@ -44,7 +44,7 @@ class WorkItem:
     """One input on its way through queue and engine.
 
     Attributes:
-        ids: Token ids.
+        ids: Token ids, or features, float32 [n, F].
         deliver: Called once, from the engine thread, with the result.
         token_vectors: Whether the vector of every token is requested.
         spans: Token ranges [start, stop) whose vectors are requested.
@@ -56,7 +56,7 @@ class WorkItem:
         trace_span: Tracing span of the request that queued it, if requests are traced.
     """
 
-    ids: Sequence[int]
+    ids: Sequence[int] | np.ndarray
     deliver: Callable[[ItemResult], None] = lambda result: None
     deadline: float = math.inf
     token_vectors: bool = False
@@ -73,5 +73,5 @@ class WorkItem:
 
     @property
     def tokens(self) -> int:
-        """Cost of the item [tokens]."""
+        """Cost of the item: tokens, or rows of features [tokens]."""
         return len(self.ids)

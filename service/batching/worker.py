@@ -16,7 +16,7 @@ from osa.service.batching.batch_queue import BatchQueue
 from osa.service.batching.fair_lock import FairLock, Flow
 from osa.service.batching.item import ItemResult, WorkItem
 from osa.service.batching.split_failures import NonFiniteError, embed_each
-from osa.service.engines.base import Engine
+from osa.service.engines.base import Engine, trial_batch
 from osa.service.errors import BackendError, ClientGoneError, DeadlineError, ServiceError
 from osa.service.observability.metrics import (
     BATCH_FILL,
@@ -31,10 +31,10 @@ from osa.service.observability.tracing import Tracing
 
 logger = logging.getLogger(__name__)
 FAILURES_UNTIL_BROKEN = 3
-"""After this many batches in a row in which every input failed, ``PROBE`` is run to tell bad inputs
+"""After this many batches in a row in which every input failed, a probe is run to tell bad inputs
 from a broken engine."""
-PROBE = (1, 1, 1)
-"""Ids that every engine was warmed up with."""
+PROBE_LENGTH = 3
+"""Length of the probe, a sequence that every engine was warmed up with [tokens]."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +77,7 @@ class EngineThread:
             tracing: Records every batch.
         """
         self._engine: Engine | None = engine
+        self._probe = trial_batch(engine.info, (PROBE_LENGTH,))[0]
         self._queue, self._metrics = queue, metrics
         self._device, self._flow, self._tracing = lock, flow, tracing
         self._lock = threading.Lock()
@@ -185,8 +186,8 @@ class EngineThread:
             self._failures = 0
 
     def _works(self) -> bool:
-        """Whether the engine still computes ``PROBE``."""
-        (result,) = self._embed([WorkItem(PROBE)])
+        """Whether the engine still computes the probe."""
+        (result,) = self._embed([WorkItem(self._probe)])
         return result.error is None
 
     def _embed(self, items: Sequence[WorkItem]) -> list[ItemResult]:

@@ -10,7 +10,12 @@ from pathlib import Path
 from osa.model.common.progress import Progress, say
 from osa.model.common.requirements import require
 from osa.model.errors import ConfigError
-from osa.service.commands.preflight import brings_prompts, check_model, fetch_models
+from osa.service.commands.preflight import (
+    brings_prompts,
+    check_model,
+    fetch_models,
+    input_kind,
+)
 from osa.service.commands.settings_options import add_settings, read_settings
 from osa.service.inference.prompts import Prompts
 
@@ -28,9 +33,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=".txt (one text a line), .jsonl, .csv, each with .gz too; .parquet; - for stdin",
     )
     parser.add_argument("--output", required=True, type=Path, metavar="FILE.parquet")
-    parser.add_argument("--column", default="text", help="which column holds the text")
     parser.add_argument(
-        "--format", choices=("txt", "jsonl", "csv"), help="what stdin holds; default is txt"
+        "--column",
+        metavar="NAME",
+        help="which column is embedded: by default text, of a feature model features",
+    )
+    parser.add_argument(
+        "--format",
+        choices=("txt", "jsonl", "csv"),
+        help="what stdin holds; default is txt, of a feature model jsonl",
     )
     parser.add_argument(
         "--prompt-name", metavar="NAME", help="one of the prompts; default as for osa serve"
@@ -90,6 +101,7 @@ def run(options: argparse.Namespace) -> int:
     """Embed files; returns the exit code."""
     check(options)
     settings = read_settings(options)
+    from osa.service.bulk.input_column import InputColumn
     from osa.service.bulk.output_parts import check_untouched
     from osa.service.bulk.sources import open_inputs
 
@@ -97,9 +109,13 @@ def run(options: argparse.Namespace) -> int:
     settings = fetch_models(settings, say)
     own = settings.served()[0]
     check_model(own, options.dimensions, partial(settings.place_of, own.name))
-    if not brings_prompts(own.path):  # otherwise known when the model is open
+    kind = input_kind(own.path)
+    if kind == "features" and options.prompt_name is not None:
+        raise ConfigError("--prompt-name goes before texts, this model takes features")
+    if kind == "text" and not brings_prompts(own.path):  # otherwise known when the model is open
         find_prompt(Prompts(own.prompts, own.default_prompt_name), options.prompt_name)
-    inputs = open_inputs(options.inputs, options.column, options.format)
+    column = InputColumn(options.column or kind, kind)
+    inputs = open_inputs(options.inputs, column, options.format)
     say("loading the model")
     from osa.model.processor import limit_instruction_set
     from osa.model.records.record import Problem
@@ -109,7 +125,9 @@ def run(options: argparse.Namespace) -> int:
 
     limit_instruction_set(own.instruction_set)
     selection = select_engine(own)
-    prompt = find_prompt(Prompts.of(selection.engine.info, own), options.prompt_name)
+    prompt = ""
+    if kind == "text":
+        prompt = find_prompt(Prompts.of(selection.engine.info, own), options.prompt_name)
     selection.engine.warm_up()
     say(f"{selection.engine.info.backend}: {selection.reason}")
     batching = settings.batching
@@ -131,8 +149,8 @@ def run(options: argparse.Namespace) -> int:
         if told <= SHOWN:
             bar.write(f"skipped {problem}")
 
-    asked = RunOptions(options.column, options.rows_per_group, options.skip_bad, options.resume)
-    bar = Progress("embedding", "texts")
+    asked = RunOptions(column.name, kind, options.rows_per_group, options.skip_bad, options.resume)
+    bar = Progress("embedding", "texts" if kind == "text" else "sequences")
     try:
         with bar:
             summary = BulkRun(inputs, encoder, options.output, asked, report).run(bar.update)

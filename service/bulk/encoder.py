@@ -1,4 +1,4 @@
-"""Texts to vectors by one engine, in batches of similar lengths."""
+"""Texts or features to vectors by one engine, in batches of similar lengths."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Literal
 import numpy as np
 
 from osa.model.errors import ConfigError, OsaError
-from osa.model.tokenization import TextTokenizer, TokenizedText
 from osa.service.batching.item import WorkItem
 from osa.service.batching.out_of_memory import MemoryLimit
 from osa.service.batching.planner import plan_batch
@@ -36,12 +35,12 @@ class BatchLimits:
 
 @dataclass(frozen=True)
 class TextOptions:
-    """What becomes of a text before it is embedded.
+    """What becomes of a text, or of features, before it is embedded.
 
     Attributes:
-        prompt: What is put before it.
+        prompt: What is put before a text.
         truncate: Whether it is cut, on the right, where it is too long.
-        max_input_length: Longest text; None for the model's own limit [tokens].
+        max_input_length: Longest input; None for the model's own limit [tokens or rows].
     """
 
     prompt: str = ""
@@ -77,68 +76,92 @@ class BulkEncoder:
             options: Prompt, truncation and longest text.
 
         Raises:
-            ConfigError: The model takes no text, or has no vectors of that width.
+            ConfigError: The model takes neither text nor features, or has no vectors of that width.
         """
         info = engine.info
-        if engine.tokenizer is None:
+        if engine.tokenizer is None and info.feature_size is None:
             raise ConfigError("osa embed takes texts: this model has no tokenizer")
         if dimensions is not None and dimensions not in info.dimensions:
             allowed = ", ".join(map(str, info.dimensions))
             raise ConfigError(f"--dimensions must be one of {allowed}, got {dimensions}")
         self.engine, self._texts = engine, limits.texts
         self._limit = MemoryLimit(limits.tokens, recovery_batches=1)
-        self._tokenizer: TextTokenizer = engine.tokenizer
+        self._tokenizer = engine.tokenizer
+        self._unit = "text" if info.feature_size is None else "sequence"
         self.dimensions, self.dtype = dimensions or info.dimensions[0], dtype
         options = options or TextOptions()
         self._longest = info.limit_input(options.max_input_length)
         self.options = replace(options, max_input_length=self._longest)
 
-    def tokenize(self, texts: Sequence[str]) -> list[TokenizedText]:
-        """Ids of texts with their prompt, cut where they are too long and may be."""
-        limit = self.options.max_input_length if self.options.truncate else None
-        return self._tokenizer.encode([self.options.prompt + text for text in texts], limit)
+    def prepare(
+        self, inputs: Sequence[str | np.ndarray]
+    ) -> tuple[Sequence[Sequence[int] | np.ndarray], int]:
+        """Ids of texts with their prompt, or features; cut where they are too long and may be.
+
+        Returns:
+            Ids or features of each, and how many were cut.
+        """
+        limit = self._longest if self.options.truncate else None
+        if self._tokenizer is None:
+            rows = [np.asarray(features) for features in inputs]
+            return [row[:limit] for row in rows], sum(
+                len(row) > (limit or len(row)) for row in rows
+            )
+        texts = [f"{self.options.prompt}{text}" for text in inputs]
+        tokenized = self._tokenizer.encode(texts, limit)
+        return [text.ids for text in tokenized], sum(1 for text in tokenized if text.truncated)
 
     def embed(
-        self, ids: Sequence[Sequence[int]], advance: Callable[[int], object]
+        self, ids: Sequence[Sequence[int] | np.ndarray], advance: Callable[[int], object]
     ) -> tuple[np.ndarray, dict[int, str]]:
         """Unit vectors of one window, in its order.
 
         Args:
-            ids: Token ids of each text [n].
-            advance: Told how many texts are done, after every batch.
+            ids: Token ids of each text, or features of each sequence [n].
+            advance: Told how many are done, after every batch.
 
         Returns:
             Vectors [n, E], zero where there is none, and the places that have none with the reason.
 
         Raises:
-            EncodingError: Not one text could be computed.
+            EncodingError: Not one could be computed.
         """
         vectors = np.zeros((len(ids), self.dimensions), dtype=self.dtype)
         failed = {
-            place: f"has {len(row)} tokens, at most {self._longest} are allowed without truncation"
+            place: reason
             for place, row in enumerate(ids)
-            if len(row) > self._longest
+            if (reason := self._refusal(row)) is not None
         }
         waiting = sorted(
             (place for place in range(len(ids)) if place not in failed),
             key=lambda place: -len(ids[place]),
         )
-        tried, too_long = len(waiting), len(failed)
+        tried, refused = len(waiting), len(failed)
         while waiting:
             lengths = (len(ids[place]) for place in waiting)
             chosen = set(plan_batch(lengths, self._limit.tokens, self._texts))
             batch = [place for turn, place in enumerate(waiting) if turn in chosen]
             waiting = [place for turn, place in enumerate(waiting) if turn not in chosen]
             for place in self._embed_batch(ids, batch, vectors):
-                failed[place] = "the engine failed on this text, even alone"
+                failed[place] = f"the engine failed on this {self._unit}, even alone"
             self._limit.fitted()
             advance(len(batch))
-        if tried and len(failed) - too_long == tried:
-            raise EncodingError(f"the engine failed on each of {tried} texts, even alone")
+        if tried and len(failed) - refused == tried:
+            raise EncodingError(f"the engine failed on each of {tried} {self._unit}s, even alone")
         return vectors, failed
 
+    def _refusal(self, row: Sequence[int] | np.ndarray) -> str | None:
+        """Why an input cannot be embedded, or None."""
+        width = self.engine.info.feature_size
+        if isinstance(row, np.ndarray) and row.shape[1] != width:
+            return f"has rows of {row.shape[1]} numbers, this model takes {width}"
+        if len(row) > self._longest:
+            parts = "tokens" if width is None else "rows"
+            return f"has {len(row)} {parts}, at most {self._longest} are allowed without truncation"
+        return None
+
     def _embed_batch(
-        self, ids: Sequence[Sequence[int]], batch: Sequence[int], vectors: np.ndarray
+        self, ids: Sequence[Sequence[int] | np.ndarray], batch: Sequence[int], vectors: np.ndarray
     ) -> list[int]:
         """Fill in the vectors of a batch; returns the places that have none."""
         items = [WorkItem(ids[place]) for place in batch]

@@ -17,7 +17,9 @@ import pyarrow as pa
 from osa.model.errors import ConfigError
 from osa.model.records.errors import DataError
 from osa.model.records.record import Problem
+from osa.model.sequences import InputRows
 from osa.service.bulk.encoder import BulkEncoder
+from osa.service.bulk.input_column import InputKind
 from osa.service.bulk.output_parts import Note, Parts, discard, find_finished
 from osa.service.bulk.sources import EMBEDDING, Inputs
 from osa.service.bulk.windows import CHUNK_ROWS, Chunk, Window, gather_windows
@@ -30,13 +32,15 @@ class RunOptions:
     """How to run.
 
     Attributes:
-        column: Which column holds the text.
+        column: Which column is embedded.
+        kind: What it holds.
         rows_per_group: Records of a row group, and of a window, at least [records].
         skip_bad: Leave bad records out instead of stopping at the first.
         resume: Go on with a run that was killed; nothing to do where it was finished.
     """
 
     column: str = "text"
+    kind: InputKind = "text"
     rows_per_group: int = 8192
     skip_bad: bool = False
     resume: bool = False
@@ -47,8 +51,8 @@ class Summary:
     """What a run has done, parts of an earlier one included.
 
     Attributes:
-        texts: Texts embedded.
-        tokens: Their tokens.
+        texts: Texts, or sequences of features, embedded.
+        tokens: Their tokens, or rows.
         truncated: Of them, those that were cut.
         skipped: Bad records by kind.
     """
@@ -72,10 +76,10 @@ class Summary:
 
 @dataclass(frozen=True)
 class _Prepared:
-    """A window, and its ids unless an earlier run has embedded it."""
+    """A window, and its ids or features unless an earlier run has embedded it."""
 
     window: Window
-    ids: list[list[int]]
+    ids: InputRows
     truncated: int
 
 
@@ -151,14 +155,15 @@ class BulkRun:
                     parts.append(*self._embed(prepared, advance))
                 else:
                     self._check_part(parts, number, prepared.window)
-                    advance(len(prepared.window.texts))
+                    advance(len(prepared.window.inputs))
                 summary.add(parts.note(number))
                 windows += 1
             if windows < parts.count:
                 raise DataError(f"the input is shorter than when {parts.directory} was begun")
             if not summary.texts:
                 parts.abandon()
-                raise DataError(f"no text in {', '.join(str(one.file) for one in self._sources)}")
+                files = ", ".join(str(one.file) for one in self._sources)
+                raise DataError(f"no {self._options.kind} in {files}")
             made = {"version": version("osa-encoder"), "inputs": self._inputs()}
             parts.finish(self._schema, {"job": self.job(), **summary.to_note(), **made})
         finally:
@@ -174,9 +179,8 @@ class BulkRun:
                 window = next(windows, None)
                 if window is None:
                     return None
-                tokenized = self._encoder.tokenize(window.texts) if number >= done else []
-                cut = sum(1 for text in tokenized if text.truncated)
-                return _Prepared(window, [text.ids for text in tokenized], cut)
+                ids, cut = self._encoder.prepare(window.inputs) if number >= done else ([], 0)
+                return _Prepared(window, ids, cut)
 
             number, pending = 0, reader.submit(prepare, 0)
             while (prepared := pending.result()) is not None:
@@ -209,7 +213,7 @@ class BulkRun:
             raise DataError(str(problems[0]))
         for problem in (*window.problems, *problems):
             self._report(problem)
-        kept = _without(len(window.texts), list(failed))
+        kept = _without(len(window.inputs), list(failed))
         flat = pa.array(vectors[kept].ravel())
         column = pa.FixedSizeListArray.from_arrays(flat, self._encoder.dimensions)
         rows = window.rows.take(pa.array(kept)).append_column(self._schema.field(EMBEDDING), column)
@@ -223,7 +227,7 @@ class BulkRun:
 
     def _check_part(self, parts: Parts, number: int, window: Window) -> None:
         """A part must have been made of the same records."""
-        kept = _without(len(window.texts), parts.note(number)["failed"])
+        kept = _without(len(window.inputs), parts.note(number)["failed"])
         rows = parts.rows(number, self._columns.names)
         if not rows.equals(window.rows.take(pa.array(kept)).select(self._columns.names)):
             raise DataError(

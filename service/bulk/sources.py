@@ -12,6 +12,7 @@ import pyarrow as pa
 from osa.model.errors import ConfigError
 from osa.model.records.fields import list_names
 from osa.service.bulk.column_types import ColumnType, to_schema, wider
+from osa.service.bulk.input_column import InputColumn
 from osa.service.bulk.line_source import GZIP, STDIN, LineKind, LineSource
 from osa.service.bulk.table_source import TableSource
 from osa.service.bulk.windows import Source
@@ -41,12 +42,12 @@ class Inputs:
     columns: pa.Schema
 
 
-def open_inputs(inputs: Sequence[str], column: str, kind: LineKind | None) -> Inputs:
+def open_inputs(inputs: Sequence[str], column: InputColumn, kind: LineKind | None) -> Inputs:
     """Open files and check their columns; of standard input the first records are read.
 
     Args:
         inputs: Paths, or ``-`` for standard input.
-        column: Which column holds the text.
+        column: Which column is embedded.
         kind: What standard input and files without a known suffix hold.
 
     Raises:
@@ -60,12 +61,12 @@ def open_inputs(inputs: Sequence[str], column: str, kind: LineKind | None) -> In
     return Inputs(sources, columns)
 
 
-def open_sources(inputs: Sequence[str], column: str, kind: LineKind | None) -> list[Source]:
+def open_sources(inputs: Sequence[str], column: InputColumn, kind: LineKind | None) -> list[Source]:
     """Readers of files, in their order.
 
     Args:
         inputs: Paths, or ``-`` for standard input.
-        column: Which column holds the text.
+        column: Which column is embedded.
         kind: What standard input and files without a known suffix hold.
 
     Raises:
@@ -76,28 +77,43 @@ def open_sources(inputs: Sequence[str], column: str, kind: LineKind | None) -> l
     return [_open(name, column, kind) for name in inputs]
 
 
-def _open(name: str, column: str, kind: LineKind | None) -> Source:
+def _open(name: str, column: InputColumn, kind: LineKind | None) -> Source:
     if name == "-":
-        return LineSource(STDIN, kind or "txt", column)
+        found = kind or ("txt" if column.kind == "text" else "jsonl")
+        return LineSource(STDIN, _able(STDIN, found, column), column)
     file = Path(name)
     lower = file.name.lower()
     suffix = Path(lower.removesuffix(GZIP)).suffix
     if lower.endswith(PARQUET):
         return TableSource(file, column)
-    found = KINDS.get(suffix, kind)
-    if found is None:
+    known = KINDS.get(suffix, kind)
+    if known is None:
         raise ConfigError(
             f"{file}: unknown kind of file; allowed are {', '.join(KINDS)} (each with {GZIP} too) "
             f"and {PARQUET}, or say what it is: --format {' or '.join(get_args(LineKind))}"
         )
-    return LineSource(file, found, column)
+    return LineSource(file, _able(file, known, column), column)
 
 
-def agree(sources: Sequence[Source], column: str) -> pa.Schema:
+def _able(file: Path, kind: LineKind, column: InputColumn) -> LineKind:
+    """``kind``, if such lines can hold what is embedded.
+
+    Raises:
+        ConfigError: Features in lines of text.
+    """
+    if column.kind == "features" and kind != "jsonl":
+        raise ConfigError(
+            f"{file}: this model takes features, which are read from JSON lines and {PARQUET}, "
+            f"not from {kind}"
+        )
+    return kind
+
+
+def agree(sources: Sequence[Source], column: InputColumn) -> pa.Schema:
     """The schema of all sources: files of lines may have columns more or less, tables may not.
 
     Raises:
-        ConfigError: Columns that differ, or no text column.
+        ConfigError: Columns that differ, or no column of the inputs.
     """
     schemas = {source.file: source.schema() for source in sources}
     lines = [source for source in sources if isinstance(source, LineSource)]
@@ -110,9 +126,9 @@ def agree(sources: Sequence[Source], column: str) -> pa.Schema:
         schemas[source.file] = to_schema(merged)
     first, *others = schemas.items()
     for file, schema in schemas.items():
-        if schema.names.count(column) != 1:
+        if schema.names.count(column.name) != 1:
             raise ConfigError(
-                f"{file} must have one column {column!r}; it has {list_names(schema.names)}"
+                f"{file} must have one column {column.name!r}; it has {list_names(schema.names)}"
             )
     for file, schema in others:
         if schema != first[1]:

@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
+import numpy as np
 import pyarrow as pa
 
-from osa.model.records.fields import display
-from osa.model.records.record import BadRecord, Problem
+from osa.model.records.record import Problem
+from osa.service.bulk.input_column import size_of
 
 CHUNK_ROWS, CHUNK_BYTES = 1024, 1 << 20
-"""A chunk is closed at either [records, characters of text]."""
-WINDOW_CHARACTERS = 8 << 20
-"""A window is closed at so much text at the latest [characters]."""
+"""A chunk is closed at either [records, characters of text or numbers of features]."""
+WINDOW_SIZE = 8 << 20
+"""A window is closed at so much input at the latest [characters or numbers]."""
 
 
 @dataclass
@@ -24,14 +25,14 @@ class Chunk:
 
     Attributes:
         rows: Every column of the good ones [n].
-        texts: Their texts [n].
+        inputs: Their texts or features [n].
         lines: Their lines or rows in the file, from 1 [n].
         file: The file.
         problems: The bad ones.
     """
 
     rows: pa.RecordBatch
-    texts: list[str]
+    inputs: list[str | np.ndarray]
     lines: list[int]
     file: Path
     problems: list[Problem] = field(default_factory=list)
@@ -43,13 +44,13 @@ class Window:
 
     Attributes:
         rows: Every column of the good ones [n].
-        texts: Their texts [n].
+        inputs: Their texts or features [n].
         places: File and line of each [n].
         problems: The bad ones among them.
     """
 
     rows: pa.Table
-    texts: list[str]
+    inputs: list[str | np.ndarray]
     places: list[tuple[Path, int]]
     problems: list[Problem]
 
@@ -60,37 +61,23 @@ class Source(Protocol):
     file: Path
 
     def schema(self) -> pa.Schema:
-        """Its columns, the text's included."""
+        """Its columns, that of the inputs included."""
 
     def chunks(self, schema: pa.Schema, chunk_rows: int) -> Iterator[Chunk]:
         """Its records, in order, with the columns of ``schema``, so many at a time at most."""
 
 
-def check_text(value: Any, column: str) -> str:
-    """A text that the server would take.
-
-    Raises:
-        BadRecord: Null, not a string, or empty.
-    """
-    if value is None or value == "":
-        found = "null" if value is None else "empty"
-        raise BadRecord("empty text", f"column {column!r} is {found}")
-    if not isinstance(value, str):
-        raise BadRecord("wrong type", f"column {column!r} must be a string, got {display(value)}")
-    return value
-
-
 def gather_windows(chunks: Iterator[Chunk], schema: pa.Schema, rows: int) -> Iterator[Window]:
-    """Windows of at least ``rows`` good records, or of much text; a pure function of the input."""
+    """Windows of at least ``rows`` good records, or of much input; a pure function of the input."""
     held: list[Chunk] = []
-    count = characters = 0
+    count = size = 0
     for chunk in chunks:
         held.append(chunk)
-        count += len(chunk.texts)
-        characters += sum(map(len, chunk.texts))
-        if count >= rows or characters >= WINDOW_CHARACTERS:
+        count += len(chunk.inputs)
+        size += sum(map(size_of, chunk.inputs))
+        if count >= rows or size >= WINDOW_SIZE:
             yield _join(held, schema)
-            held, count, characters = [], 0, 0
+            held, count, size = [], 0, 0
     if held:
         yield _join(held, schema)
 
@@ -98,7 +85,7 @@ def gather_windows(chunks: Iterator[Chunk], schema: pa.Schema, rows: int) -> Ite
 def _join(chunks: list[Chunk], schema: pa.Schema) -> Window:
     return Window(
         pa.Table.from_batches([chunk.rows for chunk in chunks], schema).combine_chunks(),
-        [text for chunk in chunks for text in chunk.texts],
+        [value for chunk in chunks for value in chunk.inputs],
         [(chunk.file, line) for chunk in chunks for line in chunk.lines],
         [problem for chunk in chunks for problem in chunk.problems],
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from osa.model.common.directories import CONFIG, MODEL_KINDS, PRETRAINED, describe_path, kind_of
 from osa.model.common.hub_reference import is_reference
@@ -115,6 +115,18 @@ def brings_prompts(path: Path | None) -> bool:
     """Whether a model, or a member of a collection, has a file with prompts of its own."""
     names = [place + name for place in ("", "*/") for name in (PROMPTS, LIBRARY_PROMPTS)]
     return path is not None and any(any(path.glob(name)) for name in names)
+
+
+def input_kind(path: Path | None) -> Literal["text", "features"]:
+    """What a model takes, by its ``config.json``; of a collection, by that of its first member."""
+    path = path or PRETRAINED
+    for file in (path / CONFIG, *sorted(path.glob(f"*/{CONFIG}"))):
+        try:
+            config = EncoderConfig.from_json(file.read_text(encoding="utf-8"))
+        except (ConfigError, OSError, UnicodeDecodeError):
+            continue  # loading reports a damaged model
+        return "text" if config.feature_size is None else "features"
+    return "text"
 
 
 def _check_engine(settings: ModelSettings, place: str) -> None:

@@ -9,14 +9,13 @@ import numpy as np
 from osa.export.formats import FORMATS
 from osa.export.manifest import load_artifact
 from osa.export.runner import embed_sequences, open_runner
-from osa.model.embedding_model import check_ids
 from osa.model.errors import ConfigError, InputError
+from osa.model.sequences import InputRows, check_sequences
 from osa.model.tokenization import TextTokenizer
 from osa.service.engines.base import (
     Details,
     EngineInfo,
     EngineOutput,
-    IdRows,
     run_warm_up,
     with_details,
 )
@@ -36,7 +35,7 @@ class ArtifactEngine:
 
         Raises:
             ExportError: The artifact is damaged, or this machine cannot run it.
-            ConfigError: The format has no such kernel, or the model has no tokenizer.
+            ConfigError: The format has no such kernel, or a token model has no tokenizer.
         """
         self._artifact = load_artifact(path)
         manifest = self._artifact.manifest
@@ -45,7 +44,7 @@ class ArtifactEngine:
             raise ConfigError(
                 f"model.kernel is {kernel}, but {manifest.kind} artifacts take {', '.join(allowed)}"
             )
-        if self._artifact.tokenizer is None:
+        if self._artifact.tokenizer is None and self._artifact.config.feature_size is None:
             raise ConfigError("the server embeds text: this artifact has no tokenizer")
         self._runner = open_runner(self._artifact, device, kernel)
         self._info = EngineInfo.of(
@@ -73,7 +72,7 @@ class ArtifactEngine:
 
     @property
     def tokenizer(self) -> TextTokenizer | None:
-        """The model's tokenizer."""
+        """The model's tokenizer; None for a feature model."""
         return self._artifact.tokenizer
 
     def warm_up(self) -> None:
@@ -81,16 +80,17 @@ class ArtifactEngine:
         run_warm_up(self)
 
     def embed(
-        self, sequences: IdRows, details: Details | None = None, exact: bool = False
+        self, sequences: InputRows, details: Details | None = None, exact: bool = False
     ) -> EngineOutput:
         """Embed one batch, always in the type that the graph was exported for.
 
         Raises:
-            InputError: Ids that do not fit the model.
+            InputError: Ids or features that do not fit the model.
             ExportError: The runtime failed.
         """
-        check_ids(self._artifact.config, sequences)
-        rows = [np.asarray(ids, dtype=np.int64) for ids in sequences]
+        check_sequences(self._artifact.config, sequences)
+        kind = np.int64 if self._artifact.config.feature_size is None else np.float32
+        rows = [np.asarray(sequence, dtype=kind) for sequence in sequences]
         embeddings, norms, states = embed_sequences(self._runner, self._artifact.manifest, rows)
         output = EngineOutput(embeddings, norms)
         if details is None:

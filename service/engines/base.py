@@ -11,14 +11,13 @@ import numpy as np
 
 from osa.model.calibration import Calibration
 from osa.model.config import EncoderConfig, Task
+from osa.model.sequences import InputRows
 from osa.model.tokenization import TextTokenizer
 
 if TYPE_CHECKING:
     from osa.service.model_settings import ModelSettings
 
 
-IdRows = Sequence[Sequence[int]]
-"""Token ids of each sequence of a batch."""
 Spans = Sequence[tuple[int, int]]
 """Token ranges [start, stop) of one sequence, each pooled to a vector of its own."""
 
@@ -78,6 +77,7 @@ class EngineInfo:
         type_stride: As for ``TextTokenizer.encode_pairs``.
         prompts: Texts by name that the model wants before inputs.
         default_prompt_name: Of inputs for which none is named.
+        feature_size: Width F of the feature vectors that it takes; None for a token model.
     """
 
     backend: str
@@ -99,6 +99,7 @@ class EngineInfo:
     type_stride: int = 0
     prompts: Mapping[str, str] = field(default_factory=dict)
     default_prompt_name: str | None = None
+    feature_size: int | None = None
 
     @classmethod
     def of(cls, config: EncoderConfig, **facts: Any) -> EngineInfo:
@@ -107,6 +108,7 @@ class EngineInfo:
             mixer=config.mixer,
             pooling=config.pooling,
             vocab_size=config.vocab_size,
+            feature_size=config.feature_size,
             max_input_length=config.max_seq_len,
             dimensions=config.allowed_dimensions,
             task=config.task,
@@ -122,7 +124,7 @@ class EngineInfo:
 
 
 class Engine(Protocol):
-    """Runs one model on packed batches of token ids. Used by one thread at a time."""
+    """Runs one model on packed batches of ids or features. Used by one thread at a time."""
 
     @classmethod
     def open(cls, path: Path | None, settings: ModelSettings) -> Self:
@@ -148,12 +150,12 @@ class Engine(Protocol):
         """Run one-time work (compilation, caches) before the first request."""
 
     def embed(
-        self, sequences: IdRows, details: Details | None = None, exact: bool = False
+        self, sequences: InputRows, details: Details | None = None, exact: bool = False
     ) -> EngineOutput:
         """Embed one packed batch.
 
         Args:
-            sequences: Ids of each input.
+            sequences: Ids of each input, or features of each, float32 [n, F].
             details: What to return beside the sequences' vectors.
             exact: Compute in float32 where the engine can; requested after a result that was not
                 finite.
@@ -244,14 +246,26 @@ def _weighted(tokens: np.ndarray) -> np.ndarray:
 WARM_UP_LENGTHS = (3, 24, 64, 65, 200, 512)
 
 
-def warm_up_batch(info: EngineInfo) -> list[list[int]]:
+def trial_batch(info: EngineInfo, lengths: Sequence[int]) -> InputRows:
+    """Valid sequences of these lengths, no longer than the model takes; the same at every call.
+
+    Ids are 1; features are ones too.
+    """
+    cut = [min(length, info.max_input_length) for length in lengths]
+    width = info.feature_size
+    if width is None:
+        return [[1] * length for length in cut]
+    return [np.ones((length, width), dtype=np.float32) for length in cut]
+
+
+def warm_up_batch(info: EngineInfo) -> InputRows:
     """Sequences of lengths from both regimes of the operator."""
-    return [[1] * min(length, info.max_input_length) for length in WARM_UP_LENGTHS]
+    return trial_batch(info, WARM_UP_LENGTHS)
 
 
 def run_warm_up(engine: Engine) -> None:
     """Embed the sequences of ``warm_up_batch``, alone and in one batch."""
     batch = warm_up_batch(engine.info)
-    for ids in batch:
-        engine.embed([ids])
+    for place in range(len(batch)):
+        engine.embed(batch[place : place + 1])
     engine.embed(batch)

@@ -12,11 +12,11 @@ import torch
 from osa.export.graph import LEAST, trace
 from osa.export.graph_inputs import dummy_lengths
 from osa.model.common.requirements import has_compiler
-from osa.model.embedding_model import check_ids
 from osa.model.errors import ConfigError
 from osa.model.functional.varlen import cu_seqlens_of
 from osa.model.layers.mixers import MIXERS
-from osa.service.engines.base import Details, EngineOutput, IdRows, with_details
+from osa.model.sequences import InputRows
+from osa.service.engines.base import Details, EngineOutput, with_details
 from osa.service.engines.eager import EagerEngine
 
 
@@ -44,30 +44,28 @@ class CompiledEngine(EagerEngine):
 
     @torch.inference_mode()
     def embed(
-        self, sequences: IdRows, details: Details | None = None, exact: bool = False
+        self, sequences: InputRows, details: Details | None = None, exact: bool = False
     ) -> EngineOutput:
         """Embed one packed batch, with the dummies that ``dummy_lengths`` asks for.
 
         Raises:
-            InputError: Ids that do not fit the model.
+            InputError: Ids or features that do not fit the model.
         """
         if exact:
             return super().embed(sequences, details, exact)
-        config = self._model.config
-        check_ids(config, sequences)
-        rows = [list(ids) for ids in sequences]
-        lengths = [len(row) for row in rows]
-        rows += [[0] * added for added in dummy_lengths(lengths, LEAST, LEAST)]
-        ids = torch.tensor([token for row in rows for token in row], device=self._device)
-        offsets = cu_seqlens_of([len(row) for row in rows], ids.device)
+        packed, _ = self._model.pack(sequences)
+        lengths = [len(row) for row in sequences]
+        dummies = dummy_lengths(lengths, LEAST, LEAST)
+        inputs = torch.cat([packed[0], packed.new_zeros(sum(dummies), *packed.shape[2:])])
+        offsets = cu_seqlens_of([*lengths, *dummies], inputs.device)
         with self._chosen(), _quiet():
-            embeddings, norms, states = self._program(ids, offsets)
+            embeddings, norms, states = self._program(inputs, offsets)
         count, stops = len(sequences), offsets[1:].tolist()
         output = EngineOutput(embeddings[:count].cpu().numpy(), norms[:count].cpu().numpy())
         if details is None:
             return output
         parts = np.split(states.cpu().numpy(), stops[:-1])[:count]
-        return with_details(output, parts, details, config.pooling)
+        return with_details(output, parts, details, self._model.config.pooling)
 
 
 @contextlib.contextmanager

@@ -16,12 +16,12 @@ from osa.model.inference.bfloat16 import has_fast_bfloat16, in_float32, use_bflo
 from osa.model.kernels import use_kernel
 from osa.model.layers.mixers import MIXERS
 from osa.model.layers.pooling import EmbeddingOutput
+from osa.model.sequences import InputRows
 from osa.model.tokenization import TextTokenizer
 from osa.service.engines.base import (
     Details,
     EngineInfo,
     EngineOutput,
-    IdRows,
     run_warm_up,
     with_details,
 )
@@ -50,15 +50,15 @@ class EagerEngine:
 
         Raises:
             CheckpointError: The checkpoint is missing or damaged.
-            ConfigError: The device does not exist, the kernel cannot run this model there, or the
-                model has no tokenizer.
+            ConfigError: The device does not exist, the kernel cannot run this model there, or a
+                token model has no tokenizer.
         """
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
         if device == "cuda" and not torch.cuda.is_available():
             raise ConfigError("model.device is cuda, but torch finds no CUDA device")
         self._model = EmbeddingModel.from_pretrained(path).to(device)
-        if self._model.tokenizer is None:
+        if self._model.tokenizer is None and self._model.config.feature_size is None:
             raise ConfigError("the server embeds text: this checkpoint has no tokenizer")
         if dtype == "auto":
             dtype = "bfloat16" if has_fast_bfloat16(device) else "float32"
@@ -107,7 +107,7 @@ class EagerEngine:
 
     @property
     def tokenizer(self) -> TextTokenizer | None:
-        """The model's tokenizer."""
+        """The model's tokenizer; None for a feature model."""
         return self._model.tokenizer
 
     def warm_up(self) -> None:
@@ -116,17 +116,17 @@ class EagerEngine:
 
     @torch.inference_mode()
     def embed(
-        self, sequences: IdRows, details: Details | None = None, exact: bool = False
+        self, sequences: InputRows, details: Details | None = None, exact: bool = False
     ) -> EngineOutput:
         """Embed one packed batch.
 
         Raises:
-            InputError: Ids that do not fit the model.
+            InputError: Ids or features that do not fit the model.
         """
         with self._chosen(), in_float32(self._model) if exact else contextlib.nullcontext():
+            packed, offsets = self._model.pack(sequences)
             if details is None:
-                return _to_numpy(self._model.embed_ids(sequences))
-            packed, offsets = self._model.pack_ids(sequences)
+                return _to_numpy(self._model(packed, cu_seqlens=offsets))
             output, states, project = self._embed_tokens(packed, offsets)
         rows = np.split(states.cpu().numpy(), offsets[1:-1].tolist())
         return with_details(_to_numpy(output), rows, details, self._model.config.pooling, project)

@@ -18,7 +18,7 @@ from osa.export.manifest import is_artifact, read_manifest
 from osa.model.common.directories import MANIFEST, MODEL_KINDS, describe_path, kind_of
 from osa.model.errors import ConfigError, OsaError
 from osa.model.inference.bfloat16 import has_fast_bfloat16
-from osa.service.engines.base import Engine
+from osa.service.engines.base import Engine, trial_batch
 from osa.service.engines.registry import CHECKPOINT, ENGINES, engines_for
 from osa.service.model_settings import ModelSettings
 
@@ -146,8 +146,7 @@ def _engines_of(member: Path) -> list[str]:
 
 def _time(engine: Engine) -> float:
     """Time for the trial batches [s], median of rounds."""
-    longest = engine.info.max_input_length
-    batches = [[[1] * min(length, longest) for length in batch] for batch in TRIAL]
+    batches = [trial_batch(engine.info, lengths) for lengths in TRIAL]
     rounds = []
     for _ in range(ROUNDS):
         start = time.perf_counter()

@@ -1,4 +1,4 @@
-"""The embedding use case: texts or ids in, vectors out. No HTTP.
+"""The embedding use case: texts, ids or features in, vectors out. No HTTP.
 
 ``prepare`` and ``finish`` are synchronous, and run on worker threads where they are long;
 ``submit`` runs on the event loop.
@@ -10,18 +10,19 @@ import asyncio
 import math
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
 from osa.model.errors import ConfigError, InputError
-from osa.model.tokenization import TextTokenizer, TokenizedText, id_out_of_range
+from osa.model.tokenization import TextTokenizer, TokenizedText
 from osa.service.batching.batch_queue import BatchQueue
 from osa.service.batching.item import ItemResult, WorkItem
 from osa.service.engines.base import EngineInfo, Spans
-from osa.service.errors import EmptyInputError, ServiceError, ValidationError
+from osa.service.errors import ServiceError, ValidationError
 from osa.service.inference.chunking import Offsets
 from osa.service.inference.inflight import InFlightInputs, PendingRequest, input_key
-from osa.service.inference.limits import check_count, find_prompt
+from osa.service.inference.limits import check_count, find_prompt, no_text
 from osa.service.inference.prompts import Prompts
 from osa.service.inference.request import (
     Embedded,
@@ -30,6 +31,7 @@ from osa.service.inference.request import (
     PreparedRequest,
     Submission,
 )
+from osa.service.inference.sequences import LengthRule, fit_features, fit_ids
 from osa.service.inference.vector_cache import VectorCache
 from osa.service.observability import metrics
 from osa.service.settings import Settings
@@ -53,7 +55,7 @@ class Embedder:
 
         Args:
             about: What the engine runs.
-            tokenizer: The model's; None for models of ids alone.
+            tokenizer: The model's; None for models of ids alone, and of features.
             queue: Of the model.
             model_metrics: Of the model.
             settings: Limits and prompts; ``model`` is the model's own.
@@ -80,8 +82,9 @@ class Embedder:
         """Check and tokenise; ``started`` is when reading began (monotonic clock) [s].
 
         Raises:
-            EmptyInputError: An input without a single token.
-            ValidationError: Too many inputs, a dimension, an id or a length that is not allowed.
+            EmptyInputError: An input without a single token or row.
+            ValidationError: Too many inputs, another kind of input than the model takes, or a
+                dimension, an id, a number or a length that is not allowed.
         """
         self._check_request(len(inputs), options)
         prompt = find_prompt(self.prompts, options.prompt_name) if options.prompted else ""
@@ -93,8 +96,9 @@ class Embedder:
             truncated = [text.truncated for text in tokenized]
         else:
             if options.prompt_name is not None:
-                raise ValidationError("prompts go before texts, not ids", param="prompt_name")
-            ids, truncated = self._check_ids(sequences, options)
+                kind = "ids" if self.about.feature_size is None else "features"
+                raise ValidationError(f"prompts go before texts, not {kind}", param="prompt_name")
+            ids, truncated = self._fit(sequences, options)
         return PreparedRequest(
             ids, options, sum(map(len, texts)), truncated, started, time.monotonic() - started
         )
@@ -145,49 +149,33 @@ class Embedder:
         chosen = options.truncate
         return self.auto_truncate if chosen is None else chosen
 
+    def _length_rule(self, options: EmbedOptions, unit: str = "tokens") -> LengthRule:
+        truncate = self._truncates(options)
+        return LengthRule(self.max_input_length, truncate, options.direction, unit)
+
     def _tokenize(
         self, texts: Sequence[str], options: EmbedOptions, offsets: bool = False
     ) -> list[TokenizedText]:
         tokenizer = self.tokenizer
         if tokenizer is None:
-            raise ValidationError("this model takes ids, not text", param="input")
-        limit = self.max_input_length if self._truncates(options) else None
+            raise no_text(self.about)
+        longest = self.max_input_length
+        limit = longest if self._truncates(options) else None
         try:
             tokenized = tokenizer.encode(texts, limit, options.direction, offsets)
         except InputError as error:
             raise ValidationError(str(error), param="input") from error
         for index, text in enumerate(tokenized):
-            self._check_length(index, len(text.ids))
+            if not 0 < len(text.ids) <= longest:
+                self._length_rule(options).check(index, len(text.ids))
         return tokenized
 
-    def _check_ids(
-        self, sequences: Sequence[list[int]], options: EmbedOptions
-    ) -> tuple[list[list[int]], list[int]]:
-        vocab_size = self.about.vocab_size or 0
-        limit, kept, truncated = self.max_input_length, [], []
-        for index, ids in enumerate(sequences):
-            wrong = id_out_of_range(ids, vocab_size)
-            if wrong is not None:
-                raise ValidationError(
-                    f"input {index} holds id {wrong}, allowed are 0 to {vocab_size - 1}",
-                    param="input",
-                )
-            surplus = max(0, len(ids) - limit) if self._truncates(options) else 0
-            shorter = ids[surplus:] if options.direction == "left" else ids[: len(ids) - surplus]
-            self._check_length(index, len(shorter))
-            kept.append(shorter)
-            truncated.append(surplus)
-        return kept, truncated
-
-    def _check_length(self, index: int, length: int) -> None:
-        if not length:
-            raise EmptyInputError(f"input {index} has no tokens", param="input")
-        if length > self.max_input_length:
-            raise ValidationError(
-                f"input {index} has {length} tokens, at most {self.max_input_length} are allowed "
-                "without truncation",
-                param="input",
-            )
+    def _fit(self, sequences: Sequence[Any], options: EmbedOptions) -> tuple[list[Any], list[int]]:
+        """Ids or features, whichever the model takes: cut, and by how much."""
+        width = self.about.feature_size
+        if width is None:
+            return fit_ids(sequences, self.about.vocab_size or 0, self._length_rule(options))
+        return fit_features(sequences, width, self._length_rule(options, "rows"))
 
     def submit(
         self, prepared: PreparedRequest, deadline: float = math.inf, trace_span: object = None

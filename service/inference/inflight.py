@@ -8,20 +8,33 @@ item. Event loop only, but for ``InFlightInputs._post``.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import time
 from array import array
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from osa.service.batching.item import ItemResult, WorkItem
 from osa.service.engines.base import Spans
 
 Key = tuple[bytes, bool, Spans | None]
+DIGEST_BYTES = 32
+"""Of the hash of an input's features."""
 
 
-def input_key(ids: Sequence[int], token_vectors: bool, spans: Spans | None) -> Key:
-    """What two inputs must share to share a result; ``spans`` is a tuple of pairs."""
+def input_key(ids: Sequence[int] | np.ndarray, token_vectors: bool, spans: Spans | None) -> Key:
+    """What two inputs of one model must share to share a result.
+
+    Args:
+        ids: Token ids; or features [n, F], whose bytes are hashed, for they are many.
+        token_vectors: Whether the vector of every token is requested.
+        spans: A tuple of pairs.
+    """
+    if isinstance(ids, np.ndarray):
+        return hashlib.blake2b(ids.data, digest_size=DIGEST_BYTES).digest(), token_vectors, spans
     return array("q", ids).tobytes(), token_vectors, spans
 
 

@@ -1,7 +1,8 @@
-"""What a request may ask for, whatever its route: number of inputs, prompts."""
+"""What a request may ask for, whatever its route: number and kind of inputs, prompts."""
 
 from __future__ import annotations
 
+from osa.service.engines.base import EngineInfo
 from osa.service.errors import ValidationError
 from osa.service.inference.prompts import Prompts
 
@@ -30,3 +31,15 @@ def find_prompt(prompts: Prompts, name: str | None) -> str:
         raise ValidationError(
             f"unknown prompt_name; prompts of this model: {prompts.known}", param="prompt_name"
         ) from None
+
+
+def no_text(about: EngineInfo) -> ValidationError:
+    """The error of a request for text, to a model that reads none."""
+    width = about.feature_size
+    if width is None:
+        return ValidationError("this model takes ids, not text", param="input")
+    return ValidationError(
+        f"this model takes feature vectors, rows of {width} numbers, not text or ids: send them to "
+        "/embed, /embed_all or the tensor features of /v2",
+        param="input",
+    )

@@ -7,12 +7,14 @@ from typing import NamedTuple
 
 import numpy as np
 
+from osa.model.sequences import InputRows
 from osa.model.tokenization import Direction
 from osa.service.batching.item import ItemResult
 from osa.service.engines.base import Spans
 from osa.service.inference.inflight import InFlightInput, PendingRequest
 
-Inputs = Sequence[str] | Sequence[list[int]]
+Inputs = Sequence[str] | Sequence[list[int]] | Sequence[np.ndarray]
+"""Texts, ids of each sequence, or features of each, float32 [n, F]."""
 
 
 class EmbedOptions(NamedTuple):
@@ -41,16 +43,16 @@ class PreparedRequest(NamedTuple):
     """Checked, tokenised inputs.
 
     Attributes:
-        ids: Token ids of each input.
+        ids: Token ids of each input, or features, float32 [n, F].
         options: What was asked for.
         characters: Characters of all texts.
-        truncated: Tokens cut from each input.
+        truncated: Tokens, or rows of features, cut from each input.
         started: When reading began (monotonic clock) [s].
         tokenization_s: Time that parsing and tokenising took [s].
         spans: Token ranges of each input whose vectors are requested; None where none are.
     """
 
-    ids: list[list[int]]
+    ids: InputRows
     options: EmbedOptions
     characters: int
     truncated: list[int]
@@ -60,7 +62,7 @@ class PreparedRequest(NamedTuple):
 
     @property
     def tokens(self) -> int:
-        """Tokens of all inputs."""
+        """Tokens, or rows of features, of all inputs."""
         return sum(map(len, self.ids))
 
 

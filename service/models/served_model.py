@@ -10,8 +10,8 @@ from osa.model.tokenization import TextTokenizer
 from osa.service.batching.batch_queue import BatchQueue
 from osa.service.batching.supervisor import EngineSupervisor
 from osa.service.engines.base import EngineInfo
-from osa.service.errors import ValidationError
 from osa.service.inference.embedder import Embedder
+from osa.service.inference.limits import no_text
 from osa.service.observability.metrics import Metrics
 
 
@@ -54,7 +54,7 @@ class ServedModel:
         """
         found = self.embedder.tokenizer
         if found is None:
-            raise ValidationError("this model takes ids, not text", param="input")
+            raise no_text(self.about)
         return found
 
     def ready_problem(self, full_share: float) -> str | None:

@@ -201,15 +201,6 @@ def test_the_server_refuses_a_changed_artifact(
         select_engine(settings(artifact))
 
 
-def test_a_model_of_features_is_not_served(tmp_path: Path) -> None:
-    from osa.export.exporter import ExportOptions, export_model
-
-    model = make_tiny_model(vocab_size=None, feature_size=4, max_seq_len=16)
-    export_model(model, tmp_path / "features", ExportOptions("torch-export"))
-    with pytest.raises(ConfigError, match="this artifact has no tokenizer"):
-        select_engine(settings(tmp_path / "features"))
-
-
 def test_an_artifact_is_served_like_its_checkpoint(
     serve: Callable[..., object], make_artifact: ArtifactMaker, checkpoint: Path
 ) -> None:

@@ -124,6 +124,33 @@ def test_features_from_arrow_are_classified(tmp_path: Path) -> None:
     assert load_file(tmp_path / "model" / "head.safetensors")["weight"].shape == (3, 32)
 
 
+def test_pairs_of_features_teach_retrieval(tmp_path: Path) -> None:
+    """Two noisy views of a sequence; some rows have a third, of another one."""
+    generator = np.random.default_rng(0)
+    clean = generator.normal(size=(48, 6, 3))
+    views = clean[:, None] + 0.3 * generator.normal(size=(48, 2, 6, 3))
+    pairs = [
+        {"anchor": anchor.tolist(), "positive": positive.tolist(),
+         "negative": views[row - 1][0].tolist() if row % 2 else None}
+        for row, (anchor, positive) in enumerate(views)
+    ]  # fmt: skip
+    (tmp_path / "pairs.jsonl").write_text("\n".join(map(json.dumps, pairs)))
+    path = recipe(tmp_path, "contrastive", "pairs.jsonl", steps=60)
+    text = path.read_text().replace("[data]", SMALL + '[contrastive]\ninput = "features"\n[data]')
+    path.write_text(text)
+    assert train(path, tmp_path / "model") == 0
+    found = losses(tmp_path / "model")
+    assert np.mean(found[-5:]) < 0.5 * np.mean(found[:5])
+    record = json.loads((tmp_path / "model" / "training.json").read_text())
+    assert record["held_out"]["recall_at_10"] > 0.8
+    wider = [{name: [[*row, 0] for row in rows] for name, rows in pair.items() if rows}
+             for pair in pairs]  # fmt: skip
+    (tmp_path / "wider.jsonl").write_text("\n".join(map(json.dumps, wider)))
+    again = recipe(tmp_path, "contrastive", "wider.jsonl", f'start = "{tmp_path}/model"', steps=1)
+    again.write_text(again.read_text() + '[contrastive]\ninput = "features"\n')
+    assert train(again, tmp_path / "again") != 0
+
+
 def test_bad_lines_are_named_and_stop_a_run_before_its_first_update(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

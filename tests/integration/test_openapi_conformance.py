@@ -24,31 +24,42 @@ DEADLINE = "x-request-timeout-ms"
 CONFIG = Path(__file__).with_name("schemathesis.toml")
 
 
-def narrow(schema: Any, dimensions: list[int], vocab_size: int) -> None:
-    """Say which dimensions, ids and prompts the model has: limits of its own, not of the API."""
+FEATURES = ("Features", "Features of several sequences")
+"""Titles of the schemas of inputs that only a feature model takes."""
+
+
+def narrow(schema: Any, dimensions: list[int], vocab_size: int | None, width: int | None) -> None:
+    """Say which inputs, dimensions, ids and prompts the model has: its limits, not the API's."""
     if isinstance(schema, list):
         for item in schema:
-            narrow(item, dimensions, vocab_size)
+            narrow(item, dimensions, vocab_size, width)
     if not isinstance(schema, dict):
         return
+    kinds = schema.get("anyOf", [])
+    if any(kind.get("title") in FEATURES for kind in kinds):
+        taken = [kind for kind in kinds if (kind.get("title") in FEATURES) == (width is not None)]
+        schema["anyOf"] = taken
+    if schema.get("title") == FEATURES[0]:
+        schema["items"] |= {"minItems": width, "maxItems": width}
     properties = schema.get("properties", {})
     if "dimensions" in properties:
         properties["dimensions"] = {"enum": [None, *dimensions]}
     if "prompt_name" in properties:
         properties["prompt_name"] = {"type": "null"}
     if schema.get("type") == "integer" and schema.get("minimum") == 0:
-        schema["enum"] = [0, 1, 101, 2158, vocab_size - 1]  # JSON Schema's integers have 1.0 too
+        last = (vocab_size or 1) - 1
+        schema["enum"] = [0, 1, 101, 2158, last]  # JSON Schema's integers have 1.0 too
     for item in schema.values():
-        narrow(item, dimensions, vocab_size)
+        narrow(item, dimensions, vocab_size, width)
 
 
-def describe(client: httpx.Client, vocab_size: int) -> dict[str, Any]:
+def describe(client: httpx.Client, vocab_size: int | None) -> dict[str, Any]:
     """The server's description, with the limits of its model."""
     raw: dict[str, Any] = client.get("/openapi.json").json()
-    dimensions = client.get("/info").json()["dimensions"]
+    info = client.get("/info").json()
     for name, schema in raw["components"]["schemas"].items():
         if name.endswith("Request"):
-            narrow(schema, dimensions, vocab_size)
+            narrow(schema, info["dimensions"], vocab_size, info["feature_size"])
     for path in raw["paths"].values():
         for operation in path.values():
             given = operation.get("parameters", [])
@@ -65,14 +76,30 @@ def test_schemathesis_finds_nothing(
     client = serve(auth__keys_file=keys)
     bearer = f"Bearer {secret}"
     client.headers["authorization"] = bearer
-    description = describe(client, default_model.config.vocab_size or 0)
+    description = describe(client, default_model.config.vocab_size)
     assert description["paths"]["/embed"]["post"]["security"] == [{"api_key": []}]
     assert "security" not in description["paths"]["/health"]["get"]
-    file = tmp_path / "openapi.json"
+    run_schemathesis(client, description, tmp_path, "--header", f"Authorization: {bearer}")
+
+
+def test_schemathesis_finds_nothing_with_a_feature_model(
+    feature_client: httpx.Client, tmp_path: Path
+) -> None:
+    description = describe(feature_client, None)
+    taken = ("/", "/embed", "/invocations", "/embed_all")
+    description["paths"] = {path: description["paths"][path] for path in taken}
+    run_schemathesis(feature_client, description, tmp_path)
+
+
+def run_schemathesis(
+    client: httpx.Client, description: dict[str, Any], folder: Path, *options: str
+) -> None:
+    """Every operation of a description is tried, and nothing is found."""
+    file = folder / "openapi.json"
     file.write_text(json.dumps(description))
     command = [SCHEMATHESIS, "--config-file", str(CONFIG), "--no-color", "run", str(file)]
-    command += ["--url", str(client.base_url), "--header", f"Authorization: {bearer}"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    command += ["--url", str(client.base_url), *options]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-1000:]
     operations = sum(map(len, description["paths"].values()))
     assert f"Tested: {operations}" in done.stdout

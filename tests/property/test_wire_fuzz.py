@@ -59,7 +59,8 @@ complete = st.fixed_dictionaries(
     optional=dict.fromkeys(FIELDS[8:], leaves),
 )
 """With the field that each route needs; routes ignore those that they do not know."""
-KINDS = (("text", "BYTES"), ("input_ids", "INT64"), ("attention_mask", "INT64"), ("x", "FP32"))
+KINDS = (("text", "BYTES"), ("input_ids", "INT64"), ("attention_mask", "INT64"), ("x", "FP32"),
+         ("features", "FP32"), ("lengths", "INT64"))  # fmt: skip
 shapes = st.lists(st.one_of(st.integers(0, 2), st.integers(0, 2), numbers), max_size=3)
 elements = st.one_of(st.integers(0, 3), st.sampled_from(WORDS), values)
 packed = st.one_of(

@@ -12,8 +12,9 @@ from typing import Self
 
 import numpy as np
 
+from osa.model.sequences import InputRows
 from osa.model.tokenization import TextTokenizer
-from osa.service.engines.base import Details, Engine, EngineInfo, EngineOutput, IdRows
+from osa.service.engines.base import Details, Engine, EngineInfo, EngineOutput
 from osa.service.engines.selection import select_engine
 from osa.service.model_settings import ModelSettings
 from osa.service.observability.logs import configure_logging
@@ -51,7 +52,7 @@ class SleepingEngine:
         """Nothing to do."""
 
     def embed(
-        self, sequences: IdRows, details: Details | None = None, exact: bool = False
+        self, sequences: InputRows, details: Details | None = None, exact: bool = False
     ) -> EngineOutput:
         """Sleep, then return one unit vector per sequence [n, E]."""
         time.sleep(self._s_per_text * len(sequences))

@@ -18,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from osa.model.embedding_model import EmbeddingModel
+from osa.model.tokenization import TextTokenizer
 from osa.model.training.data.batch import Example, PackedBatch
 from osa.model.training.data.store import ExampleStore
 
@@ -59,6 +60,15 @@ class ObjectiveInputs:
     max_tokens: int
     seed: int
     progress: bool
+
+
+def to_sequences(
+    values: Sequence[Any], tokenizer: TextTokenizer | None, max_tokens: int
+) -> list[Sequence[int] | np.ndarray]:
+    """Ids of texts, or features as they are without a tokenizer; cut to ``max_tokens``."""
+    if tokenizer is None:
+        return [value[:max_tokens] for value in values]
+    return [item.ids for item in tokenizer.encode(values, max_tokens)]
 
 
 class Objective(ABC):

@@ -16,7 +16,12 @@ from torch import Tensor, nn
 from osa.model.embedding_model import EmbeddingModel
 from osa.model.errors import ConfigError
 from osa.model.training.data.batch import Example, PackedBatch, pack, split_into_chunks
-from osa.model.training.objectives.base import EVALUATION_TOKENS, ObjectiveInputs, TokenObjective
+from osa.model.training.objectives.base import (
+    EVALUATION_TOKENS,
+    ObjectiveInputs,
+    TokenObjective,
+    to_sequences,
+)
 from osa.model.training.objectives.registry import ClassifySection
 
 
@@ -57,13 +62,7 @@ class Classification(TokenObjective):
 
     def _examples(self, taken: dict[str, list[Any]]) -> list[Example]:
         numbers = [self._number[label] for label in taken["label"]]
-        values = taken[self.section.input]
-        inputs: list[Any]
-        if self.section.input == "text":
-            assert self.tokenizer is not None  # a model of texts
-            inputs = [item.ids for item in self.tokenizer.encode(values, self.max_tokens)]
-        else:
-            inputs = [value[: self.max_tokens] for value in values]
+        inputs = to_sequences(taken[self.section.input], self.tokenizer, self.max_tokens)
         return [
             Example(sequence, labels=[number])
             for sequence, number in zip(inputs, numbers, strict=True)

@@ -20,7 +20,12 @@ from torch import Tensor, nn
 from osa.model.embedding_model import EmbeddingModel
 from osa.model.training.data.batch import Example
 from osa.model.training.evaluation import retrieval_scores
-from osa.model.training.objectives.base import EmbeddingObjective, Loss, ObjectiveInputs
+from osa.model.training.objectives.base import (
+    EmbeddingObjective,
+    Loss,
+    ObjectiveInputs,
+    to_sequences,
+)
 from osa.model.training.objectives.registry import ContrastiveSection
 
 ROLES = ("anchor", "positive", "negative")
@@ -54,20 +59,23 @@ class Contrastive(EmbeddingObjective):
     def __init__(self, section: ContrastiveSection, inputs: ObjectiveInputs) -> None:
         """Prepare the objective; see ``Objective``."""
         super().__init__(section, inputs)
-        assert inputs.model.tokenizer is not None  # pairs are texts
         self.tokenizer = inputs.model.tokenizer
         self.widths = inputs.model.config.allowed_dimensions
 
     def examples(self, rows: np.ndarray, places: np.ndarray, step: int) -> list[Example]:
-        """Two or three texts per row."""
+        """Two or three sequences per row."""
         taken = self.store.take(rows)
         found = []
         for role, name in enumerate(ROLES):
-            there = [(int(p), text) for p, text in zip(places, taken[name], strict=True) if text]
-            encoded = self.tokenizer.encode([text for _, text in there], self.max_tokens)
+            there = [
+                (int(p), value)
+                for p, value in zip(places, taken[name], strict=True)
+                if value is not None
+            ]
+            sequences = to_sequences([value for _, value in there], self.tokenizer, self.max_tokens)
             found += [
-                Example(item.ids, (place * KEYS_PER_EXAMPLE + role,))
-                for (place, _), item in zip(there, encoded, strict=True)
+                Example(sequence, (place * KEYS_PER_EXAMPLE + role,))
+                for (place, _), sequence in zip(there, sequences, strict=True)
             ]
         return found
 
@@ -92,8 +100,19 @@ class Contrastive(EmbeddingObjective):
     def _repeats(self, rows: np.ndarray) -> Bool[Tensor, "n C"]:
         """Candidates equal to an anchor or to its positive, other than that positive itself."""
         taken = self.store.take(rows)
-        anchors, positives = np.array(taken["anchor"]), np.array(taken["positive"])
-        candidates = np.array([*positives, *(text for text in taken["negative"] if text)])
+        numbers: dict[str | bytes, int] = {}  # equal values have equal numbers
+        anchors, positives, negatives = (
+            np.array(
+                [
+                    numbers.setdefault(_comparable(value), len(numbers))
+                    for value in taken[name]
+                    if value is not None
+                ],
+                dtype=np.int64,
+            )
+            for name in ROLES
+        )
+        candidates = np.concatenate([positives, negatives])
         same = (positives[:, None] == candidates) | (anchors[:, None] == candidates)
         excluded = torch.from_numpy(same)
         excluded.diagonal().fill_(False)
@@ -103,5 +122,18 @@ class Contrastive(EmbeddingObjective):
         """How well held-out anchors find their positives among all of them."""
         if self.held_out is None:
             return {}
-        anchors, positives = (list(self.held_out.column(name)) for name in ROLES[:2])
-        return retrieval_scores(model.encode(anchors), model.encode(positives))
+        anchors, positives = (self._encode(model, name) for name in ROLES[:2])
+        return retrieval_scores(anchors, positives)
+
+    def _encode(self, model: EmbeddingModel, name: str) -> Tensor:
+        """Vectors of a field of the held-out examples."""
+        assert self.held_out is not None  # evaluate looked
+        values = list(self.held_out.column(name))
+        if self.tokenizer is not None:
+            return model.encode(values)
+        return model.encode_features([value[: model.config.max_seq_len] for value in values])
+
+
+def _comparable(value: str | np.ndarray) -> str | bytes:
+    """A text, or the bytes of features."""
+    return value if isinstance(value, str) else value.tobytes()

@@ -101,18 +101,23 @@ class ContrastiveSection(ObjectiveSection):
     """Objective ``contrastive``: pairs or triples with in-batch negatives.
 
     Attributes:
+        input: What the pairs are of.
         temperature: Divides the similarities in the softmax.
         symmetric: Also classify the anchor of every positive.
     """
 
     implementation = "osa.model.training.objectives.contrastive:Contrastive"
-    fields = (
-        Field("anchor", "anchor", "text"),
-        Field("positive", "positive", "text"),
-        Field("negative", "negative", "text", optional=True),
-    )
+    input: Literal["text", "features"] = "text"
     temperature: float = Setting(default=0.05, gt=0)
     symmetric: bool = True
+
+    def example_fields(self) -> tuple[Field, ...]:
+        """Two or three texts, or sequences of features."""
+        return (
+            Field("anchor", "anchor", self.input),
+            Field("positive", "positive", self.input),
+            Field("negative", "negative", self.input, optional=True),
+        )
 
 
 class MlmSection(ObjectiveSection):

@@ -18,6 +18,7 @@ from osa.service.api.parsing import json_type
 from osa.service.errors import EmptyInputError, MalformedBodyError, ValidationError
 
 LENGTH_BYTES = 4
+ELEMENT_TYPES: dict[str, np.dtype[Any]] = {"INT64": np.dtype("<i8"), "FP32": np.dtype("<f4")}
 Elements = Sequence[Any] | memoryview
 """Elements of one tensor: JSON values, flat or nested, or bytes."""
 
@@ -87,6 +88,26 @@ def read_strings(elements: Elements, shape: Sequence[int], name: str) -> list[st
     return values
 
 
+def read_floats(elements: Elements, shape: Sequence[int], name: str) -> np.ndarray:
+    """Values of an FP32 tensor, float32 of ``shape``; a number beyond float32 becomes infinite.
+
+    Raises:
+        EmptyInputError: It has no elements.
+        ValidationError: Elements that are not numbers, or whose number is not that of ``shape``.
+    """
+    count = count_elements(shape, name)
+    if isinstance(elements, memoryview):
+        return _unpack_numbers(elements, count, shape, name, "FP32").astype(np.float32)
+    values = _flatten(elements, count, shape, name)
+    for index, value in enumerate(values):
+        if type(value) not in (int, float):
+            raise ValidationError(
+                f"{name}[{index}] must be a number, got {json_type(value)}", param=name
+            )
+    with np.errstate(over="ignore"):
+        return np.array(values, dtype=np.float64).astype(np.float32).reshape(shape)
+
+
 def read_integers(elements: Elements, shape: Sequence[int], name: str) -> np.ndarray:
     """Values of an INT64 tensor, int64 of ``shape``.
 
@@ -96,13 +117,7 @@ def read_integers(elements: Elements, shape: Sequence[int], name: str) -> np.nda
     """
     count = count_elements(shape, name)
     if isinstance(elements, memoryview):
-        if len(elements) != count * 8:
-            raise ValidationError(
-                f"{name}: shape {list(shape)} of INT64 takes {count * 8} bytes, got "
-                f"{len(elements)}",
-                param=name,
-            )
-        return np.frombuffer(elements, "<i8").astype(np.int64).reshape(shape)
+        return _unpack_numbers(elements, count, shape, name, "INT64").astype(np.int64)
     values = _flatten(elements, count, shape, name)
     for index, value in enumerate(values):
         if type(value) is not int or not -(2**63) <= value < 2**63:
@@ -143,6 +158,20 @@ def _flatten(values: Sequence[Any], count: int, shape: Sequence[int], name: str)
             f"{name}: shape {list(shape)} takes {count} elements, got {len(flat)}", param=name
         )
     return flat
+
+
+def _unpack_numbers(
+    data: memoryview, count: int, shape: Sequence[int], name: str, datatype: str
+) -> np.ndarray:
+    kind = ELEMENT_TYPES[datatype]
+    size = count * kind.itemsize
+    if len(data) != size:
+        raise ValidationError(
+            f"{name}: shape {list(shape)} of {datatype} takes {size} bytes, got {len(data)}",
+            param=name,
+        )
+    elements: np.ndarray = np.frombuffer(data, kind)
+    return elements.reshape(shape)
 
 
 def _unpack_strings(data: memoryview, count: int, shape: Sequence[int], name: str) -> list[str]:

@@ -106,7 +106,8 @@ def infer_job(
         ValidationError: Other tensors, types, shapes, sizes or parameters than those of the model.
     """
     check_outputs(body)
-    inputs = read_inputs(body.inputs, tail)
+    model = context.chosen or context.choose()
+    inputs = read_inputs(body.inputs, tail, model.about.feature_size)
     options = options_of(body.parameters or InferParameters())
     return context.job(
         inputs, options, lambda _, found: render(outputs_of(found.vectors, body, binary))

@@ -1,16 +1,24 @@
 """Tensors of the Open Inference Protocol as inputs and options. Pure functions.
 
 A model takes ``text`` (BYTES, [n] or [n, 1]), or ``input_ids`` (INT64, [n, t]) with an
-``attention_mask`` of that shape where rows are padded, and gives ``embedding`` (FP32, [n, E]).
+``attention_mask`` of that shape where rows are padded; a feature model takes ``features`` and
+``lengths`` (see ``feature_tensors``). Both give ``embedding`` (FP32, [n, E]).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from osa.service.api.kserve.binary_tensors import divide, read_integers, read_strings
+from osa.service.api.kserve.binary_tensors import (
+    divide,
+    read_floats,
+    read_integers,
+    read_strings,
+)
+from osa.service.api.kserve.feature_tensors import FEATURES, LENGTHS, split_features
 from osa.service.api.kserve.schemas import (
     InferParameters,
     InferRequest,
@@ -21,11 +29,18 @@ from osa.service.api.kserve.schemas import (
 )
 from osa.service.api.parsing import check_texts
 from osa.service.errors import EmptyInputError, ValidationError
-from osa.service.inference.request import EmbedOptions
+from osa.service.inference.request import EmbedOptions, Inputs
 from osa.service.models.served_model import ServedModel
 
 VERSION = "1"
 TEXT, IDS, MASK, EMBEDDING = "text", "input_ids", "attention_mask", "embedding"
+TOKEN_INPUTS, FEATURE_INPUTS = (TEXT, IDS, MASK), (FEATURES, LENGTHS)
+DATATYPES = {TEXT: "BYTES", IDS: "INT64", MASK: "INT64", FEATURES: "FP32", LENGTHS: "INT64"}
+SHAPES = {
+    TEXT: "[n] or [n, 1]", IDS: "[n, t]", MASK: "[n, t]",
+    FEATURES: "[N, F] or [S, N, F]", LENGTHS: "[S]",
+}  # fmt: skip
+RANKS = {TEXT: (1, 2), IDS: (2,), MASK: (2,), FEATURES: (2, 3), LENGTHS: (1,)}
 
 
 def describe_model(model: ServedModel) -> ModelMetadata:
@@ -36,6 +51,10 @@ def describe_model(model: ServedModel) -> ModelMetadata:
     if model.about.vocab_size is not None:
         for tensor in (IDS, MASK):
             inputs.append(TensorMetadata(name=tensor, datatype="INT64", shape=[-1, -1]))
+    if model.about.feature_size is not None:
+        shape = [-1, model.about.feature_size]
+        inputs.append(TensorMetadata(name=FEATURES, datatype="FP32", shape=shape))
+        inputs.append(TensorMetadata(name=LENGTHS, datatype="INT64", shape=[-1]))
     width = model.about.dimensions[0]
     return ModelMetadata(
         name=model.name,
@@ -78,12 +97,15 @@ def options_of(parameters: InferParameters) -> EmbedOptions:
     )
 
 
-def read_inputs(tensors: list[InputTensor], tail: memoryview) -> list[str] | list[list[int]]:
-    """Texts or ids of a request.
+def read_inputs(
+    tensors: list[InputTensor], tail: memoryview, feature_size: int | None = None
+) -> Inputs:
+    """Texts or ids of a request; features where the model takes them.
 
     Args:
         tensors: Its input tensors.
         tail: The bytes behind the JSON.
+        feature_size: F of a feature model; None for a token model.
 
     Raises:
         EmptyInputError: Nothing to embed.
@@ -94,11 +116,14 @@ def read_inputs(tensors: list[InputTensor], tail: memoryview) -> list[str] | lis
         for tensor in tensors
     ]
     by_name: dict[str, tuple[InputTensor, Any]] = {}
+    allowed = TOKEN_INPUTS if feature_size is None else FEATURE_INPUTS
     for tensor, part in zip(tensors, divide(tail, sizes), strict=True):
-        check_tensor(tensor, part)
+        check_tensor(tensor, part, allowed)
         if tensor.name in by_name:
             raise ValidationError(f"input {tensor.name} is given twice", param="inputs")
         by_name[tensor.name] = (tensor, tensor.data if part is None else part)
+    if feature_size is not None:
+        return _read_features(by_name, feature_size)
     if set(by_name) == {TEXT}:
         tensor, data = by_name[TEXT]
         texts = read_strings(data, tensor.shape, TEXT)
@@ -119,28 +144,61 @@ def read_inputs(tensors: list[InputTensor], tail: memoryview) -> list[str] | lis
     return remove_padding(ids, read_integers(data, tensor.shape, MASK))
 
 
-def check_tensor(tensor: InputTensor, part: memoryview | None) -> None:
+def _read_features(
+    by_name: dict[str, tuple[InputTensor, Any]], feature_size: int
+) -> list[np.ndarray]:
+    """Sequences of ``features``, divided as ``lengths`` says."""
+    if FEATURES not in by_name:
+        raise ValidationError(
+            f"inputs must be {FEATURES} with or without {LENGTHS}, got "
+            f"{' and '.join(sorted(by_name)) or 'none'}",
+            param="inputs",
+        )
+    tensor, data = by_name[FEATURES]
+    if tensor.shape[-1] != feature_size:
+        raise ValidationError(
+            f"{FEATURES} must have rows of {feature_size} numbers, got shape {shown(tensor)}",
+            param=FEATURES,
+        )
+    features, lengths = read_floats(data, tensor.shape, FEATURES), None
+    finite = np.isfinite(features)
+    if not finite.all():
+        place = np.argwhere(~finite)[0].tolist()
+        raise ValidationError(f"{FEATURES}{place} must be a finite float32 number", param=FEATURES)
+    if LENGTHS in by_name:
+        tensor, data = by_name[LENGTHS]
+        lengths = read_integers(data, tensor.shape, LENGTHS)
+    return split_features(features, lengths)
+
+
+def check_tensor(
+    tensor: InputTensor, part: memoryview | None, allowed: Sequence[str] = TOKEN_INPUTS
+) -> None:
     """Refuse a tensor that the model does not accept.
+
+    Args:
+        tensor: The tensor.
+        part: Its bytes behind the JSON, if there are any.
+        allowed: Names of the model's inputs.
 
     Raises:
         ValidationError: Its name, type or rank is wrong, or its elements are given twice or never.
     """
     name, rank = tensor.name, len(tensor.shape)
-    if name not in (TEXT, IDS, MASK):
+    if name not in allowed:
         raise ValidationError(
-            f"unknown input {name[:64]!r}; allowed: {TEXT}, {IDS}, {MASK}", param="inputs"
+            f"unknown input {name[:64]!r}; allowed: {', '.join(allowed)}", param="inputs"
         )
-    expected = "BYTES" if name == TEXT else "INT64"
+    expected = DATATYPES[name]
     if tensor.datatype != expected:
         raise ValidationError(
             f"{name} must be {expected}, got {tensor.datatype[:64]!r}", param=name
         )
-    if name == TEXT and rank != 1 and not (rank == 2 and tensor.shape[1] == 1):
+    fits = rank in RANKS[name] and not (name == TEXT and rank == 2 and tensor.shape[1] != 1)
+    if not fits:
         raise ValidationError(
-            f"{name} must have shape [n] or [n, 1], got {shown(tensor)}", param=name
+            f"{name} must have shape {SHAPES[name]}, got {shown(tensor)}", param=name
         )
-    if name != TEXT and rank != 2:
-        raise ValidationError(f"{name} must have shape [n, t], got {shown(tensor)}", param=name)
     if (tensor.data is None) == (part is None):
         raise ValidationError(
             f"{name} must have either data or the parameter binary_data_size", param=name

@@ -128,24 +128,24 @@ def kserve_routes(pipeline: InferencePipeline, health: Health, version: str) -> 
 
     @router.post(
         f"{VERSIONED}/infer",
-        summary="Embed texts or token ids with a version of a model",
+        summary="Embed texts, token ids or features with a version of a model",
         response_model=InferResponse,
         responses=INFER_ANSWER,
         openapi_extra=INFER_BODY,
     )
     async def infer_version(request: Request, model: str, version: str) -> Response:
-        """Embed texts or token ids."""
+        """Embed texts, token ids or features."""
         return await infer_with(request, pipeline, find(model, version).name)
 
     @router.post(
         f"{MODEL}/infer",
-        summary="Embed texts or token ids",
+        summary="Embed texts, token ids or features",
         response_model=InferResponse,
         responses=INFER_ANSWER,
         openapi_extra=INFER_BODY,
     )
     async def infer_model(request: Request, model: str) -> Response:
-        """Embed texts or token ids."""
+        """Embed texts, token ids or features."""
         return await infer_with(request, pipeline, find(model, None).name)
 
     @router.get(VERSIONED, summary="Tensors of a version of a model", responses=named)

@@ -35,9 +35,14 @@ class InputTensor(BaseModel):
 
     model_config = ConfigDict(extra="ignore")
 
-    name: str = Field(description="text, input_ids or attention_mask.")
-    shape: list[StrictInt] = Field(description="text: [n] or [n, 1]; the others: [n, t].")
-    datatype: str = Field(description="text: BYTES; the others: INT64.")
+    name: str = Field(
+        description="text, input_ids or attention_mask; of feature models features or lengths."
+    )
+    shape: list[StrictInt] = Field(
+        description="text: [n] or [n, 1]; input_ids and attention_mask: [n, t]; features: [N, F], "
+        "the rows of all sequences end to end, or [S, N, F]; lengths: [S]."
+    )
+    datatype: str = Field(description="text: BYTES; features: FP32; the others: INT64.")
     parameters: InputParameters | None = None
     data: list[Any] | None = Field(
         None, description="Elements, flat in row-major order or nested as the shape says."
@@ -109,7 +114,8 @@ class InferRequest(BaseModel):
     id: str | None = Field(None, description="Repeated in the answer.")
     parameters: InferParameters | None = None
     inputs: list[InputTensor] = Field(
-        description="text; or input_ids, with an attention_mask where rows are padded."
+        description="text; or input_ids, with an attention_mask where rows are padded; of feature "
+        "models features, with lengths where there are several sequences or rows are padded."
     )
     outputs: list[RequestedOutput] | None = Field(None, description="Default: every output.")
 
@@ -156,7 +162,9 @@ class ModelMetadata(BaseModel):
     name: str
     versions: list[str]
     platform: str
-    inputs: list[TensorMetadata] = Field(description="text, or the others; not all of them.")
+    inputs: list[TensorMetadata] = Field(
+        description="What it takes; /infer says which go together."
+    )
     outputs: list[TensorMetadata]
     parameters: ModelFacts
 

@@ -18,6 +18,7 @@ from osa.service.api.openapi import failures, inference, reads
 from osa.service.api.parsing import parse_body, parse_inputs
 from osa.service.api.pipeline import InferencePipeline
 from osa.service.api.vector_encoding import Answer, convert, encode_vector, to_json
+from osa.service.inference.limits import no_text
 from osa.service.inference.request import EmbedOptions, PreparedRequest
 from osa.service.models.served_model import ServedModel
 
@@ -40,6 +41,8 @@ def openai_routes(pipeline: InferencePipeline) -> APIRouter:
             several = len(pipeline.models.names()) > 1
             model = context.choose(body.model, strict=several)
             encoding = body.encoding_format or "float"
+            if model.about.feature_size is not None:
+                raise no_text(model.about)
             return context.job(
                 parse_inputs(body.input, "input"),
                 EmbedOptions(dimensions=body.dimensions),

@@ -7,8 +7,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, field_validator
 
 from osa.service.api.shared_fields import (
-    INPUTS_SCHEMA,
     MODEL_FIELD,
+    MODEL_INPUTS_SCHEMA,
     TEXT_OR_TEXTS_SCHEMA,
     lower_case,
 )
@@ -23,7 +23,7 @@ class EmbedAllRequest(BaseModel):
 
     model: Any = Field(None, description=MODEL_FIELD)
 
-    inputs: Any = Field(description="As for /embed.", json_schema_extra=INPUTS_SCHEMA)
+    inputs: Any = Field(description="As for /embed.", json_schema_extra=MODEL_INPUTS_SCHEMA)
     normalize: StrictBool | None = Field(
         None, description="Unit vectors (default false: their mean is the text's own vector)."
     )

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 from fastapi import APIRouter, Request, Response
 
+from osa.service.api.feature_inputs import naming_non_finite, parse_model_inputs
 from osa.service.api.job import Job, RequestContext
 from osa.service.api.openapi import reads
-from osa.service.api.parsing import check_texts, name_of, parse_body, parse_inputs
+from osa.service.api.parsing import check_texts, name_of, parse_body
 from osa.service.api.pipeline import InferencePipeline
 from osa.service.api.tei.document_schemas import (
     ChunkEmbedding,
@@ -42,11 +43,12 @@ def document_routes(pipeline: InferencePipeline) -> APIRouter:
         openapi_extra=reads(EmbedAllRequest),
     )
     async def embed_all(request: Request) -> Response:
-        """One vector per token, special tokens included."""
+        """One vector per token, special tokens included; or per row of features."""
 
         def parse(context: RequestContext) -> Job:
-            body = parse_body(context.raw, context.content_type, EmbedAllRequest)
-            context.choose(name_of(body.model))
+            with naming_non_finite(context, "inputs"):
+                body = parse_body(context.raw, context.content_type, EmbedAllRequest)
+            model = context.choose(name_of(body.model))
             options = EmbedOptions(
                 truncate=body.truncate,
                 direction=body.truncation_direction or "right",
@@ -56,7 +58,7 @@ def document_routes(pipeline: InferencePipeline) -> APIRouter:
             )
             shape = unit if body.normalize else np.ascontiguousarray
             return context.job(
-                parse_inputs(body.inputs, "inputs"),
+                parse_model_inputs(body.inputs, "inputs", model.about),
                 options,
                 lambda _, found: to_json([shape(row) for row in found.token_vectors]),
             )

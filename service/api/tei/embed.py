@@ -10,9 +10,10 @@ from fastapi import APIRouter, Query, Request, Response
 
 from osa.model.calibration import Calibration
 from osa.service.api.errors.examples import DIMENSIONS, READING, UNKNOWN_MODEL, missing
+from osa.service.api.feature_inputs import naming_non_finite, parse_model_inputs
 from osa.service.api.job import Job, RequestContext
 from osa.service.api.openapi import failures, inference, reads
-from osa.service.api.parsing import check_texts, name_of, parse_body, parse_inputs
+from osa.service.api.parsing import check_texts, name_of, parse_body
 from osa.service.api.pipeline import InferencePipeline
 from osa.service.api.streaming import NDJSON, stream, wants_lines
 from osa.service.api.tei.errors import NATIVE
@@ -35,6 +36,7 @@ from osa.service.api.vector_encoding import (
     render_vectors,
     to_json,
 )
+from osa.service.engines.base import EngineInfo
 from osa.service.errors import EmptyInputError, ValidationError
 from osa.service.inference.request import Embedded, EmbedOptions, Inputs, PreparedRequest
 from osa.service.models.served_model import ServedModel
@@ -77,15 +79,16 @@ def native_routes(
     described = reads(EmbedRequest)
 
     async def embed(request: Request) -> Response:
-        """Embed texts or token ids; always a list of vectors."""
+        """Embed texts, token ids or features; always a list of vectors."""
         lines = wants_lines(request)
 
         def parse(context: RequestContext) -> Job:
-            body = parse_body(context.raw, context.content_type, EmbedRequest)
+            with naming_non_finite(context, "inputs"):
+                body = parse_body(context.raw, context.content_type, EmbedRequest)
             model = context.choose(name_of(body.model))
             ranges = model.calibration
             check_type(body, ranges, body.dimensions or model.about.dimensions[0])
-            inputs = parse_inputs(body.inputs, "inputs")
+            inputs = parse_model_inputs(body.inputs, "inputs", model.about)
             if lines and body.encoding_format == "bytes":
                 raise ValidationError(
                     f"{NDJSON} holds float or base64, not bytes", param="encoding_format"
@@ -113,7 +116,7 @@ def native_routes(
             openapi_extra=described,
         )
 
-    serve("/embed", "Embed texts or token ids")
+    serve("/embed", "Embed texts, token ids or features")
 
     @router.post(
         "/similarity",
@@ -159,8 +162,8 @@ def native_routes(
             instances = parse_body(context.raw, context.content_type, VertexRequest).instances
             if not instances:
                 raise EmptyInputError("instances is empty", param="instances")
-            inputs, counts, options = join_instances(instances)
-            context.choose(name_of(instances[0].model))
+            model = context.choose(name_of(instances[0].model))
+            inputs, counts, options = join_instances(instances, model.about)
             ends = np.cumsum(counts)[:-1]
             return context.job(
                 inputs,
@@ -242,7 +245,7 @@ def options_of(body: EmbedRequest) -> EmbedOptions:
 
 
 def join_instances(
-    instances: Sequence[EmbedRequest],
+    instances: Sequence[EmbedRequest], about: EngineInfo
 ) -> tuple[Inputs, list[int], EmbedOptions]:
     """Inputs of all instances in one list, how many each has, and their common options.
 
@@ -259,7 +262,7 @@ def join_instances(
             "float32",
         ):
             raise ValidationError("/vertex answers float32 numbers", param="instances")
-        inputs = parse_inputs(instance.inputs, f"instances[{place}].inputs")
+        inputs = parse_model_inputs(instance.inputs, f"instances[{place}].inputs", about)
         counts.append(len(inputs))
         joined += inputs
     if len(options) > 1 or len(names) > 1 or len({isinstance(item, str) for item in joined}) > 1:

@@ -38,6 +38,8 @@ def model_info(settings: Settings, model: ServedModel, names: list[str]) -> Info
         batch_invariant=model.batch_invariant,
         batch_invariant_reason=None if model.batch_invariant else variance_reason(about),
         member=model.member,
+        input_kind="text" if about.feature_size is None else "features",
+        feature_size=about.feature_size,
         artifact=None if about.manifest is None else dict(about.manifest),
     )
 

@@ -9,8 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, field_
 from osa.model.config import Task
 from osa.service.api.shared_fields import (
     DECODED_SCHEMA,
-    INPUTS_SCHEMA,
     MODEL_FIELD,
+    MODEL_INPUTS_SCHEMA,
     TEXT_OR_TEXTS_SCHEMA,
     TEXT_SCHEMA,
     TEXTS_SCHEMA,
@@ -31,9 +31,10 @@ class EmbedRequest(BaseModel):
 
     model: Any = Field(None, description=MODEL_FIELD)
 
-    inputs: Annotated[Any, Field(json_schema_extra=INPUTS_SCHEMA)] = Field(
+    inputs: Annotated[Any, Field(json_schema_extra=MODEL_INPUTS_SCHEMA)] = Field(
         description="One text, texts, one sequence of ids, or sequences of ids. Ids are taken as "
-        "they are: no special tokens are added."
+        "they are: no special tokens are added. Where /info has the input_kind features: one "
+        "sequence of feature vectors, a list of feature_size numbers each, or several sequences."
     )
     normalize: StrictBool | None = Field(None, description="Unit vectors (default true).")
     truncate: StrictBool | None = Field(
@@ -216,6 +217,12 @@ class Info(BaseModel):
         None,
         description="Where model.path is a directory of checkpoints and artifacts: the one of them "
         "that is served.",
+    )
+    input_kind: Literal["text", "features"] = Field(
+        description="What /embed takes: texts and token ids, or sequences of feature vectors."
+    )
+    feature_size: int | None = Field(
+        None, description="Numbers in a feature vector; null where input_kind is text."
     )
     artifact: dict[str, Any] | None = Field(
         None, description="Manifest of the artifact that is served; null for a checkpoint."

@@ -15,13 +15,14 @@ import numpy as np
 import pytest
 
 from osa.model.errors import ConfigError
+from osa.model.sequences import InputRows
 from osa.service.batching import supervisor as supervision
 from osa.service.batching.batch_queue import BatchQueue
 from osa.service.batching.fair_lock import FairLock, Flow
 from osa.service.batching.item import ItemResult, WorkItem
 from osa.service.batching.supervisor import EngineSupervisor
 from osa.service.batching.worker import EngineThread
-from osa.service.engines.base import Details, Engine, EngineOutput, IdRows
+from osa.service.engines.base import Details, Engine, EngineOutput
 from osa.service.engines.eager import EagerEngine
 from osa.service.errors import BackendError
 from osa.service.observability.metrics import Metrics
@@ -41,7 +42,7 @@ class MisbehavingEngine(EagerEngine):
         self.sizes: list[int] = []
 
     def embed(
-        self, sequences: IdRows, details: Details | None = None, exact: bool = False
+        self, sequences: InputRows, details: Details | None = None, exact: bool = False
     ) -> EngineOutput:
         self.sizes.append(sum(map(len, sequences)))
         if self.what == "memory" and self.sizes[-1] > self.on:

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from osa.model.errors import ConfigError
+from osa.model.sequences import InputRows
 from osa.service.batching import supervisor as supervision
 from osa.service.batching.item import ItemResult, WorkItem
-from osa.service.engines.base import Details, Engine, EngineOutput, IdRows
+from osa.service.engines.base import Details, Engine, EngineOutput
 from osa.service.engines.eager import EagerEngine
 from osa.service.errors import BackendError, ClientGoneError
 from osa.service.models.loader import ModelLoader
@@ -94,7 +95,7 @@ def test_a_retired_model_whose_engine_does_not_come_back_answers_what_waits(
         """Fails on every input after its warm-up."""
 
         def embed(
-            self, sequences: IdRows, details: Details | None = None, exact: bool = False
+            self, sequences: InputRows, details: Details | None = None, exact: bool = False
         ) -> EngineOutput:
             raise RuntimeError("device-side assert triggered")
 

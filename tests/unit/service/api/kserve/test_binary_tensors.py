@@ -7,7 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from osa.service.api.kserve.binary_tensors import divide, read_integers, read_strings, split_body
+from osa.service.api.kserve.binary_tensors import (
+    divide,
+    read_floats,
+    read_integers,
+    read_strings,
+    split_body,
+)
 from osa.service.errors import ServiceError, ValidationError
 
 TEXTS = st.lists(st.text(max_size=20), min_size=1, max_size=8)
@@ -42,9 +48,25 @@ def test_integers_come_back_from_every_form(rows: list[list[int]]) -> None:
         np.testing.assert_array_equal(read_integers(elements, shape, "input_ids"), expected)
 
 
+@given(st.lists(st.floats(width=32), min_size=1, max_size=9))
+def test_floats_come_back_from_every_form(numbers: list[float]) -> None:
+    expected = np.array(numbers, dtype=np.float32).reshape(-1, 1)
+    shape = list(expected.shape)
+    for elements in (numbers, expected.tolist(), memoryview(expected.astype("<f4").tobytes())):
+        np.testing.assert_array_equal(read_floats(elements, shape, "features"), expected)
+
+
+def test_numbers_of_json_are_floats_and_nothing_else_is() -> None:
+    np.testing.assert_array_equal(read_floats([1, 2.5], [1, 2], "features"), [[1, 2.5]])
+    assert np.isinf(read_floats([1e39], [1, 1], "features")).all()
+    for wrong in ("1", True, None, [1]):
+        with pytest.raises(ValidationError, match=r"features\[1\] must be a number"):
+            read_floats([1, wrong], [2], "features")
+
+
 @given(st.binary(max_size=64), st.lists(st.integers(-2, 2**64), max_size=3))
 def test_any_bytes_of_any_shape_are_read_or_refused(data: bytes, shape: list[int]) -> None:
-    for read in (read_strings, read_integers):
+    for read in (read_strings, read_integers, read_floats):
         problem = ""
         try:
             read(memoryview(data), shape, "tensor")
