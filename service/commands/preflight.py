@@ -14,7 +14,7 @@ from osa.model.config import EncoderConfig
 from osa.model.download.models import Progress, local_path
 from osa.model.errors import ConfigError
 from osa.model.prompts import PROMPTS
-from osa.service.engines.registry import CHECKPOINT, engines_for
+from osa.service.engines.registry import CHECKPOINT, LIBRARY, engines_for
 
 if TYPE_CHECKING:
     from osa.service.model_settings import ModelSettings
@@ -132,11 +132,14 @@ def input_kind(path: Path | None) -> Literal["text", "features"]:
 def _check_engine(settings: ModelSettings, place: str) -> None:
     """Refuse an engine that does not run this model, or that needs a missing tool."""
     kind = "checkpoint" if settings.path is None else kind_of(settings.path)
-    if kind in MODEL_KINDS and settings.engine not in ("auto", *CHECKPOINT_ENGINES):
+    able = [*CHECKPOINT_ENGINES, *([LIBRARY] if kind == "transformer" else [])]
+    if kind in MODEL_KINDS and settings.engine not in ("auto", *able):
         raise ConfigError(
-            f"{place} is {settings.engine}, but a {kind} runs by "
-            f"{', '.join(CHECKPOINT_ENGINES)}: export it first, 'osa export --help'"
+            f"{place} is {settings.engine}, but a {kind} runs by {', '.join(able)}: "
+            "export it first, 'osa export --help'"
         )
+    if settings.engine == LIBRARY:
+        require(f"{place} {LIBRARY}", "hf", "sentence_transformers")
     if settings.engine == "compile" and not has_compiler():
         raise ConfigError(
             f"{place} is compile, but there is no C++ compiler: install one, use eager, or "

@@ -57,6 +57,7 @@ class ArtifactEngine:
             source_sha256=manifest.source_sha256,
             calibration=self._artifact.calibration,
             manifest=manifest.to_dict(),
+            packed=manifest.layout == "packed",
         )
 
     @classmethod

@@ -78,6 +78,8 @@ class EngineInfo:
         prompts: Texts by name that the model wants before inputs.
         default_prompt_name: Of inputs for which none is named.
         feature_size: Width F of the feature vectors that it takes; None for a token model.
+        packed: Whether a batch is computed end to end, without padding.
+        claims_invariance: Whether vectors are meant not to depend on their batch; then it is tried.
     """
 
     backend: str
@@ -100,6 +102,8 @@ class EngineInfo:
     prompts: Mapping[str, str] = field(default_factory=dict)
     default_prompt_name: str | None = None
     feature_size: int | None = None
+    packed: bool = True
+    claims_invariance: bool = True
 
     @classmethod
     def of(cls, config: EncoderConfig, **facts: Any) -> EngineInfo:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from osa.service.engines.base import Engine
 
 CHECKPOINT = "checkpoint"
+LIBRARY = "sentence-transformers"
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,8 @@ class EngineEntry:
 
     Attributes:
         name: In ``model.engine`` and ``/info``.
-        runs: ``checkpoint``, or the name of an artifact format.
+        runs: ``checkpoint``, ``sentence-transformers`` (what that library loads), or the name of an
+            artifact format.
         module: Where its class is.
         attribute: The class, an ``Engine``.
     """
@@ -44,6 +46,9 @@ _ENTRIES = (
     *(
         EngineEntry(entry.engine, entry.name, "osa.service.engines.artifact", "ArtifactEngine")
         for entry in FORMATS.values()
+    ),
+    EngineEntry(
+        LIBRARY, LIBRARY, "osa.service.engines.sentence_transformers", "SentenceTransformersEngine"
     ),
 )
 ENGINES: dict[str, EngineEntry] = {entry.name: entry for entry in _ENTRIES}

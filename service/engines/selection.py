@@ -1,7 +1,9 @@
 """Selection of the engine for a directory, by its content, the settings and this machine.
 
-A directory is a checkpoint (``manifest.json``), an artifact (``artifact.json``), or a collection: a
-directory of such directories, all forms of one model. Of a collection ``auto`` loads every form
+A directory is a checkpoint (``manifest.json``), an artifact (``artifact.json``), a model of
+transformers or sentence-transformers, or a collection: a directory of checkpoints and artifacts,
+all forms of one model. Of another library's models the native encoder runs what it can, and
+sentence-transformers the rest. Of a collection ``auto`` loads every form
 that runs here, times them, and keeps the fastest. It does not trade accuracy for speed: only forms
 of the widest dtype are compared, and bfloat16 beside float32 where ``model.dtype`` allows it.
 """
@@ -15,11 +17,12 @@ from pathlib import Path
 
 from osa.export.formats import DTYPES
 from osa.export.manifest import is_artifact, read_manifest
-from osa.model.common.directories import MANIFEST, MODEL_KINDS, describe_path, kind_of
-from osa.model.errors import ConfigError, OsaError
+from osa.model import hub
+from osa.model.common.directories import MANIFEST, describe_path, kind_of
+from osa.model.errors import ConfigError, OsaError, UnsupportedModelError
 from osa.model.inference.bfloat16 import has_fast_bfloat16
 from osa.service.engines.base import Engine, trial_batch
-from osa.service.engines.registry import CHECKPOINT, ENGINES, engines_for
+from osa.service.engines.registry import CHECKPOINT, ENGINES, LIBRARY, engines_for
 from osa.service.model_settings import ModelSettings
 
 TRIAL = ((32,) * 8, (512,), (2048,))
@@ -50,8 +53,10 @@ def select_engine(settings: ModelSettings) -> Selection:
         OsaError: Nothing in the directory can be served here; says why.
     """
     path = settings.path
-    if path is None or kind_of(path) in MODEL_KINDS:
+    if path is None or kind_of(path) == "checkpoint":
         return _open_checkpoint(path, settings)
+    if kind_of(path) == "transformer":
+        return _open_transformer(path, settings)
     if is_artifact(path):
         return _open_artifact(path, settings)
     if not path.is_dir():
@@ -78,6 +83,32 @@ def _open_checkpoint(path: Path | None, settings: ModelSettings) -> Selection:
     if settings.engine == "auto":
         reason = "a checkpoint runs eagerly; compile takes up to a minute before the first answer"
     return Selection(ENGINES[name].load().open(path, settings), reason, path)
+
+
+def _open_transformer(path: Path, settings: ModelSettings) -> Selection:
+    """Natively where that is possible and no other engine is asked for."""
+    if settings.engine == LIBRARY:
+        return _open_by_library(path, settings, "asked for by model.engine")
+    problem = hub.unsupported(path)
+    try:
+        if problem is None:
+            return _open_checkpoint(path, settings)
+    except UnsupportedModelError as error:  # which only the weights tell
+        problem = str(error)
+    if settings.engine != "auto":
+        raise UnsupportedModelError(
+            f"model.engine is {settings.engine}, but {problem}: {LIBRARY} may run it"
+        )
+    return _open_by_library(path, settings, f"not run by the native encoder: {problem}")
+
+
+def _open_by_library(path: Path, settings: ModelSettings, reason: str) -> Selection:
+    try:
+        return Selection(ENGINES[LIBRARY].load().open(path, settings), reason, path)
+    except OsaError as error:
+        if settings.engine == LIBRARY:
+            raise
+        raise type(error)(f"{error} ({reason})") from error
 
 
 def _open_artifact(path: Path, settings: ModelSettings) -> Selection:

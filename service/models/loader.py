@@ -59,8 +59,8 @@ class ModelLoader:
             engine = given
             _check_kind(settings, engine)
             given.warm_up()
-        invariant = given is None and is_batch_invariant(engine)
         about = engine.info
+        invariant = given is None and about.claims_invariance and is_batch_invariant(engine)
         facts = {"model": name, "backend": about.backend, "kernel": about.kernel}
         if about.kernel.startswith("torch ("):
             logger.warning("attention runs in plain torch", extra=facts)

@@ -37,6 +37,7 @@ def model_info(settings: Settings, model: ServedModel, names: list[str]) -> Info
         mixer=about.mixer,
         batch_invariant=model.batch_invariant,
         batch_invariant_reason=None if model.batch_invariant else variance_reason(about),
+        packed=about.packed,
         member=model.member,
         input_kind="text" if about.feature_size is None else "features",
         feature_size=about.feature_size,
@@ -46,7 +47,12 @@ def model_info(settings: Settings, model: ServedModel, names: list[str]) -> Info
 
 def variance_reason(about: EngineInfo) -> str:
     """Why an engine's vectors may change in their last bits with batch composition."""
-    if about.dtype == "int8":
+    if not about.claims_invariance:
+        why = (
+            f"the {about.backend} engine pads texts to the longest of their batch, and claims "
+            "neither batch invariance nor packing"
+        )
+    elif about.dtype == "int8":
         why = "int8 graphs scale a product by the largest value of the whole batch"
     elif about.device.startswith("cuda"):
         why = f"the matrix products of this GPU in {about.dtype} sum in an order that depends on it"

@@ -213,6 +213,9 @@ class Info(BaseModel):
     batch_invariant_reason: str | None = Field(
         None, description="Why batch_invariant is false; null where it is true."
     )
+    packed: bool = Field(
+        description="Whether a batch is computed end to end, without padding to its longest text."
+    )
     member: str | None = Field(
         None,
         description="Where model.path is a directory of checkpoints and artifacts: the one of them "
