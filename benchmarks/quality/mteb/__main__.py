@@ -14,6 +14,7 @@ may be trained or chosen on them. Needs ``pip install 'osa-encoder[mteb]'``.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 import time
@@ -69,6 +70,8 @@ def main(arguments: list[str] | None = None) -> int:
 
         names = [name.strip() for name in options.tasks.split(",") if name.strip()]
         tasks = choose_tasks(names if "(" not in options.tasks else [options.tasks], options.data)
+        for pair in options.url:
+            _connect(pair, options).close()
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 2
@@ -97,6 +100,25 @@ def _shown(options: argparse.Namespace) -> str:
     return urls + tasks + (" --data DIR" if options.data is not None else "")
 
 
+def _connect(pair: str, options: argparse.Namespace) -> ServerEncoder:
+    """A server as a model.
+
+    Raises:
+        ConfigError: No server answers there.
+    """
+    import httpx
+
+    from benchmarks.quality.mteb.server_encoder import ServerEncoder
+
+    name, _, url = pair.partition("=")
+    prefixes = {"query": options.query_prefix, "document": options.document_prefix}
+    key = os.environ.get("MTEB_SERVER_KEY") or None
+    try:
+        return ServerEncoder(name, url, options.route, prefixes, key)
+    except (httpx.TransportError, httpx.UnsupportedProtocol) as error:
+        raise ConfigError(f"--url {pair}: no server answers there: {error}") from error
+
+
 def _measure(
     pair: str,
     options: argparse.Namespace,
@@ -105,12 +127,8 @@ def _measure(
     results: dict[str, Result],
 ) -> None:
     """Add a server's scores to ``results``; those that are there are kept."""
-    from benchmarks.quality.mteb.server_encoder import ServerEncoder
-
-    name, _, url = pair.partition("=")
-    prefixes = {"query": options.query_prefix, "document": options.document_prefix}
-    key = os.environ.get("MTEB_SERVER_KEY") or None
-    with ServerEncoder(name, url, options.route, prefixes, key) as encoder:
+    name = pair.partition("=")[0]
+    with contextlib.closing(_connect(pair, options)) as encoder:
         result = results.setdefault(name, Result(name, encoder.info))
         for task in tasks:
             title = task.metadata.name

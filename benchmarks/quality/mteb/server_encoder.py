@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal
 
 import httpx
 import numpy as np
@@ -56,7 +56,7 @@ class ServerEncoder(AbsEncoder):
             api_key: Sent as a bearer token.
 
         Raises:
-            httpx.HTTPError: No server answers there.
+            httpx.TransportError: No server answers there.
         """
         headers = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
         self._client = httpx.Client(base_url=url, headers=headers, timeout=TIMEOUT_S)
@@ -71,11 +71,7 @@ class ServerEncoder(AbsEncoder):
             {"name": f"served/{name}", "revision": revision, "loader": None}
         )
 
-    def __enter__(self) -> Self:
-        """Use it, then close its connections."""
-        return self
-
-    def __exit__(self, *raised: object) -> None:
+    def close(self) -> None:
         """Close the connections."""
         self._client.close()
 

@@ -19,12 +19,14 @@ import pytest
 
 from osa.model import EmbeddingModel
 from osa.model.errors import ConfigError
+from tests.conftest import free_port
 from tests.docs.commands import ROOT
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # of its own imports
     import mteb
 
+    from benchmarks.quality.mteb.__main__ import main
     from benchmarks.quality.mteb.report import (
         Result,
         make_report,
@@ -58,7 +60,9 @@ Connect = Callable[..., ServerEncoder]
 def connect() -> Iterator[Connect]:
     """Encoders on servers, closed at the end of the test."""
     with contextlib.ExitStack() as stack:
-        yield lambda *values, **more: stack.enter_context(ServerEncoder(*values, **more))
+        yield lambda *values, **more: stack.enter_context(
+            contextlib.closing(ServerEncoder(*values, **more))
+        )
 
 
 def url_of(client: httpx.Client) -> str:
@@ -211,6 +215,16 @@ def test_the_command_runs_what_it_has_and_tells_what_it_has_not(
     assert "- STS13: 4 of 1500 pairs" in text
     assert "- STS14, ours: " in text
     assert str(tmp_path) not in text.partition("Not run")[0], "paths of a machine"
+
+
+def test_a_server_that_is_not_there_is_told_before_anything_runs(
+    data: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"):
+        monkeypatch.setenv(name, "1")
+    url = f"ours=http://127.0.0.1:{free_port()}"
+    assert main(["--data", str(data), "--url", url]) == 2
+    assert f"--url {url}: no server answers there" in capsys.readouterr().err
 
 
 def test_a_mean_is_of_all_tasks_or_of_none() -> None:
