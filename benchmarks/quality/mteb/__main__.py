@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import shlex
 import sys
 import time
 from importlib.metadata import version
@@ -95,8 +96,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _shown(options: argparse.Namespace) -> str:
     """The arguments without names of machines or paths."""
-    urls = " ".join(f"--url {pair.partition('=')[0]}=URL" for pair in options.url)
-    tasks = f" --tasks '{options.tasks}'" if options.tasks else ""
+    urls = " ".join(f"--url {shlex.quote(pair.partition('=')[0] + '=URL')}" for pair in options.url)
+    tasks = f" --tasks {shlex.quote(options.tasks)}" if options.tasks else ""
     return urls + tasks + (" --data DIR" if options.data is not None else "")
 
 
