@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from osa.model.common.suggestions import did_you_mean, field_names
+from osa.service.model_settings import ModelFields
 from osa.service.settings import Settings
 
 NAMES = ["server.port", "server.host", "batching.max_batch_tokens", "batching.max_batch_requests"]
@@ -36,4 +37,8 @@ def test_every_setting_has_a_name() -> None:
     assert len(names) == len(set(names))
     assert {"server.port", "auth.keys_file", "cache.max_bytes"} <= set(names)
     settings = Settings().model_dump()
-    assert names == [f"{section}.{field}" for section in settings for field in settings[section]]
+    tables = [f"models.NAME.{field}" for field in ModelFields.model_fields]
+    assert [name for name in names if name.startswith("models.")] == tables
+    assert [name for name in names if name not in tables] == [
+        f"{section}.{field}" for section in settings for field in settings[section]
+    ]
