@@ -15,17 +15,17 @@ LONGEST = 16 << 20
 
 
 def read_csv(
-    file: Path, lines: Iterator[tuple[int, str | Problem]], column: str
+    file: Path, lines: Iterator[tuple[int, str | Problem]], *columns: str
 ) -> Iterator[Record | Problem]:
     """Records of a CSV file, whose values are all text.
 
     Args:
         file: Name for messages.
         lines: Numbered lines, of ``text_lines.read_lines``.
-        column: A column that the header must have.
+        *columns: Columns that the header must have.
 
     Raises:
-        ConfigError: The header is missing, lacks ``column``, or has a name twice.
+        ConfigError: The header is missing, lacks a column, or has a name twice.
     """
     line = 0
     damaged: Problem | None = None
@@ -46,9 +46,11 @@ def read_csv(
         header = next(reader, [])
     except csv.Error as error:
         raise ConfigError(f"{file}: the header is not CSV: {damaged or error}") from error
-    if damaged or column not in header or len(set(header)) < len(header):
+    missing = next((name for name in columns if name not in header), None)
+    if damaged or missing is not None or len(set(header)) < len(header):
+        wanted = columns[0] if missing is None else missing
         raise ConfigError(
-            f"{file}: the header must have a column {column!r}, and none twice; "
+            f"{file}: the header must have a column {wanted!r}, and none twice; "
             f"{damaged or f'it has {list_names(header)}'}"
         )
     while True:

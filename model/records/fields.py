@@ -11,7 +11,7 @@ import numpy as np
 from osa.model.errors import ConfigError
 from osa.model.records.record import BadRecord
 
-FieldKind = Literal["text", "label", "features"]
+FieldKind = Literal["text", "label", "relevance", "features"]
 INT64 = range(-(2**63), 2**63)
 SHOWN = 40
 """Most characters of a value in a message."""
@@ -27,8 +27,8 @@ class Field:
         name: Name for the objective.
         column: Name of its column in the files.
         kind: ``text``, a string that is not empty; ``label``, a string or a 64-bit integer, the
-            same type in all examples; ``features``, a list of N rows of F finite numbers, the
-            same F in all examples.
+            same type in all examples; ``relevance``, a number from 0 to 1; ``features``, a list of
+            N rows of F finite numbers, the same F in all examples.
         optional: Whether it may be missing or null.
     """
 
@@ -54,8 +54,8 @@ def check(field: Field, value: Any) -> Any:
         value: The value read from a file; bytes are decoded as UTF-8.
 
     Returns:
-        Text without surrounding white space; a label unchanged; features as float32 [N, F]; None
-        for null in an optional field.
+        Text without surrounding white space; a label unchanged; a relevance as float; features as
+        float32 [N, F]; None for null in an optional field.
 
     Raises:
         BadRecord: The value is invalid for the field.
@@ -70,6 +70,8 @@ def check(field: Field, value: Any) -> Any:
         return _text(field.column, value)
     if field.kind == "label":
         return _label(field.column, value)
+    if field.kind == "relevance":
+        return _relevance(field.column, value)
     return _features(field.column, value)
 
 
@@ -128,6 +130,15 @@ def _label(column: str, value: Any) -> str | int:
             raise BadRecord("wrong type", f"column {column!r} must fit 64 bits, which it does not")
         return value
     return _storable(column, value)
+
+
+def _relevance(column: str, value: Any) -> float:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not 0 <= value <= 1:
+        kind = "out of range" if is_number else "wrong type"
+        reason = f"column {column!r} must be a number from 0 to 1, got {display(value)}"
+        raise BadRecord(kind, reason)
+    return float(value)
 
 
 def _features(column: str, value: Any) -> np.ndarray:

@@ -7,13 +7,15 @@ from collections.abc import Generator
 from pathlib import Path
 
 from osa.model.errors import ConfigError
+from osa.model.records.csv_lines import read_csv
 from osa.model.records.fields import Field, check
 from osa.model.records.record import MAX_RECORD_BYTES, BadRecord, Item, Problem, Record
 from osa.model.records.tables import read_table
-from osa.model.records.text_lines import read_objects, read_texts
+from osa.model.records.text_lines import read_lines, read_objects, read_texts
 
 TEXT = (".txt", ".text")
 OBJECTS = (".jsonl", ".ndjson")
+CSV = (".csv",)
 PARQUET = (".parquet",)
 ARROW = (".arrow", ".feather")
 GZIP = ".gz"
@@ -26,8 +28,8 @@ def read_file(
 
     Args:
         file: ``.txt`` or ``.text`` (one text per line, for the one field that is not optional),
-            ``.jsonl`` or ``.ndjson``, each with ``.gz`` too; ``.parquet``; ``.arrow`` or
-            ``.feather`` (file or stream).
+            ``.jsonl`` or ``.ndjson``, ``.csv`` with a header, each with ``.gz`` too;
+            ``.parquet``; ``.arrow`` or ``.feather`` (file or stream).
         fields: Fields of an example.
         max_record_bytes: Longest line, or value of a table [bytes].
 
@@ -54,12 +56,17 @@ def check_format(file: Path, fields: tuple[Field, ...]) -> tuple[str, bool]:
     compressed = name.endswith(GZIP)
     suffix = Path(name.removesuffix(GZIP)).suffix
     plain = suffix in PARQUET + ARROW and not compressed
-    if not plain and suffix not in TEXT + OBJECTS:
-        allowed = f"{', '.join(TEXT + OBJECTS)} (each with {GZIP} too), "
+    if not plain and suffix not in TEXT + OBJECTS + CSV:
+        allowed = f"{', '.join(TEXT + OBJECTS + CSV)} (each with {GZIP} too), "
         allowed += ", ".join(PARQUET + ARROW)
         raise ConfigError(f"{file}: unknown kind of file; allowed are {allowed}")
     if suffix in TEXT:
         _text_field(file, fields)
+    if suffix in CSV and any(field.kind == "features" for field in fields):
+        raise ConfigError(
+            f"{file}: CSV holds texts and numbers, no features: use "
+            f"{', '.join((*OBJECTS, *PARQUET, *ARROW))}"
+        )
     return suffix, compressed
 
 
@@ -69,6 +76,8 @@ def _items(file: Path, fields: tuple[Field, ...], limit: int) -> Generator[Item,
         return read_texts(file, _text_field(file, fields), limit, compressed)
     if suffix in OBJECTS:
         return read_objects(file, fields, limit, compressed)
+    if suffix in CSV:
+        return _read_csv(file, fields, limit, compressed)
     return read_table(file, fields, limit, parquet=suffix in PARQUET)
 
 
@@ -78,9 +87,26 @@ def _text_field(file: Path, fields: tuple[Field, ...]) -> Field:
         wanted = ", ".join(f"{field.column} ({field.kind})" for field in required)
         raise ConfigError(
             f"{file}: a text file holds one text a line, needed are {wanted or 'no texts'}: use "
-            f"{', '.join((*OBJECTS, *PARQUET, *ARROW))}"
+            f"{', '.join((*OBJECTS, *CSV, *PARQUET, *ARROW))}"
         )
     return required[0]
+
+
+def _read_csv(
+    file: Path, fields: tuple[Field, ...], limit: int, compressed: bool
+) -> Generator[Item, None, None]:
+    """Records of a CSV file; an empty value of an optional field is none, a relevance a number."""
+    required = [field.column for field in fields if not field.optional]
+    for item in read_csv(file, read_lines(file, limit, compressed), *required):
+        if isinstance(item, Record):
+            for field in fields:
+                text = item.values.get(field.column)
+                if field.optional and not text:
+                    item.values[field.column] = None
+                elif field.kind == "relevance" and isinstance(text, str):
+                    with contextlib.suppress(ValueError):
+                        item.values[field.column] = float(text)
+        yield item
 
 
 def _checked(file: Path, fields: tuple[Field, ...], record: Record) -> Record | Problem:

@@ -34,7 +34,7 @@ class DataSection(Section):
     """Training and evaluation data, and the handling of bad records.
 
     Attributes:
-        files: Text (one text per line), JSONL, Parquet or Arrow files.
+        files: Text (one text per line), JSONL, CSV, Parquet or Arrow files.
         held_out: Files for evaluation; never trained on.
         limit: Use at most this many examples.
         max_tokens: Cut longer inputs [tokens].

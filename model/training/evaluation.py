@@ -1,9 +1,11 @@
-"""Scores of an embedding model on held-out data: agreement with a teacher, and retrieval."""
+"""Scores on held-out data: agreement with a teacher, retrieval, and the order of a reranker."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 
@@ -40,3 +42,30 @@ def retrieval_scores(
         f"recall_at_{depth}": float(found.float().mean()),
         f"mrr_at_{depth}": float((found / (rank + 1.0)).mean()),
     }
+
+
+def rankings(queries: Sequence[str], relevant: Bool[Tensor, " n"]) -> list[list[int]]:
+    """Rows of each query that has both a relevant and an irrelevant row."""
+    rows: dict[str, list[int]] = {}
+    for row, query in enumerate(queries):
+        rows.setdefault(query, []).append(row)
+    marks = relevant.tolist()
+    return [group for group in rows.values() if len({marks[row] for row in group}) == 2]
+
+
+def mean_reciprocal_rank(
+    groups: Sequence[Sequence[int]], scores: Float[Tensor, " n"], relevant: Bool[Tensor, " n"]
+) -> float:
+    """Mean of 1 / rank of the best relevant row of each group; equal scores count against it.
+
+    Args:
+        groups: Rows of each ranking, of ``rankings``.
+        scores: Of every row.
+        relevant: Whether a row is what its query looks for.
+    """
+    shares = []
+    for group in groups:
+        own, marks = scores[list(group)], relevant[list(group)]
+        ahead = int((own[~marks] >= own[marks].max()).sum())
+        shares.append(1.0 / (1 + ahead))
+    return sum(shares) / len(shares)

@@ -11,6 +11,9 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from osa.model.training.config import OptimizerSection
 
+TABLES = ("model.encoder.embed.", "model.encoder.positions.", "model.encoder.token_types.")
+"""Beginnings of the names of embeddings."""
+
 
 def build_optimizer(network: nn.Module, config: OptimizerSection) -> AdamW:
     """AdamW with weight decay on matrices, not on embeddings, vectors and angles."""
@@ -20,7 +23,7 @@ def build_optimizer(network: nn.Module, config: OptimizerSection) -> AdamW:
         name = name.removeprefix("module.")  # of a replicated network
         if name.endswith(".alpha"):
             groups["alpha"].append(parameter)
-        elif name.startswith(("model.encoder.embed.", "model.encoder.positions.")):
+        elif name.startswith(TABLES):
             groups["embedding"].append(parameter)
         else:
             groups["vector" if parameter.dim() < 2 else "matrix"].append(parameter)

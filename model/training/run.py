@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from safetensors.torch import save as save_tensors
 
+from osa.model.common.progress import say
 from osa.model.embedding_model import EmbeddingModel
 from osa.model.errors import ConfigError
 from osa.model.training.config import TrainConfig
@@ -43,6 +44,9 @@ def train(config: TrainConfig, options: argparse.Namespace) -> int:
             shutil.rmtree(work / STATE, ignore_errors=True)  # only --force leaves one there
         with processes.main_first():  # process 0 fills the caches, the others read them
             prepared = prepare(config, progress=not quiet)
+        if processes.is_main:
+            for note in prepared.objective.notes:
+                say(note)
         trainer = Trainer(config, prepared, work, processes, progress=not quiet)
         if options.resume:
             trainer.resume()
@@ -55,7 +59,8 @@ def train(config: TrainConfig, options: argparse.Namespace) -> int:
                 print("held out: " + ", ".join(f"{k} {v:.4f}" for k, v in scores.items()))
             if trainer.counters.skipped:
                 print(f"{trainer.counters.skipped} updates were not finite and skipped")
-            _write(network.model, network.head, options, record, work)
+            rest = prepared.objective.finish(network.model, network.head)
+            _write(network.model, rest, options, record, work)
             shutil.rmtree(work / STATE)
             print(f"wrote {options.output}")
         processes.barrier()

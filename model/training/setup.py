@@ -14,7 +14,7 @@ from osa.model.tokenization import TextTokenizer
 from osa.model.training.config import TrainConfig
 from osa.model.training.data.report import Rules
 from osa.model.training.data.store import ExampleStore
-from osa.model.training.objectives.base import Objective, ObjectiveInputs
+from osa.model.training.objectives.base import Objective, ObjectiveInputs, StartHead
 
 
 @dataclass(frozen=True)
@@ -56,9 +56,27 @@ def prepare(config: TrainConfig, progress: bool = True) -> Setup:
         )
     torch.manual_seed(config.seed)  # for the initial values of heads
     is_new = config.start is None
-    inputs = ObjectiveInputs(model, is_new, store, held_out, data.max_tokens, config.seed, progress)
+    inputs = ObjectiveInputs(
+        model,
+        is_new,
+        store,
+        held_out,
+        data.max_tokens,
+        config.seed,
+        progress,
+        _take_head(model),
+    )
     objective = config.section.load()(config.section, inputs)
     return Setup(model, objective, store)
+
+
+def _take_head(model: EmbeddingModel) -> StartHead | None:
+    """The head of a model, which is an embedding model afterwards."""
+    if model.head is None or model.config.head is None:
+        return None
+    taken = StartHead(model.config.head, model.head)
+    model.config, model.head = replace(model.config, head=None), None
+    return taken
 
 
 def _fields(config: TrainConfig) -> tuple[Field, ...]:

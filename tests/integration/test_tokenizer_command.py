@@ -245,7 +245,7 @@ def test_what_is_no_tokenizer_is_not_taken_over(
         (["--min-frequency", "0"], "the smallest frequency must be at least 1, got 0"),
         (["--from", "x.json"], "--from takes a tokenizer as it is, without --vocab-size"),
         (["--files", "/nowhere.txt"], "cannot read /nowhere.txt"),
-        (["--files", "table.csv"], "unknown kind of file; allowed are .txt"),
+        (["--files", "table.tsv"], "unknown kind of file; allowed are .txt"),
     ],
 )
 def test_what_cannot_be_done_is_refused(

@@ -27,13 +27,13 @@ class Example:
         inputs: Token ids, or features [N, F].
         keys: Key of each of its vectors; they order the vectors of all processes.
         spans: Lengths of the parts with a vector each, N in all; empty for one vector [tokens].
-        labels: One per token, or one per sequence.
+        labels: One per token, or one per sequence; classes, or numbers to predict.
     """
 
     inputs: Sequence[int] | np.ndarray
     keys: tuple[int, ...] = ()
     spans: tuple[int, ...] = ()
-    labels: Sequence[int] = ()
+    labels: Sequence[int] | Sequence[float] = ()
 
 
 @dataclass(frozen=True)
@@ -44,13 +44,13 @@ class PackedBatch:
         inputs: Ids [1, T] or features [1, T, F].
         cu_seqlens: Offsets of the sequences [S + 1].
         spans: Offsets of the parts with a vector each [R + 1].
-        labels: Labels of the tokens [T] or sequences [S].
+        labels: Labels of the tokens [T] or sequences [S]; int64, or float32 where they are floats.
     """
 
     inputs: Int[Tensor, "1 T"] | Float[Tensor, "1 T F"]
     cu_seqlens: Int[Tensor, " S1"]
     spans: Int[Tensor, " R1"]
-    labels: Int[Tensor, " L"]
+    labels: Int[Tensor, " L"] | Float[Tensor, " L"]
 
 
 def pack(examples: Sequence[Example], device: torch.device) -> PackedBatch:
@@ -67,11 +67,12 @@ def pack(examples: Sequence[Example], device: torch.device) -> PackedBatch:
         for span in example.spans or (length,)
     ]
     labels = [label for example in examples for label in example.labels]
+    kind = torch.float32 if labels and isinstance(labels[0], float) else torch.int64
     return PackedBatch(
         inputs.to(device),
         cu_seqlens_of(lengths, device),
         cu_seqlens_of(spans, device),
-        torch.tensor(labels, dtype=torch.int64, device=device),
+        torch.tensor(labels, dtype=kind, device=device),
     )
 
 

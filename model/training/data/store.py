@@ -103,8 +103,8 @@ class ExampleStore:
             rows: Integers from 0 [n].
 
         Returns:
-            By field name, n values: text, labels, float32 arrays [N, F]; None where an optional
-            one is missing.
+            By field name, n values: text, labels, numbers, float32 arrays [N, F]; None
+            where an optional one is missing.
 
         Raises:
             IndexError: A row does not exist.
@@ -157,6 +157,8 @@ class ExampleStore:
         if field.kind == "features":
             width = self._summary.widths[field.name]
             return np.frombuffer(value.as_buffer(), FLOAT).reshape(-1, width).copy()
+        if field.kind == "relevance":
+            return float(value.as_py())
         if self._summary.label_types.get(field.name) == "int":
             return int(value.as_py())
         return value.as_py()

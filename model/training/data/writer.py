@@ -188,4 +188,6 @@ def _encode(value: Any) -> tuple[bytes, bytes]:
         return b"n", b""
     if isinstance(value, np.ndarray):
         return b"f", value.astype(FLOAT).tobytes()
+    if isinstance(value, float):
+        return b"d", repr(value).encode()
     return (b"i" if isinstance(value, int) else b"s"), str(value).encode()

@@ -11,12 +11,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from osa.model.config import HeadConfig
 from osa.model.embedding_model import EmbeddingModel
 from osa.model.tokenization import TextTokenizer
 from osa.model.training.data.batch import Example, PackedBatch
@@ -39,6 +40,18 @@ class Loss:
     parts: dict[str, float] = field(default_factory=dict)
 
 
+class StartHead(NamedTuple):
+    """The head of the checkpoint that a run starts from, taken off the model.
+
+    Attributes:
+        config: Its configuration.
+        module: Its weights.
+    """
+
+    config: HeadConfig
+    module: nn.Module
+
+
 @dataclass(frozen=True)
 class ObjectiveInputs:
     """Model, data and settings of the run, from which every objective is created.
@@ -51,6 +64,7 @@ class ObjectiveInputs:
         max_tokens: Longest input [tokens].
         seed: Seed of everything random.
         progress: Show progress bars.
+        start_head: The head that ``model`` had; None if it had none.
     """
 
     model: EmbeddingModel
@@ -60,6 +74,7 @@ class ObjectiveInputs:
     max_tokens: int
     seed: int
     progress: bool
+    start_head: StartHead | None = None
 
 
 def to_sequences(
@@ -76,12 +91,15 @@ class Objective(ABC):
 
     Attributes:
         section: Settings, an ``ObjectiveSection``.
-        head: Weights besides the encoder's; saved in ``head.safetensors``.
+        takes_head: Whether it goes on with the head of the checkpoint to start from.
+        head: Weights besides the encoder's; saved in ``head.safetensors`` (see ``finish``).
+        notes: What the user should know before the first update.
         parts: Names of the parts of its loss.
         scores: Names of the scores of ``evaluate``.
         identity: Digest of what decides the weights besides configuration and data.
     """
 
+    takes_head: ClassVar[bool] = False
     parts: tuple[str, ...] = ()
     scores: tuple[str, ...] = ()
     identity: str = ""
@@ -92,6 +110,12 @@ class Objective(ABC):
         self.head: nn.Module = nn.Identity()
         self.store, self.held_out = inputs.store, inputs.held_out
         self.max_tokens, self.seed = inputs.max_tokens, inputs.seed
+        self.notes: list[str] = []
+        if inputs.start_head is not None and not self.takes_head:
+            self.notes.append(
+                f"the {inputs.start_head.config.kind} head of the model to start from is left out: "
+                "this objective trains the encoder"
+            )
 
     @abstractmethod
     def examples(self, rows: np.ndarray, places: np.ndarray, step: int) -> list[Example]:
@@ -110,6 +134,14 @@ class Objective(ABC):
     @abstractmethod
     def evaluate(self, model: EmbeddingModel, head: nn.Module) -> dict[str, float]:
         """Scores on the held-out data; empty where there is none."""
+
+    def finish(self, model: EmbeddingModel, head: nn.Module) -> nn.Module:
+        """Turn the trained encoder into the model to save, in place.
+
+        Returns:
+            What is saved in ``head.safetensors``; a module without weights for no such file.
+        """
+        return head
 
     def record(self) -> dict[str, object]:
         """Entries of the objective in the checkpoint's ``training.json``."""

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict
 from pydantic import Field as Setting
 
 from osa.model.common.requirements import require
+from osa.model.errors import ConfigError
 from osa.model.records.fields import Field
 
 if TYPE_CHECKING:
@@ -134,18 +135,36 @@ class MlmSection(ObjectiveSection):
 
 
 class ClassifySection(ObjectiveSection):
-    """Objective ``classify``: a label for every text or sequence of features.
+    """Objective ``classify``: a label for every text, pair of texts or sequence of features.
 
     Attributes:
-        input: What is labelled.
+        input: What is labelled; a ``pair`` is one sequence of ``text`` and ``text_pair``.
+        loss: ``softmax``, cross-entropy over the labels; or ``binary``, of one logit a pair, whose
+            label is its relevance from 0 to 1: a reranker.
+        keep: What the checkpoint is: the ``classifier``, or the ``encoder`` alone, with the head in
+            a file of its own.
     """
 
     implementation = "osa.model.training.objectives.classification:Classification"
-    input: Literal["text", "features"] = "text"
+    input: Literal["text", "pair", "features"] = "text"
+    loss: Literal["softmax", "binary"] = "softmax"
+    keep: Literal["classifier", "encoder"] = "classifier"
 
     def example_fields(self) -> tuple[Field, ...]:
-        """A text or features, and a label."""
-        return (Field(self.input, self.input, self.input), Field("label", "label", "label"))
+        """A text, two texts or features, and a label."""
+        label = Field("label", "label", "relevance" if self.loss == "binary" else "label")
+        if self.input == "pair":
+            texts = (Field("text", "text", "text"), Field("text_pair", "text_pair", "text"))
+            return (*texts, label)
+        return (Field(self.input, self.input, self.input), label)
+
+    def check(self) -> None:
+        """Check that a reranker reads pairs."""
+        if self.loss == "binary" and self.input != "pair":
+            raise ConfigError(
+                "classify.loss binary trains a reranker, which reads pairs: set classify.input to "
+                f"pair, got {self.input}; or classify.loss to softmax"
+            )
 
 
 REGISTRY: dict[str, type[ObjectiveSection]] = {
