@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from osa.export.errors import ExportError
+from osa.export.inspection import describe_head
 from osa.model import EmbeddingModel
 from osa.model.checkpoint import load_checkpoint
 from osa.model.common.directories import kind_of
@@ -75,7 +76,7 @@ def _inputs(model: EmbeddingModel, lengths: list[int]) -> tuple[torch.Tensor, to
     offsets = cu_seqlens_of(lengths, torch.device("cpu"))
     generator = torch.Generator().manual_seed(0)
     if config.vocab_size is not None:
-        return torch.randint(0, config.vocab_size, (1, total), generator=generator), offsets
+        return torch.randint(0, config.num_ids, (1, total), generator=generator), offsets
     assert config.feature_size is not None  # checked by EncoderConfig
     return torch.randn(1, total, config.feature_size, generator=generator), offsets
 
@@ -92,6 +93,7 @@ def describe_checkpoint(directory: Path) -> dict[str, Any]:
     return {
         "format": kind,
         "task": config.task,
+        **describe_head(config),
         "config": dataclasses.asdict(config),
         "dimensions": list(config.allowed_dimensions),
         "limits": {"longest sequence": config.max_seq_len},

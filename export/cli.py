@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,14 +28,14 @@ def add_export(parser: argparse.ArgumentParser) -> None:
         "--model",
         type=Path,
         metavar="DIR",
-        help="checkpoint, or hf:ORG/NAME[@REVISION]; default is the packaged model",
+        help="checkpoint, directory of transformers, or hf:ORG/NAME[@REVISION]; default is the "
+        "packaged model",
     )
     parser.add_argument(
         "--layout",
-        default="packed",
         choices=LAYOUTS,
-        help="packed: all sequences end to end with cu_seqlens (what 'osa serve' runs); "
-        "padded: a rectangle with attention_mask",
+        help="packed: all sequences end to end with cu_seqlens (default for the osa mixer); "
+        "padded: a rectangle with attention_mask (default for the others)",
     )
     parser.add_argument(
         "--dtype",
@@ -54,12 +55,14 @@ def run_export(options: argparse.Namespace) -> int:
     options.model = local_path(options.model, progress=say)
     _check_checkpoint(options.model)
     from osa.export.exporter import ExportOptions, export_model
+    from osa.export.graph import default_layout
 
-    asked = ExportOptions(options.format, options.layout, options.dtype, options.device)
+    asked = ExportOptions(options.format, dtype=options.dtype, device=options.device)
     say("loading the model")
     from osa.model import EmbeddingModel
 
     model = EmbeddingModel.from_pretrained(options.model)
+    asked = dataclasses.replace(asked, layout=options.layout or default_layout(model.config))
     results = export_model(model, options.output, asked, say)
     _print_results(results)
     print(f"wrote {options.output}")
@@ -141,10 +144,12 @@ def _is_checkpoint(directory: Path) -> bool:
 
 
 def _print_results(results: dict[str, list[Deviation]]) -> None:
+    from osa.export.parity.comparison import least_cosine
+
     for what, deviations in results.items():
         worst = max(deviations, key=lambda deviation: deviation.max_abs)
-        cosine = min(deviation.min_cosine for deviation in deviations)
+        cosine = least_cosine(deviations)
         print(
-            f"{what}: {len(deviations)} cases, off by at most {worst.max_abs:.2e} "
-            f"({worst.case}), least cosine {cosine:.6f}"
+            f"{what}: {len(deviations)} cases, off by at most {worst.max_abs:.2e} ({worst.case})"
+            + ("" if cosine is None else f", least cosine {cosine:.6f}")
         )

@@ -30,6 +30,7 @@ from osa.export.processor import describe_processor
 from osa.model import EmbeddingModel
 from osa.model.calibration import CALIBRATION
 from osa.model.checkpoint import CONFIG, TOKENIZER, atomic_directory
+from osa.model.prompts import PROMPTS, prompts_to_json
 
 PACKAGES = ("osa-encoder", "torch", "onnx", "onnxscript")
 
@@ -112,6 +113,9 @@ def export_model(
             (staging / TOKENIZER).write_text(model.tokenizer.to_json(), encoding="utf-8")
         if model.calibration is not None:
             (staging / CALIBRATION).write_text(model.calibration.to_json(), encoding="utf-8")
+        if model.prompts:
+            prompts = prompts_to_json(model.prompts, model.default_prompt_name)
+            (staging / PROMPTS).write_text(prompts, encoding="utf-8")
         make_reference(model, options.layout, staging, progress)
         manifest = _manifest(model, options)
         results = _verify(staging, manifest, progress)

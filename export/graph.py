@@ -1,4 +1,4 @@
-"""The graph that is exported: token ids or features in, unit vectors and token states out.
+"""The graph that is exported: token ids or features in, vectors or logits and token states out.
 
 Two layouts, each one graph with dynamic sizes:
 
@@ -7,7 +7,8 @@ Two layouts, each one graph with dynamic sizes:
 
 Outputs: ``embeddings`` [sequences, E], ``norms`` [sequences] (lengths before normalising), and
 ``token_embeddings``, every token's own vector, projected and not normalised, [tokens, E] or
-[batch, length, E].
+[batch, length, E]. Of a model with a head, ``embeddings`` are its logits [sequences, K] or weights,
+and ``norms`` are 1.
 """
 
 from __future__ import annotations
@@ -51,6 +52,11 @@ def output_specs(config: EncoderConfig, layout: Layout) -> tuple[TensorSpec, ...
         TensorSpec("norms", "float32", (rows,)),
         TensorSpec("token_embeddings", "float32", (*places, config.vector_size)),
     )
+
+
+def default_layout(config: EncoderConfig) -> Layout:
+    """``packed`` where the model's mixer has such a graph, else ``padded``."""
+    return "packed" if MIXERS[config.mixer].traces_packed else "padded"
 
 
 class EmbeddingProgram(nn.Module):

@@ -9,6 +9,7 @@ from osa.export.errors import ExportError
 from osa.export.formats import FORMATS
 from osa.export.manifest import Artifact
 from osa.export.runner import open_runner
+from osa.model.config import EncoderConfig
 
 
 def describe_artifact(artifact: Artifact) -> dict[str, Any]:
@@ -21,6 +22,8 @@ def describe_artifact(artifact: Artifact) -> dict[str, Any]:
     counts = Counter(FORMATS[manifest.kind].load().operators(artifact))
     return {
         "format": manifest.kind,
+        "task": artifact.config.task,
+        **describe_head(artifact.config),
         "layout": manifest.layout,
         "dtype": manifest.dtype,
         "device": manifest.device,
@@ -39,6 +42,13 @@ def describe_artifact(artifact: Artifact) -> dict[str, Any]:
         "runs here": _runs_here(artifact),
         "made by": manifest.versions,
     }
+
+
+def describe_head(config: EncoderConfig) -> dict[str, Any]:
+    """Labels of a classifier, and how logits become scores; empty for other models."""
+    if config.head is None or not config.head.labels:
+        return {}
+    return {"labels": list(config.head.labels), "score": config.head.score}
 
 
 def _shape(sizes: tuple[int | str, ...]) -> str:

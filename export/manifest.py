@@ -4,6 +4,7 @@
     model.onnx, model.pt2  the graph, by format
     config.json            EncoderConfig of the source
     tokenizer.json         for token models
+    prompts.json           texts that the model wants before inputs, if any
     reference.safetensors  inputs of the parity grid and their vectors in float64
     parity.json            deviations of the grid at export
 
@@ -27,7 +28,8 @@ from osa.model.calibration import CALIBRATION, Calibration
 from osa.model.common.directories import ARTIFACT as ARTIFACT
 from osa.model.common.directories import CONFIG, TOKENIZER, describe_path
 from osa.model.config import EncoderConfig
-from osa.model.errors import ConfigError, InputError
+from osa.model.errors import CheckpointError, ConfigError, InputError
+from osa.model.prompts import PROMPTS, prompts_from_json
 from osa.model.tokenization import TextTokenizer
 
 FORMAT = "osa-artifact"
@@ -96,6 +98,8 @@ class Artifact:
         tokenizer: The tokenizer of a token model.
         sha256: Digest of the manifest: the identity of the artifact.
         calibration: Ranges of the source's vectors, if they were measured.
+        prompts: Texts by name that the model wants before inputs.
+        default_prompt_name: Of inputs for which none is named; None for no prompt.
     """
 
     path: Path
@@ -104,6 +108,8 @@ class Artifact:
     tokenizer: TextTokenizer | None
     sha256: str
     calibration: Calibration | None
+    prompts: Mapping[str, str]
+    default_prompt_name: str | None
 
     @property
     def graph(self) -> Path:
@@ -146,6 +152,7 @@ def load_artifact(directory: Path) -> Artifact:
         _tokenizer(directory, config, manifest),
         hashlib.sha256(raw).hexdigest(),
         _calibration(directory, manifest),
+        *_prompts(directory, manifest),
     )
 
 
@@ -175,6 +182,15 @@ def _calibration(directory: Path, manifest: Manifest) -> Calibration | None:
         return Calibration.from_json((directory / CALIBRATION).read_text("utf-8"))
     except (ConfigError, UnicodeDecodeError) as error:
         raise ArtifactError(f"{directory / CALIBRATION}: {error}") from error
+
+
+def _prompts(directory: Path, manifest: Manifest) -> tuple[dict[str, str], str | None]:
+    if PROMPTS not in manifest.files:
+        return {}, None
+    try:
+        return prompts_from_json((directory / PROMPTS).read_bytes(), directory / PROMPTS)
+    except CheckpointError as error:
+        raise ArtifactError(str(error)) from error
 
 
 def _tokenizer(directory: Path, config: EncoderConfig, manifest: Manifest) -> TextTokenizer | None:

@@ -38,7 +38,7 @@ from osa.model.tokenization import TextTokenizer
 
 
 def _as_they_are(values: Float[Tensor, "S E"]) -> EmbeddingOutput:
-    return EmbeddingOutput(values, values.new_ones(len(values)))
+    return EmbeddingOutput(values, values.new_ones(values.shape[0]))
 
 
 class EmbeddingModel(nn.Module):

@@ -7,6 +7,7 @@ it runs instead and is faster.
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import warnings
 from collections.abc import Iterator
@@ -42,7 +43,7 @@ def build_onnx(model: EmbeddingModel, layout: Layout) -> onnx.ModelProto:
     """
     program = trace(model, layout)
     inputs = [spec.name for spec in input_specs(model.config, layout)]
-    with _quiet():
+    with _quiet(), torch.no_grad():  # with gradients attention would take another path than traced
         exported = torch.onnx.export(
             program,
             dynamo=True,
@@ -169,9 +170,15 @@ def _describe(proto: onnx.ModelProto, model: EmbeddingModel) -> None:
         "osa.config_sha256": hashlib.sha256(config.encode()).hexdigest(),
         "osa.mixer": model.config.mixer,
         "osa.pooling": model.config.pooling,
+        "osa.task": model.config.task,
         "osa.max_seq_len": str(model.config.max_seq_len),
         "osa.operator": f"{DOMAIN}::{OPERATOR} version {VERSION}",
     }
+    if model.config.head is not None:
+        facts["osa.labels"] = json.dumps(model.config.head.labels, ensure_ascii=False)
+        facts["osa.score"] = model.config.head.score
+    if model.config.token_types:
+        facts["osa.token_type_stride"] = str(model.config.vocab_size)
     if model.tokenizer is not None:
         text = model.tokenizer.to_json()
         facts["osa.tokenizer_sha256"] = hashlib.sha256(text.encode()).hexdigest()

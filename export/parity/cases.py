@@ -37,7 +37,7 @@ def grid(config: EncoderConfig, layout: Layout) -> Iterator[Case]:
 
     def draw(*shape: int) -> np.ndarray:
         if config.vocab_size is not None:
-            return generator.integers(0, config.vocab_size, shape)
+            return generator.integers(0, config.num_ids, shape)
         assert config.feature_size is not None  # checked by EncoderConfig
         features = generator.standard_normal((*shape, config.feature_size))
         return features.astype(np.float32)

@@ -14,13 +14,15 @@ from torch import Tensor
 
 BIAS_LENGTH, BIAS_ROWS = 1024, 256
 """Longer rows than the first take so many queries at a time, to bound the memory of a bias."""
+Size = int | torch.SymInt
+"""A number of tokens; a symbol in traces."""
 
 
 @runtime_checkable
 class Bias(Protocol):
     """What scores get added, by head and relative position."""
 
-    def __call__(self, start: int, stop: int, length: int) -> Float[Tensor, "H Q L"]:
+    def __call__(self, start: int, stop: Size, length: Size) -> Float[Tensor, "H Q L"]:
         """For queries ``start`` to ``stop`` and keys 0 to ``length``."""
 
     def by_distance(self, reach: int) -> Float[Tensor, "H R2"]:
@@ -72,7 +74,7 @@ def _masked(scores: Tensor, allowed: Tensor | None) -> Tensor:
     return scores if allowed is None else scores.masked_fill(~allowed, -torch.inf)
 
 
-def _near(length: int | torch.SymInt, window: int, device: torch.device) -> Bool[Tensor, "L L"]:
+def _near(length: Size, window: int, device: torch.device) -> Bool[Tensor, "L L"]:
     """True where two places are at most ``window`` apart."""
     places = torch.arange(length, device=device)  # type: ignore[arg-type]  # SymInt in traces
     return (places[:, None] - places[None, :]).abs() <= window

@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from osa.model.config import EncoderConfig
+from osa.model.functional.softmax import Size
 
 
 class ScoreBias(nn.Module):
@@ -43,9 +44,10 @@ class PassBias:
         self._squares: dict[int, Tensor] = {}
         self._line: Tensor | None = None
 
-    def __call__(self, start: int, stop: int, length: int) -> Float[Tensor, "H Q K"]:
+    def __call__(self, start: int, stop: Size, length: Size) -> Float[Tensor, "H Q K"]:
         """For queries ``start`` to ``stop`` and keys 0 to ``length``."""
-        whole = start == 0 and stop == length  # parts of long rows would take too much memory
+        # Parts of long rows would take too much memory; in traces sizes are symbols.
+        whole = not torch.compiler.is_compiling() and start == 0 and stop == length
         found = self._squares.get(length) if whole else None
         if found is None:
             queries = torch.arange(start, stop, device=self._device)[:, None]

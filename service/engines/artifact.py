@@ -58,6 +58,8 @@ class ArtifactEngine:
             calibration=self._artifact.calibration,
             manifest=manifest.to_dict(),
             packed=manifest.layout == "packed",
+            prompts=self._artifact.prompts,
+            default_prompt_name=self._artifact.default_prompt_name,
         )
 
     @classmethod

@@ -146,7 +146,7 @@ def test_a_graph_of_other_weights_fails_parity_and_leaves_nothing(
     values[0] += 0.1
     weight.raw_data = values.tobytes()
     monkeypatch.setattr(build, "build_onnx", lambda model, layout: proto)
-    with pytest.raises(ParityError, match="gives other vectors than its source: lengths"):
+    with pytest.raises(ParityError, match="gives other values than its source: lengths"):
         export_model(make_tiny_model(), tmp_path / "artifact")
     assert not list(tmp_path.iterdir())
 

@@ -7,7 +7,12 @@ import torch
 import torch.nn.functional as F
 
 from osa.model.errors import ConfigError
-from osa.model.training.evaluation import agreement, retrieval_scores
+from osa.model.training.evaluation import (
+    agreement,
+    mean_reciprocal_rank,
+    rankings,
+    retrieval_scores,
+)
 from osa.model.training.objectives.contrastive import contrastive_loss
 from osa.model.training.objectives.distillation import distillation_loss, principal_rotation
 
@@ -81,3 +86,19 @@ def test_agreement_of_equal_and_of_shuffled_vectors() -> None:
     assert agreement(vectors, vectors)["retrieval"] == 1.0
     assert agreement(vectors, vectors)["cosine"] == pytest.approx(1.0)
     assert agreement(vectors, vectors.roll(1, 0))["retrieval"] == 0.0
+
+
+def test_only_queries_with_both_kinds_of_rows_are_ranked() -> None:
+    relevant = torch.tensor([True, False, True, True, False])
+    assert rankings(["a", "a", "b", "b", "c"], relevant) == [[0, 1]]
+    assert rankings(["a", "b", "a", "b", "c"], ~relevant) == [[1, 3]]
+
+
+def test_the_mean_reciprocal_rank_takes_the_best_relevant_row_and_counts_ties_against_it() -> None:
+    relevant = torch.tensor([True, False, True, False, False, True, False])
+    scores = torch.tensor([0.1, 0.5, 0.9, 0.7, 0.8, 0.7, 0.7])
+    assert mean_reciprocal_rank([[0, 1, 2]], scores, relevant) == 1.0
+    assert mean_reciprocal_rank([[0, 1], [3, 4, 5]], scores, relevant) == pytest.approx(
+        (1 / 2 + 1 / 3) / 2
+    )
+    assert mean_reciprocal_rank([[5, 6]], scores, relevant) == 0.5
