@@ -37,7 +37,7 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "mpnet": ("Model", {}),
     "modernbert": ("Model", {"num_hidden_layers": 2, "global_attn_every_n_layers": 2}),
 }
-"""Kind and configuration by architecture: token types and a head, position buckets, local layers."""
+"""Kind and configuration: token types and a head, position buckets, local layers."""
 PAIRS = [("the cat", "a cat sat on the mat"), ("the dog", "the cat ran"), ("a", "mat")]
 
 
