@@ -131,7 +131,7 @@ def _model(
     positions = fields["max_seq_len"] if names.positions else None
     encoder = take_encoder(source, names, fields["num_layers"])
     if positions is not None:
-        encoder["positions.weight"] = encoder["positions.weight"][:positions]
+        encoder["positions.weight"] = encoder["positions.weight"][:positions].clone()
     head: dict[str, Tensor] = {}
     classifies = any(name.endswith(CLASSIFICATION) for name in values.strings("architectures"))
     if modules.kind == "sparse":

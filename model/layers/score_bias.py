@@ -47,15 +47,18 @@ class PassBias:
     def __call__(self, start: int, stop: Size, length: Size) -> Float[Tensor, "H Q K"]:
         """For queries ``start`` to ``stop`` and keys 0 to ``length``."""
         # Parts of long rows would take too much memory; in traces sizes are symbols.
-        whole = not torch.compiler.is_compiling() and start == 0 and stop == length
-        found = self._squares.get(length) if whole else None
+        if torch.compiler.is_compiling() or (start, stop) != (0, length):
+            return self._part(start, stop, length)
+        found = self._squares.get(int(length))
         if found is None:
-            queries = torch.arange(start, stop, device=self._device)[:, None]
-            distances = torch.arange(length, device=self._device)[None, :] - queries
-            found = self._bias(distances).permute(2, 0, 1).contiguous()
-            if whole:
-                self._squares[length] = found
+            found = self._squares[int(length)] = self._part(start, stop, length)
         return found
+
+    def _part(self, start: int, stop: Size, length: Size) -> Tensor:
+        places = torch.arange(length, device=self._device)  # type: ignore[arg-type]  # of traces
+        distances = places[None, :] - places[start:stop, None]
+        bias: Tensor = self._bias(distances).permute(2, 0, 1).contiguous()
+        return bias
 
     def by_distance(self, reach: int) -> Float[Tensor, "H R2"]:
         """For keys at -(reach - 1) to reach - 1 from their query."""
