@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from osa.export.errors import ExportError
-from osa.export.inspection import describe_head
+from osa.export.layouts import describe_head
 from osa.model import EmbeddingModel
 from osa.model.checkpoint import load_checkpoint
 from osa.model.common.directories import kind_of

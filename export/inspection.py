@@ -7,9 +7,9 @@ from typing import Any
 
 from osa.export.errors import ExportError
 from osa.export.formats import FORMATS
+from osa.export.layouts import describe_head
 from osa.export.manifest import Artifact
 from osa.export.runner import open_runner
-from osa.model.config import EncoderConfig
 
 
 def describe_artifact(artifact: Artifact) -> dict[str, Any]:
@@ -42,13 +42,6 @@ def describe_artifact(artifact: Artifact) -> dict[str, Any]:
         "runs here": _runs_here(artifact),
         "made by": manifest.versions,
     }
-
-
-def describe_head(config: EncoderConfig) -> dict[str, Any]:
-    """Labels of a classifier, and how logits become scores; empty for other models."""
-    if config.head is None or not config.head.labels:
-        return {}
-    return {"labels": list(config.head.labels), "score": config.head.score}
 
 
 def _shape(sizes: tuple[int | str, ...]) -> str:

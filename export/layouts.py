@@ -1,9 +1,11 @@
-"""Layouts of a graph's inputs, and descriptions of inputs and outputs."""
+"""Layouts of a graph's inputs, and descriptions of inputs, outputs and heads."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
+
+from osa.model.config import EncoderConfig
 
 Layout = Literal["packed", "padded"]
 LAYOUTS: tuple[Layout, ...] = ("packed", "padded")
@@ -22,3 +24,10 @@ class TensorSpec:
     name: str
     dtype: str
     shape: tuple[int | str, ...]
+
+
+def describe_head(config: EncoderConfig) -> dict[str, Any]:
+    """Labels of a classifier, and how logits become scores; empty for other models."""
+    if config.head is None or not config.head.labels:
+        return {}
+    return {"labels": list(config.head.labels), "score": config.head.score}

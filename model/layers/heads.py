@@ -95,8 +95,11 @@ class SparseHead(nn.Module):
         count = cu_seqlens.shape[0] - 1
         segments = segment_ids(cu_seqlens, hidden.shape[1])
         largest = hidden.new_zeros(count, self.decoder.out_features)
-        step = hidden.shape[1] if torch.compiler.is_compiling() else SPARSE_ROWS
-        for rows, owners in zip(hidden[0].split(step), segments.split(step), strict=True):
+        parts = [(hidden[0], segments)]
+        if not torch.compiler.is_compiling():  # a number of steps is fixed in traces
+            steps = hidden[0].split(SPARSE_ROWS), segments.split(SPARSE_ROWS)
+            parts = list(zip(*steps, strict=True))
+        for rows, owners in parts:
             logits = self._logits(rows).relu()
             index = owners[:, None].expand_as(logits)
             largest = largest.scatter_reduce(0, index, logits, "amax")
