@@ -4,6 +4,7 @@
     ├── EmptyInputError       400 Empty         nothing to embed
     ├── ValidationError       422 Validation    a field that cannot be (400 on /v1 and /v2)
     ├── UnknownModelError     404 Validation    no model or version of this name
+    ├── ModelKindError        424 Backend       the model does something else (400 on /v1 and /v2)
     ├── MalformedBodyError    400 Validation    no JSON, bad UTF-8, nesting too deep
     ├── MediaTypeError        415 Validation    not application/json
     ├── SlowBodyError         408 Timeout       the body did not arrive in time
@@ -74,6 +75,12 @@ class UnknownModelError(ServiceError):
     """Unknown model name or version."""
 
     code, status, error_type = "model_not_found", 404, "Validation"
+
+
+class ModelKindError(ServiceError):
+    """The model does something else than what the route asks for."""
+
+    code, status, error_type, protocol_status = "model_type", 424, "Backend", 400
 
 
 class MalformedBodyError(ServiceError):

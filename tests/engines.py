@@ -64,12 +64,14 @@ class GatedEngine(EagerEngine):
         return super().embed(sequences, details)
 
     @contextlib.contextmanager
-    def holding(self, client: httpx.Client) -> Iterator[None]:
+    def holding(
+        self, client: httpx.Client, path: str = "/embed", body: object = None
+    ) -> Iterator[None]:
         """Within the block the engine is busy with a request that it does not answer."""
         self.entered.clear()
         self.gate.clear()
         thread = threading.Thread(
-            target=client.post, args=("/embed",), kwargs={"json": {"inputs": [[4]]}}
+            target=client.post, args=(path,), kwargs={"json": body or {"inputs": [[4]]}}
         )
         thread.start()
         assert self.entered.wait(60), "the request did not come"

@@ -6,8 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from osa.model.config import Task
 from osa.service.api.vector_encoding import Answer
 from osa.service.auth.api_keys import ApiKey
+from osa.service.batching.item import ItemResult
 from osa.service.errors import ServiceError
 from osa.service.inference.request import (
     Embedded,
@@ -20,6 +22,8 @@ from osa.service.models.served_model import ServedModel
 
 Find = Callable[..., ServedModel]
 """``ModelRegistry.find`` of a lease."""
+Reduce = Callable[[int, ItemResult], ItemResult]
+"""From an input's place and result to what has to be kept of the result."""
 
 
 class Arrival(NamedTuple):
@@ -51,12 +55,15 @@ class Job(NamedTuple):
         render: From the vectors to the answer.
         render_item: From one input's vectors to its entry in a streamed answer; None where the
             answer cannot be streamed.
+        reduce: Called with every result as it comes, on one thread at a time, so that large results
+            need not be kept; None where they are small.
     """
 
     model: ServedModel
     prepared: PreparedRequest
     render: Callable[[Embedded], Answer]
     render_item: Callable[[Embedded], Any] | None = None
+    reduce: Reduce | None = None
 
 
 @dataclass
@@ -88,9 +95,11 @@ class RequestContext:
         if isinstance(error, ServiceError) and self.chosen is not None:
             error.model = self.chosen.name
 
-    def choose(self, name: str | None = None, strict: bool = False) -> ServedModel:
+    def choose(
+        self, name: str | None = None, strict: bool = False, tasks: tuple[Task, ...] = ()
+    ) -> ServedModel:
         """Choose the model of this name, or the default; see ``ModelRegistry.find``."""
-        self.chosen = self.find(name, strict)
+        self.chosen = self.find(name, strict, tasks)
         return self.chosen
 
     def job(
@@ -99,18 +108,20 @@ class RequestContext:
         options: EmbedOptions,
         render: Callable[[PreparedRequest, Embedded], Answer],
         render_item: Callable[[Embedded], Any] | None = None,
+        reduce: Reduce | None = None,
     ) -> Job:
         """Check and tokenise inputs for the chosen model.
 
         Args:
-            inputs: Texts, ids or features.
+            inputs: Texts, pairs of texts, ids or features.
             options: What was asked for.
             render: From the prepared request and its vectors to the answer.
             render_item: As ``Job.render_item``.
+            reduce: As ``Job.reduce``.
         """
         model = self.chosen or self.choose()
         prepared = model.embedder.prepare(inputs, options, self.started)
-        return Job(model, prepared, lambda found: render(prepared, found), render_item)
+        return Job(model, prepared, lambda found: render(prepared, found), render_item, reduce)
 
 
 Parse = Callable[[RequestContext], Job]

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from osa.service.api import headers
 from osa.service.api.deadlines import MAX_TIMEOUT_MS
-from osa.service.api.errors.examples import EMBEDDING, Samples, examples
+from osa.service.api.errors.examples import EMBEDDING, NOT_EMBEDDING, Samples, examples
 from osa.service.api.errors.replies import Dialect
 from osa.service.api.vector_encoding import JSON
 from osa.service.auth.access import is_open
@@ -21,6 +21,7 @@ from osa.service.auth.access import is_open
 TAGS = [
     {"name": "Embeddings", "description": "One vector a text, as text-embeddings-inference has it"},
     {"name": "Documents", "description": "Vectors of tokens, and of chunks of long texts"},
+    {"name": "Scores", "description": "Rerankers, classifiers and sparse models"},
     {"name": "Tokens", "description": "The tokenizer alone"},
     {"name": "OpenAI", "description": "For clients of OpenAI's API"},
     {"name": "KServe", "description": "Open Inference Protocol (KServe v2), for Triton's clients"},
@@ -41,6 +42,7 @@ FAILURES = {
     413: "Body over the limit",
     415: "Another content type",
     422: "A field that cannot be",
+    424: "The model does something else",
     429: "No room",
     500: "The engine failed on this input",
     503: "Draining or not ready",
@@ -96,8 +98,9 @@ def inference(dialect: Dialect, *statuses: int, samples: Samples, **answer: Any)
         answer: More to say of the answer, in OpenAPI's words.
     """
     ok = {"description": "Successful response", **answer, "headers": MEASURED_HEADERS}
-    shown = {**EMBEDDING, **samples}
-    return {200: ok, **failures(dialect, *INFERENCE_FAILURES, *statuses, samples=shown)}
+    shown = {**EMBEDDING, **NOT_EMBEDDING, **samples}
+    kind = () if dialect.protocol_status else (424,)
+    return {200: ok, **failures(dialect, *INFERENCE_FAILURES, *kind, *statuses, samples=shown)}
 
 
 def reads(model: type[BaseModel], deadline: bool = True) -> dict[str, Any]:
@@ -179,7 +182,7 @@ def _restore_nulls(operation: dict[str, Any]) -> None:
     """FastAPI leaves nulls out; OpenAI's errors have ``param``, be it null."""
     for answer in operation["responses"].values():
         for example in answer.get("content", {}).get(JSON, {}).get("examples", {}).values():
-            error = example["value"]["error"]
+            error = example["value"].get("error")
             if isinstance(error, dict):
                 whole = {name: error.get(name) for name in ("message", "type", "param", "code")}
                 example["value"] = {"error": whole}

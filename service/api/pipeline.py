@@ -19,6 +19,7 @@ from fastapi import Request, Response
 from osa.service.api import headers
 from osa.service.api.deadlines import deadline_of, disconnected, left_s
 from osa.service.api.job import Arrival, Parse, RequestContext, Running
+from osa.service.api.scoring.reduction import reduce_results
 from osa.service.api.vector_encoding import Answer
 from osa.service.auth.api_keys import KEY_SCOPE, ApiKey
 from osa.service.batching.item import ItemResult
@@ -140,7 +141,7 @@ class InferencePipeline:
             DeadlineError: The deadline passed.
             ServiceError: An input's own.
         """
-        await _arrived(running, left)
+        await self._arrived(running, left)
         results, job = running.submission.results(), running.job
 
         def finish() -> Answer:
@@ -199,26 +200,44 @@ class InferencePipeline:
         """Run ``work`` on the thread that renders."""
         return await self._on(self._renderer, work)
 
+    async def _arrived(
+        self, running: Running, left: Callable[[], Coroutine[Any, Any, None]] | None
+    ) -> None:
+        """Wait for all results, reduced where the job says so; see ``_wait``."""
+        pending, reduce = running.submission.pending, running.job.reduce
+        if reduce is None:
+            await _wait(pending.done, running.deadline, left)
+            return
+        reduced = asyncio.ensure_future(reduce_results(pending, reduce, self.render))
+        try:
+            await _wait(reduced, running.deadline, left)
+            reduced.result()
+        finally:
+            reduced.cancel()
+
     @staticmethod
     async def _on(pool: ThreadPoolExecutor, work: Callable[[], Result]) -> Result:
         return await asyncio.get_running_loop().run_in_executor(pool, work)
 
 
-async def _arrived(running: Running, left: Callable[[], Coroutine[Any, Any, None]] | None) -> None:
-    """Wait for all results, but no longer than the client does.
+async def _wait(
+    done: asyncio.Future[None],
+    deadline: float,
+    left: Callable[[], Coroutine[Any, Any, None]] | None,
+) -> None:
+    """Wait until ``done``, but no longer than the client does.
 
     Raises:
         ClientGoneError: The client went away.
         DeadlineError: The deadline passed.
     """
-    done = running.submission.pending.done
     if done.done():
         return
     gone = None if left is None else asyncio.ensure_future(left())
     try:
         await asyncio.wait(
             (done,) if gone is None else (done, gone),
-            timeout=left_s(running.deadline),
+            timeout=left_s(deadline),
             return_when=asyncio.FIRST_COMPLETED,
         )
         if done.done():

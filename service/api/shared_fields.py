@@ -36,6 +36,20 @@ DECODED_SCHEMA: dict[str, Any] = {
         {"type": "array", "minItems": 1, "items": {"type": "array", "items": ID_SCHEMA}},
     ]
 }
+DOCUMENTS_SCHEMA: dict[str, Any] = {
+    "type": "array",
+    "minItems": 1,
+    "items": {
+        "anyOf": [
+            {"type": "string"},
+            {
+                "type": "object",
+                "properties": {"text": {"type": "string"}},
+                "required": ["text"],
+            },
+        ]
+    },
+}
 """What may be given, in JSON Schema; routes check it themselves, to say which item is wrong."""
 
 

@@ -122,9 +122,11 @@ def run(options: argparse.Namespace) -> int:
     from osa.service.bulk.encoder import BatchLimits, BulkEncoder, TextOptions
     from osa.service.bulk.run import BulkRun, RunOptions
     from osa.service.engines.selection import select_engine
+    from osa.service.inference.tasks import check_task
 
     limit_instruction_set(own.instruction_set)
     selection = select_engine(own)
+    check_task(selection.engine.info, ("embedding",))
     prompt = ""
     if kind == "text":
         prompt = find_prompt(Prompts.of(selection.engine.info, own), options.prompt_name)

@@ -23,15 +23,18 @@ from osa.service.errors import ServiceError, ValidationError
 from osa.service.inference.chunking import Offsets
 from osa.service.inference.inflight import InFlightInputs, PendingRequest, input_key
 from osa.service.inference.limits import check_count, find_prompt, no_text
+from osa.service.inference.pairs import count_characters, encode_texts
 from osa.service.inference.prompts import Prompts
 from osa.service.inference.request import (
     Embedded,
     EmbedOptions,
     Inputs,
+    Pair,
     PreparedRequest,
     Submission,
 )
 from osa.service.inference.sequences import LengthRule, fit_features, fit_ids
+from osa.service.inference.tasks import check_task
 from osa.service.inference.vector_cache import VectorCache
 from osa.service.observability import metrics
 from osa.service.settings import Settings
@@ -83,13 +86,18 @@ class Embedder:
 
         Raises:
             EmptyInputError: An input without a single token or row.
+            ModelKindError: The model does something else, or does not take pairs.
             ValidationError: Too many inputs, another kind of input than the model takes, or a
                 dimension, an id, a number or a length that is not allowed.
         """
         self._check_request(len(inputs), options)
         prompt = find_prompt(self.prompts, options.prompt_name) if options.prompted else ""
-        texts = [prompt + item for item in inputs if isinstance(item, str)]
-        sequences = [item for item in inputs if not isinstance(item, str)]
+        texts = [
+            prompt + item if isinstance(item, str) else item
+            for item in inputs
+            if isinstance(item, str | tuple)
+        ]
+        sequences = [item for item in inputs if not isinstance(item, str | tuple)]
         if texts:
             tokenized = self._tokenize(texts, options)
             ids = [text.ids for text in tokenized]
@@ -100,7 +108,7 @@ class Embedder:
                 raise ValidationError(f"prompts go before texts, not {kind}", param="prompt_name")
             ids, truncated = self._fit(sequences, options)
         return PreparedRequest(
-            ids, options, sum(map(len, texts)), truncated, started, time.monotonic() - started
+            ids, options, count_characters(texts), truncated, started, time.monotonic() - started
         )
 
     def prepare_spans(
@@ -117,6 +125,7 @@ class Embedder:
 
         Raises:
             EmptyInputError: A document without a single token.
+            ModelKindError: The model does something else.
             ValidationError: Too many documents, a dimension or a length that is not allowed.
         """
         self._check_request(len(texts), options)
@@ -137,6 +146,7 @@ class Embedder:
         )
 
     def _check_request(self, count: int, options: EmbedOptions) -> None:
+        check_task(self.about, options.tasks)
         check_count(count, self._settings.batching.max_client_batch_size, "input")
         allowed, dimensions = self.about.dimensions, options.dimensions
         if dimensions is not None and dimensions not in allowed:
@@ -154,7 +164,7 @@ class Embedder:
         return LengthRule(self.max_input_length, truncate, options.direction, unit)
 
     def _tokenize(
-        self, texts: Sequence[str], options: EmbedOptions, offsets: bool = False
+        self, texts: Sequence[str | Pair], options: EmbedOptions, offsets: bool = False
     ) -> list[TokenizedText]:
         tokenizer = self.tokenizer
         if tokenizer is None:
@@ -162,7 +172,9 @@ class Embedder:
         longest = self.max_input_length
         limit = longest if self._truncates(options) else None
         try:
-            tokenized = tokenizer.encode(texts, limit, options.direction, offsets)
+            tokenized = encode_texts(
+                tokenizer, self.about, texts, limit, options.direction, offsets
+            )
         except InputError as error:
             raise ValidationError(str(error), param="input") from error
         for index, text in enumerate(tokenized):

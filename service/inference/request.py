@@ -7,14 +7,17 @@ from typing import NamedTuple
 
 import numpy as np
 
+from osa.model.config import Task
 from osa.model.sequences import InputRows
 from osa.model.tokenization import Direction
 from osa.service.batching.item import ItemResult
 from osa.service.engines.base import Spans
 from osa.service.inference.inflight import InFlightInput, PendingRequest
 
-Inputs = Sequence[str] | Sequence[list[int]] | Sequence[np.ndarray]
-"""Texts, ids of each sequence, or features of each, float32 [n, F]."""
+Pair = tuple[str, str]
+"""Two texts that are one input, for classifiers and rerankers."""
+Inputs = Sequence[str] | Sequence[list[int]] | Sequence[np.ndarray] | Sequence[str | Pair]
+"""Texts, pairs of texts, ids of each sequence, or features of each, float32 [n, F]."""
 
 
 class EmbedOptions(NamedTuple):
@@ -28,6 +31,7 @@ class EmbedOptions(NamedTuple):
         token_vectors: Whether the vector of every token is requested.
         prompt_name: Name of the prompt that is put before every text; None for the default one.
         prompted: Whether prompts apply; not where tokens are matched with the text's characters.
+        tasks: What the model must do, one of these; empty for anything.
     """
 
     normalize: bool = True
@@ -37,6 +41,7 @@ class EmbedOptions(NamedTuple):
     token_vectors: bool = False
     prompt_name: str | None = None
     prompted: bool = True
+    tasks: tuple[Task, ...] = ("embedding",)
 
 
 class PreparedRequest(NamedTuple):

@@ -18,6 +18,7 @@ from osa.service.engines.base import Engine, warm_up_batch
 from osa.service.engines.batch_invariance import is_batch_invariant
 from osa.service.engines.selection import Selection, select_engine
 from osa.service.inference.embedder import Embedder
+from osa.service.inference.tasks import LABELLING
 from osa.service.model_settings import ModelSettings
 from osa.service.models.served_model import ServedModel
 from osa.service.observability.metrics import Families, Metrics
@@ -75,7 +76,7 @@ class ModelLoader:
         )
         if given is None:
             queue.observe(*rate)
-        metrics = Metrics(name, self._families)
+        metrics = Metrics(name, self._families, about.task in LABELLING)
         own = self._settings.model_copy(update={"model": settings})
         embedder = Embedder(about, engine.tokenizer, queue, metrics, own)
         supervisor = EngineSupervisor(

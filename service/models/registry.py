@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from osa.model.config import Task
 from osa.service.errors import ClientGoneError, UnknownModelError
 from osa.service.models.served_model import ServedModel
 
@@ -51,26 +52,34 @@ class ModelRegistry:
         """Their names, the default first."""
         return [model.name for model in self.all()]
 
-    def find(self, name: str | None, strict: bool = False) -> ServedModel:
+    def find(
+        self, name: str | None, strict: bool = False, tasks: tuple[Task, ...] = ()
+    ) -> ServedModel:
         """The model of a name, or the default.
 
         Args:
             name: What a client called it.
             strict: Refuse unknown names; otherwise they mean the default.
+            tasks: What is asked for, preferred first: where the default does none of these, the
+                first model that does is meant in its place.
 
         Raises:
             UnknownModelError: Naming those that there are.
         """
         with self._lock:
-            return self._look_up(name, strict)
+            return self._look_up(name, strict, tasks)
 
-    def _look_up(self, name: str | None, strict: bool) -> ServedModel:
-        found = self._models.get(name or self.default_name)
-        if found is None and not strict:
-            found = self._models[self.default_name]
-        if found is None:
+    def _look_up(self, name: str | None, strict: bool, tasks: tuple[Task, ...]) -> ServedModel:
+        found = self._models.get(name) if name else None
+        if found is not None:
+            return found
+        if name and strict:
             raise self._unknown()
-        return found
+        default = self._models[self.default_name]
+        if not tasks or default.about.task in tasks:
+            return default
+        able = (one for task in tasks for one in self._sorted() if one.about.task == task)
+        return next(able, default)
 
     @contextmanager
     def lease(self) -> Iterator[Callable[..., ServedModel]]:
@@ -78,11 +87,13 @@ class ModelRegistry:
         held: list[ServedModel] = []
         ended = False
 
-        def find(name: str | None = None, strict: bool = False) -> ServedModel:
+        def find(
+            name: str | None = None, strict: bool = False, tasks: tuple[Task, ...] = ()
+        ) -> ServedModel:
             with self._lock:
                 if ended:  # on a thread that still reads the body of a request that was cut off
                     raise ClientGoneError("the request has ended")
-                found = self._look_up(name, strict)
+                found = self._look_up(name, strict, tasks)
                 found.leases += 1
                 held.append(found)
             return found

@@ -74,6 +74,10 @@ FAILURES = _plain(
 )
 INPUTS = _plain("te_embed_count", "Inputs of requests that were understood")
 EMBEDDED = _plain("te_embed_success", "Inputs embedded")
+PREDICT_INPUTS = _plain(
+    "te_predict_count", "Inputs of requests to rerankers and classifiers that were understood"
+)
+PREDICTED = _plain("te_predict_success", "Inputs of rerankers and classifiers computed")
 DURATIONS = {
     "total": _define("te_request_duration", "Whole request [s]", *DURATION_BUCKETS),
     "tokenization": _define(
@@ -169,13 +173,17 @@ class Families:
 class Metrics:
     """One model's samples; all start at 0."""
 
-    def __init__(self, model: str, families: Families | None = None) -> None:
+    def __init__(
+        self, model: str, families: Families | None = None, predicts: bool = False
+    ) -> None:
         """Begin the samples of a model.
 
         Args:
             model: Value of the ``model`` label.
             families: Of the process; default is a registry of its own.
+            predicts: Whether it is a reranker or classifier, whose inputs TEI counts by themselves.
         """
+        self._counted = (PREDICT_INPUTS, PREDICTED) if predicts else (INPUTS, EMBEDDED)
         self.families = families or Families()
         self._model = model
         every = self.families
@@ -218,13 +226,13 @@ class Metrics:
         """Count a valid request with ``inputs`` inputs."""
         plain = self.families.plain
         plain[REQUESTS].add(self._model, METHODS[inputs > 1])
-        plain[INPUTS].add(self._model, amount=inputs)
+        plain[self._counted[0]].add(self._model, amount=inputs)
 
     def count_success(self, lengths: Sequence[int], truncated: int) -> None:
         """Count an answered request whose inputs had these lengths [tokens]."""
         plain = self.families.plain
         plain[SUCCESSES].add(self._model, METHODS[len(lengths) > 1])
-        plain[EMBEDDED].add(self._model, amount=len(lengths))
+        plain[self._counted[1]].add(self._model, amount=len(lengths))
         if truncated:
             self.add(TRUNCATED_INPUTS, truncated)
         observe = self._lengths.observe

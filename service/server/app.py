@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import inspect
 import logging
 from collections.abc import AsyncIterator, Sequence
@@ -18,6 +19,8 @@ from starlette.exceptions import HTTPException
 
 from osa.model.errors import OsaError
 from osa.service.api.admin import admin_routes
+from osa.service.api.cohere.routes import cohere_routes, parse_documents
+from osa.service.api.cohere.schemas import DocumentsResponse
 from osa.service.api.errors.dialects import reply_for, routing_error
 from osa.service.api.errors.replies import ErrorReply
 from osa.service.api.kserve.routes import kserve_routes
@@ -28,7 +31,10 @@ from osa.service.api.probes import operation_routes
 from osa.service.api.tei.documents import document_routes
 from osa.service.api.tei.embed import native_routes
 from osa.service.api.tei.info import model_info
+from osa.service.api.tei.predict import predict_routes
+from osa.service.api.tei.rerank import rerank_routes
 from osa.service.api.tei.schemas import Info
+from osa.service.api.tei.sparse import sparse_routes
 from osa.service.api.tei.tokens import token_routes
 from osa.service.api.web.pages import page_routes
 from osa.service.auth.api_keys import KeyFile
@@ -125,6 +131,10 @@ def create_service(settings: Settings, engine: Engine | None = None) -> Service:
     inference = [
         native_routes(pipeline, describe),
         document_routes(pipeline),
+        rerank_routes(pipeline, functools.partial(parse_documents, models), DocumentsResponse),
+        predict_routes(pipeline),
+        sparse_routes(pipeline),
+        cohere_routes(pipeline),
         token_routes(pipeline, settings.batching.max_client_batch_size),
         openai_routes(pipeline),
         kserve_routes(pipeline, health, version("osa-encoder")),

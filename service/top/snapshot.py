@@ -88,7 +88,7 @@ def compare(
         ready=ready if told is None else told,
         engine_up=truth("osa_engine_up"),
         requests_rate=rate("te_request_count"),
-        texts_rate=rate("te_embed_success"),
+        texts_rate=_sum(rate("te_embed_success"), rate("te_predict_success")),
         tokens_rate=rate("te_batch_next_tokens_sum") if tokens is None else tokens,
         engine_speed=after.total("osa_tokens_per_second"),
         engine_busy=rate("osa_engine_busy_seconds_total"),
@@ -120,6 +120,12 @@ def compare(
         cpu=rate("process_cpu_seconds_total"),
         info=dict(info) or _build_info(after),
     )
+
+
+def _sum(*values: float | None) -> float | None:
+    """Sum of the values that there are, if there are any."""
+    known = [value for value in values if value is not None]
+    return sum(known) if known else None
 
 
 def _ratio(part: float | None, whole: float | None) -> float | None:

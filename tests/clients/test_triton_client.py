@@ -93,6 +93,6 @@ def test_it_understands_our_errors(triton: Any, bound: Any, load: Load) -> None:
     assert unknown.value.status() == "404"
     tensor = triton.InferInput("INPUT0", [1], "FP32")
     tensor.set_data_from_numpy(np.zeros(1, dtype=np.float32))
-    with pytest.raises(error, match="unknown input 'INPUT0'; allowed: text, input_ids") as refused:
+    with pytest.raises(error, match="unknown input 'INPUT0'; allowed: text, text_pair") as refused:
         bound.infer("osa-default", [tensor])
     assert refused.value.status() == "400"

@@ -118,7 +118,7 @@ def test_the_documentation_is_in_the_order_of_use_and_links_to_the_schema_once(
     page.wait_for("document.querySelectorAll('.opblock').length > 20")
     tags = "[...document.querySelectorAll('.opblock-tag')].map(tag => tag.dataset.tag)"
     assert page.evaluate(tags) == [
-        "Embeddings", "Documents", "Tokens", "OpenAI", "KServe", "Operations", "Admin"
+        "Embeddings", "Documents", "Scores", "Tokens", "OpenAI", "KServe", "Operations", "Admin"
     ]  # fmt: skip
     first = "document.querySelector('.opblock-summary-path').dataset.path"
     assert page.evaluate(first) == "/embed"

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.conftest import Embed
+from tests.head_models import make_head_model
 
 TEXTS = [
     "the cat sat on the mat",
@@ -224,4 +225,15 @@ def test_what_cannot_be_is_refused(
     (tmp_path / name).write_bytes(content)
     assert embed(tmp_path / name, options=options) == code
     assert message in capsys.readouterr().err
+    assert not (tmp_path / "out.parquet").exists()
+
+
+def test_a_reranker_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from osa.service.cli import main
+
+    texts = write_as("jsonl", tmp_path)
+    output = ["--output", str(tmp_path / "out.parquet")]
+    model = ["--model", str(make_head_model(tmp_path, "reranker"))]
+    assert main(["embed", str(texts), *output, *model]) != 0
+    assert "this model is a reranker" in capsys.readouterr().err
     assert not (tmp_path / "out.parquet").exists()

@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
+import httpx
 import pytest
 
 from osa.service.server.app import create_service
 from tests.clients.conftest import GRPC_SERVER, SERVER
 from tests.conftest import local_settings, run_service
+from tests.head_models import make_head_model
 
 FOLDER = Path(__file__).parents[1] / "clients"
 QUIET = {
@@ -38,13 +40,31 @@ def addresses() -> Iterator[dict[str, str]]:
         yield found
 
 
-@pytest.mark.parametrize("file", sorted(FOLDER.glob("test_*.py")), ids=lambda file: file.stem)
+RERANKERS = FOLDER / "test_rerank_clients.py"
+
+
+@pytest.mark.parametrize(
+    "file", sorted({*FOLDER.glob("test_*.py")} - {RERANKERS}), ids=lambda file: file.stem
+)
 def test_they_work_unchanged(addresses: dict[str, str], file: Path) -> None:
+    run_against(addresses, file)
+
+
+def test_those_that_rerank_work_unchanged(
+    serve: Callable[..., httpx.Client], tmp_path: Path
+) -> None:
+    client = serve(model__path=make_head_model(tmp_path, "reranker"))
+    run_against({SERVER: str(client.base_url).rstrip("/")}, RERANKERS)
+
+
+def run_against(addresses: dict[str, str], file: Path) -> None:
+    """Run a file of tests in a process of its own, against a server at these addresses."""
     command = [sys.executable, "-m", "pytest", "-rs", "-n", "0", "-p", "no:cacheprovider"]
     command += [str(file)]
     command += ["--confcutdir", str(FOLDER)]  # the other fixtures would import all of torch
     command += ["-W", "default"]  # of the clients' code, not of ours
     environment = {**os.environ, **QUIET, **addresses}
+    environment.pop("HF_HUB_OFFLINE", None)  # of tests.transformer_models; it blocks local servers
     done = subprocess.run(
         command, cwd=FOLDER.parents[1], env=environment, capture_output=True, text=True, timeout=300
     )

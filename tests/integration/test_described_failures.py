@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 import socket
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
@@ -17,54 +15,28 @@ import pytest
 from osa.service.auth.api_keys import make_key
 from osa.service.engines.eager import EagerEngine
 from osa.service.server.app import create_service
-from tests.conftest import WORDS, local_settings, run_service, wait_until
-from tests.engines import POISON, FaultyEngine, GatedEngine
+from tests.conftest import local_settings, make_tiny_model, run_service, wait_until
+from tests.engines import FaultyEngine, GatedEngine
+from tests.head_models import make_head_models
 from tests.openapi_observer import Observer
+from tests.route_bodies import (
+    BY_TASK,
+    EMBED,
+    INFER,
+    INFERENCE,
+    RERANK,
+    TEXT,
+    body_of,
+    empty_of,
+    every_kind,
+    ids_of,
+    place,
+    poisoned,
+)
 
 Serve = Callable[..., httpx.Client]
 JSON = {"content-type": "application/json"}
-TENSOR = {"name": "text", "datatype": "BYTES", "shape": [1]}
-DOCUMENTS = ("/embed_all", "/embed_chunks")
-INFER = ("/v2/models/{model}/infer", "/v2/models/{model}/versions/{version}/infer")
-EMBED = ("/embed", "/", "/invocations", "/vertex", *DOCUMENTS, "/v1/embeddings", "/embeddings",
-         *INFER)  # fmt: skip
-TEXT = ("/tokenize", "/decode")
-INFERENCE = (*EMBED, "/similarity")
 LOAD = "/admin/models/{name}"
-
-
-def place(path: str) -> str:
-    return path.format(model="osa-default", version="1", name="osa-default")
-
-
-def body_of(path: str, **fields: Any) -> dict[str, Any]:
-    """A small body that the route answers, with more fields."""
-    if path == "/vertex":
-        return {"instances": [{"inputs": "the cat", **fields}]}
-    if path == "/similarity":
-        return {"inputs": {"source_sentence": "the cat", "sentences": ["a dog"]}}
-    if path == "/decode":
-        return {"ids": [4, 5]}
-    if path in INFER:
-        return {"inputs": [{**TENSOR, "data": ["the cat"]}], "parameters": fields}
-    return {"input" if "embeddings" in path else "inputs": "the cat", **fields}
-
-
-def empty_of(path: str) -> dict[str, Any]:
-    """A body with empty inputs."""
-    if path == "/similarity":
-        return {"inputs": {"source_sentence": "the cat", "sentences": []}}
-    if path in INFER:
-        return {"inputs": [{**TENSOR, "shape": [0], "data": []}]}
-    fields = {"/vertex": "instances", "/decode": "ids"}
-    return {fields.get(path, next(iter(body_of(path)))): []}
-
-
-def poisoned(path: str) -> dict[str, Any]:
-    """A body with a text that the faulty engine cannot take."""
-    text = json.dumps(body_of(path)).replace("the cat", WORDS[POISON])
-    found: dict[str, Any] = json.loads(text)
-    return found
 
 
 def bearer(secret: str) -> dict[str, str]:
@@ -75,6 +47,7 @@ def refused_keys(
     serve: Serve, observer: Observer, tiny: Path, keys: Path, plain: str, admin: str
 ) -> None:
     client = serve(model__path=tiny, auth__keys_file=keys)
+    several = serve(auth__keys_file=keys, **every_kind(tiny.parent))
     keyless = serve(model__path=tiny)
     for path, operations in observer.paths.items():
         for method, operation in operations.items():
@@ -88,7 +61,7 @@ def refused_keys(
                 observer.note(method, path, keyless.request(method, place(path)))
     for path in INFERENCE:  # each once within the quota or beyond, and certainly beyond
         for _ in range(2):
-            answer = client.post(place(path), json=body_of(path), headers=bearer(plain))
+            answer = several.post(place(path), json=body_of(path), headers=bearer(plain))
         observer.note("post", path, answer)
     headers = bearer(admin)
     refused = client.post(place(LOAD), json={"path": "/nowhere"}, headers=headers)
@@ -101,13 +74,14 @@ def refused_keys(
 
 
 def refused_bodies(serve: Serve, observer: Observer, tiny: Path) -> None:
-    client = serve(model__path=tiny)
+    client = serve(**every_kind(tiny.parent))
     for path in (*INFERENCE, *TEXT):
         where = place(path)
         observer.note("post", path, client.post(where, content=b"{", headers=JSON))
         text = {"content-type": "text/plain"}
         observer.note("post", path, client.post(where, content=b"{}", headers=text))
-        observer.note("post", path, client.post(where, json={}))
+        incomplete = {"query": "the cat"} if path in RERANK else {}
+        observer.note("post", path, client.post(where, json=incomplete))
         observer.note("post", path, client.post(where, json=empty_of(path)))
     for path in EMBED:
         answer = client.post(place(path), json=body_of(path, dimensions=100))
@@ -128,6 +102,23 @@ def unknown_among_several(serve: Serve, observer: Observer, tiny: Path) -> None:
     client = serve(model__path=tiny, model__others=f"law={tiny}")
     for path in ("/v1/embeddings", "/embeddings"):
         observer.note("post", path, client.post(path, json=body_of(path, model="other")))
+    reranker = tiny.parent / "reranker"
+    client = serve(model__path=reranker, model__others=f"law={reranker}")
+    for path in ("/v1/rerank", "/v2/rerank"):
+        observer.note("post", path, client.post(path, json=body_of(path, model="other")))
+
+
+def models_of_another_kind(serve: Serve, observer: Observer, tiny: Path) -> None:
+    embedding, classifier = serve(model__path=tiny), serve(model__path=tiny.parent / "classifier")
+    for task, paths in BY_TASK.items():
+        client = classifier if task == "embedding" else embedding
+        for path in paths:
+            if path not in INFER:
+                observer.note("post", path, client.post(place(path), json=body_of(path)))
+    for path in INFER:
+        body = body_of(path)
+        body["inputs"].append({**body["inputs"][0], "name": "text_pair"})
+        observer.note("post", path, embedding.post(place(path), json=body))
 
 
 def broken_limits(serve: Serve, observer: Observer, tiny: Path, keys: Path, admin: str) -> None:
@@ -159,9 +150,10 @@ def send_half(client: httpx.Client, path: str, secret: str) -> httpx.Response:
 
 
 def engines_that_fail(serve: Serve, observer: Observer, tiny: Path) -> None:
-    client = serve(FaultyEngine(tiny, "raise"), model__path=tiny)
-    for path in INFERENCE:
-        observer.note("post", path, client.post(place(path), json=poisoned(path)))
+    for task, paths in BY_TASK.items():
+        client = serve(FaultyEngine(tiny.parent / task, "raise"), model__path=tiny)
+        for path in paths:
+            observer.note("post", path, client.post(place(path), json=poisoned(path)))
 
 
 def faults_of_our_own(
@@ -171,15 +163,18 @@ def faults_of_our_own(
     def broken(*_: object) -> None:
         raise RuntimeError("secret")
 
-    engine = EagerEngine(tiny, "cpu")
-    client = serve(engine, model__path=tiny, auth__keys_file=keys)
-    for name in ("encode", "tokens", "decode"):
-        patch.setattr(engine.tokenizer, name, broken)
+    clients = {}
+    for task in BY_TASK:
+        engine = EagerEngine(tiny.parent / task, "cpu")
+        clients[task] = serve(engine, model__path=tiny, auth__keys_file=keys)
+        clients[task].headers.update(bearer(admin))
+        for name in ("encode", "encode_pairs", "tokens", "decode"):
+            patch.setattr(engine.tokenizer, name, broken)
     patch.setattr("osa.service.models.loader.ModelLoader.load", broken)
-    client.headers.update(bearer(admin))
-    for path in (*INFERENCE, *TEXT, LOAD):
-        body = {"path": None} if path == LOAD else body_of(path)
-        observer.note("post", path, client.post(place(path), json=body))
+    for task, paths in {**BY_TASK, "embedding": (*BY_TASK["embedding"], *TEXT, LOAD)}.items():
+        for path in paths:
+            body = {"path": None} if path == LOAD else body_of(path)
+            observer.note("post", path, clients[task].post(place(path), json=body))
 
 
 def too_much_at_once(serve: Serve, observer: Observer, tiny: Path) -> None:
@@ -190,7 +185,14 @@ def too_much_at_once(serve: Serve, observer: Observer, tiny: Path) -> None:
             observer.note("post", path, client.post(place(path), json=body_of(path)))
 
 
-def a_full_queue_and_deadlines(serve: Serve, observer: Observer, tiny: Path) -> None:
+def full_queues_and_deadlines(serve: Serve, observer: Observer, tiny: Path) -> None:
+    for task, paths in BY_TASK.items():
+        a_full_queue_and_deadlines(serve, observer, tiny.parent / task, paths)
+
+
+def a_full_queue_and_deadlines(
+    serve: Serve, observer: Observer, tiny: Path, paths: tuple[str, ...]
+) -> None:
     engine = GatedEngine(tiny)
     client = serve(
         engine,
@@ -199,18 +201,17 @@ def a_full_queue_and_deadlines(serve: Serve, observer: Observer, tiny: Path) -> 
         batching__max_batch_tokens=64,
         batching__max_queue_tokens=64,
     )
-    waiting = threading.Thread(
-        target=client.post, args=("/embed",), kwargs={"json": {"inputs": [[5] * 64]}}
-    )
-    with engine.holding(client):
-        for path in INFERENCE:
+    infer = place(INFER[0])  # any model has it
+    waiting = threading.Thread(target=client.post, args=(infer,), kwargs={"json": ids_of([5] * 64)})
+    with engine.holding(client, infer, ids_of([4])):
+        for path in paths:
             hasty = {"x-request-timeout-ms": "50"}
             answer = client.post(place(path), json=body_of(path), headers=hasty)
             observer.note("post", path, answer)
         wait_until(lambda: queued(client) == 0)
         waiting.start()
         wait_until(lambda: queued(client) == 1)
-        for path in INFERENCE:
+        for path in paths:
             observer.note("post", path, client.post(place(path), json=body_of(path)))
     waiting.join()
 
@@ -245,24 +246,27 @@ def a_hung_engine(serve: Serve, observer: Observer, tiny: Path) -> None:
 
 
 def test_every_failure_is_answered_as_it_is_shown(
-    serve: Serve, tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every example was triggered, and every error answer has an example."""
+    make_head_models(tmp_path)
+    tiny = tmp_path / "embedding"
+    make_tiny_model().save_pretrained(tiny)
     plain, plain_entry = make_key("plain", 5, admin=False)
     admin, admin_entry = make_key("admin", None, admin=True)
     keys = tmp_path / "keys.toml"
     keys.write_text(plain_entry + admin_entry)
-    observer = Observer(serve(model__path=tiny_checkpoint).get("/openapi.json").json())
-    refused_keys(serve, observer, tiny_checkpoint, keys, plain, admin)
-    broken_limits(serve, observer, tiny_checkpoint, keys, admin)
+    observer = Observer(serve(model__path=tiny).get("/openapi.json").json())
+    refused_keys(serve, observer, tiny, keys, plain, admin)
+    broken_limits(serve, observer, tiny, keys, admin)
     with monkeypatch.context() as patch:
-        faults_of_our_own(serve, observer, tiny_checkpoint, keys, admin, patch)
+        faults_of_our_own(serve, observer, tiny, keys, admin, patch)
     for provoke in (
         refused_bodies, unknown_models, unknown_among_several, engines_that_fail, too_much_at_once,
-        a_full_queue_and_deadlines, a_hung_engine,
+        full_queues_and_deadlines, a_hung_engine, models_of_another_kind,
     ):  # fmt: skip
-        provoke(serve, observer, tiny_checkpoint)
-    the_drain(observer, tiny_checkpoint)
+        provoke(serve, observer, tiny)
+    the_drain(observer, tiny)
     assert sorted(observer.shown() - observer.seen) == []
     for path, operations in observer.paths.items():
         for method, operation in operations.items():

@@ -163,7 +163,7 @@ def test_a_token_model_takes_no_features(client: httpx.Client) -> None:
         assert (answer.status_code, message in answer.json()["error"]) == (status, True)
     answer = client.post(INFER, json={"inputs": [tensor(SEQUENCES[0])]})
     assert answer.status_code == 400
-    assert "allowed: text, input_ids, attention_mask" in answer.json()["error"]
+    assert "allowed: text, text_pair, input_ids, attention_mask" in answer.json()["error"]
 
 
 def test_equal_features_are_computed_once(feature_checkpoint: Path, serve: Serve) -> None:

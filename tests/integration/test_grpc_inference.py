@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from grpc import StatusCode
 
 from osa.service.api.kserve.rpc import messages
 from tests.grpc_client import MODEL, GrpcClient, Running, ids_request, running
+from tests.head_models import LABELS, make_head_model
 
 TEXTS = ["A man is playing a guitar.", "Stocks fell on Tuesday.", "é 漢字 🎸"]
 
@@ -169,7 +171,7 @@ REFUSED: list[tuple[Any, str]] = [
     (messages.new("ModelInferRequest"), "no model and version of this name; served: osa-default"),
     (text_request([]), "text is empty: its shape is [0]"),
     (text_request([""]), "text[0] is empty"),
-    (changed(name="INPUT0"), "unknown input 'INPUT0'; allowed: text, input_ids"),
+    (changed(name="INPUT0"), "unknown input 'INPUT0'; allowed: text, text_pair"),
     (changed(datatype="FP16"), "text must be BYTES, got 'FP16'"),
     (changed(datatype=""), "text must be BYTES, got ''"),
     (changed(datatype="FP32"), "elements of FP32 are in fp32_contents, got bytes_contents"),
@@ -245,3 +247,20 @@ def test_mutilated_requests_are_refused_and_break_nothing(rpc: GrpcClient) -> No
             assert {call.code() for call in pending} <= allowed
             pending.clear()
     assert rpc.infer(text_request(TEXTS)).outputs
+
+
+def test_pairs_give_the_logits_of_a_classifier(tmp_path: Path) -> None:
+    with running(model__path=make_head_model(tmp_path, "classifier")) as served:
+        request = text_request(["the cat", "a dog"])
+        tensor = request.inputs.add(name="text_pair", datatype="BYTES", shape=[2])
+        tensor.contents.bytes_contents.extend([b"a dog", b"the cat"])
+        (logits,) = served.grpc.infer(request).outputs
+        assert (logits.name, list(logits.shape)) == ("logits", [2, len(LABELS)])
+        pairs = [["the cat", "a dog"], ["a dog", "the cat"]]
+        body = {"inputs": pairs, "raw_scores": True}
+        for row, place in zip(served.http.post("/predict", json=body).json(), (0, 3), strict=True):
+            by_label = {one["label"]: one["score"] for one in row}
+            expected = [np.float32(by_label[label]) for label in LABELS]
+            assert list(logits.contents.fp32_contents)[place : place + 3] == expected
+    with running() as served:
+        served.grpc.refused(request, StatusCode.FAILED_PRECONDITION, "an embedding model")

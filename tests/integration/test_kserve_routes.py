@@ -143,7 +143,10 @@ REFUSED: list[tuple[Any, str]] = [
     ({"inputs": []}, "got none"),
     ({"inputs": [text_tensor([])]}, "text is empty: its shape is [0]"),
     ({"inputs": [text_tensor([""])]}, "text[0] is empty"),
-    ({"inputs": [text_tensor(["a"], name="INPUT0")]}, "allowed: text, input_ids, attention_mask"),
+    (
+        {"inputs": [text_tensor(["a"], name="INPUT0")]},
+        "allowed: text, text_pair, input_ids, attention_mask",
+    ),
     ({"inputs": [text_tensor(["a"], datatype="FP32")]}, "text must be BYTES, got 'FP32'"),
     ({"inputs": [text_tensor(["a"], shape=[2])]}, "takes 2 elements, got 1"),
     ({"inputs": [text_tensor(["a"], shape=[1, 2])]}, "[n] or [n, 1], got [1, 2]"),

@@ -17,6 +17,7 @@ import httpx
 
 from osa.model import EmbeddingModel
 from osa.service.auth.api_keys import make_key
+from tests.head_models import make_head_models
 
 SCHEMATHESIS = str(Path(sys.executable).with_name("st"))
 DEADLINE = "x-request-timeout-ms"
@@ -73,7 +74,7 @@ def test_schemathesis_finds_nothing(
     secret, entry = make_key("tester", None, admin=True)
     keys = tmp_path / "keys.toml"
     keys.write_text(entry)
-    client = serve(auth__keys_file=keys)
+    client = serve(auth__keys_file=keys, model__others=make_head_models(tmp_path))
     bearer = f"Bearer {secret}"
     client.headers["authorization"] = bearer
     description = describe(client, default_model.config.vocab_size)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from osa.service.api.cohere.errors import COHERE
 from osa.service.api.errors.replies import Dialect, ErrorReply
 from osa.service.api.kserve.errors import KSERVE
 from osa.service.api.openai.errors import OPENAI
 from osa.service.api.tei.errors import NATIVE
 
-DIALECTS = (OPENAI, KSERVE, NATIVE)
+DIALECTS = (COHERE, OPENAI, KSERVE, NATIVE)
 """The first that speaks a path answers; the last speaks every path."""
 
 

@@ -18,6 +18,7 @@ from osa.service.errors import (
     ForbiddenError,
     MalformedBodyError,
     MediaTypeError,
+    ModelKindError,
     OverloadedError,
     PayloadTooLargeError,
     QuotaError,
@@ -28,6 +29,7 @@ from osa.service.errors import (
     UnknownModelError,
     ValidationError,
 )
+from osa.service.inference.tasks import NO_RERANKER, no_pairs, other_kind
 
 Samples = Mapping[str, ServiceError]
 """Failures by a short name."""
@@ -68,6 +70,13 @@ EMBEDDING: Samples = {
     "deadline": DeadlineError("no answer before the deadline"),
 }
 """Of routes that embed."""
+
+NOT_EMBEDDING: Samples = {"model-kind": ModelKindError(other_kind("classifier"), param="model")}
+NO_RANKING: Samples = {"model-kind": ModelKindError(NO_RERANKER, param="model")}
+NO_LABELS: Samples = {"model-kind": ModelKindError(other_kind("embedding"), param="model")}
+NO_WEIGHTS = NO_LABELS
+NO_PAIRS: Samples = {"model-kind": ModelKindError(no_pairs("embedding"), param="input")}
+"""Of routes whose model does something else."""
 
 DIMENSIONS: Samples = {
     "dimensions": ValidationError(

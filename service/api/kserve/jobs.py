@@ -14,7 +14,7 @@ import orjson
 from osa.service.api import headers
 from osa.service.api.job import Job, RequestContext
 from osa.service.api.kserve.mapping import (
-    EMBEDDING,
+    OUTPUTS,
     VERSION,
     check_outputs,
     options_of,
@@ -55,14 +55,23 @@ class OutputArray(NamedTuple):
     binary: bool
 
 
-def outputs_of(vectors: np.ndarray, body: InferRequest, binary: bool = False) -> list[OutputArray]:
-    """Tensors of the answer to a request; ``binary`` is for requests that do not say it."""
+def outputs_of(
+    vectors: np.ndarray, body: InferRequest, name: str, binary: bool = False
+) -> list[OutputArray]:
+    """Tensors of the answer to a request.
+
+    Args:
+        vectors: What the model computed [n, E].
+        body: The request.
+        name: Of the model's output.
+        binary: For requests that do not say it.
+    """
     if body.parameters and body.parameters.binary_data_output is not None:
         binary = body.parameters.binary_data_output
     for output in body.outputs or []:
         if output.parameters and output.parameters.binary_data is not None:
             binary = output.parameters.binary_data
-    return [OutputArray(EMBEDDING, "FP32", np.ascontiguousarray(vectors, "<f4"), binary)]
+    return [OutputArray(name, "FP32", np.ascontiguousarray(vectors, "<f4"), binary)]
 
 
 def render_tensors(outputs: list[OutputArray], body: InferRequest, model: str) -> Answer:
@@ -105,10 +114,11 @@ def infer_job(
         EmptyInputError: Nothing to embed.
         ValidationError: Other tensors, types, shapes, sizes or parameters than those of the model.
     """
-    check_outputs(body)
     model = context.chosen or context.choose()
+    output = OUTPUTS[model.about.task]
+    check_outputs(body, output)
     inputs = read_inputs(body.inputs, tail, model.about.feature_size)
     options = options_of(body.parameters or InferParameters())
     return context.job(
-        inputs, options, lambda _, found: render(outputs_of(found.vectors, body, binary))
+        inputs, options, lambda _, found: render(outputs_of(found.vectors, body, output, binary))
     )

@@ -2,7 +2,9 @@
 
 A model takes ``text`` (BYTES, [n] or [n, 1]), or ``input_ids`` (INT64, [n, t]) with an
 ``attention_mask`` of that shape where rows are padded; a feature model takes ``features`` and
-``lengths`` (see ``feature_tensors``). Both give ``embedding`` (FP32, [n, E]).
+``lengths`` (see ``feature_tensors``). Both give ``embedding`` (FP32, [n, E]). A classifier or
+reranker gives ``logits`` (FP32, [n, K]), and takes ``text_pair`` beside ``text``; a sparse model
+gives ``weights`` (FP32, [n, V]).
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from osa.model.config import Task
 from osa.service.api.kserve.binary_tensors import (
     divide,
     read_floats,
@@ -29,25 +32,35 @@ from osa.service.api.kserve.schemas import (
 )
 from osa.service.api.parsing import check_texts
 from osa.service.errors import EmptyInputError, ValidationError
-from osa.service.inference.request import EmbedOptions, Inputs
+from osa.service.inference.request import EmbedOptions, Inputs, Pair
+from osa.service.inference.tasks import LABELLING
 from osa.service.models.served_model import ServedModel
 
 VERSION = "1"
-TEXT, IDS, MASK, EMBEDDING = "text", "input_ids", "attention_mask", "embedding"
-TOKEN_INPUTS, FEATURE_INPUTS = (TEXT, IDS, MASK), (FEATURES, LENGTHS)
-DATATYPES = {TEXT: "BYTES", IDS: "INT64", MASK: "INT64", FEATURES: "FP32", LENGTHS: "INT64"}
+TEXT, PAIR, IDS, MASK = "text", "text_pair", "input_ids", "attention_mask"
+OUTPUTS: dict[Task, str] = {
+    "embedding": "embedding",
+    "classifier": "logits",
+    "reranker": "logits",
+    "sparse": "weights",
+}
+TOKEN_INPUTS, FEATURE_INPUTS = (TEXT, PAIR, IDS, MASK), (FEATURES, LENGTHS)
+DATATYPES = {
+    TEXT: "BYTES", PAIR: "BYTES", IDS: "INT64", MASK: "INT64", FEATURES: "FP32", LENGTHS: "INT64",
+}  # fmt: skip
 SHAPES = {
-    TEXT: "[n] or [n, 1]", IDS: "[n, t]", MASK: "[n, t]",
+    TEXT: "[n] or [n, 1]", PAIR: "[n] or [n, 1]", IDS: "[n, t]", MASK: "[n, t]",
     FEATURES: "[N, F] or [S, N, F]", LENGTHS: "[S]",
 }  # fmt: skip
-RANKS = {TEXT: (1, 2), IDS: (2,), MASK: (2,), FEATURES: (2, 3), LENGTHS: (1,)}
+RANKS = {TEXT: (1, 2), PAIR: (1, 2), IDS: (2,), MASK: (2,), FEATURES: (2, 3), LENGTHS: (1,)}
 
 
 def describe_model(model: ServedModel) -> ModelMetadata:
     """Tensors and facts of a model."""
     inputs: list[TensorMetadata] = []
     if model.embedder.tokenizer is not None:
-        inputs.append(TensorMetadata(name=TEXT, datatype="BYTES", shape=[-1]))
+        names = (TEXT, PAIR) if model.about.task in LABELLING else (TEXT,)
+        inputs += [TensorMetadata(name=name, datatype="BYTES", shape=[-1]) for name in names]
     if model.about.vocab_size is not None:
         for tensor in (IDS, MASK):
             inputs.append(TensorMetadata(name=tensor, datatype="INT64", shape=[-1, -1]))
@@ -61,7 +74,9 @@ def describe_model(model: ServedModel) -> ModelMetadata:
         versions=[VERSION],
         platform=f"osa_{model.about.backend}",
         inputs=inputs,
-        outputs=[TensorMetadata(name=EMBEDDING, datatype="FP32", shape=[-1, width])],
+        outputs=[
+            TensorMetadata(name=OUTPUTS[model.about.task], datatype="FP32", shape=[-1, width])
+        ],
         parameters=ModelFacts(
             kind=model.about.task,
             dtype=model.about.dtype,
@@ -71,20 +86,20 @@ def describe_model(model: ServedModel) -> ModelMetadata:
     )
 
 
-def check_outputs(body: InferRequest) -> None:
-    """Refuse unknown outputs.
+def check_outputs(body: InferRequest, output: str) -> None:
+    """Refuse outputs other than the model's own, ``output``.
 
     Raises:
         ValidationError: An unknown output, or one named twice.
     """
     names = [output.name for output in body.outputs or []]
     for name in names:
-        if name != EMBEDDING:
+        if name != output:
             raise ValidationError(
-                f"unknown output {name[:64]!r}; allowed: {EMBEDDING}", param="outputs"
+                f"unknown output {name[:64]!r}; allowed: {output}", param="outputs"
             )
     if len(names) > 1:
-        raise ValidationError(f"output {EMBEDDING} is named {len(names)} times", param="outputs")
+        raise ValidationError(f"output {output} is named {len(names)} times", param="outputs")
 
 
 def options_of(parameters: InferParameters) -> EmbedOptions:
@@ -94,13 +109,14 @@ def options_of(parameters: InferParameters) -> EmbedOptions:
         truncate=parameters.truncate,
         direction=parameters.truncation_direction or "right",
         dimensions=parameters.dimensions,
+        tasks=(),
     )
 
 
 def read_inputs(
     tensors: list[InputTensor], tail: memoryview, feature_size: int | None = None
 ) -> Inputs:
-    """Texts or ids of a request; features where the model takes them.
+    """Texts, pairs of texts or ids of a request; features where the model takes them.
 
     Args:
         tensors: Its input tensors.
@@ -129,9 +145,14 @@ def read_inputs(
         texts = read_strings(data, tensor.shape, TEXT)
         check_texts(texts, TEXT)
         return texts
+    if set(by_name) == {TEXT, PAIR}:
+        firsts, seconds = (
+            read_strings(by_name[name][1], by_name[name][0].shape, name) for name in (TEXT, PAIR)
+        )
+        return pair_texts(firsts, seconds)
     if not {IDS} <= set(by_name) <= {IDS, MASK}:
         raise ValidationError(
-            f"inputs must be {TEXT}, or {IDS} with or without {MASK}, got "
+            f"inputs must be {TEXT}, with {PAIR} for pairs, or {IDS} with or without {MASK}, got "
             f"{' and '.join(sorted(by_name)) or 'none'}",
             param="inputs",
         )
@@ -171,6 +192,25 @@ def _read_features(
     return split_features(features, lengths)
 
 
+def pair_texts(firsts: list[str], seconds: list[str]) -> list[Pair]:
+    """Pairs of the texts at the same places.
+
+    Raises:
+        EmptyInputError: A pair of empty texts.
+        ValidationError: Another number of first than of second texts.
+    """
+    if len(firsts) != len(seconds):
+        raise ValidationError(
+            f"{PAIR} must have as many texts as {TEXT}, {len(firsts)}, got {len(seconds)}",
+            param=PAIR,
+        )
+    pairs = list(zip(firsts, seconds, strict=True))
+    for place, pair in enumerate(pairs):
+        if not any(pair):
+            raise EmptyInputError(f"{TEXT}[{place}] and {PAIR}[{place}] are empty", param=TEXT)
+    return pairs
+
+
 def check_tensor(
     tensor: InputTensor, part: memoryview | None, allowed: Sequence[str] = TOKEN_INPUTS
 ) -> None:
@@ -194,7 +234,8 @@ def check_tensor(
         raise ValidationError(
             f"{name} must be {expected}, got {tensor.datatype[:64]!r}", param=name
         )
-    fits = rank in RANKS[name] and not (name == TEXT and rank == 2 and tensor.shape[1] != 1)
+    is_text = DATATYPES[name] == "BYTES"
+    fits = rank in RANKS[name] and not (is_text and rank == 2 and tensor.shape[1] != 1)
     if not fits:
         raise ValidationError(
             f"{name} must have shape {SHAPES[name]}, got {shown(tensor)}", param=name

@@ -12,7 +12,15 @@ from fastapi import APIRouter, HTTPException, Request, Response
 from fastapi.responses import JSONResponse
 
 from osa.service.api import headers
-from osa.service.api.errors.examples import DIMENSIONS, HUNG, READING, TENSORS, UNREADY, missing
+from osa.service.api.errors.examples import (
+    DIMENSIONS,
+    HUNG,
+    NO_PAIRS,
+    READING,
+    TENSORS,
+    UNREADY,
+    missing,
+)
 from osa.service.api.job import Job, RequestContext
 from osa.service.api.kserve.binary_tensors import split_body
 from osa.service.api.kserve.errors import KSERVE
@@ -51,7 +59,7 @@ INFER_BODY["requestBody"]["content"][BYTES] = BINARY
 INFER_ANSWER = inference(
     KSERVE,
     404,
-    samples={**missing("inputs"), **DIMENSIONS, **TENSORS},
+    samples={**missing("inputs"), **DIMENSIONS, **TENSORS, **NO_PAIRS},
     description=f"Tensors; binary ones behind the JSON, whose length is in {headers.JSON_LENGTH}",
     content={BYTES: BINARY},
 )
@@ -128,24 +136,24 @@ def kserve_routes(pipeline: InferencePipeline, health: Health, version: str) -> 
 
     @router.post(
         f"{VERSIONED}/infer",
-        summary="Embed texts, token ids or features with a version of a model",
+        summary="Compute with a version of a model",
         response_model=InferResponse,
         responses=INFER_ANSWER,
         openapi_extra=INFER_BODY,
     )
     async def infer_version(request: Request, model: str, version: str) -> Response:
-        """Embed texts, token ids or features."""
+        """Vectors, logits or weights of texts, pairs of texts, token ids or features."""
         return await infer_with(request, pipeline, find(model, version).name)
 
     @router.post(
         f"{MODEL}/infer",
-        summary="Embed texts, token ids or features",
+        summary="Compute with a model",
         response_model=InferResponse,
         responses=INFER_ANSWER,
         openapi_extra=INFER_BODY,
     )
     async def infer_model(request: Request, model: str) -> Response:
-        """Embed texts, token ids or features."""
+        """Vectors, logits or weights of texts, pairs of texts, token ids or features."""
         return await infer_with(request, pipeline, find(model, None).name)
 
     @router.get(VERSIONED, summary="Tensors of a version of a model", responses=named)

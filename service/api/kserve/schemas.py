@@ -36,13 +36,14 @@ class InputTensor(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
     name: str = Field(
-        description="text, input_ids or attention_mask; of feature models features or lengths."
+        description="text, text_pair, input_ids or attention_mask; of feature models features or "
+        "lengths."
     )
     shape: list[StrictInt] = Field(
-        description="text: [n] or [n, 1]; input_ids and attention_mask: [n, t]; features: [N, F], "
-        "the rows of all sequences end to end, or [S, N, F]; lengths: [S]."
+        description="Texts: [n] or [n, 1]; input_ids and attention_mask: [n, t]; features: "
+        "[N, F], the rows of all sequences end to end, or [S, N, F]; lengths: [S]."
     )
-    datatype: str = Field(description="text: BYTES; features: FP32; the others: INT64.")
+    datatype: str = Field(description="Texts: BYTES; features: FP32; the others: INT64.")
     parameters: InputParameters | None = None
     data: list[Any] | None = Field(
         None, description="Elements, flat in row-major order or nested as the shape says."
@@ -57,7 +58,7 @@ class OutputParameters(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
     binary_data: StrictBool | None = Field(None, description="Behind the JSON instead of in it.")
-    classification: None = Field(None, description="Not to be had: embeddings have no classes.")
+    classification: None = Field(None, description="Not to be had: ask /predict.")
 
 
 class RequestedOutput(BaseModel):
@@ -65,7 +66,7 @@ class RequestedOutput(BaseModel):
 
     model_config = ConfigDict(extra="ignore")
 
-    name: str = Field(description="embedding.")
+    name: str = Field(description="embedding, logits or weights, whichever the model gives.")
     parameters: OutputParameters | None = None
 
     _memory = field_validator("parameters", mode="before")(refuse_shared_memory)
@@ -114,8 +115,9 @@ class InferRequest(BaseModel):
     id: str | None = Field(None, description="Repeated in the answer.")
     parameters: InferParameters | None = None
     inputs: list[InputTensor] = Field(
-        description="text; or input_ids, with an attention_mask where rows are padded; of feature "
-        "models features, with lengths where there are several sequences or rows are padded."
+        description="text, with text_pair for pairs; or input_ids, with an attention_mask where "
+        "rows are padded; of feature models features, with lengths where there are several "
+        "sequences or rows are padded."
     )
     outputs: list[RequestedOutput] | None = Field(None, description="Default: every output.")
 

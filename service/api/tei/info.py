@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from importlib.metadata import version
 
-from osa.service.api.tei.schemas import Info, ModelType, Pooling
+from osa.service.api.tei.schemas import (
+    Classifies,
+    Embeds,
+    Info,
+    Labels,
+    ModelType,
+    Pooling,
+    Reranks,
+)
 from osa.service.engines.base import EngineInfo
 from osa.service.models.served_model import ServedModel
 from osa.service.settings import Settings
@@ -18,7 +26,7 @@ def model_info(settings: Settings, model: ServedModel, names: list[str]) -> Info
         models=names,
         model_sha=about.model_sha256,
         model_dtype=about.dtype,
-        model_type=ModelType(embedding=Pooling(pooling=about.pooling)),
+        model_type=model_type(about),
         max_concurrent_requests=settings.server.max_concurrent_requests,
         max_input_length=model.embedder.max_input_length,
         max_batch_tokens=settings.batching.max_batch_tokens,
@@ -43,6 +51,18 @@ def model_info(settings: Settings, model: ServedModel, names: list[str]) -> Info
         feature_size=about.feature_size,
         artifact=None if about.manifest is None else dict(about.manifest),
     )
+
+
+def model_type(about: EngineInfo) -> ModelType:
+    """What the model does, with its pooling or labels."""
+    if about.task in ("embedding", "sparse"):
+        pooling = "splade" if about.task == "sparse" else about.pooling
+        return Embeds(embedding=Pooling(pooling=pooling))
+    labels = Labels(
+        id2label={str(place): label for place, label in enumerate(about.labels)},
+        label2id={label: place for place, label in enumerate(about.labels)},
+    )
+    return Reranks(reranker=labels) if about.task == "reranker" else Classifies(classifier=labels)
 
 
 def variance_reason(about: EngineInfo) -> str:

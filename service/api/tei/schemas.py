@@ -174,10 +174,33 @@ class Pooling(BaseModel):
     pooling: str
 
 
-class ModelType(BaseModel):
-    """What the model does."""
+class Embeds(BaseModel):
+    """An embedding model; of a sparse model the pooling is splade."""
 
     embedding: Pooling
+
+
+class Labels(BaseModel):
+    """A classifier's labels by their places, and the other way round."""
+
+    id2label: dict[str, str]
+    label2id: dict[str, int]
+
+
+class Reranks(BaseModel):
+    """A reranker, which has one label."""
+
+    reranker: Labels
+
+
+class Classifies(BaseModel):
+    """A classifier."""
+
+    classifier: Labels
+
+
+ModelType = Embeds | Reranks | Classifies
+"""What the model does; the name of its one field."""
 
 
 class Info(BaseModel):

@@ -44,9 +44,10 @@ function draw(element, first, last) {
   const started = new Map();
   const always = (share) => latency(share) ?? quantile(started, last.samples, "te_request_duration", share);
   const hits = now("osa_cache_hits_total");
+  const texts = [rate("te_embed_success"), rate("te_predict_success")].filter((one) => one !== undefined);
   const entries = [
     figure("requests", short(rate("te_request_count")), "/s"),
-    figure("texts", short(rate("te_embed_success")), "/s"),
+    figure("texts", short(texts.length ? texts.reduce((one, other) => one + other) : undefined), "/s"),
     figure("tokens", short(rate("osa_computed_tokens_total") ?? rate("te_batch_next_tokens_sum")), "/s"),
     figure("engine tokens/s", short(now("osa_tokens_per_second"))),
     figure("p50, half are faster", milliseconds(always(0.5)), "ms"),

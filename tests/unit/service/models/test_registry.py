@@ -13,12 +13,13 @@ from osa.service.batching import supervisor as supervision
 from osa.service.batching.item import ItemResult, WorkItem
 from osa.service.engines.base import Details, Engine, EngineOutput
 from osa.service.engines.eager import EagerEngine
-from osa.service.errors import BackendError, ClientGoneError
+from osa.service.errors import BackendError, ClientGoneError, UnknownModelError
 from osa.service.models.loader import ModelLoader
 from osa.service.models.registry import ModelRegistry
 from osa.service.models.served_model import ServedModel
 from osa.service.observability.metrics import Families
 from tests.conftest import local_settings, wait_until
+from tests.head_models import make_head_model
 
 
 @pytest.fixture
@@ -49,6 +50,24 @@ def test_a_leased_model_is_closed_when_the_last_lease_is_given_back(
         assert leased.leases == 1
         assert not closed(leased)
     wait_until(lambda: closed(leased))
+    assert registry.close(10)
+
+
+def test_a_model_that_does_what_is_asked_for_stands_in_for_the_default(
+    registry: ModelRegistry, tmp_path: Path
+) -> None:
+    for task in ("classifier", "reranker"):
+        settings = local_settings(model__name=task, model__path=make_head_model(tmp_path, task))
+        model = ModelLoader(settings, Families()).load(settings.named(task))
+        model.supervisor.start()
+        registry.put(model)
+    assert registry.find(None, tasks=("embedding",)).name == "a"
+    assert registry.find(None, tasks=("reranker",)).name == "reranker"
+    assert registry.find("other", tasks=("reranker", "classifier")).name == "reranker"
+    assert registry.find("other", tasks=("sparse",)).name == "a"
+    assert registry.find("b", tasks=("reranker",)).name == "b", "a name is a name"
+    with pytest.raises(UnknownModelError):
+        registry.find("other", strict=True, tasks=("reranker",))
     assert registry.close(10)
 
 

@@ -31,6 +31,8 @@ def samples(metrics: Metrics) -> dict[str, float]:
         "te_request_failure",
         "te_embed_count",
         "te_embed_success",
+        "te_predict_count",
+        "te_predict_success",
         "te_request_duration_count",
         "te_request_tokenization_duration_count",
         "te_request_queue_duration_count",
@@ -69,6 +71,15 @@ def test_counts_go_where_they_belong() -> None:
     assert found["osa_batch_fill_ratio_sum"] == 0.5
     assert found["osa_truncated_inputs_total"] == 2
     assert found["te_request_duration_sum"] == 0.5
+
+
+def test_inputs_of_rerankers_and_classifiers_are_counted_by_themselves() -> None:
+    metrics = Metrics("m", predicts=True)
+    metrics.count_request(2)
+    metrics.count_success([4, 5], truncated=0)
+    found = samples(metrics)
+    assert (found["te_predict_count"], found["te_predict_success"]) == (2, 2)
+    assert (found["te_embed_count"], found["te_embed_success"]) == (0, 0)
 
 
 def test_duration_buckets_are_teis() -> None:

@@ -12,6 +12,7 @@ from osa.service.errors import (
     EmptyInputError,
     MalformedBodyError,
     MediaTypeError,
+    ModelKindError,
     OverloadedError,
     PayloadTooLargeError,
     SlowBodyError,
@@ -24,6 +25,7 @@ TABLE = [
     (EmptyInputError("m"), 400, "Empty", 400, "invalid_request_error"),
     (ValidationError("m"), 422, "Validation", 400, "invalid_request_error"),
     (UnknownModelError("m"), 404, "Validation", 404, "invalid_request_error"),
+    (ModelKindError("m"), 424, "Backend", 400, "invalid_request_error"),
     (MalformedBodyError("m"), 400, "Validation", 400, "invalid_request_error"),
     (MediaTypeError("m"), 415, "Validation", 415, "invalid_request_error"),
     (SlowBodyError("m"), 408, "Timeout", 408, "invalid_request_error"),
@@ -69,3 +71,10 @@ def test_routing_errors_speak_the_dialect_of_the_path() -> None:
     assert routing_error(405, "/v2", "GET").body == {"error": "Method Not Allowed; allowed: GET"}
     for path in ("/v1/secret", "/v2/secret"):
         assert "secret" not in str(routing_error(404, path, None).body)
+
+
+def test_rerank_routes_have_a_form_of_their_own_below_two_other_protocols() -> None:
+    for path in ("/v1/rerank", "/v2/rerank"):
+        reply = reply_for(ValidationError("m"), path)
+        assert (reply.status, reply.body) == (400, {"message": "m", "detail": "m"})
+    assert reply_for(ValidationError("m"), "/rerank").body["error_type"] == "Validation"

@@ -1,0 +1,1 @@
+"""What routes of models with a head share: scores, and the ranking of texts."""

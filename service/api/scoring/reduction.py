@@ -1,0 +1,37 @@
+"""Making the results of a request small as they come, so that large ones are not all kept."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Awaitable, Callable, Sequence
+
+from osa.service.api.job import Reduce
+from osa.service.inference.inflight import PendingRequest
+
+Render = Callable[[Callable[[], None]], Awaitable[None]]
+"""Runs work on the thread that renders."""
+
+
+async def reduce_results(pending: PendingRequest, reduce: Reduce, render: Render) -> None:
+    """Reduce every result as it comes; returns once all have come.
+
+    Args:
+        pending: The request.
+        reduce: Of its job.
+        render: Where the work is done.
+    """
+    left = len(pending.results)
+    while left:
+        places = [await pending.arrivals.get()]
+        while not pending.arrivals.empty():
+            places.append(pending.arrivals.get_nowait())
+        left -= len(places)
+        await render(functools.partial(_reduce, pending, places, reduce))
+
+
+def _reduce(pending: PendingRequest, places: Sequence[int], reduce: Reduce) -> None:
+    """Put in place of results what has to be kept of them."""
+    for place in places:
+        result = pending.results[place]
+        if result is not None and result.error is None:
+            pending.results[place] = reduce(place, result)

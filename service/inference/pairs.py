@@ -1,0 +1,52 @@
+"""Tokenising texts and pairs of texts, mixed as a request has them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from osa.model.tokenization import Direction, TextTokenizer, TokenizedText
+from osa.service.engines.base import EngineInfo
+from osa.service.errors import ModelKindError
+from osa.service.inference.request import Pair
+from osa.service.inference.tasks import LABELLING, no_pairs
+
+
+def encode_texts(
+    tokenizer: TextTokenizer,
+    about: EngineInfo,
+    texts: Sequence[str | Pair],
+    limit: int | None,
+    direction: Direction,
+    offsets: bool = False,
+) -> list[TokenizedText]:
+    """Ids of every text and of every pair, one sequence each, in order.
+
+    Args:
+        tokenizer: The model's.
+        about: The model; says where token types are, and whether it takes pairs.
+        texts: Texts, pairs of texts, or both.
+        limit: Longest sequence [tokens], special tokens included; of a pair the longer text is cut
+            first. None cuts nothing.
+        direction: Which side of a text is cut.
+        offsets: Whether to find the characters of tokens; of texts alone.
+
+    Raises:
+        InputError: A lone surrogate, or a limit that leaves no room for text.
+        ModelKindError: Pairs, for a model that takes none.
+    """
+    single = [item for item in texts if isinstance(item, str)]
+    pairs = [item for item in texts if isinstance(item, tuple)]
+    if not pairs:
+        return tokenizer.encode(single, limit, direction, offsets)
+    if about.task not in LABELLING:
+        raise ModelKindError(no_pairs(about.task), param="input")
+    alone: Iterator[TokenizedText] = iter(
+        tokenizer.encode(single, limit, direction) if single else ()
+    )
+    paired = iter(tokenizer.encode_pairs(pairs, limit, direction, about.type_stride))
+    return [next(alone if isinstance(item, str) else paired) for item in texts]
+
+
+def count_characters(texts: Sequence[str | Pair]) -> int:
+    """Characters of all texts."""
+    return sum(len(item) if isinstance(item, str) else sum(map(len, item)) for item in texts)
