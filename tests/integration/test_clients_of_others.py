@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -16,6 +17,7 @@ from osa.service.server.app import create_service
 from tests.clients.conftest import GRPC_SERVER, SERVER
 from tests.conftest import local_settings, run_service
 from tests.head_models import make_head_model
+from tests.transformer_models import MINILM
 
 FOLDER = Path(__file__).parents[1] / "clients"
 QUIET = {
@@ -27,11 +29,12 @@ QUIET = {
 """What keeps these packages from calling home."""
 
 
-@pytest.fixture(scope="module")
-def addresses() -> Iterator[dict[str, str]]:
-    """Of a server with the packaged model, over gRPC too where the extra is installed."""
+@pytest.fixture(scope="module", params=[None, MINILM], ids=["packaged", "minilm"])
+def addresses(request: pytest.FixtureRequest) -> Iterator[dict[str, str]]:
+    """Of a server with the packaged model, or MiniLM as it lies; over gRPC too if installed."""
     has_grpc = find_spec("grpc_health") is not None
-    settings = local_settings(server__grpc_port=0 if has_grpc else None)
+    model: dict[str, Any] = {} if request.param is None else {"model__path": request.param}
+    settings = local_settings(server__grpc_port=0 if has_grpc else None, **model)
     service = create_service(settings)
     with run_service(service, settings) as client:
         found = {SERVER: str(client.base_url).rstrip("/")}
@@ -64,7 +67,6 @@ def run_against(addresses: dict[str, str], file: Path) -> None:
     command += ["--confcutdir", str(FOLDER)]  # the other fixtures would import all of torch
     command += ["-W", "default"]  # of the clients' code, not of ours
     environment = {**os.environ, **QUIET, **addresses}
-    environment.pop("HF_HUB_OFFLINE", None)  # of tests.transformer_models; it blocks local servers
     done = subprocess.run(
         command, cwd=FOLDER.parents[1], env=environment, capture_output=True, text=True, timeout=300
     )
