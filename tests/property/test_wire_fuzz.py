@@ -17,18 +17,21 @@ from osa.service.api.headers import JSON_LENGTH
 
 ROUTES = (
     "/", "/invocations", "/embed", "/embed_all", "/embed_chunks", "/similarity", "/tokenize",
-    "/decode", "/vertex", "/v1/embeddings", "/embeddings", "/v2/models/osa-default/infer",
+    "/decode", "/vertex", "/rerank", "/predict", "/embed_sparse", "/v1/rerank", "/v2/rerank",
+    "/v1/embeddings", "/embeddings", "/v2/models/osa-default/infer",
     "/v2/models/osa-default/versions/1/infer",
 )  # fmt: skip
 FIELDS = (
     "inputs", "input", "ids", "instances", "source_sentence", "sentences", "name", "shape",
     "datatype", "data", "parameters", "binary_data_size", "outputs", "dimensions", "chunking",
     "spans", "size", "overlap", "strategy", "normalize", "truncate", "truncation_direction",
-    "encoding_format", "embedding_type", "prompt_name", "id", "model",
+    "encoding_format", "embedding_type", "prompt_name", "id", "model", "query", "texts",
+    "documents", "top_n", "return_documents", "return_text", "raw_scores", "method",
 )  # fmt: skip
 WORDS = ("text", "input_ids", "attention_mask", "embedding", "BYTES", "INT64", "FP32", "left",
-         "spans", "sentences", "base64", "bytes", "binary", "a cat", "")  # fmt: skip
-ALLOWED = {200, 400, 404, 413, 415, 422}
+         "spans", "sentences", "base64", "bytes", "binary", "maxsim", "a cat", "")  # fmt: skip
+ALLOWED = {200, 400, 404, 413, 415, 422, 424}
+"""424: a model of another kind than the route needs."""
 MARK = "Zq7"
 """Begins every text of a body that is looked for in the answer."""
 LONG = 200
@@ -59,6 +62,10 @@ complete = st.fixed_dictionaries(
     optional=dict.fromkeys(FIELDS[8:], leaves),
 )
 """With the field that each route needs; routes ignore those that they do not know."""
+pairs = st.fixed_dictionaries(
+    {"query": values, "texts": values, "method": st.just("maxsim")},
+    optional=dict.fromkeys(FIELDS[8:], leaves),
+)
 KINDS = (("text", "BYTES"), ("input_ids", "INT64"), ("attention_mask", "INT64"), ("x", "FP32"),
          ("features", "FP32"), ("lengths", "INT64"))  # fmt: skip
 shapes = st.lists(st.one_of(st.integers(0, 2), st.integers(0, 2), numbers), max_size=3)
@@ -78,13 +85,14 @@ tensors = st.tuples(
 lengths = st.one_of(st.none(), st.integers(-2, 200).map(str), st.text("0123456789-+e", max_size=9))
 
 
-def check(client: httpx.Client, path: str, body: bytes, headers: dict[str, str]) -> None:
-    response = client.post(path, content=body, headers=headers)
+def check(client: httpx.Client, path: str, content: bytes, headers: dict[str, str]) -> None:
+    response = client.post(path, content=content, headers=headers)
     assert response.status_code in ALLOWED, (response.status_code, response.text[:500])
     assert response.headers["content-type"] in ("application/json", "application/octet-stream")
     assert b"<html" not in response.content.lower()
     if response.status_code != 200:
-        error = response.json()["error"]
+        body = response.json()
+        error = body.get("error", body)  # /v1/rerank and /v2/rerank have Cohere's form
         message = error["message"] if isinstance(error, dict) else error
         assert len(message) < 700, message
         assert MARK + "x" * LONG not in message
@@ -92,7 +100,7 @@ def check(client: httpx.Client, path: str, body: bytes, headers: dict[str, str])
 
 @pytest.mark.parametrize("path", ROUTES)
 @EXAMPLES
-@given(value=st.one_of(complete, objects, values))
+@given(value=st.one_of(complete, pairs, objects, values))
 def test_any_json(client: httpx.Client, path: str, value: Any) -> None:
     check(client, path, json.dumps(value).encode(), {"content-type": "application/json"})
 

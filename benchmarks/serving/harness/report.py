@@ -18,6 +18,8 @@ from benchmarks.serving.harness.measurements import (
 from benchmarks.serving.harness.plan import LENGTHS, MeasurementPlan, RoundResult
 from benchmarks.serving.harness.results import Results
 
+OURS = "osa"
+"""What the names of our servers begin with."""
 READING = """\
 Every server runs alone, on both cores, on 127.0.0.1. In a round each server is measured once;
 figures are medians over rounds. CPU time is user and system time of all processes of the server,
@@ -108,8 +110,8 @@ def cost_table(results: Results, ours: str) -> str:
 
 
 def best_table(results: Results) -> str:
-    """CPU time of each OSA server over that of the cheapest peer, in float32 and in bfloat16."""
-    peers = [name for name in results.by_server if results.servers[name].family != "osa"]
+    """CPU time of each server of ours over that of the cheapest peer, by type."""
+    peers = [name for name in results.by_server if not name.startswith(OURS)]
     rows = []
     for dtype in ("float32", "bfloat16"):
         among = [name for name in peers if results.servers[name].dtype == dtype]
