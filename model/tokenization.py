@@ -5,7 +5,7 @@ Thread-safe: the shared tokenizer does not change after loading; truncation is d
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Sized
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -165,28 +165,51 @@ class TextTokenizer:
             raise InputError(
                 f"max_length must leave room beside {specials} special tokens, got {max_length}"
             )
-        texts = [text for pair in pairs for text in pair]
-        check_unicode(texts)
-        encodings = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+        check_unicode([text for pair in pairs for text in pair])
+        known = self._encode_once({text for pair in pairs for text in pair}, room, direction)
+        frame = self._pair_frame()
         results = []
-        for first, second in zip(encodings[::2], encodings[1::2], strict=True):
+        for pair in pairs:
+            (first, whole), (second, other) = known[pair[0]], known[pair[1]]
             surplus = 0
-            if room is not None and len(first) + len(second) > room:
-                surplus = len(first) + len(second) - room
-                for encoding, length in zip(
-                    (first, second), _shares(first, second, room), strict=True
-                ):
-                    if len(encoding) > length:
-                        encoding.truncate(length, direction=direction)
-            complete = self._tokenizer.post_process(first, second, True)
-            ids: list[int] = complete.ids
-            if type_stride:
-                ids = [
-                    number + type_stride * kind
-                    for number, kind in zip(ids, complete.type_ids, strict=True)
-                ]
+            if room is not None and whole + other > room:
+                surplus = whole + other - room
+                left, right = _shares(whole, other, room)
+                first, second = _cut(first, left, direction), _cut(second, right, direction)
+            ids: list[int] = []
+            for place, special, kind in frame:
+                part = [special] if place is None else (first, second)[place]
+                step = type_stride * kind
+                ids += [number + step for number in part] if step else part
             results.append(TokenizedText(ids, surplus))
         return results
+
+    def _encode_once(
+        self, texts: Collection[str], room: int | None, direction: Direction
+    ) -> dict[str, tuple[list[int], int]]:
+        """Ids of each text, at most ``room``, and how many it has: a query is in many pairs."""
+        encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+        found = {}
+        for text, encoding in zip(texts, encodings, strict=True):
+            ids = encoding.ids
+            found[text] = (ids if room is None else _cut(ids, room, direction), len(ids))
+        return found
+
+    def _pair_frame(self) -> list[tuple[int | None, int, int]]:
+        """What a pair consists of: which text (0, 1) or None, the id of a special token, the type.
+
+        Ids are put together here: the library itself processes every piece that truncation cut off
+        one text with every piece of the other.
+        """
+        one = self._tokenizer.encode("a", add_special_tokens=False)
+        one.truncate(1)
+        whole = self._tokenizer.post_process(one, one, True)
+        frame: list[tuple[int | None, int, int]] = []
+        for special, text, number, kind in zip(
+            whole.special_tokens_mask, whole.sequence_ids, whole.ids, whole.type_ids, strict=True
+        ):  # the library names the second text alone
+            frame.append((None if special else int(text == 1), number, kind))
+        return frame
 
     def tokens(self, texts: Sequence[str], add_special_tokens: bool = True) -> list[list[Token]]:
         """Tokens of texts with their characters; nothing is truncated.
@@ -234,15 +257,22 @@ class TextTokenizer:
         return number
 
 
-def _shares(first: Sized, second: Sized, room: int) -> tuple[int, int]:
+def _cut(ids: list[int], length: int, direction: Direction) -> list[int]:
+    """The first ``length`` ids, or the last ones where the left side is cut."""
+    if len(ids) <= length:
+        return ids
+    return ids[:length] if direction == "right" else ids[len(ids) - length :]
+
+
+def _shares(first: int, second: int, room: int) -> tuple[int, int]:
     """Lengths of two texts that fit ``room`` together, the longer one cut first [tokens].
 
     Where both are longer than half of the room, the second gets the odd token, or the longer one:
     as ``longest_first`` of Hugging Face's tokenizers.
     """
-    short, long = sorted((len(first), len(second)))
+    short, long = sorted((first, second))
     short, long = (short, room - short) if short <= room // 2 else (room // 2, room - room // 2)
-    return (short, long) if len(first) <= len(second) else (long, short)
+    return (short, long) if first <= second else (long, short)
 
 
 def id_out_of_range(ids: Sequence[int], vocab_size: int) -> int | None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import time
 from pathlib import Path
 
 import pytest
-from tokenizers import Tokenizer, models
+from tokenizers import Tokenizer, models, processors
 
 from osa.model.errors import InputError
 from osa.model.tokenization import Direction, TextTokenizer
@@ -62,3 +64,46 @@ def test_json_round_trip(tmp_path: Path) -> None:
 def test_the_vocabulary_reaches_to_the_largest_id() -> None:
     sparse = Tokenizer(models.WordLevel({"a": 0, "[UNK]": 1, "b": 9}, unk_token="[UNK]"))
     assert TextTokenizer(sparse).vocab_size == 10
+
+
+TEMPLATES = {
+    "bert": ("[CLS] $A [SEP]", "[CLS] $A [SEP] $B:1 [SEP]:1"),
+    "roberta": ("[CLS] $A [SEP]", "[CLS] $A [SEP] [SEP] $B [SEP]"),
+    "swapped": ("$A [SEP]", "$B:1 [SEP]:1 $A [CLS]:2"),
+    "bare": ("$A", "$A $B:1"),
+}
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+@pytest.mark.parametrize("direction", ["left", "right"])
+@pytest.mark.parametrize("limit", [6, 9, 64])
+def test_pairs_are_those_of_the_library(name: str, direction: Direction, limit: int) -> None:
+    content = json.loads(make_tokenizer().to_json())
+    ids = {token: content["model"]["vocab"][token] for token in ("[CLS]", "[SEP]")}
+    library = Tokenizer.from_str(json.dumps(content))
+    single, pair = TEMPLATES[name]
+    library.post_processor = processors.TemplateProcessing(
+        single=single, pair=pair, special_tokens=list(ids.items())
+    )
+    tokenizer = TextTokenizer.from_json(library.to_str().encode())
+    library.enable_truncation(limit, strategy="longest_first", direction=direction)
+    texts = ["", "the cat", "a dog sat on the mat", "the cat sat"]
+    pairs = [(first, second) for first in texts for second in texts]
+    for found, wanted in zip(
+        tokenizer.encode_pairs(pairs, limit, direction, 100),
+        library.encode_batch(pairs),
+        strict=True,
+    ):
+        types = [number // 100 for number in found.ids]
+        assert [number % 100 for number in found.ids] == wanted.ids
+        assert types == wanted.type_ids
+
+
+def test_long_texts_of_pairs_cost_no_more_than_their_length() -> None:
+    tokenizer = make_tokenizer()
+    long = "the cat " * 20_000
+    began = time.process_time()
+    (pair,) = tokenizer.encode_pairs([(long, long)], 64)
+    many = tokenizer.encode_pairs([(long, "a dog")] * 500, 64)
+    assert time.process_time() - began < 5.0, "pieces that were cut off must not be combined"
+    assert (len(pair.ids), len(many), len(many[0].ids)) == (64, 500, 64)
