@@ -34,7 +34,8 @@ class ModelFields(Section):
     """Which model runs, how, and under which limits: a table of ``models``.
 
     A field that such a table does not set has the value of ``[model]``; one that sets ``prompts``
-    does not take ``default_prompt_name`` from there.
+    does not take ``default_prompt_name`` from there, nor does any where it names a prompt that the
+    default model itself brings.
     """
 
     path: Path | None = Field(
@@ -127,6 +128,8 @@ class ModelSettings(ModelFields):
             table: Its table of ``models``, if it has one.
         """
         changes: dict[str, Any] = {"name": name}
+        if name != self.name and self.default_prompt_name not in self.prompts:
+            changes["default_prompt_name"] = None  # a prompt that the default model brings
         if name in self.others:
             changes["path"] = self.others[name]
         if table is not None:

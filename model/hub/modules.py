@@ -77,8 +77,13 @@ def read_modules(files: ModelFiles) -> Modules:
     chain = [(_class_of(item, files), str(item.get("path", ""))) for item in listed]
     if not chain:
         return _with_settings(Modules("transformer"), files, settings)
+    for _, path in chain:
+        if not (files.directory / path).resolve().is_relative_to(files.directory.resolve()):
+            raise CheckpointError(
+                f"{files.directory / 'modules.json'} names {path[:80]}, outside of the directory"
+            )
     (first, folder), *rest = chain
-    if first not in ("Transformer", "MLMTransformer") or ".." in folder:
+    if first not in ("Transformer", "MLMTransformer"):
         raise UnsupportedModelError(f"{files.directory} begins with the module {first}")
     found = Modules("classifier", folder) if not rest else Modules("embedding", folder)
     for name, path in rest:

@@ -100,6 +100,20 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         },
         "settings.model.refresh: with model.source huggingface the server asks nobody",
     ),
+    "second model of the hub": (
+        {
+            "settings": {"models": {"law": {"path": "hf:a/law"}}},
+            "model": {"source": "huggingface", "huggingface": {"repository": "a/b"}},
+        },
+        "settings.models.law.path: the chart downloads the default model alone",
+    ),
+    "another model of the hub": (
+        {
+            "settings": {"model": {"others": {"law": "hf:a/law"}}},
+            "model": {"source": "huggingface", "huggingface": {"repository": "a/b"}},
+        },
+        "settings.model.others.law: the chart downloads the default model alone",
+    ),
     "quantity": ({"resources": {"limits": {"memory": "8GB"}}}, "at '/resources/limits/memory'"),
     "route without gateway": ({"httpRoute": {"enabled": True}}, "at '/httpRoute/parentRefs'"),
     "ingress without host": ({"ingress": {"enabled": True}}, "at '/ingress/hosts'"),

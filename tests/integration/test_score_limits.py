@@ -14,6 +14,7 @@ import pytest
 from osa.service.auth.api_keys import make_key
 from tests.conftest import WORDS, make_tiny_model, wait_until
 from tests.engines import POISON, FaultyEngine, GatedEngine
+from tests.feature_model import save_feature_model
 from tests.head_models import make_head_model
 
 Serve = Callable[..., httpx.Client]
@@ -121,3 +122,21 @@ def test_info_tells_the_kind_as_tei_does(serve: Serve, tmp_path: Path) -> None:
         client = serve(model__path=make_head_model(tmp_path, task))
         assert client.get("/info").json()["model_type"] == kind
         assert client.get("/info").json()["batch_invariant"] is True
+
+
+def test_prompts_do_not_apply_to_classifiers_on_any_route(serve: Serve, tmp_path: Path) -> None:
+    client = serve(
+        model__path=make_head_model(tmp_path, "classifier"),
+        model__prompts={"document": "the dog "},
+        model__default_prompt_name="document",
+    )
+    (labels,) = post(client, "/predict", inputs=[["a cat"]], raw_scores=True)
+    tensor = {"name": "text", "datatype": "BYTES", "shape": [1], "data": ["a cat"]}
+    (logits,) = post(client, "/v2/models/osa-default/infer", inputs=[tensor])["outputs"]
+    assert sorted(label["score"] for label in labels) == sorted(logits["data"])
+
+
+def test_feature_models_are_not_among_those_that_rerank(serve: Serve, tmp_path: Path) -> None:
+    client = serve(model__others=f"patches={save_feature_model(tmp_path)}")
+    asked = {"model": "any", "query": QUERY, "documents": ["a dog"], "method": "maxsim"}
+    assert post(client, "/v1/rerank", **asked)["model"] == "osa-default"

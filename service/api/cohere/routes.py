@@ -84,7 +84,9 @@ def parse_documents(
     if not body.documents:
         raise EmptyInputError("documents is empty", param="documents")
     wanted = "reranker" if body.method is None else "embedding"
-    rankers = sum(model.about.task == wanted for model in models.all())
+    rankers = sum(
+        model.about.task == wanted and model.about.feature_size is None for model in models.all()
+    )
     strict = several_named and rankers > 1
     model = choose_ranker(context, body.model, body.method, strict)
     texts = texts_of(body.documents, body.rank_fields or ["text"])
@@ -129,7 +131,9 @@ def texts_of(documents: Sequence[Any], fields: Sequence[str]) -> list[str]:
 def whole_documents(documents: Sequence[Any], texts: Sequence[str]) -> list[dict[str, Any]]:
     """Documents as they are returned: objects with a text."""
     return [
-        {"text": document} if isinstance(document, str) else {"text": text, **document}
+        {"text": document}
+        if isinstance(document, str)
+        else {**document, "text": own if isinstance(own := document.get("text"), str) else text}
         for document, text in zip(documents, texts, strict=True)
     ]
 

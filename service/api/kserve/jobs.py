@@ -23,6 +23,7 @@ from osa.service.api.kserve.mapping import (
 from osa.service.api.kserve.schemas import InferParameters, InferRequest
 from osa.service.api.vector_encoding import BYTES, Answer
 from osa.service.errors import UnknownModelError
+from osa.service.inference.tasks import LABELLING
 from osa.service.models.registry import ModelRegistry
 from osa.service.models.served_model import ServedModel
 
@@ -119,6 +120,8 @@ def infer_job(
     check_outputs(body, output)
     inputs = read_inputs(body.inputs, tail, model.about.feature_size)
     options = options_of(body.parameters or InferParameters())
+    if model.about.task in LABELLING:
+        options = options._replace(prompted=False)  # as on their other routes
     return context.job(
         inputs, options, lambda _, found: render(outputs_of(found.vectors, body, output, binary))
     )

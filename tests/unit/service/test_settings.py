@@ -207,3 +207,12 @@ def test_tables_that_cannot_be_stop_the_start(overrides: dict[str, object], mess
 def test_an_unknown_variable_of_a_table_is_told(variable: str, meant: str) -> None:
     with pytest.raises(ConfigError, match=f"{variable}.*did you mean {meant}"):
         load_settings(environment={variable: "1"})
+
+
+def test_a_prompt_that_the_default_model_brings_is_its_own() -> None:
+    overrides = {"model.default_prompt_name": "passage", "models.a.path": "x"}
+    settings = load_settings({**overrides, "model.others": "b=y"}, environment={})
+    assert [own.default_prompt_name for own in settings.served()] == ["passage", None, None]
+    assert settings.named("new").default_prompt_name is None
+    named = load_settings({**overrides, "model.prompts": {"passage": "p: "}}, environment={})
+    assert [own.default_prompt_name for own in named.served()] == ["passage", "passage"]

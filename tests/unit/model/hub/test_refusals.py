@@ -119,3 +119,18 @@ def test_other_modules_are_told(modules: list[str], message: str, bert: Path) ->
     (bert / "modules.json").write_text(json.dumps(entries))
     with pytest.raises(UnsupportedModelError, match=message):
         EmbeddingModel.from_pretrained(bert)
+
+
+@pytest.mark.parametrize("outside", ["../other", "/etc", "1_Pooling/../../other"])
+@pytest.mark.parametrize("place", [0, 1])
+def test_modules_outside_of_the_directory_are_refused(outside: str, place: int, bert: Path) -> None:
+    paths = ["", "1_Pooling"]
+    paths[place] = outside
+    kinds = ("Transformer", "Pooling")
+    entries = [
+        {"path": path, "type": f"sentence_transformers.models.{kind}"}
+        for path, kind in zip(paths, kinds, strict=True)
+    ]
+    (bert / "modules.json").write_text(json.dumps(entries))
+    with pytest.raises(CheckpointError, match=r"modules.json names .*, outside of the directory"):
+        unsupported(bert)

@@ -16,6 +16,7 @@ def test_objects_are_ranked_by_their_fields_and_returned_whole() -> None:
         {"text": "a"}, {"text": "b", "id": 1}, {"text": "c", "title": "t"}
     ]  # fmt: skip
     assert whole_documents([{"title": "t"}], ["t"]) == [{"text": "t", "title": "t"}]
+    assert whole_documents([{"text": None, "title": "t"}], ["t"]) == [{"text": "t", "title": "t"}]
 
 
 @pytest.mark.parametrize("document", [3, None, ["a"], {}, {"text": 3}, {"image": "x"}])
