@@ -34,8 +34,8 @@ class ModelFields(Section):
     """Which model runs, how, and under which limits: a table of ``models``.
 
     A field that such a table does not set has the value of ``[model]``; one that sets ``prompts``
-    does not take ``default_prompt_name`` from there, nor does any where it names a prompt that the
-    default model itself brings.
+    does not take ``default_prompt_name`` from there, nor does one of another ``path`` where that
+    names a prompt which the default model itself brings.
     """
 
     path: Path | None = Field(
@@ -128,7 +128,8 @@ class ModelSettings(ModelFields):
             table: Its table of ``models``, if it has one.
         """
         changes: dict[str, Any] = {"name": name}
-        if name != self.name and self.default_prompt_name not in self.prompts:
+        same = name == self.name or (table is not None and "path" not in table.model_fields_set)
+        if not same and self.default_prompt_name not in self.prompts:
             changes["default_prompt_name"] = None  # a prompt that the default model brings
         if name in self.others:
             changes["path"] = self.others[name]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,6 +14,10 @@ import torch
 
 from osa.model.errors import CheckpointError
 from osa.service.engines.library_directory import TRANSFORMER, Part
+
+LOADING = threading.Lock()
+"""Held while the process is offline: engines of two models may be replaced at once, and the second
+must not take the first one's setting for the process's own."""
 
 
 def load_model(directory: Path, parts: Sequence[Part], device: str, dtype: str) -> Any:
@@ -94,16 +99,17 @@ def _offline() -> Iterator[None]:
     from huggingface_hub import constants
 
     name = "HF_HUB_OFFLINE"
-    before, flag = os.environ.get(name), constants.HF_HUB_OFFLINE
-    os.environ[name], constants.HF_HUB_OFFLINE = "1", True
-    try:
-        yield
-    finally:
-        constants.HF_HUB_OFFLINE = flag
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before
+    with LOADING:
+        before, flag = os.environ.get(name), constants.HF_HUB_OFFLINE
+        os.environ[name], constants.HF_HUB_OFFLINE = "1", True
+        try:
+            yield
+        finally:
+            constants.HF_HUB_OFFLINE = flag
+            if before is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = before
 
 
 @contextlib.contextmanager

@@ -56,13 +56,13 @@ class SentenceTransformersEngine:
             ConfigError: The library is not installed, or there is no such device or type for it.
             CheckpointError: The directory may not or cannot be loaded, and what to do.
         """
+        parts = check_directory(path)  # what is refused needs no package
         require(f"model.engine {LIBRARY}", "hf", "sentence_transformers")
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
         if device == "cuda" and not torch.cuda.is_available():
             raise ConfigError("model.device is cuda, but torch finds no CUDA device")
         self._budget = PADDED_TOKENS[device]
-        parts = check_directory(path)
         prompts = read_prompts(path)
         narrow = dtype == "bfloat16" or (dtype == "auto" and has_fast_bfloat16(device))
         self._model = LibraryModel(path, parts, device, "bfloat16" if narrow else "float32")

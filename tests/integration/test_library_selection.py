@@ -130,7 +130,10 @@ def test_nothing_goes_out(albert: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_a_missing_library_is_told_with_its_extra(
-    albert: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    albert: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     from osa.model.common import requirements
     from osa.service.cli import main
@@ -146,6 +149,10 @@ def test_a_missing_library_is_told_with_its_extra(
         select_engine(ModelSettings.model_validate({"path": albert}))
     assert main(["serve", "--model", str(albert), "--set", f"model.engine={LIBRARY}"]) == 2
     assert told in capsys.readouterr().err
+    own = shutil.copytree(albert, tmp_path / "own")
+    change_json(own / "config.json", auto_map={"AutoModel": "own.Model"})
+    with pytest.raises(CheckpointError, match=r"auto_map\), which is never run"):
+        select_engine(ModelSettings.model_validate({"path": own}))
 
 
 def test_the_command_refuses_what_the_library_cannot_serve(

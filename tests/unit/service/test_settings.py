@@ -211,8 +211,10 @@ def test_an_unknown_variable_of_a_table_is_told(variable: str, meant: str) -> No
 
 def test_a_prompt_that_the_default_model_brings_is_its_own() -> None:
     overrides = {"model.default_prompt_name": "passage", "models.a.path": "x"}
-    settings = load_settings({**overrides, "model.others": "b=y"}, environment={})
-    assert [own.default_prompt_name for own in settings.served()] == ["passage", None, None]
+    more = {"model.others": "b=y", "models.same.dtype": "float32"}
+    settings = load_settings({**overrides, **more}, environment={})
+    found = {own.name: own.default_prompt_name for own in settings.served()}
+    assert found == {"osa-default": "passage", "same": "passage", "a": None, "b": None}
     assert settings.named("new").default_prompt_name is None
     named = load_settings({**overrides, "model.prompts": {"passage": "p: "}}, environment={})
     assert [own.default_prompt_name for own in named.served()] == ["passage", "passage"]
