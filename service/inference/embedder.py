@@ -147,7 +147,8 @@ class Embedder:
 
     def _check_request(self, count: int, options: EmbedOptions) -> None:
         check_task(self.about, options.tasks)
-        check_count(count, self._settings.batching.max_client_batch_size, "input")
+        limit = self._settings.batching.max_client_batch_size
+        check_count(count - options.query, limit, "input")
         allowed, dimensions = self.about.dimensions, options.dimensions
         if dimensions is not None and dimensions not in allowed:
             raise ValidationError(

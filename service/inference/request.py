@@ -32,6 +32,8 @@ class EmbedOptions(NamedTuple):
         prompt_name: Name of the prompt that is put before every text; None for the default one.
         prompted: Whether prompts apply; not where tokens are matched with the text's characters.
         tasks: What the model must do, one of these; empty for anything.
+        query: Whether the first input is the query that the others are compared with, which the
+            limit of inputs does not count.
     """
 
     normalize: bool = True
@@ -42,6 +44,7 @@ class EmbedOptions(NamedTuple):
     prompt_name: str | None = None
     prompted: bool = True
     tasks: tuple[Task, ...] = ("embedding",)
+    query: bool = False
 
 
 class PreparedRequest(NamedTuple):

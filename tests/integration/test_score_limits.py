@@ -140,3 +140,12 @@ def test_feature_models_are_not_among_those_that_rerank(serve: Serve, tmp_path: 
     client = serve(model__others=f"patches={save_feature_model(tmp_path)}")
     asked = {"model": "any", "query": QUERY, "documents": ["a dog"], "method": "maxsim"}
     assert post(client, "/v1/rerank", **asked)["model"] == "osa-default"
+
+
+def test_the_query_is_no_text_of_the_limit(serve: Serve) -> None:
+    client = serve(batching__max_client_batch_size=2)
+    for count, status in ((2, 200), (3, 422)):
+        asked = {"query": QUERY, "texts": ["a dog"] * count, "method": "maxsim"}
+        answer = client.post("/rerank", json=asked)
+        assert answer.status_code == status
+    assert "3 inputs in one request, at most 2" in answer.json()["error"]
