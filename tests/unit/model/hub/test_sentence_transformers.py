@@ -86,3 +86,33 @@ def test_the_digest_names_the_weights(tmp_path: Path) -> None:
     ]
     assert len(set(digests)) == 2
     assert all(len(digest) == 64 for digest in digests)
+
+
+SETTINGS = {
+    "limit": {"sentence_bert_config.json": {"max_seq_length": 400}},
+    "old name": {"sentence_distilbert_config.json": {"max_seq_length": 16}},
+    "arguments": {"sentence_bert_config.json": {"tokenizer_args": {"do_lower_case": False}}},
+    "case": {"tokenizer_config.json": {"do_lower_case": False}},
+    "accents": {"tokenizer_config.json": {"strip_accents": False}},
+    "Chinese": {"tokenizer_config.json": {"tokenize_chinese_chars": False}},
+}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_settings_of_tokenizers_are_those_of_the_library(name: str, tmp_path: Path) -> None:
+    make(tmp_path / "bert", "bert")
+    modules = [Transformer(str(tmp_path / "bert")), Pooling(32, "mean")]
+    directory = tmp_path / "st"
+    SentenceTransformer(modules=modules, device="cpu").save_pretrained(str(directory))
+    (directory / "sentence_bert_config.json").unlink()
+    changes = {"tokenizer_config.json": {"model_max_length": 128}}
+    for file, values in [*changes.items(), *SETTINGS[name].items()]:
+        before = json.loads((directory / file).read_text()) if (directory / file).exists() else {}
+        (directory / file).write_text(json.dumps({**before, **values}))
+    theirs = SentenceTransformer(str(directory), device="cpu")
+    ours = EmbeddingModel.from_pretrained(directory)
+    assert ours.config.max_seq_len == theirs.max_seq_length
+    assert ours.tokenizer is not None
+    for text in (*TEXTS, "Größe 日本語 ÉCOLE Two"):
+        expected = theirs.preprocess([text])["input_ids"][0].tolist()
+        assert ours.tokenizer.encode([text], ours.config.max_seq_len)[0].ids == expected

@@ -1,0 +1,60 @@
+"""``tokenizer.json`` with what ``tokenizer_config.json`` changes in it, as transformers reads both.
+
+Transformers' classes for BERT's and RoBERTa's vocabularies set these options from the second file,
+whatever the first one holds.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+NORMALIZER = {
+    "do_lower_case": "lowercase",
+    "strip_accents": "strip_accents",
+    "tokenize_chinese_chars": "handle_chinese_chars",
+}
+"""Options of BERT's tokenizers, as the fields of ``BertNormalizer``."""
+WORD_PIECE = ("BertTokenizer", "DistilBertTokenizer", "MPNetTokenizer")
+BYTE_LEVEL = ("RobertaTokenizer",)
+USUAL = {
+    "bert": "BertTokenizer",
+    "distilbert": "DistilBertTokenizer",
+    "mpnet": "MPNetTokenizer",
+    "roberta": "RobertaTokenizer",
+}
+"""Classes by model type, for settings that name none."""
+
+
+def with_settings(content: bytes, settings: Mapping[str, Any], model_type: str) -> bytes:
+    """The content of a ``tokenizer.json`` with the options that ``settings`` state.
+
+    Args:
+        content: Returned as it is where nothing changes, or where it is not a tokenizer.
+        settings: Of ``tokenizer_config.json``.
+        model_type: Of ``config.json``.
+    """
+    named = settings.get("tokenizer_class") or USUAL.get(model_type, "")
+    kind = str(named).removesuffix("Fast")
+    try:
+        values = json.loads(content)
+        normalizer, words = values.get("normalizer"), values.get("pre_tokenizer")
+    except (ValueError, AttributeError, RecursionError):
+        return content  # refused by name later
+    changed = False
+    if kind in WORD_PIECE and _is(normalizer, "BertNormalizer"):
+        for name, field in NORMALIZER.items():
+            if name in settings and settings[name] != normalizer.get(field):
+                normalizer[field] = settings[name]
+                changed = True
+    if kind in BYTE_LEVEL and _is(words, "ByteLevel"):
+        wanted = settings.get("add_prefix_space")
+        if isinstance(wanted, bool) and wanted != words.get("add_prefix_space"):
+            words["add_prefix_space"] = wanted
+            changed = True
+    return json.dumps(values, ensure_ascii=False).encode() if changed else content
+
+
+def _is(part: Any, kind: str) -> bool:
+    return isinstance(part, dict) and part.get("type") == kind
