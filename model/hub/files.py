@@ -13,11 +13,10 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from osa.model.common.directories import CONFIG, MODULES, TOKENIZER, WEIGHTS
+from osa.model.common.directories import ADAPTER, CONFIG, MODULES, TOKENIZER, WEIGHTS
 from osa.model.errors import CheckpointError
 
 INDEX = "model.safetensors.index.json"
-ADAPTER = "adapter_config.json"
 PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 
 

@@ -17,7 +17,7 @@ from osa.model.errors import (
     InputError,
     UnsupportedModelError,
 )
-from osa.model.hub.architectures import ARCHITECTURES, Architecture, Values
+from osa.model.hub.architectures import ARCHITECTURES, OWN_CODE, Architecture, Values
 from osa.model.hub.files import ModelFiles, check_complete
 from osa.model.hub.heads import take_classifier, take_sparse
 from osa.model.hub.modules import Modules, read_modules
@@ -93,6 +93,13 @@ def _describe(files: ModelFiles) -> tuple[Modules, Values, Architecture]:
     if values.mapping("quantization_config"):
         values.unsupported("quantised weights (quantization_config)")
     architecture = ARCHITECTURES[model_type](values)
+    described = model_type in OWN_CODE or architecture.fields["positions"] == "alibi"
+    if values.mapping("auto_map") and not described:
+        raise CheckpointError(
+            f"{folder / CONFIG} names code of the model's own (auto_map), which is never run: if "
+            f"its layers are those of transformers' {model_type}, delete auto_map from the file, "
+            "otherwise serve another model"
+        )
     if modules.kind == "sparse" and architecture.sparse is None:
         raise UnsupportedModelError(f"{folder / CONFIG}: no sparse head of {model_type} is read")
     if modules.kind == "classifier" and not _classifies(values):

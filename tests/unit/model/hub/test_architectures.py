@@ -129,6 +129,7 @@ def test_jinas_bert_with_alibi_is_as_described(tmp_path: Path) -> None:
         json.dumps(
             {
                 "model_type": "bert",
+                "auto_map": {"AutoModel": "own--modeling_bert.JinaBertModel"},
                 "position_embedding_type": "alibi",
                 "feed_forward_type": "geglu",
                 "vocab_size": 30522,

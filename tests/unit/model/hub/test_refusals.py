@@ -72,6 +72,10 @@ REFUSED: list[tuple[Callable[[Path], object], str]] = [
     (lambda path: edit(path, vocab_size=9), "has 30522 ids, the model embeds 9"),
     (lambda path: tensor(path, lambda all: all.pop(LAYER)), f"misses tensor {LAYER}"),
     (lambda path: tensor(path, lambda all: all[LAYER].fill_(torch.nan)), "not finite"),
+    (
+        lambda path: edit(path, auto_map={"AutoModel": "own.Model"}),
+        r"own \(auto_map\), which is never run: if its layers are those of transformers' bert",
+    ),
     (lambda path: edit_new(path, "adapter_config.json"), r"an adapter \(adapter_config.json\)"),
     (lambda path: lead_to(path, "../other"), "names '../other', outside of the directory"),
     (lambda path: lead_to(path, "/tmp"), "names '/tmp', outside of the directory"),
