@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -88,7 +89,7 @@ def test_the_digest_names_the_weights(tmp_path: Path) -> None:
     assert all(len(digest) == 64 for digest in digests)
 
 
-SETTINGS = {
+SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
     "limit": {"sentence_bert_config.json": {"max_seq_length": 400}},
     "old name": {"sentence_distilbert_config.json": {"max_seq_length": 16}},
     "arguments": {"sentence_bert_config.json": {"tokenizer_args": {"do_lower_case": False}}},
@@ -105,7 +106,7 @@ def test_settings_of_tokenizers_are_those_of_the_library(name: str, tmp_path: Pa
     directory = tmp_path / "st"
     SentenceTransformer(modules=modules, device="cpu").save_pretrained(str(directory))
     (directory / "sentence_bert_config.json").unlink()
-    changes = {"tokenizer_config.json": {"model_max_length": 128}}
+    changes: dict[str, dict[str, Any]] = {"tokenizer_config.json": {"model_max_length": 128}}
     for file, values in [*changes.items(), *SETTINGS[name].items()]:
         before = json.loads((directory / file).read_text()) if (directory / file).exists() else {}
         (directory / file).write_text(json.dumps({**before, **values}))
