@@ -24,6 +24,7 @@ CONFIG, WEIGHTS, TOKENIZER, MANIFEST = (
     "manifest.json",
 )
 ARTIFACT = "artifact.json"
+ADAPTER = "adapter_config.json"
 PRETRAINED = Path(__file__).parents[1] / "pretrained" / "default"
 """The packaged model."""
 FOREIGN_WEIGHTS = ("pytorch_model.bin", "model.safetensors", "model.safetensors.index.json")

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable
 from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
 
-from osa.model.common.directories import ARTIFACT, CONFIG, MANIFEST, TOKENIZER, WEIGHTS
+from osa.model.common.directories import ADAPTER, ARTIFACT, CONFIG, MANIFEST, TOKENIZER, WEIGHTS
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib")
 PROGRAMS = (".py", ".pt2", ".so", ".dll", ".dylib", ".sh")
@@ -66,6 +66,11 @@ def find_problem(listed: Iterable[str]) -> str | None:
     ]
     if any(is_own(names) for names in folders.values()):
         return None
+    if ADAPTER in folders.get("", set()):
+        return (
+            f"holds an adapter ({ADAPTER}), which is not read: merge it where you trust it, "
+            "merge_and_unload() of peft, and serve the whole model's directory"
+        )
     if compiled:
         return (
             "holds an artifact of compiled code, which is never run from the hub: export the "

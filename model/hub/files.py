@@ -13,7 +13,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from osa.model.common.directories import CONFIG, TOKENIZER, WEIGHTS
+from osa.model.common.directories import ADAPTER, CONFIG, MODULES, TOKENIZER, WEIGHTS
 from osa.model.errors import CheckpointError
 
 INDEX = "model.safetensors.index.json"
@@ -128,10 +128,12 @@ class ModelFiles:
         where = self.directory / folder
         for name in PICKLES:
             if (where / name).is_file():
+                how = "AutoModel.from_pretrained(DIR).save_pretrained(DIR) of transformers"
+                if not (where / TOKENIZER).is_file() and (self.directory / MODULES).is_file():
+                    how = "SentenceTransformer(DIR).save(DIR) of sentence-transformers"
                 return (
                     f"{where} has its weights as a pickle ({name}), which could run code and is "
-                    "never read: convert it where you trust it, AutoModel.from_pretrained(DIR)"
-                    ".save_pretrained(DIR, safe_serialization=True) of transformers"
+                    f"never read: convert it where you trust it, {how}"
                 )
         return f"{where} misses {WEIGHTS}: copy or download it again, whole"
 
@@ -154,10 +156,24 @@ class ModelFiles:
 
 
 def check_complete(directory: Path) -> None:
-    """Refuse a directory without the description of a model.
+    """Refuse a directory without the description of a model, or with an adapter besides.
 
     Raises:
-        CheckpointError: It misses ``config.json``.
+        CheckpointError: It misses ``config.json``, or as ``refuse_adapter``.
     """
     if not (directory / CONFIG).is_file():
         raise CheckpointError(f"{directory} misses {CONFIG}: copy or download it again, whole")
+    refuse_adapter(directory)
+
+
+def refuse_adapter(directory: Path) -> None:
+    """Refuse a directory with an adapter of peft beside the model.
+
+    Raises:
+        CheckpointError: It has one.
+    """
+    if (directory / ADAPTER).is_file():
+        raise CheckpointError(
+            f"{directory} has an adapter ({ADAPTER}), whose weights would be left out: merge it "
+            "where you trust it, merge_and_unload() of peft, and save the whole model"
+        )

@@ -61,7 +61,8 @@ def take_sparse(
         if source.has(f"{decoder}.weight"):
             embeddings = source.take(f"{decoder}.weight")
     weights["head.decoder.weight"] = embeddings.clone()
-    found = next((name for name in (names.bias, f"{own}.decoder.bias") if source.has(name)), None)
+    biases = (f"{own}.decoder.bias", names.bias)  # the first is what a layer of its own adds
+    found = next(filter(source.has, biases), None)
     if found is None:
         raise CheckpointError(f"the head of the masked language model misses {names.bias}")
     weights["head.decoder.bias"] = source.take(found)

@@ -7,6 +7,7 @@ Source: its ``modules.json``, ``1_Pooling/config.json``, ``config_sentence_trans
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from osa.model.errors import CheckpointError, UnsupportedModelError
@@ -31,7 +32,23 @@ ACTIVATIONS = {
 }
 """Classes of torch, as ``EncoderConfig.embedding_activation``."""
 LIBRARY = "sentence_transformers."
+LIMITS = (
+    "sentence_bert_config.json",
+    "sentence_roberta_config.json",
+    "sentence_distilbert_config.json",
+    "sentence_camembert_config.json",
+    "sentence_albert_config.json",
+    "sentence_xlm-roberta_config.json",
+    "sentence_xlnet_config.json",
+)
+"""Names of the transformer's settings, old ones included; the library reads the first it finds."""
 Kind = Literal["embedding", "sparse", "classifier", "transformer"]
+KINDS: dict[str, tuple[Kind, ...]] = {
+    "SentenceTransformer": ("embedding", "transformer", "sparse"),
+    "CrossEncoder": ("classifier",),
+    "SparseEncoder": ("sparse",),
+}
+"""What a model of each class of the library can be here."""
 
 
 class Dense(NamedTuple):
@@ -53,6 +70,7 @@ class Modules(NamedTuple):
         default_prompt_name: Of inputs for which none is named.
         max_length: Longest input [tokens]; None for the transformer's own.
         lower_case: Whether texts are put in lower case first.
+        tokenizer: Settings of ``tokenizer_config.json``, which go before ``tokenizer.json``.
     """
 
     kind: Kind
@@ -63,6 +81,7 @@ class Modules(NamedTuple):
     default_prompt_name: str | None = None
     max_length: int | None = None
     lower_case: bool = False
+    tokenizer: Mapping[str, Any] = {}
 
 
 def read_modules(files: ModelFiles) -> Modules:
@@ -74,19 +93,18 @@ def read_modules(files: ModelFiles) -> Modules:
     """
     listed = files.json_list("modules.json")
     settings = files.json_object("config_sentence_transformers.json")
-    chain = [(_class_of(item, files), str(item.get("path", ""))) for item in listed]
+    chain = [(_class_of(item, files), _folder_of(item, files)) for item in listed]
     if not chain:
         return _with_settings(Modules("transformer"), files, settings)
-    for _, path in chain:
-        if not (files.directory / path).resolve().is_relative_to(files.directory.resolve()):
-            raise CheckpointError(
-                f"{files.directory / 'modules.json'} names {path[:80]}, outside of the directory"
-            )
     (first, folder), *rest = chain
     if first not in ("Transformer", "MLMTransformer"):
         raise UnsupportedModelError(f"{files.directory} begins with the module {first}")
     found = Modules("classifier", folder) if not rest else Modules("embedding", folder)
+    normalized = False
     for name, path in rest:
+        if name == "Dense" and normalized:
+            raise UnsupportedModelError(f"{files.directory} normalises before its Dense module")
+        normalized |= name == "Normalize"
         if name == "Pooling":
             found = found._replace(pooling=_pooling(files, path))
         elif name == "Dense" and found.dense is None:
@@ -97,8 +115,11 @@ def read_modules(files: ModelFiles) -> Modules:
         elif name != "Normalize":
             again = "a second " if name == "Dense" else ""
             raise UnsupportedModelError(f"{files.directory} has {again}module {name}")
-    if settings.get("model_type", "SentenceTransformer") == "SentenceTransformer" and not rest:
+    made = str(settings.get("model_type", "SentenceTransformer"))
+    if made == "SentenceTransformer" and not rest:
         found = found._replace(kind="transformer")
+    if found.kind not in KINDS.get(made, ()):
+        raise UnsupportedModelError(f"{files.directory} is a {made} of other modules than ours")
     return _with_settings(found, files, settings)
 
 
@@ -117,6 +138,23 @@ def _class_of(item: Mapping[str, Any], files: ModelFiles) -> str:
     return name.rpartition(".")[2]
 
 
+def _folder_of(item: Mapping[str, Any], files: ModelFiles) -> str:
+    """Folder of a module.
+
+    Raises:
+        CheckpointError: It is outside of the directory.
+    """
+    path = str(item.get("path") or "")
+    wrong = path.startswith("/") or "\0" in path or ".." in Path(path).parts
+    root = files.directory.resolve()
+    if wrong or not (root / path).resolve().is_relative_to(root):  # links too
+        raise CheckpointError(
+            f"{files.directory}: modules.json names {path!r}, outside of the directory, which is "
+            "never read: copy the module into the directory"
+        )
+    return path
+
+
 def _pooling(files: ModelFiles, path: str) -> str:
     where = f"{path}/config.json"
     values = files.json_object(where, required=True)
@@ -125,10 +163,10 @@ def _pooling(files: ModelFiles, path: str) -> str:
     modes = values.get("pooling_mode")
     if modes is None:
         modes = [mode for name, mode in OLD_POOLINGS.items() if values.get(name)] or ["mean"]
-    chosen = [modes] if isinstance(modes, str) else list(modes)
+    chosen = list(map(str, modes)) if isinstance(modes, list) else [str(modes)]
     if len(chosen) != 1 or chosen[0] not in POOLINGS:
         raise UnsupportedModelError(
-            f"{files.directory / where}: pooling is {' and '.join(map(str, chosen))}; ours are "
+            f"{files.directory / where}: pooling is {' and '.join(chosen)}; ours are "
             f"{', '.join(POOLINGS)}"
         )
     return POOLINGS[chosen[0]]
@@ -165,17 +203,39 @@ def _with_settings(modules: Modules, files: ModelFiles, settings: Mapping[str, A
     }
     default = settings.get("default_prompt_name")
     folder = f"{modules.folder}/" if modules.folder else ""
-    limits = files.json_object("sentence_bert_config.json")
-    limits |= files.json_object(f"{folder}sentence_bert_config.json")
-    own = files.json_object(f"{folder}tokenizer_config.json").get("model_max_length")
+    limits = _first(files, "") | (_first(files, folder) if folder else {})
+    config = _merged(limits, "config_kwargs", "config_args")
+    if changed := sorted(set(config) - {"trust_remote_code"}):
+        raise UnsupportedModelError(
+            f"{files.directory / folder}: settings of sentence-transformers change {changed[0]} of "
+            "config.json"
+        )
+    tokenizer = files.json_object(f"{folder}tokenizer_config.json")
+    tokenizer |= _merged(limits, "processor_kwargs", "tokenizer_args")
+    # as the library: its own limit goes before the tokenizer's
     lengths = [
         int(length)
-        for length in (limits.get("max_seq_length"), own)
+        for length in (limits.get("max_seq_length"), tokenizer.get("model_max_length"))
         if isinstance(length, int | float) and 2 < length < 1 << 24
     ]
     return modules._replace(
         prompts=texts,
-        default_prompt_name=default if default in texts else None,
-        max_length=min(lengths, default=None),
+        default_prompt_name=default if isinstance(default, str) and default in texts else None,
+        max_length=lengths[0] if lengths else None,
         lower_case=limits.get("do_lower_case") is True,
+        tokenizer=tokenizer,
     )
+
+
+def _first(files: ModelFiles, folder: str) -> dict[str, Any]:
+    """The transformer's settings in a folder; empty where there are none."""
+    return next(filter(None, (files.json_object(folder + name) for name in LIMITS)), {})
+
+
+def _merged(limits: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    """Arguments of one kind, by their newer and older names."""
+    found: dict[str, Any] = {}
+    for name in names:
+        values = limits.get(name)
+        found |= values if isinstance(values, dict) else {}
+    return found

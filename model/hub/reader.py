@@ -17,11 +17,12 @@ from osa.model.errors import (
     InputError,
     UnsupportedModelError,
 )
-from osa.model.hub.architectures import ARCHITECTURES, Architecture, Values
+from osa.model.hub.architectures import ARCHITECTURES, OWN_CODE, Architecture, Values
 from osa.model.hub.files import ModelFiles, check_complete
 from osa.model.hub.heads import take_classifier, take_sparse
 from osa.model.hub.modules import Modules, read_modules
 from osa.model.hub.names import Source, fold_token_types, take_encoder
+from osa.model.hub.tokenizer import with_settings
 from osa.model.tokenization import TextTokenizer
 
 CLASSIFICATION = "ForSequenceClassification"
@@ -37,14 +38,14 @@ def read_model(directory: Path) -> Checkpoint:
     """
     files = ModelFiles(directory)
     modules, values, architecture = _describe(files)
-    tokenizer = _tokenizer(files, modules)
+    tokenizer = _tokenizer(files, modules, values.get("model_type", ""))
     source = Source(files.weights(modules.folder), str(directory / modules.folder))
     for prefix in architecture.prefixes:
         if source.has(f"{prefix}{architecture.names.embed}.weight"):
             source.strip(prefix)
             break
-    fields, weights = _model(files, modules, values, architecture, source)
     try:
+        fields, weights = _model(files, modules, values, architecture, source)
         config = EncoderConfig.from_dict(fields)
     except (ConfigError, TypeError) as error:
         raise CheckpointError(f"{directory / modules.folder / CONFIG}: {error}") from error
@@ -89,16 +90,34 @@ def _describe(files: ModelFiles) -> tuple[Modules, Values, Architecture]:
             f"{folder / CONFIG}: our encoder has no model type {model_type!r}; it runs "
             f"{', '.join(ARCHITECTURES)}"
         )
+    if values.mapping("quantization_config"):
+        values.unsupported("quantised weights (quantization_config)")
     architecture = ARCHITECTURES[model_type](values)
+    described = model_type in OWN_CODE or architecture.fields["positions"] == "alibi"
+    if values.mapping("auto_map") and not described:
+        raise CheckpointError(
+            f"{folder / CONFIG} names code of the model's own (auto_map), which is never run: if "
+            f"its layers are those of transformers' {model_type}, delete auto_map from the file, "
+            "otherwise serve another model"
+        )
     if modules.kind == "sparse" and architecture.sparse is None:
         raise UnsupportedModelError(f"{folder / CONFIG}: no sparse head of {model_type} is read")
+    if modules.kind == "classifier" and not _classifies(values):
+        raise UnsupportedModelError(f"{folder / CONFIG}: a CrossEncoder that is no classifier")
     return modules, values, architecture
 
 
-def _tokenizer(files: ModelFiles, modules: Modules) -> TextTokenizer:
-    folder = "" if (files.directory / TOKENIZER).is_file() else modules.folder
+def _tokenizer(files: ModelFiles, modules: Modules, model_type: str) -> TextTokenizer:
+    own = files.directory / modules.folder / TOKENIZER
+    folder = modules.folder if own.is_file() else ""
+    if modules.tokenizer.get("truncation_side") == "left":
+        raise UnsupportedModelError(
+            f"{files.directory} cuts long texts on the left (truncation_side), ours are cut on the "
+            "right unless a request says truncation_direction: set truncation_side to right"
+        )
     try:
-        tokenizer = TextTokenizer.from_json(files.tokenizer(folder))
+        content = with_settings(files.tokenizer(folder), modules.tokenizer, model_type)
+        tokenizer = TextTokenizer.from_json(content)
     except InputError as error:
         raise CheckpointError(f"{files.directory / folder / TOKENIZER} {error}") from error
     if modules.lower_case and tokenizer.encode(["A"])[0].ids != tokenizer.encode(["a"])[0].ids:
@@ -133,12 +152,11 @@ def _model(
     if positions is not None:
         encoder["positions.weight"] = encoder["positions.weight"][:positions].clone()
     head: dict[str, Tensor] = {}
-    classifies = any(name.endswith(CLASSIFICATION) for name in values.strings("architectures"))
     if modules.kind == "sparse":
         assert architecture.sparse is not None  # checked by _describe
         config, head = take_sparse(source, architecture, encoder["embed.weight"])
         fields["head"] = config
-    elif modules.kind in ("classifier", "transformer") and classifies:
+    elif modules.kind in ("classifier", "transformer") and _classifies(values):
         config, head = take_classifier(source, architecture, values)
         fields |= {"head": config, "pooling": architecture.pooling}
     else:
@@ -152,13 +170,18 @@ def _model(
     else:
         fold_token_types(encoder)
     unused = ("pooler.", "cls.", "lm_head.", "head.", "decoder.", "vocab_", *names.unused)
-    source.check_rest(unused if fields.get("head") is None else (*unused, "classifier."))
+    others = ("classifier.", "pre_classifier.", "qa_outputs.")  # heads of other tasks
+    source.check_rest((*unused, *others) if fields.get("head") is None else unused)
     if "head" not in fields and (dims := values.integers("matryoshka_dimensions")):
         width = fields.get("embedding_size", fields["hidden_size"])
         smaller = sorted({dim for dim in dims if 0 < dim < width}, reverse=True)
         fields["matryoshka_dims"] = (width, *smaller)
     weights = {f"encoder.{name}": tensor for name, tensor in encoder.items()}
     return fields, weights | head
+
+
+def _classifies(values: Values) -> bool:
+    return any(name.endswith(CLASSIFICATION) for name in values.strings("architectures"))
 
 
 def _projection(files: ModelFiles, modules: Modules) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -22,8 +22,8 @@ HEAD_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "tanh": torch.tanh,
     "identity": lambda states: states,
 }
-SPARSE_ROWS = 512
-"""Tokens whose logits over the vocabulary are held at once."""
+SPARSE_CELLS, SPARSE_ROWS = 16_000_000, 64
+"""Logits over the vocabulary that are held at once, and the least number of tokens of them."""
 
 
 class HeadTransform(nn.Module):
@@ -97,7 +97,8 @@ class SparseHead(nn.Module):
         largest = hidden.new_zeros(count, self.decoder.out_features)
         parts = [(hidden[0], segments)]
         if not torch.compiler.is_compiling():  # a number of steps is fixed in traces
-            steps = hidden[0].split(SPARSE_ROWS), segments.split(SPARSE_ROWS)
+            step = max(SPARSE_ROWS, SPARSE_CELLS // self.decoder.out_features)
+            steps = hidden[0].split(step), segments.split(step)
             parts = list(zip(*steps, strict=True))
         for rows, owners in parts:
             logits = self._logits(rows).relu()

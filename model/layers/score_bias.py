@@ -41,7 +41,7 @@ class PassBias:
     def __init__(self, bias: ScoreBias, device: torch.device) -> None:
         """Compute nothing yet."""
         self._bias, self._device = bias, device
-        self._squares: dict[int, Tensor] = {}
+        self._squares: dict[int, Tensor] = {}  # the last one: as large as a sequence's scores
         self._line: Tensor | None = None
 
     def __call__(self, start: int, stop: Size, length: Size) -> Float[Tensor, "H Q K"]:
@@ -51,6 +51,7 @@ class PassBias:
             return self._part(start, stop, length)
         found = self._squares.get(int(length))
         if found is None:
+            self._squares.clear()
             found = self._squares[int(length)] = self._part(start, stop, length)
         return found
 

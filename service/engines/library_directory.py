@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from osa.model.common.directories import CONFIG, MODULES, TOKENIZER, WEIGHTS
 from osa.model.errors import CheckpointError
-from osa.model.hub.files import INDEX
+from osa.model.hub.files import INDEX, refuse_adapter
 
 LIBRARY_CONFIG = "config_sentence_transformers.json"
 TRANSFORMER, STATIC, POOLING, NORMALIZE = (
@@ -97,7 +97,7 @@ def _parts(directory: Path) -> Iterator[Part]:
         return
     try:
         entries = [(str(e["type"]), str(e["path"])) for e in _load(directory / MODULES)]
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise CheckpointError(
             f"{directory / MODULES} is not a list of modules with type and path: copy it again"
         ) from error
@@ -117,7 +117,7 @@ def _parts(directory: Path) -> Iterator[Part]:
                 f"it runs {', '.join(RUN)}"
             )
         folder = directory / path
-        if not folder.resolve().is_relative_to(directory.resolve()):
+        if "\0" in path or not folder.resolve().is_relative_to(directory.resolve()):
             raise CheckpointError(f"{directory / MODULES} names {path}, outside of the directory")
         yield Part(kind, folder)
 
@@ -152,8 +152,14 @@ def _check_pooling(folder: Path) -> None:
 
 
 def _check_transformer(folder: Path) -> None:
+    refuse_adapter(folder)
     config = _read(_require(folder, CONFIG), folder)
     tokenizer = _read(folder / "tokenizer_config.json", folder)
+    if tokenizer.get("truncation_side") == "left":
+        raise CheckpointError(
+            f"{folder} cuts long texts on the left (truncation_side), here they are cut on the "
+            "right unless a request says truncation_direction: set truncation_side to right"
+        )
     for name, values in ((CONFIG, config), ("tokenizer_config.json", tokenizer)):
         if values.get("auto_map"):
             raise CheckpointError(
@@ -174,8 +180,12 @@ def _check_transformer(folder: Path) -> None:
 def _check_weights(folder: Path) -> None:
     """Refuse a folder without safetensors, or with some of its shards missing."""
     if (folder / INDEX).is_file():
-        shards = _read(folder / INDEX, folder).get("weight_map", {})
+        shards = _read(folder / INDEX, folder).get("weight_map")
+        if not isinstance(shards, dict) or not shards:
+            raise CheckpointError(f"{folder / INDEX} has no weight_map: copy {folder} again")
         for name in sorted(set(map(str, shards.values()))):
+            if Path(name).name != name:
+                raise CheckpointError(f"{folder / INDEX} names {name}, outside of its folder")
             _require(folder, name)
         return
     if (folder / WEIGHTS).is_file():
@@ -230,7 +240,7 @@ def read_prompts(directory: Path) -> Prompts:
     default = values.get("default_prompt_name")
     if not isinstance(texts, dict) or not all(isinstance(text, str) for text in texts.values()):
         raise CheckpointError(f"{directory / LIBRARY_CONFIG}: prompts must be texts by name")
-    if default is not None and default not in texts:
+    if default is not None and (not isinstance(default, str) or default not in texts):
         raise CheckpointError(
             f"{directory / LIBRARY_CONFIG}: default_prompt_name is {default!r}, but the prompts "
             f"are {', '.join(texts) or 'none'}"

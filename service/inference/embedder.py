@@ -64,8 +64,8 @@ class Embedder:
             settings: Limits and prompts; ``model`` is the model's own.
 
         Raises:
-            ConfigError: No batch could hold the longest input, or there is no default prompt of
-                that name.
+            ConfigError: No batch could hold the longest input, there is no default prompt of that
+                name, or a prompt leaves no room for texts.
         """
         self.about, self.tokenizer = about, tokenizer
         self._queue, self.metrics, self._settings = queue, model_metrics, settings
@@ -79,7 +79,21 @@ class Embedder:
                 "max_input_length of the model"
             )
         self.prompts = Prompts.of(about, settings.model)
+        self._check_prompts()
         self.auto_truncate = settings.model.auto_truncate
+
+    def _check_prompts(self) -> None:
+        """Refuse prompts behind which every text would be cut off."""
+        if self.tokenizer is None:
+            return
+        room = self.max_input_length - self.tokenizer.num_special_tokens
+        for name, prompt in self.prompts.by_name.items():
+            length = len(self.tokenizer.encode_parts([prompt])[0])
+            if length >= room:
+                raise ConfigError(
+                    f"the prompt {name!r} has {length} tokens, the longest input leaves {room} "
+                    "beside special tokens: shorten it, or raise max_input_length"
+                )
 
     def prepare(self, inputs: Inputs, options: EmbedOptions, started: float) -> PreparedRequest:
         """Check and tokenise; ``started`` is when reading began (monotonic clock) [s].

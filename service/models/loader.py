@@ -7,6 +7,8 @@ import os
 import time
 from collections.abc import Callable
 
+import numpy as np
+
 from osa.model.calibration import Calibration
 from osa.model.download.models import local_path
 from osa.model.errors import ConfigError
@@ -118,12 +120,21 @@ def _select(settings: ModelSettings) -> Selection:
 
 
 def _warm_up(engine: Engine) -> tuple[int, float]:
-    """Warm up, then measure a batch: its tokens, and its duration [s]."""
+    """Warm up, then measure a batch: its tokens, and its duration [s].
+
+    Raises:
+        ConfigError: The model computes nothing that is finite, in float32 neither.
+    """
     engine.warm_up()
     batch = warm_up_batch(engine.info)
     started = time.monotonic()
-    engine.embed(batch)
-    return sum(map(len, batch)), time.monotonic() - started
+    found = engine.embed(batch)
+    elapsed = time.monotonic() - started
+    if not np.isfinite(found.embeddings).all(axis=1).any():
+        exact = engine.embed(batch, exact=True)
+        if not np.isfinite(exact.embeddings).all(axis=1).any():
+            raise ConfigError("the model gives no finite value for any trial input: train it again")
+    return sum(map(len, batch)), elapsed
 
 
 def _reopener(settings: ModelSettings, given: Engine | None) -> Callable[[], Engine]:

@@ -24,4 +24,6 @@ ARCHITECTURES: dict[str, Callable[[Values], Architecture]] = {
     "new": gte,
     "gte": gte,
 }
-__all__ = ["ARCHITECTURES", "Architecture", "Values"]
+OWN_CODE = ("nomic_bert", "new", "gte")
+"""Model types that come with code of their own, which is implemented here instead."""
+__all__ = ["ARCHITECTURES", "OWN_CODE", "Architecture", "Values"]

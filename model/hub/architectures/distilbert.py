@@ -23,6 +23,7 @@ MLM = HeadNames("vocab_transform", "", "gelu", "vocab_layer_norm", "vocab_projec
 
 def distilbert(values: Values) -> Architecture:
     """DistilBERT."""
+    activation = values.activation("activation", "gelu")
     fields = {
         **POST_NORM,
         **BIASES,
@@ -32,8 +33,9 @@ def distilbert(values: Values) -> Architecture:
         "num_heads": values.size("n_heads num_attention_heads"),
         "ffn_size": values.size("hidden_dim intermediate_size"),
         "norm_eps": 1e-12,
-        "activation": values.activation("activation", "gelu"),
+        "activation": activation,
         "positions": "learned",
         "max_seq_len": values.size("max_position_embeddings"),
     }
-    return Architecture(fields, NAMES, ("distilbert.", ""), CLASSIFIER, MLM)
+    mlm = MLM._replace(activation=activation)
+    return Architecture(fields, NAMES, ("distilbert.", ""), CLASSIFIER, mlm)

@@ -34,9 +34,12 @@ def modernbert(values: Values) -> Architecture:
             (LOCAL, "local_rope_theta", LOCAL_THETA),
         )
     )
-    for kind in (GLOBAL, LOCAL):
-        rope(values.within({"rope_parameters": parameters.get(kind) or {}}), wide)
-    if values.mapping("rope_scaling"):
+    stretched = any(
+        rope(values.within({"rope_parameters": parameters.get(kind) or {}}), theta)
+        != {"rope_theta": theta, "rope_divisor": 1.0}
+        for kind, theta in ((GLOBAL, wide), (LOCAL, near))
+    )
+    if stretched or values.mapping("rope_scaling"):
         values.unsupported("scaled rotary positions of ModernBERT")
     biased = values.get("mlp_bias", False)
     fields = {

@@ -39,7 +39,7 @@ def openai_routes(pipeline: InferencePipeline) -> APIRouter:
         def parse(context: RequestContext) -> Job:
             body = parse_body(context.raw, context.content_type, EmbeddingsRequest)
             several = len(pipeline.models.names()) > 1
-            model = context.choose(body.model, strict=several)
+            model = context.choose(body.model, strict=several, tasks=("embedding",))
             encoding = body.encoding_format or "float"
             if model.about.feature_size is not None:
                 raise no_text(model.about)

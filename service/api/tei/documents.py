@@ -48,7 +48,7 @@ def document_routes(pipeline: InferencePipeline) -> APIRouter:
         def parse(context: RequestContext) -> Job:
             with naming_non_finite(context, "inputs"):
                 body = parse_body(context.raw, context.content_type, EmbedAllRequest)
-            model = context.choose(name_of(body.model))
+            model = context.choose(name_of(body.model), tasks=("embedding",))
             options = EmbedOptions(
                 truncate=body.truncate,
                 direction=body.truncation_direction or "right",
@@ -79,7 +79,7 @@ def document_routes(pipeline: InferencePipeline) -> APIRouter:
             body = parse_body(context.raw, context.content_type, EmbedChunksRequest)
             texts = [body.inputs] if isinstance(body.inputs, str) else body.inputs
             check_texts(texts, "inputs")
-            model = context.choose(name_of(body.model))
+            model = context.choose(name_of(body.model), tasks=("embedding",))
             chunking = read_chunking(
                 body.chunking or ChunkingOptions(), len(texts), isinstance(body.inputs, str)
             )

@@ -85,7 +85,7 @@ def native_routes(
         def parse(context: RequestContext) -> Job:
             with naming_non_finite(context, "inputs"):
                 body = parse_body(context.raw, context.content_type, EmbedRequest)
-            model = context.choose(name_of(body.model))
+            model = context.choose(name_of(body.model), tasks=("embedding",))
             ranges = model.calibration
             check_type(body, ranges, body.dimensions or model.about.dimensions[0])
             inputs = parse_model_inputs(body.inputs, "inputs", model.about)
@@ -131,7 +131,7 @@ def native_routes(
 
         def parse(context: RequestContext) -> Job:
             body = parse_body(context.raw, context.content_type, SimilarityRequest)
-            context.choose(name_of(body.model))
+            context.choose(name_of(body.model), tasks=("embedding",))
             parameters = body.parameters or SimilarityParameters()
             options = EmbedOptions(
                 truncate=parameters.truncate,
@@ -162,7 +162,7 @@ def native_routes(
             instances = parse_body(context.raw, context.content_type, VertexRequest).instances
             if not instances:
                 raise EmptyInputError("instances is empty", param="instances")
-            model = context.choose(name_of(instances[0].model))
+            model = context.choose(name_of(instances[0].model), tasks=("embedding",))
             inputs, counts, options = join_instances(instances, model.about)
             ends = np.cumsum(counts)[:-1]
             return context.job(

@@ -108,6 +108,7 @@ def test_what_is_taken(listed: list[str], chosen: list[str]) -> None:
         ),
         (["config.json", "onnx/model.onnx"], "no weights in safetensors"),
         (["README.md"], "no weights in safetensors"),
+        (["config.json", "model.safetensors", "adapter_config.json"], "holds an adapter"),
         ([], "no weights in safetensors"),
         (["artifact.json", "model.pt2", "reference.safetensors"], "artifact of compiled code"),
     ],

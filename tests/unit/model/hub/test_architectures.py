@@ -95,6 +95,30 @@ def test_sparse_weights_are_those_of_sentence_transformers(
     torch.testing.assert_close(found, torch.as_tensor(expected), atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize(
+    ("architecture", "changes"),
+    [
+        ("bert", {"tie_word_embeddings": False}),
+        ("roberta", {"tie_word_embeddings": False}),
+        ("distilbert", {"activation": "relu"}),
+    ],
+)
+@torch.inference_mode()
+def test_sparse_heads_with_a_layer_or_activation_of_their_own(
+    architecture: str, changes: dict[str, object], tmp_path: Path
+) -> None:
+    theirs = make(tmp_path, architecture, "ForMaskedLM", **changes)
+    kinds = {"MLMTransformer": "", "SpladePooling": "1_SpladePooling"}
+    entries = [{"type": f"sentence_transformers.models.{k}", "path": v} for k, v in kinds.items()]
+    (tmp_path / "modules.json").write_text(json.dumps(entries))
+    (tmp_path / "1_SpladePooling").mkdir()
+    (tmp_path / "1_SpladePooling" / "config.json").write_text("{}")
+    ours = EmbeddingModel.from_pretrained(tmp_path)
+    ids = sequences()[3]
+    expected = theirs(torch.tensor([ids])).logits[0].relu().log1p().amax(0)
+    torch.testing.assert_close(ours.embed_ids([ids]).embeddings[0], expected, atol=1e-5, rtol=0)
+
+
 @torch.inference_mode()
 def test_jinas_bert_with_alibi_is_as_described(tmp_path: Path) -> None:
     """Against the equations: transformers has it as code of the model's own alone."""
@@ -105,6 +129,7 @@ def test_jinas_bert_with_alibi_is_as_described(tmp_path: Path) -> None:
         json.dumps(
             {
                 "model_type": "bert",
+                "auto_map": {"AutoModel": "own--modeling_bert.JinaBertModel"},
                 "position_embedding_type": "alibi",
                 "feed_forward_type": "geglu",
                 "vocab_size": 30522,

@@ -46,6 +46,17 @@ def tensor(directory: Path, change: Callable[[dict[str, torch.Tensor]], object])
     save_file(weights, directory / "model.safetensors")
 
 
+def edit_new(directory: Path, name: str, **values: Any) -> None:
+    (directory / name).write_text(json.dumps(values))
+
+
+def lead_to(directory: Path, path: str) -> None:
+    """A pooling module of another folder."""
+    kinds = {"Transformer": "", "Pooling": path}
+    entries = [{"type": f"sentence_transformers.models.{k}", "path": v} for k, v in kinds.items()]
+    (directory / "modules.json").write_text(json.dumps(entries))
+
+
 LAYER = "encoder.layer.0.output.dense.weight"
 REFUSED: list[tuple[Callable[[Path], object], str]] = [
     (pickle_weights, r"pickle \(pytorch_model.bin\).*never read: convert it.*save_pretrained"),
@@ -61,12 +72,20 @@ REFUSED: list[tuple[Callable[[Path], object], str]] = [
     (lambda path: edit(path, vocab_size=9), "has 30522 ids, the model embeds 9"),
     (lambda path: tensor(path, lambda all: all.pop(LAYER)), f"misses tensor {LAYER}"),
     (lambda path: tensor(path, lambda all: all[LAYER].fill_(torch.nan)), "not finite"),
+    (
+        lambda path: edit(path, auto_map={"AutoModel": "own.Model"}),
+        r"own \(auto_map\), which is never run: if its layers are those of transformers' bert",
+    ),
+    (lambda path: edit_new(path, "adapter_config.json"), r"an adapter \(adapter_config.json\)"),
+    (lambda path: lead_to(path, "../other"), "names '../other', outside of the directory"),
+    (lambda path: lead_to(path, "/tmp"), "names '/tmp', outside of the directory"),
 ]
 UNSUPPORTED: list[tuple[dict[str, Any], str]] = [
     ({"model_type": "t5"}, "our encoder has no model type 't5'; it runs bert, roberta"),
     ({"hidden_act": "mish"}, "our encoder has no activation mish"),
     ({"is_decoder": True}, "our encoder has no is_decoder True"),
     ({"position_embedding_type": "relative_key"}, "no position_embedding_type 'relative_key'"),
+    ({"quantization_config": {"quant_method": "fp8"}}, "no quantised weights"),
 ]
 
 
@@ -101,6 +120,7 @@ def test_a_readable_model_is_supported(bert: Path) -> None:
         (["StaticEmbedding"], "begins with the module StaticEmbedding"),
         (["Transformer", "Pooling:max"], "pooling is max; ours are mean, cls"),
         (["Transformer", "Pooling:mean+cls"], "pooling is mean and cls"),
+        (["Transformer", "Pooling:mean", "Normalize", "Dense"], "normalises before its Dense"),
     ],
 )
 def test_other_modules_are_told(modules: list[str], message: str, bert: Path) -> None:
@@ -134,3 +154,48 @@ def test_modules_outside_of_the_directory_are_refused(outside: str, place: int, 
     (bert / "modules.json").write_text(json.dumps(entries))
     with pytest.raises(CheckpointError, match=r"modules.json names .*, outside of the directory"):
         unsupported(bert)
+
+
+@pytest.mark.parametrize("made", ["CrossEncoder", "SparseEncoder", "MultiVectorEncoder"])
+def test_other_models_of_the_library_are_no_embedding_models(made: str, bert: Path) -> None:
+    lead_to(bert, "1_Pooling")
+    (bert / "1_Pooling").mkdir()
+    edit_new(bert / "1_Pooling", "config.json", pooling_mode="mean")
+    assert unsupported(bert) is None
+    edit_new(bert, "config_sentence_transformers.json", model_type=made)
+    assert f"is a {made} of other modules" in str(unsupported(bert))
+
+
+@pytest.mark.parametrize("mode", [5, [["mean"]], {}])
+def test_a_pooling_that_is_no_name_is_told(mode: object, bert: Path) -> None:
+    lead_to(bert, "1_Pooling")
+    (bert / "1_Pooling").mkdir()
+    edit_new(bert / "1_Pooling", "config.json", pooling_mode=mode)
+    assert "pooling is " in str(unsupported(bert))
+
+
+def test_labels_that_are_alike_are_told(tmp_path: Path) -> None:
+    make(tmp_path, "bert", "ForSequenceClassification", id2label={0: "same", 1: "same"})
+    with pytest.raises(CheckpointError, match=r"config.json: labels must differ"):
+        EmbeddingModel.from_pretrained(tmp_path)
+
+
+def test_a_dense_layer_in_a_pickle_is_converted_by_its_own_library(bert: Path) -> None:
+    lead_to(bert, "1_Pooling")
+    entries = json.loads((bert / "modules.json").read_text())
+    entries.append({"type": "sentence_transformers.models.Dense", "path": "2_Dense"})
+    (bert / "modules.json").write_text(json.dumps(entries))
+    for folder in ("1_Pooling", "2_Dense"):
+        (bert / folder).mkdir()
+        edit_new(bert / folder, "config.json")
+    torch.save({}, bert / "2_Dense" / "pytorch_model.bin")
+    with pytest.raises(CheckpointError, match=r"2_Dense has its weights as a pickle.*SentenceTr"):
+        EmbeddingModel.from_pretrained(bert)
+
+
+def test_stretched_positions_of_modernbert_are_told(tmp_path: Path) -> None:
+    make(tmp_path, "modernbert")
+    values = json.loads((tmp_path / "config.json").read_text())["rope_parameters"]
+    values["full_attention"] |= {"rope_type": "linear", "factor": 4.0}
+    edit(tmp_path, rope_parameters=values)
+    assert "scaled rotary positions" in str(unsupported(tmp_path))

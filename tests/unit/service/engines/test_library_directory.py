@@ -77,6 +77,13 @@ REFUSED: dict[str, tuple[Change, str]] = {
         ),
         r"misses x-2\.safetensors",
     ),
+    "index": (write("model.safetensors.index.json", {"weight_map": []}), "has no weight_map"),
+    "shard elsewhere": (
+        write("model.safetensors.index.json", {"weight_map": {"a": "../x.safetensors"}}),
+        r"names \.\./x\.safetensors, outside of its folder",
+    ),
+    "adapter": (write("adapter_config.json", {}), r"has an adapter \(adapter_config\.json\)"),
+    "deep": (lambda path: (path / "modules.json").write_text("[" * 100_000), "not a list of"),
     "pickle": (
         rename("model.safetensors", "pytorch_model.bin"),
         r"weights in pytorch_model\.bin, a pickle, .* is never read here: convert it .*save\('OUT'",
