@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from osa.model.config import EncoderConfig
 from osa.model.functional.tiling import by_tiles
+from osa.model.kernels import native_rows
 from osa.model.layers.mixers import TokenContext, make_mixer
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -66,12 +68,43 @@ class Block(nn.Module):
         normalised = layer == 0 and config.embedding_norm and not self.post
         self.mixer_norm = nn.Identity() if normalised else make_norm(config)
         self.feed_forward_norm = make_norm(config)
+        self._is_bert = (
+            self.post
+            and config.residual
+            and isinstance(self.feed_forward_norm, nn.LayerNorm)
+            and config.activation == "gelu"
+            and not config.ffn_gated
+        )
 
     def forward(self, hidden: Float[Tensor, "B N D"], context: TokenContext) -> Tensor:
         """Return the next hidden states [B, N, D]."""
+        if self._is_bert and native_rows.supports(hidden):
+            return self._in_few_passes(hidden, context)
         norm = nn.Identity() if self.post else self.mixer_norm
         mixed = self.mixer(hidden, context, norm)
         return by_tiles(self._transform, hidden, mixed)[0]
+
+    def _in_few_passes(self, hidden: Float[Tensor, "B N D"], context: TokenContext) -> Tensor:
+        """The same for BERT's blocks: all that follows a product in one pass over its result."""
+        layer, mixer = self.feed_forward, self.mixer
+        first, second = self.mixer_norm, self.feed_forward_norm
+        layers = (mixer.out, layer.up, layer.down)
+        if not all(isinstance(each, nn.Linear) for each in layers):  # as inference has replaced it
+            mixed = self.mixer(hidden, context, nn.Identity())
+            return by_tiles(self._transform, hidden, mixed)[0]
+        assert isinstance(first, nn.LayerNorm)
+        assert isinstance(second, nn.LayerNorm)
+
+        def transform(tile: Tensor, mixed: Tensor) -> tuple[Tensor]:
+            states = tile.clone(memory_format=torch.contiguous_format)
+            native_rows.add_and_norm_(
+                states, F.linear(mixed, mixer.out.weight), mixer.out.bias, first
+            )
+            inner = native_rows.gelu_(F.linear(states, layer.up.weight), layer.up.bias)
+            added = F.linear(inner, layer.down.weight)
+            return (native_rows.add_and_norm_(states, added, layer.down.bias, second),)
+
+        return by_tiles(transform, hidden, mixer.mix(hidden, context, nn.Identity()))[0]
 
     def _transform(self, hidden: Tensor, mixed: Tensor) -> tuple[Tensor]:
         """The token-wise part after the mixer."""

@@ -16,6 +16,7 @@ from osa.service.engines.batch_invariance import is_batch_invariant
 from osa.service.engines.eager import EagerEngine
 from tests.conftest import ArtifactMaker, make_tiny_model
 from tests.engines import FaultyEngine
+from tests.transformer_models import MINILM
 
 TEXTS = [
     "A man is playing a guitar.",
@@ -44,6 +45,14 @@ def test_the_packaged_model_in_random_batches(dtype: str, kernel: str, threads: 
         assert is_batch_invariant(engine, batches=12, seed=threads)
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("dtype", ["auto", "float32"])
+@pytest.mark.parametrize("kernel", ["auto", "torch"])
+def test_minilm_in_random_batches(dtype: str, kernel: str) -> None:
+    """Softmax attention by the CPU kernel and by torch, biases, norms after the sums."""
+    engine = EagerEngine(MINILM, device="cpu", kernel=kernel, dtype=dtype)
+    assert is_batch_invariant(engine, batches=12)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5, 11])

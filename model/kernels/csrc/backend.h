@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "osa_attention.h"
+#include "osa_rows.h"
 #include "osa_softmax.h"
 #include "osa_transform.h"
 
@@ -49,6 +50,7 @@ typedef struct {
   // where the instruction set has no tiles.
   void (*transform)(const OsaTransformCall*, int64_t from, int64_t to, void* memory);
   size_t (*transform_bytes)(const OsaTransformCall*, int64_t rows);
+  void (*rows)(const OsaRowsCall*, int64_t from, int64_t to);
   // Softmax attention, and its memory for a sequence of so many tokens.
   void (*softmax)(const OsaSoftmaxTask*, void* memory);
   size_t (*softmax_bytes)(const OsaSoftmaxCall*, int64_t count);

@@ -207,6 +207,21 @@ int osa_transform(const OsaTransformCall* call) {
   }
 }
 
+int osa_rows(const OsaRowsCall* call) {
+  if (call->abi_version != OSA_ABI_VERSION) return osa::ABI;
+  if (call->count < 0 || call->width < 1 || call->threads < 1) return osa::SHAPE;
+  const OsaBackend& kernel = osa::backend();
+  const int64_t part = std::max<int64_t>(1, 65536 / call->width);  // rows that are worth a thread
+  try {
+    const bool fine = osa::for_each(*call, (call->count + part - 1) / part, 1, 1, [&](int64_t index, void*) {
+      kernel.rows(call, index * part, std::min((index + 1) * part, call->count));
+    });
+    return fine ? osa::OK : osa::MEMORY;
+  } catch (...) {
+    return osa::MEMORY;
+  }
+}
+
 int osa_softmax(const OsaSoftmaxCall* call) {
   if (call->abi_version != OSA_ABI_VERSION) return osa::ABI;
   const bool sized = call->heads >= 0 && call->length >= 0 && call->head_dim >= 1 && call->head_dim <= 128 &&

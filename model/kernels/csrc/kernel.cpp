@@ -1,5 +1,6 @@
 // The kernel for one instruction set: compiled once for each, with OSA_ISA naming it.
 #include "head.h"
+#include "rows.h"
 #include "softmax.h"
 #include "transform.h"
 
@@ -129,5 +130,5 @@ const OsaBackend OSA_NAME(osa_backend_, OSA_ISA) = {
 #else
     nullptr,           nullptr,
 #endif
-    softmax_queries,   softmax_bytes,
+    process_rows,      softmax_queries, softmax_bytes,
 };

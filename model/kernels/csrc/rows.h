@@ -2,6 +2,8 @@
 #ifndef OSA_ROWS_H
 #define OSA_ROWS_H
 
+#include "elementary.h"
+#include "osa_rows.h"
 #include "simd.h"
 
 namespace {
@@ -33,6 +35,53 @@ OSA_INLINE float squares(const float* row, int64_t width, float mean = 0.0f) {
 
 OSA_INLINE float inverse_root(float total, int64_t width, float epsilon) {
   return 1.0f / __builtin_sqrtf(total / static_cast<float>(width) + epsilon);
+}
+
+// See osa_rows.h.
+inline void activate_row(float* row, const float* bias, int64_t width) {
+  constexpr int64_t W = Simd<float>::width;
+  int64_t i = 0;
+  for (; i + W <= width; i += W) {
+    Vector<float> value = load(row + i);
+    if (bias) value += load(bias + i);
+    store(row + i, exact_gelu(value));
+  }
+  if (i == width) return;
+  alignas(64) float rest[W] = {};
+  for (int64_t j = i; j < width; ++j) rest[j - i] = row[j] + (bias ? bias[j] : 0.0f);
+  store(rest, exact_gelu(load(rest)));
+  for (int64_t j = i; j < width; ++j) row[j] = rest[j - i];
+}
+
+inline void add_and_norm_row(float* row, const float* added, const float* bias, const float* weight,
+                             const float* norm_bias, int64_t width, float epsilon) {
+  constexpr int64_t W = Simd<float>::width;
+  int64_t i = 0;
+  for (; i + W <= width; i += W) {
+    Vector<float> value = load(added + i);
+    if (bias) value += load(bias + i);
+    store(row + i, load(row + i) + value);
+  }
+  for (; i < width; ++i) row[i] += added[i] + (bias ? bias[i] : 0.0f);
+  const float mean = total(row, width) / static_cast<float>(width);
+  const float scale = inverse_root(squares(row, width, mean), width, epsilon);
+  for (i = 0; i + W <= width; i += W) {
+    Vector<float> value = (load(row + i) - splat(mean)) * splat(scale) * load(weight + i);
+    if (norm_bias) value += load(norm_bias + i);
+    store(row + i, value);
+  }
+  for (; i < width; ++i) row[i] = (row[i] - mean) * scale * weight[i] + (norm_bias ? norm_bias[i] : 0.0f);
+}
+
+inline void process_rows(const OsaRowsCall* call, int64_t from, int64_t to) {
+  const int64_t width = call->width;
+  for (int64_t row = from; row < to; ++row) {
+    float* const at = call->rows + row * width;
+    if (call->operation == OSA_ACTIVATE) activate_row(at, call->bias, width);
+    else
+      add_and_norm_row(at, call->added + row * width, call->bias, call->norm_weight, call->norm_bias, width,
+                       call->epsilon);
+  }
 }
 
 inline void prepare_head(bfloat16* head, const float* cosine, const float* sine, int64_t width,

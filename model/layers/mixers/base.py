@@ -75,7 +75,20 @@ class Mixer(nn.Module, ABC):
     def forward(
         self, hidden: Float[Tensor, "B N D"], context: TokenContext, norm: nn.Module
     ) -> Float[Tensor, "B N D"]:
-        """Mix tokens within each sequence.
+        """Mix tokens within each sequence, and project back.
+
+        Args:
+            hidden: States of every token.
+            context: Sequences and positions of the tokens.
+            norm: Applied to every token first.
+        """
+        joined: Tensor = self.out(self.mix(hidden, context, norm))
+        return joined
+
+    def mix(
+        self, hidden: Float[Tensor, "B N D"], context: TokenContext, norm: nn.Module
+    ) -> Float[Tensor, "B N D"]:
+        """What ``forward`` projects back: the mixed heads, side by side.
 
         Args:
             hidden: States of every token.
@@ -88,9 +101,7 @@ class Mixer(nn.Module, ABC):
         else:  # one product alone: tiles would only be put together again
             states = self._project(hidden, ())
         query, key, value = (state.transpose(1, 2) for state in states)
-        mixed = self.mix_heads(query, key, value, context)
-        joined: Tensor = self.out(mixed.transpose(1, 2).flatten(2))
-        return joined
+        return self.mix_heads(query, key, value, context).transpose(1, 2).flatten(2)
 
     def _project(
         self, hidden: Float[Tensor, "B N D"], rotary: tuple[Tensor, ...]
