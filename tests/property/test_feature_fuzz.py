@@ -18,6 +18,7 @@ from osa.service.server.app import create_service
 from tests.conftest import local_settings, run_service
 from tests.feature_model import LONGEST, WIDTH, save_feature_model
 
+LARGEST = float(np.finfo(np.float32).max)
 EXAMPLES = settings(max_examples=200, deadline=None)
 numbers = st.one_of(
     st.integers(-3, 9),
@@ -49,7 +50,9 @@ def is_sequence(value: Any) -> bool:
         and bool(value)
         and all(isinstance(row, list) and len(row) == WIDTH for row in value)
         and all(
-            type(number) in (int, float) and abs(number) < 3.4e38 for row in value for number in row
+            type(number) in (int, float) and abs(number) <= LARGEST
+            for row in value
+            for number in row
         )
     )
 

@@ -64,7 +64,7 @@ complete = st.fixed_dictionaries(
 """With the field that each route needs; routes ignore those that they do not know."""
 pairs = st.fixed_dictionaries(
     {"query": values, "texts": values, "method": st.just("maxsim")},
-    optional=dict.fromkeys(FIELDS[8:], leaves),
+    optional={name: leaves for name in FIELDS[8:] if name not in ("query", "texts", "method")},
 )
 KINDS = (("text", "BYTES"), ("input_ids", "INT64"), ("attention_mask", "INT64"), ("x", "FP32"),
          ("features", "FP32"), ("lengths", "INT64"))  # fmt: skip
