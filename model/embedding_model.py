@@ -28,7 +28,7 @@ from osa.model.config import EncoderConfig
 from osa.model.errors import CheckpointError, ConfigError, InputError
 from osa.model.functional.tiling import project_rows
 from osa.model.functional.varlen import batches_by_length, check_cu_seqlens
-from osa.model.hub.reader import read_model
+from osa.model.hub import read_model
 from osa.model.layers.encoder import Encoder
 from osa.model.layers.heads import HEAD_ACTIVATIONS, SparseHead, make_head
 from osa.model.layers.initialization import orthonormal, shapes_alone, zero_bias

@@ -12,6 +12,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from osa.model.functional.varlen import count_up
+
 BIAS_LENGTH, BIAS_ROWS = 1024, 256
 """Longer rows than the first take so many queries at a time, to bound the memory of a bias."""
 Size = int | torch.SymInt
@@ -76,7 +78,7 @@ def _masked(scores: Tensor, allowed: Tensor | None) -> Tensor:
 
 def _near(length: Size, window: int, device: torch.device) -> Bool[Tensor, "L L"]:
     """True where two places are at most ``window`` apart."""
-    places = torch.arange(length, device=device)  # type: ignore[arg-type]  # SymInt in traces
+    places = count_up(length, device)
     return (places[:, None] - places[None, :]).abs() <= window
 
 

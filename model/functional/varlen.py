@@ -100,6 +100,11 @@ def batches_by_length(lengths: Sequence[int], max_tokens: int) -> Iterator[list[
         yield batch
 
 
+def count_up(length: int | torch.SymInt, device: torch.device) -> Int[Tensor, " N"]:
+    """0 to ``length - 1``, which is a symbol in traces."""
+    return torch.arange(length, device=device)  # type: ignore[arg-type]  # torch's hint lacks SymInt
+
+
 def segment_ids(cu_seqlens: Int[Tensor, " S1"], total: int | torch.SymInt) -> Int[Tensor, " T"]:
     """Which sequence each packed token belongs to; traceable: reads no value on the host."""
     ends = cu_seqlens[1:].to(torch.int64)

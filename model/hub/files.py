@@ -143,7 +143,8 @@ class ModelFiles:
             with path.open("rb") as file:
                 self._digests[name] = hashlib.file_digest(file, "sha256").hexdigest()
             with safe_open(path, framework="pt") as opened:
-                return {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
+                names = opened.keys()  # the file itself cannot be iterated
+                return {name: opened.get_tensor(name) for name in names}
         except OSError as error:
             raise CheckpointError(f"cannot read {path}: {error.strerror or error}") from error
         except (SafetensorError, ValueError) as error:

@@ -78,20 +78,21 @@ class Block(nn.Module):
 
     def forward(self, hidden: Float[Tensor, "B N D"], context: TokenContext) -> Tensor:
         """Return the next hidden states [B, N, D]."""
-        if self._is_bert and native_rows.supports(hidden):
+        if self._is_bert and native_rows.supports(hidden) and self._has_plain_layers():
             return self._in_few_passes(hidden, context)
         norm = nn.Identity() if self.post else self.mixer_norm
         mixed = self.mixer(hidden, context, norm)
         return by_tiles(self._transform, hidden, mixed)[0]
 
+    def _has_plain_layers(self) -> bool:
+        """Whether inference has not replaced the linear layers."""
+        layers = (self.mixer.out, self.feed_forward.up, self.feed_forward.down)
+        return all(isinstance(layer, nn.Linear) for layer in layers)
+
     def _in_few_passes(self, hidden: Float[Tensor, "B N D"], context: TokenContext) -> Tensor:
         """The same for BERT's blocks: all that follows a product in one pass over its result."""
         layer, mixer = self.feed_forward, self.mixer
         first, second = self.mixer_norm, self.feed_forward_norm
-        layers = (mixer.out, layer.up, layer.down)
-        if not all(isinstance(each, nn.Linear) for each in layers):  # as inference has replaced it
-            mixed = self.mixer(hidden, context, nn.Identity())
-            return by_tiles(self._transform, hidden, mixed)[0]
         assert isinstance(first, nn.LayerNorm)
         assert isinstance(second, nn.LayerNorm)
 

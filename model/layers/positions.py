@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from osa.model.functional.varlen import segment_ids
+from osa.model.functional.varlen import count_up, segment_ids
 
 
 def token_positions(
@@ -28,7 +28,7 @@ def token_positions(
     """
     if mask is not None:
         return (mask.to(torch.int64).cumsum(-1) - 1).clamp(min=0)
-    places = torch.arange(length, device=device)  # type: ignore[arg-type]  # SymInt in traces
+    places = count_up(length, device)
     if cu_seqlens is not None:
         starts = cu_seqlens[:-1].to(torch.int64)
         if torch.compiler.is_compiling():

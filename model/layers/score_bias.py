@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from osa.model.config import EncoderConfig
 from osa.model.functional.softmax import Size
+from osa.model.functional.varlen import count_up
 
 
 class ScoreBias(nn.Module):
@@ -56,7 +57,7 @@ class PassBias:
         return found
 
     def _part(self, start: int, stop: Size, length: Size) -> Tensor:
-        places = torch.arange(length, device=self._device)  # type: ignore[arg-type]  # of traces
+        places = count_up(length, self._device)
         distances = places[None, :] - places[start:stop, None]
         bias: Tensor = self._bias(distances).permute(2, 0, 1).contiguous()
         return bias

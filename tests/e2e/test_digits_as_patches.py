@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 import numpy as np
-import pytest
+from sklearn.datasets import load_digits  # type: ignore[import-untyped]
 
 from osa.export.formats import FORMATS
 from osa.model import EmbeddingModel
@@ -25,8 +25,7 @@ LEAST_ACCURACY = 0.9
 
 def digits() -> tuple[np.ndarray, np.ndarray]:
     """2 x 2 patches of every digit [n, 16, 4], and what it shows [n], in random order."""
-    datasets = pytest.importorskip("sklearn.datasets")
-    found = datasets.load_digits()
+    found = load_digits()
     order = np.random.default_rng(0).permutation(len(found.images))
     images = np.stack([documented("patches")(image / 16, 2) for image in found.images[order]])
     return images, found.target[order]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 import torch.nn.functional as F
@@ -16,14 +14,6 @@ pytestmark = pytest.mark.skipif(
     isinstance(native.library(), str), reason=f"the CPU kernel {native.library()}"
 )
 WIDTHS = [1, 3, 16, 47, 384, 1000]
-
-
-@pytest.fixture(params=native.instruction_sets() or ["none"])
-def instruction_set(request: pytest.FixtureRequest) -> Iterator[str]:
-    before = native.instruction_set()
-    native.use_instruction_set(request.param)
-    yield request.param
-    native.use_instruction_set(before)
 
 
 @pytest.mark.usefixtures("instruction_set")

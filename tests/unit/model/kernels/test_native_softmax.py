@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -21,14 +20,6 @@ LENGTHS = [1, 2, 3, 16, 17, 31, 32, 33, 64, 100, 257, 515, 0, 1030]
 HEADS = 2
 States = tuple[Tensor, Tensor, Tensor]
 TOLERANCE = {torch.float32: 5e-6, torch.bfloat16: 2e-2}
-
-
-@pytest.fixture(params=native.instruction_sets() or ["none"])
-def instruction_set(request: pytest.FixtureRequest) -> Iterator[str]:
-    before = native.instruction_set()
-    native.use_instruction_set(request.param)
-    yield request.param
-    native.use_instruction_set(before)
 
 
 def operands(width: int, dtype: torch.dtype, total: int = sum(LENGTHS)) -> States:
