@@ -56,7 +56,7 @@ def prepare_serving(settings: Settings) -> Settings:
         The settings as of ``fetch_models``; what needs no download is checked before it.
 
     Raises:
-        ConfigError: A path that is not a model, an invalid keys file, or packages that are not
+        ConfigError: A path that is not a model, an invalid keys file, packages that are not
             installed, or one port for two protocols.
         DownloadError: As of ``fetch_models``.
     """
