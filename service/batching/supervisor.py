@@ -21,7 +21,7 @@ from osa.service.engines.base import Engine
 from osa.service.errors import BackendError
 from osa.service.observability.metrics import RESTARTS, Metrics
 from osa.service.observability.tracing import Tracing
-from osa.service.settings import EngineSettings
+from osa.service.server_settings import EngineSettings
 
 logger = logging.getLogger(__name__)
 POLL_S = 0.25

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from osa.service.errors import OverloadedError, UnavailableError
 from osa.service.models.registry import ModelRegistry
-from osa.service.settings import ServerSettings
+from osa.service.server_settings import ServerSettings
 
 FULL_SHARE = 0.9
 """Share of a queue's tokens beyond which the process asks for no more traffic."""

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 import orjson
 
-from osa.service.settings import LogSettings
+from osa.service.server_settings import LogSettings
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message"}
 

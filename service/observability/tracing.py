@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from osa.model.errors import ConfigError
-from osa.service.settings import TracingSettings
+from osa.service.server_settings import TracingSettings
 
 SCOPE_KEY = "osa.span"
 NANO = 1_000_000_000

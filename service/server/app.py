@@ -49,7 +49,8 @@ from osa.service.models.served_model import ServedModel
 from osa.service.observability.metrics import Families, Metrics
 from osa.service.observability.tracing import Tracing
 from osa.service.server.gate import Endpoint, RequestGate
-from osa.service.settings import ServerSettings, Settings
+from osa.service.server_settings import ServerSettings
+from osa.service.settings import Settings
 
 if TYPE_CHECKING:
     from osa.service.api.kserve.rpc.server import GrpcServer

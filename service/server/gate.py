@@ -29,7 +29,7 @@ from osa.service.models.health import Health
 from osa.service.observability.metrics import Metrics
 from osa.service.observability.tracing import SCOPE_KEY, Tracing
 from osa.service.server.exchange import Exchange
-from osa.service.settings import ServerSettings
+from osa.service.server_settings import ServerSettings
 
 logger = logging.getLogger("osa.service.access")
 Endpoint = Callable[[Request], Awaitable[Response]]

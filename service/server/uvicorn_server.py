@@ -19,7 +19,8 @@ import uvicorn
 
 from osa.model.errors import OsaError
 from osa.service.server.http11 import LlhttpProtocol
-from osa.service.settings import ServerSettings, Settings
+from osa.service.server_settings import ServerSettings
+from osa.service.settings import Settings
 
 if TYPE_CHECKING:  # a used port is reported before the service is imported
     from osa.service.server.app import Service

@@ -15,7 +15,7 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from osa.service.settings import ServerSettings
+from osa.service.server_settings import ServerSettings
 from tests.deploy.chart import CHART, ROOT
 
 DOCKER = ROOT / "docker"

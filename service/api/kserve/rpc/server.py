@@ -12,7 +12,7 @@ from osa.service.api.kserve.rpc.calls import CallGate
 from osa.service.api.kserve.rpc.methods import InferenceMethods
 from osa.service.api.kserve.rpc.readiness import ReadinessServicer
 from osa.service.models.health import Health
-from osa.service.settings import ServerSettings
+from osa.service.server_settings import ServerSettings
 
 logger = logging.getLogger(__name__)
 LEAST_PING_MS = 10_000

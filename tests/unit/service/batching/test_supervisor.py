@@ -26,7 +26,7 @@ from osa.service.engines.base import Details, Engine, EngineOutput
 from osa.service.engines.eager import EagerEngine
 from osa.service.errors import BackendError
 from osa.service.observability.metrics import Metrics
-from osa.service.settings import EngineSettings
+from osa.service.server_settings import EngineSettings
 from tests.conftest import wait_until
 from tests.engines import POISON, FaultyEngine, How
 

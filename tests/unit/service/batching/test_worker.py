@@ -18,7 +18,7 @@ from osa.service.engines.base import Engine
 from osa.service.engines.eager import EagerEngine
 from osa.service.errors import BackendError, ClientGoneError, DeadlineError
 from osa.service.observability.metrics import Metrics
-from osa.service.settings import EngineSettings
+from osa.service.server_settings import EngineSettings
 from tests.conftest import PATIENCE_S
 from tests.engines import POISON, FaultyEngine, GatedEngine, How
 
