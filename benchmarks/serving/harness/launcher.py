@@ -35,6 +35,7 @@ class RunningServer:
         tree: Its processes.
         cold_start_s: Time from start to first answer, with files in the page cache [s].
         cold_start_cpu_s: CPU time until then [s].
+        process: Its first process.
     """
 
     peer: Peer
@@ -42,6 +43,17 @@ class RunningServer:
     tree: ProcessTree
     cold_start_s: float
     cold_start_cpu_s: float
+    process: subprocess.Popen[bytes]
+
+    def end(self, within_s: float) -> float | None:
+        """Send SIGTERM; returns the time until the process has ended [s], or None if it has not."""
+        began = time.monotonic()
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            self.process.wait(within_s)
+        except subprocess.TimeoutExpired:
+            return None
+        return time.monotonic() - began
 
 
 def free_port() -> int:
@@ -70,13 +82,13 @@ def end_on_sigterm() -> None:
 
 
 @contextlib.contextmanager
-def run_server(peer: Peer, launch: Launch, log: Path) -> Iterator[RunningServer]:
+def run_server(peer: Peer, launch: Launch, log: Path | None) -> Iterator[RunningServer]:
     """Start a server and wait for its first answer; all its processes are ended on exit.
 
     Args:
         peer: Description of the server.
         launch: Interpreter, models and port.
-        log: File for its output.
+        log: File for its output; None is a pipe that is never read.
 
     Raises:
         PeerUnavailable: It ended or did not answer within ``START_LIMIT_S``; with its last output.
@@ -85,8 +97,7 @@ def run_server(peer: Peer, launch: Launch, log: Path) -> Iterator[RunningServer]
         name: value for name, value in os.environ.items() if not name.startswith(NUMERICAL)
     }
     environment |= {"TOKENIZERS_PARALLELISM": "false", **peer.environment(launch)}
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("wb") as output:
+    with _output(log) as output:
         began = time.monotonic()
         process = subprocess.Popen(
             peer.command(launch),
@@ -100,12 +111,30 @@ def run_server(peer: Peer, launch: Launch, log: Path) -> Iterator[RunningServer]
             tree = ProcessTree(process.pid)
             asyncio.run(_first_answer(peer, launch.port, process, log))
             took_s = time.monotonic() - began
-            yield RunningServer(peer, launch.port, tree, took_s, tree.cpu_s())
+            yield RunningServer(peer, launch.port, tree, took_s, tree.cpu_s(), process)
         finally:
             _end(process)
 
 
-async def _first_answer(peer: Peer, port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+@contextlib.contextmanager
+def _output(log: Path | None) -> Iterator[int]:
+    """Descriptor that a server writes its output to."""
+    if log is None:
+        reading, writing = os.pipe()
+        try:
+            yield writing
+        finally:
+            os.close(reading)
+            os.close(writing)
+        return
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("wb") as file:
+        yield file.fileno()
+
+
+async def _first_answer(
+    peer: Peer, port: int, process: subprocess.Popen[bytes], log: Path | None
+) -> None:
     request = peer.request(FIRST_TEXT)
     last, connection = "nothing listens", Connection(port)
     try:
@@ -120,14 +149,14 @@ async def _first_answer(peer: Peer, port: int, process: subprocess.Popen[bytes],
                 await asyncio.sleep(POLL_S)
     except TimeoutError:
         raise PeerUnavailable(f"no answer within {START_LIMIT_S:.0f} s ({last})") from None
-    raise PeerUnavailable(
-        f"ended with exit code {process.returncode}:\n{last_lines(log.read_text(errors='replace'))}"
-    )
+    said = "" if log is None else last_lines(log.read_text(errors="replace"))
+    raise PeerUnavailable(f"ended with exit code {process.returncode}:\n{said}")
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
     """Send SIGTERM to the server, then SIGKILL to the rest of its session."""
-    process.send_signal(signal.SIGTERM)
+    with contextlib.suppress(ProcessLookupError):
+        process.send_signal(signal.SIGTERM)
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(STOP_LIMIT_S)
     with contextlib.suppress(ProcessLookupError):

@@ -35,6 +35,11 @@ def add_load_options(parser: argparse.ArgumentParser, minutes: float, deadline_s
     parser.add_argument("--deadline-s", type=float, default=deadline_s, help="of clients [s]")
 
 
+def launch_of(model: Path, port: int) -> Launch:
+    """This project's server on ``port``, by this interpreter."""
+    return Launch(Path(sys.executable), {"osa": model}, port)
+
+
 @contextlib.contextmanager
 def run_osa_server(directory: Path, log: str) -> Iterator[tuple[SystemUnderTest, float]]:
     """Start this project's server with texts of mixed lengths, and measure its capacity.
@@ -49,7 +54,7 @@ def run_osa_server(directory: Path, log: str) -> Iterator[tuple[SystemUnderTest,
     end_on_sigterm()
     model = make_osa_model(directory).absolute()
     corpora = make_corpora("osa", model, (), TEXTS)
-    launch = Launch(Path(sys.executable), {"osa": model}, free_port())
+    launch = launch_of(model, free_port())
     with run_server(PEERS["osa"], launch, directory / log) as server:
         system = SystemUnderTest(server, corpora)
         capacity = measure_cost(system, MIXED, 5.0, 20.0).texts_per_s

@@ -1,0 +1,1 @@
+"""Hostile clients beside ordinary load: whether a server that strangers use stays up and quick."""
