@@ -10,9 +10,9 @@ import orjson
 
 SIZE = 1_900_000
 """Of a large body [bytes]."""
-SPANS = 150_000
+SPANS = 110_000
 UNREAD_INPUTS = 2000
-BOMB = 400_000_000
+BOMB = 100_000_000
 """Of a compressed body once it is decompressed [bytes]."""
 
 
@@ -84,7 +84,7 @@ def many_spans() -> Body:
 
 def many_texts() -> Body:
     """A valid request of as much work as a body holds."""
-    return Body("/embed", orjson.dumps({"inputs": ["ab cd " * 150] * (SIZE // 910)}))
+    return Body("/embed", orjson.dumps({"inputs": ["ab cd " * 300] * (SIZE // 1810)}))
 
 
 def greedy_request() -> Body:

@@ -101,12 +101,12 @@ def render(observed: Observed) -> str:
         f"- from SIGTERM to the end: {ended}",
     ]
     met = [f"- {name}: {'yes' if held else 'NO'}" for name, held in requirements(observed).items()]
-    parts = [table(heads, loads), "", *facts, "", table(["hostile", "pause [s]", "answers"], acts)]
-    unwanted = [
+    met += [
         f"- unwanted, {name}: {_counted(found)}"
         for name, found in surprises(observed.answers).items()
     ]
-    return "\n".join([*parts, "", *met, *unwanted])
+    parts = [table(heads, loads), "", *facts, "", table(["hostile", "pause [s]", "answers"], acts)]
+    return "\n".join([*parts, "", *met])
 
 
 def _counted(counts: dict[str, int]) -> str:
