@@ -8,7 +8,8 @@ from collections import Counter
 from multiprocessing.connection import Connection
 from types import TracebackType
 
-from benchmarks.serving.hostile.acts import ACTS, PATIENCE_S, Act, Grounds
+from benchmarks.serving.hostile.acts import ACTS, PATIENCE_S, Act
+from benchmarks.serving.hostile.connections import Grounds
 
 Answers = dict[str, dict[str, int]]
 """How often the server gave which answer, by act."""

@@ -13,7 +13,7 @@ from benchmarks.serving.harness.corpus import MIXED, make_corpora
 from benchmarks.serving.harness.launcher import RunningServer, free_port, run_server
 from benchmarks.serving.harness.models import make_osa_model
 from benchmarks.serving.harness.system_under_test import SystemUnderTest
-from benchmarks.serving.hostile.acts import Grounds
+from benchmarks.serving.hostile.connections import Grounds
 from benchmarks.serving.hostile.directories import broken_directories
 from benchmarks.serving.ours.setup import TEXTS, launch_of
 from benchmarks.serving.peers import PEERS

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.serving.hostile import acts
-from benchmarks.serving.hostile.acts import Grounds
+from benchmarks.serving.hostile import acts, connections
 from benchmarks.serving.hostile.bodies import Body
+from benchmarks.serving.hostile.connections import Grounds
 from benchmarks.serving.hostile.directories import broken_directories
 from benchmarks.serving.hostile.raw import encode
 
@@ -64,7 +64,7 @@ async def refuses(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
 def test_who_does_not_read_sees_whether_the_server_waited(
     serve: Serve, answer: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(acts, "HELD_S", 0.3)
+    monkeypatch.setattr(connections, "HELD_S", 0.3)
     act = next(one for one in acts.ACTS if one.name == "answers not read")
 
     async def run() -> list[str]:
