@@ -79,6 +79,14 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
 def _add_key(key: argparse.ArgumentParser) -> None:
     key.add_argument("name", help="owner of the key, for logs")
     key.add_argument("--tokens-per-minute", type=positive, metavar="N", help="quota")
+    key.add_argument(
+        "--max-request-tokens", type=positive, metavar="N",
+        help="largest request under the quota; by default the quota",
+    )  # fmt: skip
+    key.add_argument(
+        "--weight", type=positive, metavar="N", default=1,
+        help="share of the engine, relative to other keys (default: 1)",
+    )  # fmt: skip
     key.add_argument("--admin", action="store_true", help="allow the key to exchange models")
 
 
@@ -107,7 +115,13 @@ def _config(options: argparse.Namespace) -> int:
 def _key(options: argparse.Namespace) -> int:
     from osa.service.auth.api_keys import make_key
 
-    secret, entry = make_key(options.name, options.tokens_per_minute, options.admin)
+    secret, entry = make_key(
+        options.name,
+        options.tokens_per_minute,
+        options.admin,
+        options.max_request_tokens,
+        options.weight,
+    )
     print(f"# give this to {options.name}; it is not shown again: {secret}", file=sys.stderr)
     print(entry, end="")
     return 0

@@ -9,9 +9,11 @@
     ├── MediaTypeError        415 Validation    not application/json
     ├── SlowBodyError         408 Timeout       the body did not arrive in time
     ├── PayloadTooLargeError  413 Validation    body over the limit
+    ├── TooManyTokensError    413 Validation    more tokens than quota or queue ever take at once
     ├── HeadTooLargeError     431 Validation    a head without end
     ├── UnauthorizedError     401 Unauthorized  no API key, or one that is not known
     ├── ForbiddenError        403 Unauthorized  a key that may not do this
+    ├── ConflictError         409 Validation    the same model is being loaded
     ├── QuotaError            429 Overloaded    the key has used its tokens; Retry-After
     ├── OverloadedError       429 Overloaded    queue full by tokens or requests; Retry-After
     ├── UnavailableError      503 Unhealthy     draining or not ready; Retry-After
@@ -101,6 +103,12 @@ class PayloadTooLargeError(ServiceError):
     code, status, error_type = "payload_too_large", 413, "Validation"
 
 
+class TooManyTokensError(ServiceError):
+    """More tokens than the key's quota, or the queue, ever takes at once: a retry does not help."""
+
+    code, status, error_type = "too_many_tokens", 413, "Validation"
+
+
 class HeadTooLargeError(ServiceError):
     """The request line and headers exceed the limit."""
 
@@ -124,6 +132,12 @@ class ForbiddenError(ServiceError):
     """The API key has no permission for this."""
 
     code, status, error_type, openai_type = "forbidden", 403, "Unauthorized", "permission_error"
+
+
+class ConflictError(ServiceError):
+    """What is asked for is being done already."""
+
+    code, status, error_type = "conflict", 409, "Validation"
 
 
 class QuotaError(ServiceError):

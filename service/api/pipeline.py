@@ -21,7 +21,7 @@ from osa.service.api.deadlines import deadline_of, disconnected, left_s
 from osa.service.api.job import Arrival, Parse, RequestContext, Running
 from osa.service.api.scoring.reduction import reduce_results
 from osa.service.api.vector_encoding import Answer
-from osa.service.auth.api_keys import KEY_SCOPE, ApiKey
+from osa.service.auth.api_keys import KEY_SCOPE, ApiKey, tenant_of
 from osa.service.batching.item import ItemResult
 from osa.service.errors import ClientGoneError, DeadlineError, ServiceError
 from osa.service.inference.request import PreparedRequest, stage_times
@@ -116,8 +116,9 @@ class InferencePipeline:
             job = parse(context) if light else await self._on(self._parsers, lambda: parse(context))
             embedder, deadline = job.model.embedder, arrival.deadline
             job.model.metrics.count_request(len(job.prepared.ids))
+            tenant = tenant_of(arrival.key)
             with _charged(arrival.key, job.prepared):
-                submission = embedder.submit(job.prepared, deadline, arrival.trace_span)
+                submission = embedder.submit(job.prepared, deadline, arrival.trace_span, tenant)
             try:
                 yield Running(job, submission, deadline, arrival.started, arrival.trace_span)
             finally:
@@ -256,6 +257,7 @@ def _charged(key: ApiKey | None, prepared: PreparedRequest) -> Iterator[None]:
 
     Raises:
         QuotaError: The key has not enough.
+        TooManyTokensError: The key never has so much.
     """
     bucket = None if key is None else key.bucket
     if bucket is not None:

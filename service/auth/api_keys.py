@@ -5,11 +5,13 @@ The file is TOML, one table per key; the key itself is not stored::
     [[keys]]
     name = "search-team"             # for logs
     sha256 = "9f86d0..."             # of the key; 'osa key' makes both
-    tokens_per_minute = 600000       # optional
+    tokens_per_minute = 600000       # optional: quota
+    max_request_tokens = 600000      # optional: largest request under it; default is the quota
+    weight = 1                       # optional: share of the engine, relative to other keys
     admin = false                    # optional: may exchange models
 
 An invalid file stops the start. Later it is logged and the keys in use stay as they were, so a
-half-written file neither locks anyone out nor lets anyone in.
+half-written file neither locks anyone out nor lets anyone in. It is read on a thread of its own.
 """
 
 from __future__ import annotations
@@ -17,10 +19,9 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import re
 import secrets
+import threading
 import time
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +29,9 @@ from typing import Any
 
 from osa.model.errors import ConfigError
 from osa.service.auth.access import secret_of
+from osa.service.auth.entries import HEADER, READ_TIMEOUT_S, Entry, check_entry, read_entries, stamp_of
 from osa.service.auth.quota import TokenBucket
+from osa.service.auth.tenants import EVERYBODY, Tenant
 from osa.service.errors import UnauthorizedError
 
 logger = logging.getLogger(__name__)
@@ -53,11 +56,18 @@ class ApiKey:
         name: For logs.
         admin: Whether it may load and remove models.
         bucket: Its quota, or None.
+        tenant: Whom its requests are computed for; every key is a tenant of its own.
     """
 
     name: str
     admin: bool
     bucket: TokenBucket | None
+    tenant: Tenant
+
+
+def tenant_of(key: ApiKey | None) -> Tenant:
+    """Whom a request with this key is computed for; without keys everybody is one tenant."""
+    return EVERYBODY if key is None else key.tenant
 
 
 class KeyFile:
@@ -70,12 +80,14 @@ class KeyFile:
             ConfigError: It cannot be read, or an entry is wrong.
         """
         self._path = path
-        self._stamp = _stamp(path)
+        self._stamp = stamp_of(path)
         self._looked = time.monotonic()
-        self._keys = _read(path, {})
+        self._keys = _keys(read_entries(path), {})
+        self._reader: threading.Thread | None = None
+        self._slow = False
 
     def check(self, headers: Mapping[str, str]) -> ApiKey:
-        """The entry of the key that a request sends.
+        """The entry of the key that a request sends. Event loop only.
 
         Raises:
             UnauthorizedError: No key was sent, it was sent in another form, or it is not in the
@@ -91,88 +103,85 @@ class KeyFile:
         return key
 
     def _look(self) -> None:
-        """Read the file again where it has changed."""
+        """Look now and then, on a thread, whether the file has changed; at most one looks."""
         now = time.monotonic()
-        if now - self._looked < LOOK_S:
+        since = now - self._looked
+        if since < LOOK_S:
             return
-        self._looked = now
-        stamp = _stamp(self._path)
+        if self._reader is not None and self._reader.is_alive():
+            if since > READ_TIMEOUT_S and not self._slow:  # a file system that does not answer
+                self._slow = True
+                logger.error("keys file is not read to its end: the keys stay as they were")
+            return
+        self._looked, self._slow = now, False
+        self._reader = threading.Thread(target=self._refresh, name="osa-keys", daemon=True)
+        self._reader.start()
+
+    def _refresh(self) -> None:
+        """Read the file again where it has changed."""
+        stamp = stamp_of(self._path)
         if stamp == self._stamp:
             return
-        self._stamp = stamp
+        self._stamp = stamp  # what is wrong now is not read, and logged, again until it changes
         try:
-            self._keys = _read(self._path, self._keys)
-        except ConfigError as error:
-            why = {"why": str(error)}
-            logger.error("keys file is wrong: the keys stay as they were", extra=why)
+            self._keys = _keys(read_entries(self._path), self._keys)
+        except Exception as error:  # whatever is wrong, the keys in use stay
+            why = str(error) if isinstance(error, ConfigError) else type(error).__name__
+            logger.error("keys file is wrong: the keys stay as they were", extra={"why": why})
             return
         logger.info("keys file was read", extra={"keys": len(self._keys)})
 
 
-def make_key(name: str, tokens_per_minute: int | None, admin: bool) -> tuple[str, str]:
-    """A new key, and its table for the keys file."""
+def make_key(
+    name: str,
+    tokens_per_minute: int | None,
+    admin: bool,
+    max_request_tokens: int | None = None,
+    weight: int = 1,
+) -> tuple[str, str]:
+    """A new key, and its table for the keys file.
+
+    Args:
+        name: Of its owner.
+        tokens_per_minute: Quota, or None.
+        admin: Whether it may exchange models.
+        max_request_tokens: Largest request under the quota; None is the quota [tokens].
+        weight: Share of the engine, relative to other keys.
+
+    Raises:
+        ConfigError: The keys file could not hold these values.
+    """
     secret = PREFIX + secrets.token_urlsafe(32)
-    lines = ["[[keys]]", f"name = {json.dumps(name)}", f'sha256 = "{_hash(secret)}"']
+    fields: dict[str, Any] = {"name": name, "sha256": _hash(secret)}
     if tokens_per_minute is not None:
-        lines.append(f"tokens_per_minute = {tokens_per_minute}")
+        fields["tokens_per_minute"] = tokens_per_minute
+    if max_request_tokens is not None:
+        fields["max_request_tokens"] = max_request_tokens
+    if weight != 1:
+        fields["weight"] = weight
     if admin:
-        lines.append("admin = true")
-    return secret, "\n".join(lines) + "\n"
+        fields["admin"] = True
+    check_entry(fields, "this key")
+    lines = (f"{field} = {json.dumps(value, ensure_ascii=False)}" for field, value in fields.items())
+    return secret, "\n".join((HEADER, *lines)) + "\n"
 
 
 def _hash(secret: str) -> str:
     return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _stamp(path: Path) -> tuple[int, int, int] | None:
-    """Modification time, size and inode of a file; links (mounted secrets) are followed."""
-    try:
-        facts = path.stat()
-    except OSError:
-        return None
-    return facts.st_mtime_ns, facts.st_size, facts.st_ino
-
-
-def _read(path: Path, known: dict[str, ApiKey]) -> dict[str, ApiKey]:
-    """Keys by hash; one whose quota has not changed keeps its bucket.
-
-    Raises:
-        ConfigError: Naming the entry.
-    """
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"auth.keys_file {path} cannot be read: {error}") from error
-    entries = values.get("keys")
-    if set(values) != {"keys"} or not isinstance(entries, list) or not entries:
-        raise ConfigError(f"auth.keys_file {path} must hold [[keys]] tables and nothing else")
-    found: dict[str, ApiKey] = {}
-    for place, entry in enumerate(entries):
-        digest, key = _entry(entry, f"{path}: keys[{place}]")
-        if digest in found:
-            raise ConfigError(f"{path}: keys[{place}] has the sha256 of an earlier one")
-        before = known.get(digest)
-        kept = before.bucket if before else None
-        if kept and key.bucket and kept.per_minute == key.bucket.per_minute:
-            key = ApiKey(key.name, key.admin, kept)
-        found[digest] = key
+def _keys(entries: Mapping[str, Entry], known: Mapping[str, ApiKey]) -> dict[str, ApiKey]:
+    """Keys by hash; those that were known keep what is left of their quota, and their debt."""
+    found = {}
+    for digest, entry in entries.items():
+        bucket = None
+        if entry.tokens_per_minute is not None:
+            before = known.get(digest)
+            bucket = before and before.bucket
+            if bucket is None:
+                bucket = TokenBucket(entry.tokens_per_minute, entry.max_request_tokens)
+            elif (bucket.per_minute, bucket.most) != entry[2:4]:
+                bucket.change(entry.tokens_per_minute, entry.max_request_tokens)
+        tenant = Tenant(digest, entry.weight)
+        found[digest] = ApiKey(entry.name, entry.admin, bucket, tenant)
     return found
-
-
-def _entry(entry: Any, place: str) -> tuple[str, ApiKey]:
-    allowed = {"name", "sha256", "tokens_per_minute", "admin"}
-    if not isinstance(entry, dict) or not {"name", "sha256"} <= set(entry) <= allowed:
-        raise ConfigError(
-            f"{place} must have name and sha256, and may have tokens_per_minute, admin"
-        )
-    name, digest, admin = entry["name"], entry["sha256"], entry.get("admin", False)
-    quota = entry.get("tokens_per_minute")
-    if not isinstance(name, str) or not name:
-        raise ConfigError(f"{place}: name must be a string")
-    if not isinstance(digest, str) or not re.fullmatch("[0-9a-f]{64}", digest):
-        raise ConfigError(f"{place}: sha256 must be 64 lower-case hexadecimal digits")
-    if not isinstance(admin, bool):
-        raise ConfigError(f"{place}: admin must be true or false")
-    if quota is not None and (type(quota) is not int or quota < 1):
-        raise ConfigError(f"{place}: tokens_per_minute must be a positive integer")
-    return digest, ApiKey(name, admin, None if quota is None else TokenBucket(quota))

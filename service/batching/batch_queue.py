@@ -1,24 +1,29 @@
-"""The bounded queue of waiting inputs, by urgency. No HTTP.
+"""The bounded queue of waiting inputs: fair between tenants, by urgency within each. No HTTP.
 
-Work is counted in tokens. ``put`` takes a request's items all together or not at all. The most
-urgent item is always part of the next batch: urgent means near its deadline, or near
-``AGE_BOUND_S`` of waiting, so that nothing starves behind items with deadlines. Later items that
-fit fill the rest of the token budget.
+Work is counted in tokens. ``put`` takes a request's items all together or not at all. The tenant
+that was served least, over its weight, is next (``flows``). Its most urgent item is always part of
+the next batch: urgent means near its deadline, or near ``AGE_BOUND_S`` of waiting, so that nothing
+starves behind items with deadlines. Later items that fit, whose they may be, fill the rest of the
+token budget.
+
+A tenant may hold as much of the queue as it leaves free (one of several, where keys are asked for),
+so there is always room for one that comes later. Source: A. Choudhury and E. Hahne, "Dynamic queue
+length thresholds for shared-memory packet switches", IEEE/ACM Trans. Networking 6(2), 1998.
 """
 
 from __future__ import annotations
 
-import heapq
-import itertools
 import math
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
+from osa.service.auth.tenants import EVERYBODY, Tenant
+from osa.service.batching.flows import Flows
 from osa.service.batching.item import WorkItem
 from osa.service.batching.out_of_memory import MemoryLimit
 from osa.service.batching.planner import plan_batch
-from osa.service.errors import OverloadedError, UnavailableError
+from osa.service.errors import OverloadedError, TooManyTokensError, UnavailableError
 
 RATE_DECAY = 0.8
 """Decay per batch of the throughput estimate."""
@@ -51,9 +56,7 @@ class BatchQueue:
         self.memory_limit = MemoryLimit(max_batch_tokens)
         self.target_batch_s = target_batch_s
         self._in_progress = 0  # tokens of the batch that was taken last, until it is observed
-        self._heap: list[tuple[float, int, WorkItem]] = []
-        self._order = itertools.count()
-        self._tokens = self._count = 0
+        self._flows = Flows()
         self._done_tokens = self._done_s = 0.0
         self._closed = False
         self._changed = threading.Condition()
@@ -61,11 +64,11 @@ class BatchQueue:
     @property
     def tokens(self) -> int:
         """Tokens that wait."""
-        return self._tokens
+        return self._flows.tokens
 
     def __len__(self) -> int:
         """Items that wait."""
-        return self._count
+        return self._flows.count
 
     def observe(self, tokens: int, seconds: float) -> None:
         """Record that a batch of ``tokens`` took ``seconds`` [s]."""
@@ -91,48 +94,71 @@ class BatchQueue:
 
     def backlog_s(self) -> float:
         """Time that the queue takes at the measured rate [s]; 0 before the first batch."""
-        return self.expected_s(self._tokens)
+        return self.expected_s(self._flows.tokens)
 
-    def put(self, items: Sequence[WorkItem]) -> None:
-        """Queue all items, or none. An empty queue takes a request of any size.
+    def most_at_once(self, tenant: Tenant) -> int:
+        """The largest request that a tenant can ever put [tokens]."""
+        if tenant.identity == EVERYBODY.identity:
+            return self.max_tokens
+        return min(self.max_tokens, max(self.max_batch_tokens, self.max_tokens // 2))
+
+    def put(self, items: Sequence[WorkItem], tenant: Tenant = EVERYBODY) -> None:
+        """Queue all items, or none.
 
         Raises:
-            OverloadedError: Their tokens do not fit, or they would come after their deadline;
-                says when to come back.
+            OverloadedError: Their tokens do not fit, the tenant would hold more than it leaves
+                free, or they would come after their deadline; says when to come back.
+            TooManyTokensError: They would not fit an empty queue.
             UnavailableError: The queue is closed.
         """
         tokens = sum(item.tokens for item in items)
         with self._changed:
             if self._closed:
                 raise UnavailableError("the server is draining")
-            if self._tokens and self._tokens + tokens > self.max_tokens:
-                raise OverloadedError(
-                    f"the queue holds {self._tokens} of {self.max_tokens} tokens, "
-                    f"no room for {tokens} more",
-                    max(1, math.ceil(self.backlog_s())),
-                )
-            self._check_deadline(items, tokens)
-            for item in items:
-                item.waiting = True
-                heapq.heappush(self._heap, (item.urgency, next(self._order), item))
-            self._count += len(items)
-            self._tokens += tokens
+            self._check_room(tokens, tenant)
+            self._check_deadline(items, tokens, tenant)
+            self._flows.add(tenant, items)
             self._changed.notify()
 
-    def _check_deadline(self, items: Sequence[WorkItem], tokens: int) -> None:
-        """Refuse items that cannot meet their deadline behind more urgent ones.
+    def _check_room(self, tokens: int, tenant: Tenant) -> None:
+        """Refuse items for which there is no room.
+
+        Raises:
+            OverloadedError: Now.
+            TooManyTokensError: Ever.
+        """
+        most, queued = self.most_at_once(tenant), self._flows.tokens
+        if tokens > most:
+            raise TooManyTokensError(
+                f"the request has {tokens} tokens, the queue takes at most {most} at once "
+                f"(batching.max_queue_tokens is {self.max_tokens}): send less at once"
+            )
+        free = self.max_tokens - queued
+        problem = None
+        if tokens > free:
+            problem = f"the queue holds {queued} of {self.max_tokens} tokens"
+        elif tenant.identity != EVERYBODY.identity:
+            held = self._flows.waiting(tenant)
+            if held + tokens > max(self.max_batch_tokens, free - tokens):
+                problem = f"this API key has {held} tokens queued and leaves {free} for all"
+        if problem is not None:
+            raise OverloadedError(
+                f"{problem}, no room for {tokens} more", max(1, math.ceil(self.backlog_s()))
+            )
+
+    def _check_deadline(self, items: Sequence[WorkItem], tokens: int, tenant: Tenant) -> None:
+        """Refuse items that cannot meet their deadline behind what is served before them.
 
         Raises:
             OverloadedError: Says when there will be time enough.
         """
         deadline = max((item.deadline for item in items), default=math.inf)
         left_s = deadline - time.monotonic()
-        if deadline == math.inf or SAFETY * self.expected_s(self._tokens + tokens) <= left_s:
+        everything = self._flows.tokens + tokens
+        if deadline == math.inf or SAFETY * self.expected_s(everything) <= left_s:
             return
         urgency = max(item.urgency for item in items)
-        ahead = self._in_progress + sum(
-            entry[2].tokens for entry in self._heap if entry[2].waiting and entry[0] <= urgency
-        )
+        ahead = self._in_progress + self._flows.ahead(tenant, urgency, tokens)
         needed_s = SAFETY * self.expected_s(ahead + tokens)
         if ahead and needed_s > left_s:
             raise OverloadedError(
@@ -147,58 +173,35 @@ class BatchQueue:
             for item in items:
                 item.cancelled = True
                 if item.waiting:
-                    item.waiting = False
-                    self._count -= 1
+                    self._flows.drop(item)
                     saved += item.tokens
-            self._tokens -= saved
-            if len(self._heap) > 2 * self._count + 1024:  # mostly dropped items: sweep them out
-                self._heap = [entry for entry in self._heap if entry[2].waiting]
-                heapq.heapify(self._heap)
         return saved
 
     def wait(self) -> bool:
         """Wait for work; False when closed and empty."""
         with self._changed:
-            self._changed.wait_for(lambda: self._count or self._closed)
-            return bool(self._count)
+            self._changed.wait_for(lambda: self._flows.count or self._closed)
+            return bool(self._flows.count)
 
     def take(self) -> list[WorkItem]:
         """Take the next batch; empty where nothing waits."""
         with self._changed:
-            popped: list[tuple[float, int, WorkItem]] = []
-
-            def lengths() -> Iterator[int]:
-                while self._heap:
-                    entry = heapq.heappop(self._heap)
-                    if entry[2].waiting:
-                        popped.append(entry)
-                        yield entry[2].tokens
-
-            chosen = plan_batch(lengths(), self.batch_budget(), self.max_batch_items)
-            batch = [popped[place][2] for place in chosen]
-            for place in set(range(len(popped))) - set(chosen):
-                heapq.heappush(self._heap, popped[place])
-            for item in batch:
-                item.waiting = False
-            self._count -= len(batch)
+            lengths = (item.tokens for item in self._flows.in_turn())
+            batch = self._flows.settle(
+                plan_batch(lengths, self.batch_budget(), self.max_batch_items)
+            )
             self._in_progress = sum(item.tokens for item in batch)
-            self._tokens -= self._in_progress
             return batch
 
     def drain(self) -> list[WorkItem]:
         """Remove and return every waiting item."""
         with self._changed:
-            items = [entry[2] for entry in self._heap if entry[2].waiting]
-            for item in items:
-                item.waiting = False
-            self._heap.clear()
-            self._count = self._tokens = 0
-            return items
+            return self._flows.drain()
 
     @property
     def finished(self) -> bool:
         """Whether the queue is closed and empty."""
-        return self._closed and not self._count
+        return self._closed and not self._flows.count
 
     def close(self) -> None:
         """Refuse further work; ``wait`` returns False once the queue is empty."""

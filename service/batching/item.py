@@ -6,12 +6,15 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from osa.service.engines.base import Spans
 from osa.service.errors import ServiceError
+
+if TYPE_CHECKING:
+    from osa.service.batching.flows import Flow
 
 AGE_BOUND_S = 5.0
 """Urgency of an item without a deadline: as if its deadline were this long after arrival [s]."""
@@ -54,6 +57,8 @@ class WorkItem:
         cancelled: Set when nobody waits for the result any more.
         waiting: Whether the queue holds it.
         trace_span: Tracing span of the request that queued it, if requests are traced.
+        flow: Where the queue holds it.
+        queued_urgency: Its urgency when it was queued; that may change while it waits [s].
     """
 
     ids: Sequence[int] | np.ndarray
@@ -65,6 +70,8 @@ class WorkItem:
     cancelled: bool = False
     waiting: bool = False
     trace_span: object = None
+    flow: Flow | None = None
+    queued_urgency: float = 0.0
 
     @property
     def urgency(self) -> float:

@@ -16,6 +16,7 @@ import numpy as np
 
 from osa.model.errors import ConfigError, InputError
 from osa.model.tokenization import TextTokenizer, TokenizedText
+from osa.service.auth.tenants import EVERYBODY, Tenant
 from osa.service.batching.batch_queue import BatchQueue
 from osa.service.batching.item import ItemResult, WorkItem
 from osa.service.engines.base import EngineInfo, Spans
@@ -205,7 +206,11 @@ class Embedder:
         return fit_features(sequences, width, self._length_rule(options, "rows"))
 
     def submit(
-        self, prepared: PreparedRequest, deadline: float = math.inf, trace_span: object = None
+        self,
+        prepared: PreparedRequest,
+        deadline: float = math.inf,
+        trace_span: object = None,
+        tenant: Tenant = EVERYBODY,
     ) -> Submission:
         """Queue every input that is neither cached nor in flight. Event loop only.
 
@@ -213,9 +218,11 @@ class Embedder:
             prepared: What ``prepare`` returned.
             deadline: When the answer becomes useless (monotonic clock) [s].
             trace_span: Of the request, if requests are traced.
+            tenant: Whose request it is; nothing is shared between tenants.
 
         Raises:
             OverloadedError: The queue has no room.
+            TooManyTokensError: The queue never has so much room.
             UnavailableError: The queue is closed.
         """
         loop = asyncio.get_running_loop()
@@ -224,7 +231,7 @@ class Embedder:
         token_vectors = prepared.options.token_vectors
         for index, ids in enumerate(prepared.ids):
             spans = None if prepared.spans is None else prepared.spans[index]
-            key = input_key(ids, token_vectors, spans)
+            key = input_key(ids, token_vectors, spans, tenant.identity)
             held = self.cache.get(key)
             if held is not None:
                 hits += 1
@@ -247,7 +254,7 @@ class Embedder:
         submission = Submission(pending, inputs)
         if items:
             try:
-                self._queue.put(items)
+                self._queue.put(items, tenant)
             except ServiceError:
                 self._inflight.leave(inputs, pending)
                 raise

@@ -1,6 +1,6 @@
 """Request coalescing: each distinct input is computed once, for all requests that wait for it.
 
-A new input that equals one in flight joins it; a request is done when its last input is. Results
+A new input that equals one of the same tenant in flight joins it; a request is done when its last input is. Results
 come from the engine thread through a mailbox that wakes the event loop once a batch, not once an
 item. Event loop only, but for ``InFlightInputs._post``.
 """
@@ -20,22 +20,27 @@ import numpy as np
 from osa.service.batching.item import ItemResult, WorkItem
 from osa.service.engines.base import Spans
 
-Key = tuple[bytes, bool, Spans | None]
+Key = tuple[bytes, bool, Spans | None, str]
 DIGEST_BYTES = 32
 """Of the hash of an input's features."""
 
 
-def input_key(ids: Sequence[int] | np.ndarray, token_vectors: bool, spans: Spans | None) -> Key:
+def input_key(
+    ids: Sequence[int] | np.ndarray, token_vectors: bool, spans: Spans | None, tenant: str
+) -> Key:
     """What two inputs of one model must share to share a result.
 
     Args:
         ids: Token ids; or features [n, F], whose bytes are hashed, for they are many.
         token_vectors: Whether the vector of every token is requested.
         spans: A tuple of pairs.
+        tenant: Identity of the tenant; results are shared with nobody else, for the time of an
+            answer and its headers would tell one what another has sent.
     """
     if isinstance(ids, np.ndarray):
-        return hashlib.blake2b(ids.data, digest_size=DIGEST_BYTES).digest(), token_vectors, spans
-    return array("q", ids).tobytes(), token_vectors, spans
+        digest = hashlib.blake2b(ids.data, digest_size=DIGEST_BYTES).digest()
+        return digest, token_vectors, spans, tenant
+    return array("q", ids).tobytes(), token_vectors, spans, tenant
 
 
 class PendingRequest:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 
+from osa.service.auth.tenants import EVERYBODY, Tenant
 from osa.service.errors import OverloadedError, UnavailableError
 from osa.service.models.registry import ModelRegistry
 from osa.service.server_settings import ServerSettings
@@ -30,6 +33,7 @@ class Health:
     open_requests: int = 0
     in_flight: int = 0
     drain_until: float | None = None
+    _held: dict[str, int] = field(default_factory=dict)
 
     @property
     def draining(self) -> bool:
@@ -45,8 +49,11 @@ class Health:
         """Time that is left for what is open [s]."""
         return 0.0 if self.drain_until is None else max(0.0, self.drain_until - time.monotonic())
 
-    def admit(self) -> None:
+    def admit(self, tenant: Tenant = EVERYBODY) -> None:
         """Refuse inference while draining, or while too many requests are open.
+
+        A tenant of several may have as many open as it leaves free, so that there is always room
+        for one that comes later.
 
         Raises:
             UnavailableError: The server is draining.
@@ -54,12 +61,29 @@ class Health:
         """
         if self.draining:
             raise UnavailableError("the server is draining")
-        if self.in_flight >= self.settings.max_concurrent_requests:
-            raise OverloadedError(
-                f"{self.in_flight} requests are open, at most "
-                f"{self.settings.max_concurrent_requests} are served at once",
-                max(1, round(self.backlog_s())),
-            )
+        most = self.settings.max_concurrent_requests
+        held, free = self._held.get(tenant.identity, 0), most - self.in_flight
+        problem = None
+        if free < 1:
+            problem = f"{self.in_flight} requests are open, at most {most} are served at once"
+        elif tenant.identity != EVERYBODY.identity and held and held >= free:
+            problem = f"{held} requests of this API key are open, which leaves {free} for all"
+        if problem is not None:
+            raise OverloadedError(problem, max(1, round(self.backlog_s())))
+
+    @contextmanager
+    def slot(self, tenant: Tenant = EVERYBODY) -> Iterator[None]:
+        """Within the block an admitted request of a tenant is open."""
+        identity = tenant.identity
+        self.in_flight += 1
+        self._held[identity] = self._held.get(identity, 0) + 1
+        try:
+            yield
+        finally:
+            self.in_flight -= 1
+            self._held[identity] -= 1
+            if not self._held[identity]:
+                del self._held[identity]
 
     def backlog_s(self) -> float:
         """Time that everything queued will take [s]."""

@@ -17,7 +17,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from osa.service.auth.access import is_open
-from osa.service.auth.api_keys import KEY_SCOPE, KeyFile
+from osa.service.auth.api_keys import KEY_SCOPE, KeyFile, tenant_of
 from osa.service.errors import (
     MalformedBodyError,
     PayloadTooLargeError,
@@ -125,8 +125,9 @@ class RequestGate:
             await self.app(scope, exchange.replay(b""), exchange.send)
             return
         admin = scope["path"].startswith("/admin/")  # must be heard when it is most needed
+        tenant = tenant_of(scope.get(KEY_SCOPE))
         if not admin:
-            self.health.admit()
+            self.health.admit(tenant)
         try:
             async with asyncio.timeout(self.settings.body_timeout_s):
                 body = await exchange.read_body(limit)
@@ -138,14 +139,11 @@ class RequestGate:
         if admin:
             await self.app(scope, exchange.replay(body), exchange.send)
             return
-        self.health.admit()
-        self.health.in_flight += 1
-        try:
+        self.health.admit(tenant)
+        with self.health.slot(tenant):
             receive, endpoint = exchange.replay(body), self.direct.get(scope["path"])
             if endpoint is None:
                 await self.app(scope, receive, exchange.send)
             else:
                 response = await endpoint(Request(scope, receive))
                 await response(scope, receive, exchange.send)
-        finally:
-            self.health.in_flight -= 1

@@ -71,7 +71,9 @@ def test_the_cache_gives_the_same_bits_and_keeps_its_bound(
 
 
 def test_lines_come_as_batches_are_done(serve: Serve, tiny_checkpoint: Path) -> None:
-    client = serve(FaultyEngine(tiny_checkpoint, "raise"), **SMALL)
+    client = serve(
+        FaultyEngine(tiny_checkpoint, "raise"), **{**SMALL, "batching__max_queue_tokens": 512}
+    )
     inputs = [[4] * n for n in (200, 3, 150)] + [[9]]
     plain = client.post("/embed", json={"inputs": inputs[:3]}).json()
     response = client.post("/embed", json={"inputs": inputs}, headers=LINES)

@@ -19,7 +19,7 @@ from osa.service.api.headers import request_id
 from osa.service.api.job import Arrival
 from osa.service.api.kserve.rpc.messages import SERVICE
 from osa.service.api.kserve.rpc.statuses import advice, code_of
-from osa.service.auth.api_keys import KeyFile
+from osa.service.auth.api_keys import KeyFile, tenant_of
 from osa.service.errors import (
     BackendError,
     ClientGoneError,
@@ -149,12 +149,10 @@ class CallGate:
         return reply.message
 
     async def _work(self, arrival: Arrival, method: Method) -> Reply:
-        self._health.admit()
-        self._health.in_flight += 1
-        try:
+        tenant = tenant_of(arrival.key)
+        self._health.admit(tenant)
+        with self._health.slot(tenant):
             return await method(arrival)
-        finally:
-            self._health.in_flight -= 1
 
     def _deadline(self, context: Context, started: float) -> float:
         """When the client stops waiting (monotonic clock) [s]."""

@@ -14,7 +14,7 @@ from osa.service.batching.item import AGE_BOUND_S, ItemResult, WorkItem
 from osa.service.inference.inflight import InFlightInput, InFlightInputs, PendingRequest, input_key
 
 IDS = [2, 4, 3]
-KEY = input_key(IDS, token_vectors=False, spans=None)
+KEY = input_key(IDS, token_vectors=False, spans=None, tenant="")
 
 
 class Setup:

@@ -46,13 +46,13 @@ def test_what_is_refused(features: np.ndarray, kind: type[ServiceError], message
 
 
 def test_equal_features_have_equal_keys_of_a_fixed_size() -> None:
-    key = input_key(ROWS, False, None)
-    assert key == input_key(ROWS.copy(), False, None)
+    key = input_key(ROWS, False, None, "")
+    assert key == input_key(ROWS.copy(), False, None, "")
     assert len(key[0]) == DIGEST_BYTES
     others = [
-        input_key(ROWS[:4], False, None),
-        input_key(ROWS + 1, False, None),
-        input_key(ROWS, True, None),
-        input_key(ROWS, False, ((0, 1),)),
+        input_key(ROWS[:4], False, None, ""),
+        input_key(ROWS + 1, False, None, ""),
+        input_key(ROWS, True, None, ""),
+        input_key(ROWS, False, ((0, 1),), ""),
     ]
     assert len({key, *others}) == 5

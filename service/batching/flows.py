@@ -1,0 +1,230 @@
+"""The waiting items of each tenant, and whose turn it is: start-time fair queueing. No HTTP.
+
+Every tenant has a virtual time, its tokens served over its weight. The tenant with the least is
+served first, its most urgent item at once; one that comes back starts level with those that are
+served, so it can neither starve nor accumulate credit. Within a tenant, urgency alone decides.
+Costs are O(log n) a step. Source: P. Goyal, H. Vin and H. Chen, "Start-time Fair Queueing",
+SIGCOMM 1996.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections.abc import Collection, Iterator, Sequence
+
+from osa.service.auth.tenants import Tenant
+from osa.service.batching.item import WorkItem
+
+Entry = tuple[float, int, WorkItem]
+"""Urgency with which an item was queued [s], order among equals, item."""
+STEP_S = 0.05
+"""Resolution with which waiting tokens are counted by urgency [s]."""
+KEPT = 64
+"""Entries of no more use that are kept, beside as many as are of use, before they are swept out."""
+
+
+class Flow:
+    """What one tenant has waiting.
+
+    Attributes:
+        tenant: Whose it is.
+        tokens: Tokens that wait.
+        count: Items that wait.
+        served: Virtual time: tokens served over the weight.
+        turn: Number of its entry in the heap of turns; None while it has none.
+    """
+
+    def __init__(self, tenant: Tenant) -> None:
+        """Nothing waits."""
+        self.tenant = tenant
+        self.turn: int | None = None
+        self.tokens = self.count = 0
+        self.served = 0.0
+        self._heap: list[Entry] = []
+        self._by_urgency: dict[int, int] = {}
+
+    def __len__(self) -> int:
+        """Items held, dropped ones included."""
+        return len(self._heap)
+
+    def ahead(self, urgency: float) -> int:
+        """Tokens of items that are at least so urgent, counted in steps of ``STEP_S``."""
+        last = int(urgency // STEP_S)
+        return sum(tokens for step, tokens in self._by_urgency.items() if step <= last)
+
+    def add(self, item: WorkItem, order: int) -> None:
+        """Hold an item; ``order`` decides between equally urgent ones."""
+        item.waiting, item.flow, item.queued_urgency = True, self, item.urgency
+        heapq.heappush(self._heap, (item.queued_urgency, order, item))
+        self._count(item, 1)
+
+    def drop(self, item: WorkItem) -> None:
+        """Hold an item that waits no longer."""
+        item.waiting = False
+        self._count(item, -1)
+        if not self.count:
+            self._heap.clear()
+        elif len(self._heap) > 2 * self.count + KEPT:  # mostly dropped: sweep them out
+            self._heap = [entry for entry in self._heap if entry[2].waiting]
+            heapq.heapify(self._heap)
+
+    def pop(self) -> Entry | None:
+        """Take the entry of the most urgent item out of the heap; it counts as waiting still."""
+        while self._heap:
+            entry = heapq.heappop(self._heap)
+            if entry[2].waiting:
+                return entry
+        return None
+
+    def put_back(self, entry: Entry) -> None:
+        """Return an entry that was popped and not served."""
+        heapq.heappush(self._heap, entry)
+
+    def items(self) -> list[WorkItem]:
+        """Every waiting item."""
+        return [entry[2] for entry in self._heap if entry[2].waiting]
+
+    def _count(self, item: WorkItem, sign: int) -> None:
+        self.count += sign
+        self.tokens += sign * item.tokens
+        step = int(item.queued_urgency // STEP_S)
+        tokens = self._by_urgency.get(step, 0) + sign * item.tokens
+        if tokens:
+            self._by_urgency[step] = tokens
+        else:
+            self._by_urgency.pop(step, None)
+
+
+class Flows:
+    """The flows of all tenants. Not thread-safe: the queue holds its lock.
+
+    Attributes:
+        tokens: Tokens that wait.
+        count: Items that wait.
+    """
+
+    def __init__(self) -> None:
+        """Nothing waits."""
+        self.tokens = self.count = 0
+        self._flows: dict[str, Flow] = {}
+        self._turns: list[tuple[float, int, Flow]] = []  # outdated entries are not their flow's
+        self._order = itertools.count()
+        self._level = 0.0  # virtual time at which the item that was served last began
+        self._taken: list[tuple[Flow, Entry]] = []
+        self._next_sweep = KEPT
+
+    def __len__(self) -> int:
+        """Tenants that have something waiting, or were served more than those that have."""
+        return len(self._flows)
+
+    def held(self) -> int:
+        """Items held, dropped ones included."""
+        return sum(map(len, self._flows.values()))
+
+    def waiting(self, tenant: Tenant) -> int:
+        """Tokens that a tenant has waiting."""
+        flow = self._flows.get(tenant.identity)
+        return 0 if flow is None else flow.tokens
+
+    def ahead(self, tenant: Tenant, urgency: float, tokens: int) -> int:
+        """Tokens that are served before the last of a tenant's ``tokens`` of this urgency."""
+        own = self._flows.get(tenant.identity)
+        before, served = (0, 0.0) if own is None else (own.ahead(urgency), own.served)
+        if own is None or not own.count:
+            served = max(served, self._level)
+        done = served + (before + tokens) / tenant.weight
+        for flow in self._flows.values():
+            if flow is not own and flow.count and flow.served < done:
+                before += min(flow.tokens, int((done - flow.served) * flow.tenant.weight))
+        return before
+
+    def add(self, tenant: Tenant, items: Sequence[WorkItem]) -> None:
+        """Hold items of a tenant."""
+        flow = self._flows.get(tenant.identity)
+        if flow is None:
+            flow = self._flows[tenant.identity] = Flow(tenant)
+        flow.tenant = tenant  # its weight may have changed
+        if items and not flow.count:
+            flow.served = max(flow.served, self._level)
+            self._give_turn(flow, flow.served)
+        for item in items:
+            flow.add(item, next(self._order))
+        self.count += len(items)
+        self.tokens += sum(item.tokens for item in items)
+
+    def drop(self, item: WorkItem) -> None:
+        """Drop a waiting item."""
+        flow = item.flow
+        assert flow is not None  # it waits
+        self._leave(flow, item)
+        self._forget()
+
+    def in_turn(self) -> Iterator[WorkItem]:
+        """Waiting items in the order in which they are to be served; ``settle`` must follow."""
+        while self._turns:
+            served, order, flow = heapq.heappop(self._turns)
+            if order != flow.turn:
+                continue
+            flow.turn = None
+            while (entry := flow.pop()) is not None:
+                self._taken.append((flow, entry))
+                yield entry[2]
+                served += entry[2].tokens / flow.tenant.weight  # as if it were served
+                if self._turns and self._turns[0][0] <= served:
+                    self._give_turn(flow, served)
+                    break
+
+    def settle(self, places: Collection[int]) -> list[WorkItem]:
+        """Serve those items that ``in_turn`` has given at these places, and hold the others."""
+        chosen = set(places)
+        items = []
+        for place, (flow, entry) in enumerate(self._taken):
+            if place not in chosen:
+                flow.put_back(entry)
+                continue
+            item = entry[2]
+            self._level = max(self._level, flow.served)
+            flow.served += item.tokens / flow.tenant.weight
+            self._leave(flow, item)
+            items.append(item)
+        for flow in {flow for flow, _ in self._taken}:
+            if flow.count and (flow.turn is None or len(chosen) < len(self._taken)):
+                self._give_turn(flow, flow.served)
+        self._taken = []
+        self._forget()
+        return items
+
+    def drain(self) -> list[WorkItem]:
+        """Remove and return every waiting item."""
+        items = [item for flow in self._flows.values() for item in flow.items()]
+        for item in items:
+            item.waiting = False
+        self.tokens = self.count = 0
+        self._forget()
+        return items
+
+    def _leave(self, flow: Flow, item: WorkItem) -> None:
+        flow.drop(item)
+        self.count -= 1
+        self.tokens -= item.tokens
+
+    def _give_turn(self, flow: Flow, served: float) -> None:
+        flow.turn = next(self._order)
+        heapq.heappush(self._turns, (served, flow.turn, flow))
+
+    def _forget(self) -> None:
+        """Forget tenants of whom nothing needs to be known any more."""
+        if not self.count:
+            self._flows.clear()
+            self._turns.clear()
+            self._level = 0.0
+        elif len(self._turns) > 2 * len(self._flows) + KEPT or len(self._flows) > self._next_sweep:
+            self._flows = {
+                identity: flow
+                for identity, flow in self._flows.items()
+                if flow.count or flow.served > self._level
+            }
+            self._next_sweep = 2 * len(self._flows) + KEPT
+            self._turns = [entry for entry in self._turns if entry[1] == entry[2].turn]
+            heapq.heapify(self._turns)
