@@ -37,7 +37,9 @@ class ServerSettings(Section):
         512, ge=1, description="Inference requests open at once; more are answered 429."
     )
     stall_timeout_s: Seconds = Field(
-        120.0, gt=0, description="A batch that takes longer fails the liveness probe [s]."
+        120.0,
+        gt=0,
+        description="A batch that stalls for longer fails the liveness probe [s].",
     )
 
 
@@ -73,8 +75,8 @@ class EngineSettings(Section):
     hang_timeout_s: Seconds = Field(
         4.0,
         gt=0,
-        description="A batch that takes so much longer than its tokens should is given up, and "
-        "the engine opened again [s].",
+        description="A batch whose thread is idle for so much longer than its tokens should take "
+        "is given up, and the engine opened again [s].",
     )
 
 

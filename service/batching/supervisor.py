@@ -1,7 +1,8 @@
 """Supervises one model's engine thread: replaces it when it dies, hangs or gives up.
 
 The batch in progress is answered with an error, the engine is opened again after a pause that
-doubles with every failure in a row, and meanwhile the queue keeps what it has accepted. A hung
+doubles with every failure in a row, and meanwhile the queue keeps what it has accepted. Hung is
+judged by the engine thread's own CPU time, over time that this process ran (decision 30). A hung
 thread cannot be ended from Python: it is left behind, and after ``MAX_LEFT_BEHIND`` of them the
 liveness probe fails.
 """
@@ -16,6 +17,7 @@ from collections.abc import Callable
 from osa.service.batching.batch_queue import BatchQueue
 from osa.service.batching.fair_lock import FairLock, Flow
 from osa.service.batching.item import ItemResult
+from osa.service.batching.running_time import RUNNING, Stall
 from osa.service.batching.worker import EngineThread, deliver
 from osa.service.engines.base import Engine
 from osa.service.errors import BackendError
@@ -26,7 +28,8 @@ from osa.service.server_settings import EngineSettings
 logger = logging.getLogger(__name__)
 POLL_S = 0.25
 SLACK = 8.0
-"""A batch counts as hung after this multiple of its estimated time, plus ``hang_timeout_s``."""
+"""A batch counts as hung after this multiple of its estimated time, plus ``hang_timeout_s``, in
+which its thread was idle; see ``Stall``."""
 MAX_LEFT_BEHIND = 3
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
 HEALTHY_BATCHES = 20
@@ -65,11 +68,13 @@ class EngineSupervisor:
         self._down_since: float | None = None
         self._left_behind: list[threading.Thread] = []
         self._pause_s = FIRST_PAUSE_S
+        self._stall = Stall()
         self._stopping = threading.Event()
         self._watchdog = threading.Thread(target=self._watch, name="osa-watchdog", daemon=True)
 
     def start(self) -> None:
         """Start taking batches."""
+        RUNNING.start()
         self._current.start()
         self._watchdog.start()
 
@@ -102,11 +107,10 @@ class EngineSupervisor:
         if alive >= MAX_LEFT_BEHIND:
             return f"{alive} engine threads hang"
         down_since = self._down_since  # read once: the watchdog may clear it meanwhile
-        if down_since is not None and time.monotonic() - down_since > stall_timeout_s:
-            return f"the engine has not come back for {time.monotonic() - down_since:.0f} s"
-        batch = self._current.batch
-        if batch is not None and time.monotonic() - batch.since > stall_timeout_s:
-            return f"one batch has been running for {time.monotonic() - batch.since:.0f} s"
+        if down_since is not None and RUNNING.now() - down_since > stall_timeout_s:
+            return f"the engine has not come back for {RUNNING.now() - down_since:.0f} s"
+        if self._current.batch is not None and self._stall.exceeds(stall_timeout_s):
+            return f"one batch has been running for {self._stall.total_s:.0f} s"
         return None
 
     def _make(self, engine: Engine) -> EngineThread:
@@ -125,14 +129,15 @@ class EngineSupervisor:
         if not self._current.thread.is_alive():
             return None if self._queue.finished else "died"
         batch = self._current.batch
+        self._stall.poll(batch, self._current.work)
         if batch is None:
             return None
         allowed_s = self._settings.hang_timeout_s + SLACK * self._queue.expected_s(batch.tokens)
-        return "hung" if time.monotonic() - batch.since > allowed_s else None
+        return "hung" if self._stall.exceeds(allowed_s) else None
 
     def _replace(self, reason: str) -> None:
         failed = self._current
-        self._down_since = time.monotonic()
+        self._down_since = RUNNING.now()
         logger.error("engine thread is replaced", extra={"reason": reason})
         failed.abandon(BackendError(f"the engine thread {reason} on this batch"))
         self._metrics.add(RESTARTS)
@@ -151,6 +156,6 @@ class EngineSupervisor:
                 logger.error("engine does not come back", extra={"kind": type(error).__name__})
                 continue
             self._current = replacement
-            logger.info("engine is back", extra={"down_s": time.monotonic() - self._down_since})
+            logger.info("engine is back", extra={"down_s": RUNNING.now() - self._down_since})
             self._down_since = None
             return

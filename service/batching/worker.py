@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from osa.service.batching.batch_queue import BatchQueue
 from osa.service.batching.fair_lock import FairLock, Flow
 from osa.service.batching.item import ItemResult, WorkItem
+from osa.service.batching.running_time import RUNNING, ThreadWork
 from osa.service.batching.split_failures import NonFiniteError, embed_each
 from osa.service.engines.base import Engine, trial_batch
 from osa.service.errors import BackendError, ClientGoneError, DeadlineError, ServiceError
@@ -85,6 +86,7 @@ class EngineThread:
         self._abandoned = False
         self._failures = 0
         self.batches = 0
+        self.work: ThreadWork | None = None
         self.thread = threading.Thread(target=self._run, name="osa-engine", daemon=True)
 
     def start(self) -> None:
@@ -107,6 +109,7 @@ class EngineThread:
             deliver(batch.items, [ItemResult(error=error) for _ in batch.items])
 
     def _run(self) -> None:
+        self.work = ThreadWork()
         while not self._abandoned and self._queue.wait():
             ticket = self._device.acquire(self._flow)
             try:
@@ -159,10 +162,11 @@ class EngineThread:
             self._metrics.observe(BATCH_SIZE, len(items))
             self._metrics.observe(BATCH_TOKENS, tokens)
             self._metrics.observe(BATCH_FILL, tokens / self._queue.max_batch_tokens)
+            began = RUNNING.now()
             found = self._embed(items)
             elapsed = time.monotonic() - batch.since
-            if not self._abandoned:
-                self._learn(found, tokens, elapsed)
+            if not self._abandoned:  # a process that was stopped meanwhile is not a slow engine
+                self._learn(found, tokens, min(elapsed, RUNNING.now() - began))
             if self._tracing is not None:
                 spans = [item.trace_span for item in items if item.trace_span is not None]
                 self._tracing.batch(batch.since, len(items), tokens, spans)

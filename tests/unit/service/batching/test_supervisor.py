@@ -51,7 +51,7 @@ class MisbehavingEngine(EagerEngine):
             raise RuntimeError("device-side assert triggered")
         if any(self.on in ids for ids in sequences):
             self.thread = threading.get_ident()
-            while not self.let_go.wait(0.01):
+            while not (self.let_go.is_set() if self.what == "spin" else self.let_go.wait(0.01)):
                 pass
         output = super().embed(sequences, details)
         if self.what == "narrow" and not exact:
@@ -129,6 +129,19 @@ def test_a_hung_batch_is_given_up_and_what_it_brings_late_is_dropped(tiny_checkp
     engine.let_go.set()
     time.sleep(0.1)
     assert len(received) == 1, "a batch was answered twice"
+    assert setting.supervisor.stop(10)
+
+
+def test_a_spinning_batch_is_given_up_later_than_one_that_waits(tiny_checkpoint: Path) -> None:
+    engine = MisbehavingEngine(tiny_checkpoint, 9, "spin")
+    setting = Setting(engine, EagerEngine(tiny_checkpoint, "cpu"), hang_s=0.1)
+    began = time.monotonic()
+    received = setting.send([9])
+    wait_until(lambda: len(received) == 1)
+    assert "hung" in str(received[0].error)
+    assert time.monotonic() - began > 0.9
+    setting.works()
+    engine.let_go.set()
     assert setting.supervisor.stop(10)
 
 
