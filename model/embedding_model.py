@@ -34,7 +34,7 @@ from osa.model.layers.encoder import Encoder
 from osa.model.layers.heads import HEAD_ACTIVATIONS, SparseHead, make_head
 from osa.model.layers.initialization import orthonormal, shapes_alone, zero_bias
 from osa.model.layers.pooling import EmbeddingOutput, normalize, pool
-from osa.model.sequences import InputRows, pack_features, pack_ids
+from osa.model.sequences import InputRows, check_features, pack_features, pack_ids
 from osa.model.tokenization import TextTokenizer
 
 
@@ -235,7 +235,8 @@ class EmbeddingModel(nn.Module):
         sequences = [
             read_features(rows, f"sequences[{place}]") for place, rows in enumerate(sequences)
         ]
-        check_features(self.config, sequences, "sequences[{}]") if sequences else None
+        if sequences:
+            check_features(self.config, sequences)
         vectors = torch.empty(len(sequences), self.config.output_size)
         for rows in batches_by_length([len(rows) for rows in sequences], batch_tokens):
             output = self.embed_features([sequences[row] for row in rows])

@@ -27,6 +27,6 @@ def test_mixed_inputs_keep_their_order(tmp_path: Path) -> None:
     assert [found[1], found[3]] == expected
     assert max(found[1].ids) >= 12, "the second text has the other type"
     assert count_characters(texts) == 7 + 12 + 5 + 7
+    about = dataclasses.replace(about, task="embedding")
     with pytest.raises(ModelKindError, match="an embedding model"):
-        about = dataclasses.replace(about, task="embedding")
         encode_texts(tokenizer, about, texts, 8, EmbedOptions())
