@@ -24,6 +24,7 @@ from osa.model.checkpoint import (
 )
 from osa.model.common.directories import PRETRAINED as PRETRAINED
 from osa.model.common.directories import kind_of
+from osa.model.common.inputs import check_id_types, read_features, read_texts
 from osa.model.config import EncoderConfig
 from osa.model.errors import CheckpointError, ConfigError, InputError
 from osa.model.functional.tiling import project_rows
@@ -33,7 +34,7 @@ from osa.model.layers.encoder import Encoder
 from osa.model.layers.heads import HEAD_ACTIVATIONS, SparseHead, make_head
 from osa.model.layers.initialization import orthonormal, shapes_alone, zero_bias
 from osa.model.layers.pooling import EmbeddingOutput, normalize, pool
-from osa.model.sequences import InputRows, pack_features, pack_ids
+from osa.model.sequences import InputRows, check_features, pack_features, pack_ids
 from osa.model.tokenization import TextTokenizer
 
 
@@ -156,7 +157,15 @@ class EmbeddingModel(nn.Module):
         return self.finish(hidden, None, spans)
 
     def embed_ids(self, sequences: Sequence[Sequence[int]]) -> EmbeddingOutput:
-        """Embed id sequences as one packed batch; raises as ``check_ids``."""
+        """Embed id sequences as one packed batch.
+
+        Raises:
+            InputError: As ``check_ids``, or what is no list of ids.
+        """
+        check_id_types(sequences, "sequences")
+        return self._embed_ids(sequences)
+
+    def _embed_ids(self, sequences: Sequence[Sequence[int]]) -> EmbeddingOutput:
         packed, offsets = self.pack_ids(sequences)
         output: EmbeddingOutput = self(packed, cu_seqlens=offsets)
         return output
@@ -197,20 +206,19 @@ class EmbeddingModel(nn.Module):
             normalize: Unit vectors; otherwise the pooled vectors as they are.
 
         Raises:
-            InputError: No tokenizer, or a text that is empty or not valid Unicode.
+            InputError: No tokenizer, or a text that is empty, not valid Unicode or no text at all;
+                says where.
         """
         if isinstance(texts, str):
             vector: Tensor = self.encode([texts], batch_tokens=batch_tokens, normalize=normalize)[0]
             return vector
         if self.tokenizer is None:
             raise InputError("this model has no tokenizer: call it on ids or features")
-        for row, text in enumerate(texts):
-            if not text:
-                raise InputError(f"text {row} is empty")
+        texts = read_texts(texts, "texts")
         tokenized = self.tokenizer.encode(texts, self.config.max_seq_len)
         vectors = torch.empty(len(texts), self.config.output_size)
         for rows in batches_by_length([len(text.ids) for text in tokenized], batch_tokens):
-            output = self.embed_ids([tokenized[row].ids for row in rows])
+            output = self._embed_ids([tokenized[row].ids for row in rows])
             scale = 1.0 if normalize else output.norms[:, None]
             vectors[rows] = (output.embeddings * scale).float().cpu()
         return vectors
@@ -222,8 +230,13 @@ class EmbeddingModel(nn.Module):
         """Unit vectors of feature sequences [n, F], in batches of ``batch_tokens`` rows.
 
         Raises:
-            InputError: As ``check_features``.
+            InputError: As ``check_features``, or what holds no numbers.
         """
+        sequences = [
+            read_features(rows, f"sequences[{place}]") for place, rows in enumerate(sequences)
+        ]
+        if sequences:
+            check_features(self.config, sequences)
         vectors = torch.empty(len(sequences), self.config.output_size)
         for rows in batches_by_length([len(rows) for rows in sequences], batch_tokens):
             output = self.embed_features([sequences[row] for row in rows])

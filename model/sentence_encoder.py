@@ -21,6 +21,7 @@ from sentence_transformers.base.modules import InputModule
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from osa.model.common.inputs import read_texts
 from osa.model.embedding_model import EmbeddingModel
 from osa.model.errors import InputError
 from osa.model.layers.pooling import normalize, pool
@@ -60,15 +61,13 @@ class OsaEncoder(InputModule):
         """Token ids and mask of a padded batch [B, N]; longer texts are cut on the right.
 
         Raises:
-            InputError: An input that is not a text.
+            InputError: An input that is empty or not a text; says where.
         """
-        if not all(isinstance(text, str) for text in inputs):
-            kinds = ", ".join(sorted({type(text).__name__ for text in inputs}))
-            raise InputError(f"inputs must be texts, got {kinds}")
+        texts = read_texts(inputs, "inputs")
         assert self.model.tokenizer is not None  # checked by the constructor
         limit = min(self.max_seq_length, self.model.config.max_seq_len)
-        texts = [(prompt or "") + text for text in inputs]
-        rows = [tokenized.ids for tokenized in self.model.tokenizer.encode(texts, limit)]
+        found = self.model.tokenizer.encode(texts, limit, prompt=prompt or "")
+        rows = [tokenized.ids for tokenized in found]
         width = max(map(len, rows), default=0)
         ids = torch.zeros(len(rows), width, dtype=torch.int64)
         mask = torch.zeros(len(rows), width, dtype=torch.int64)

@@ -91,8 +91,8 @@ def check_features(config: EncoderConfig, sequences: Sequence[np.ndarray]) -> No
         wrong = non_finite_place(sequence)
         if wrong is not None:
             raise InputError(
-                f"sequence {place} must hold finite numbers: row {wrong[0]}, column {wrong[1]} is "
-                "not"
+                f"sequence {place} must hold finite float32 numbers: row {wrong[0]}, column "
+                f"{wrong[1]} is not"
             )
 
 

@@ -1,53 +1,28 @@
 """Text to token ids, by Hugging Face ``tokenizers``.
 
-Thread-safe: the shared tokenizer does not change after loading; truncation is done per call.
+Special tokens that stand in a text are characters, unless a caller asks for control tokens. Thread-
+safe: the shared tokenizer does not change after loading; truncation is done per call.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Literal, NamedTuple
 
-from tokenizers import Tokenizer
+from tokenizers import Encoding, Tokenizer
 
 from osa.model.errors import InputError
-
-Direction = Literal["left", "right"]
-
-
-class TokenizedText(NamedTuple):
-    """The ids of one text.
-
-    Attributes:
-        ids: Token ids, special tokens included.
-        truncated: Number of tokens that were cut off.
-        offsets: Characters (start, stop) of each token, special tokens left out; if requested.
-    """
-
-    ids: list[int]
-    truncated: int
-    offsets: Sequence[tuple[int, int]] = ()
-
-
-@dataclass(frozen=True)
-class Token:
-    """One token of a text.
-
-    Attributes:
-        id: Its id.
-        text: Its characters in the text; its name where it is special.
-        special: Whether it was added to the text.
-        start: First character in the text; None where special.
-        stop: One past its last character; None where special.
-    """
-
-    id: int
-    text: str
-    special: bool
-    start: int | None
-    stop: int | None
+from osa.model.tokens.pairs import Direction as Direction
+from osa.model.tokens.pairs import cut_ids, encode_once, pair_frame, shares
+from osa.model.tokens.results import Token as Token
+from osa.model.tokens.results import TokenizedText as TokenizedText
+from osa.model.tokens.special import (
+    reserved_ids,
+    special_names,
+    taking_special_as_text,
+    unknown_id,
+)
 
 
 class TextTokenizer:
@@ -58,21 +33,29 @@ class TextTokenizer:
         vocab_size: One more than the largest id.
         prefix: Ids of the special tokens before a text.
         suffix: Ids of those after it.
+        unknown_id: Id of what the vocabulary does not have; None where it has everything.
+        special_names: Names of the special tokens.
+        reserved_ids: Ids that the vocabulary keeps free, and that no text has.
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         """Wrap ``tokenizer``; its own truncation and padding are switched off."""
         tokenizer.no_truncation()
         tokenizer.no_padding()
-        self._tokenizer = tokenizer
         self.num_special_tokens: int = tokenizer.num_special_tokens_to_add(False)
         frame = tokenizer.post_process(tokenizer.encode("a", add_special_tokens=False), None, True)
         special = [place for place, mark in enumerate(frame.special_tokens_mask) if mark]
         leading = next((i for i, place in enumerate(special) if i != place), len(special))
         self.prefix: list[int] = frame.ids[:leading]
         self.suffix: list[int] = frame.ids[len(frame.ids) - (len(special) - leading) :]
-        ids = tokenizer.get_vocab(with_added_tokens=True).values()
-        self.vocab_size: int = max(ids, default=-1) + 1
+        ids = tokenizer.get_vocab(with_added_tokens=True)
+        self.vocab_size: int = max(ids.values(), default=-1) + 1
+        self.unknown_id = unknown_id(tokenizer)
+        marks = (*self.prefix, *self.suffix)
+        self.special_names = tuple(special_names(tokenizer, marks))
+        self._whole = tokenizer
+        self._tokenizer = taking_special_as_text(tokenizer, marks)
+        self.reserved_ids = reserved_ids(self._tokenizer, ids)
 
     @classmethod
     def from_file(cls, path: Path) -> TextTokenizer:
@@ -100,8 +83,15 @@ class TextTokenizer:
 
     def to_json(self) -> str:
         """The tokenizer as ``tokenizer.json`` text."""
-        text: str = self._tokenizer.to_str(pretty=True)
+        text: str = self._whole.to_str(pretty=True)
         return text
+
+    @cached_property
+    def _control(self) -> Tokenizer:
+        """Reads special tokens in texts as control tokens; made when it is first asked for."""
+        if self._whole is not self._tokenizer:
+            return self._whole
+        return Tokenizer.from_str(self._whole.to_str())
 
     def encode(
         self,
@@ -109,6 +99,8 @@ class TextTokenizer:
         max_length: int | None = None,
         direction: Direction = "right",
         offsets: bool = False,
+        prompt: str = "",
+        parse_special: bool = False,
     ) -> list[TokenizedText]:
         """Tokenise texts, special tokens included.
 
@@ -117,6 +109,8 @@ class TextTokenizer:
             max_length: Longest result [tokens], special tokens included; None for no limit.
             direction: Which side is cut where a text is longer.
             offsets: Whether to find the characters of each token, which takes longer.
+            prompt: Put before every text and never cut; its special tokens are control tokens.
+            parse_special: Whether names of special tokens in texts are control tokens.
 
         Raises:
             InputError: A lone surrogate, or a limit that leaves no room for text.
@@ -128,17 +122,61 @@ class TextTokenizer:
                 f"got {max_length}"
             )
         check_unicode(texts)
-        encode = self._tokenizer.encode_batch if offsets else self._tokenizer.encode_batch_fast
         results = []
-        for encoding in encode(list(texts), add_special_tokens=False):
-            surplus = 0
-            if room is not None and len(encoding) > room:
-                surplus = len(encoding) - room
+        for encoding in self._encode_all(texts, offsets, prompt, parse_special):
+            surplus = 0 if room is None else max(0, len(encoding) - room)
+            head = self.prompt_ids(prompt) if surplus and prompt else []
+            if room is not None and len(head) >= room:
+                raise InputError(f"the prompt has {len(head)} tokens, which leave no room for text")
+            if head and direction == "left":
+                kept = encoding.ids[surplus + len(head) :]
+                results.append(self._tokenized([*self.prefix, *head, *kept, *self.suffix], surplus))
+                continue
+            if room is not None and surplus:
                 encoding.truncate(room, direction=direction)
-            kept = encoding.offsets if offsets else ()
-            complete = self._tokenizer.post_process(encoding, None, True)
-            results.append(TokenizedText(complete.ids, surplus, kept))
+            places = encoding.offsets if offsets else ()
+            ids = self._tokenizer.post_process(encoding, None, True).ids
+            results.append(self._tokenized(ids, surplus, places))
         return results
+
+    def _tokenized(
+        self, ids: list[int], truncated: int, offsets: Sequence[tuple[int, int]] = ()
+    ) -> TokenizedText:
+        return TokenizedText(ids, truncated, offsets, self.count_unknown(ids))
+
+    def _encode_all(
+        self, texts: Sequence[str], offsets: bool, prompt: str, parse_special: bool
+    ) -> Sequence[Encoding]:
+        """Encodings of texts behind a prompt, without special tokens around them."""
+        library = self._control if parse_special else self._tokenizer
+        if prompt:
+            if not parse_special and self._names_special(prompt):
+                return [self._encode_apart(prompt, text, offsets) for text in texts]
+            texts = [prompt + text for text in texts]
+        encode = library.encode_batch if offsets else library.encode_batch_fast
+        found: Sequence[Encoding] = encode(list(texts), add_special_tokens=False)
+        return found
+
+    def _encode_apart(self, prompt: str, text: str, offsets: bool) -> Encoding:
+        """A prompt with control tokens before a text whose special tokens are characters."""
+        if not self._names_special(text):
+            return self._encode_all([prompt + text], offsets, "", True)[0]
+        parts = [self._control.encode(prompt, add_special_tokens=False)]
+        parts.append(self._tokenizer.encode(text, add_special_tokens=False))
+        return Encoding.merge(parts, True)
+
+    def prompt_ids(self, prompt: str) -> list[int]:
+        """Ids of a prompt; its special tokens are control tokens."""
+        library = self._control if self._names_special(prompt) else self._tokenizer
+        ids: list[int] = library.encode(prompt, add_special_tokens=False).ids
+        return ids
+
+    def _names_special(self, text: str) -> bool:
+        return any(name in text for name in self.special_names)
+
+    def count_unknown(self, ids: Sequence[int]) -> int:
+        """How many ids stand for what the vocabulary does not have."""
+        return 0 if self.unknown_id is None else ids.count(self.unknown_id)
 
     def encode_pairs(
         self,
@@ -146,6 +184,7 @@ class TextTokenizer:
         max_length: int | None = None,
         direction: Direction = "right",
         type_stride: int = 0,
+        parse_special: bool = False,
     ) -> list[TokenizedText]:
         """Tokenise pairs of texts as one sequence each, special tokens included.
 
@@ -155,6 +194,7 @@ class TextTokenizer:
             direction: Which side of a text is cut.
             type_stride: Added to an id for each step of its token type; see
                 ``EncoderConfig.token_types``.
+            parse_special: As for ``encode``.
 
         Raises:
             InputError: A lone surrogate, or a limit that leaves no room for text.
@@ -166,60 +206,37 @@ class TextTokenizer:
                 f"max_length must leave room beside {specials} special tokens, got {max_length}"
             )
         check_unicode([text for pair in pairs for text in pair])
-        known = self._encode_once({text for pair in pairs for text in pair}, room, direction)
-        frame = self._pair_frame()
+        library = self._control if parse_special else self._tokenizer
+        known = encode_once(library, {text for pair in pairs for text in pair}, room, direction)
+        frame = pair_frame(self._tokenizer)
         results = []
         for pair in pairs:
             (first, whole), (second, other) = known[pair[0]], known[pair[1]]
             surplus = 0
             if room is not None and whole + other > room:
                 surplus = whole + other - room
-                left, right = _shares(whole, other, room)
-                first, second = _cut(first, left, direction), _cut(second, right, direction)
+                left, right = shares(whole, other, room)
+                first, second = cut_ids(first, left, direction), cut_ids(second, right, direction)
             ids: list[int] = []
             for place, special, kind in frame:
                 part = [special] if place is None else (first, second)[place]
                 step = type_stride * kind
                 ids += [number + step for number in part] if step else part
-            results.append(TokenizedText(ids, surplus))
+            unknown = self.count_unknown(first) + self.count_unknown(second)
+            results.append(TokenizedText(ids, surplus, (), unknown))
         return results
 
-    def _encode_once(
-        self, texts: Collection[str], room: int | None, direction: Direction
-    ) -> dict[str, tuple[list[int], int]]:
-        """Ids of each text, at most ``room``, and how many it has: a query is in many pairs."""
-        encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
-        found = {}
-        for text, encoding in zip(texts, encodings, strict=True):
-            ids = encoding.ids
-            found[text] = (ids if room is None else _cut(ids, room, direction), len(ids))
-        return found
-
-    def _pair_frame(self) -> list[tuple[int | None, int, int]]:
-        """What a pair consists of: which text (0, 1) or None, the id of a special token, the type.
-
-        Ids are put together here: the library itself processes every piece that truncation cut off
-        one text with every piece of the other.
-        """
-        one = self._tokenizer.encode("a", add_special_tokens=False)
-        one.truncate(1)
-        whole = self._tokenizer.post_process(one, one, True)
-        frame: list[tuple[int | None, int, int]] = []
-        for special, text, number, kind in zip(
-            whole.special_tokens_mask, whole.sequence_ids, whole.ids, whole.type_ids, strict=True
-        ):  # the library names the second text alone
-            frame.append((None if special else int(text == 1), number, kind))
-        return frame
-
-    def tokens(self, texts: Sequence[str], add_special_tokens: bool = True) -> list[list[Token]]:
+    def tokens(
+        self, texts: Sequence[str], add_special_tokens: bool = True, parse_special: bool = False
+    ) -> list[list[Token]]:
         """Tokens of texts with their characters; nothing is truncated.
 
         Raises:
             InputError: A lone surrogate.
         """
         check_unicode(texts)
-        encodings = self._tokenizer.encode_batch(list(texts), add_special_tokens=False)
         found = []
+        encodings = self._encode_all(texts, True, "", parse_special)
         for text, encoding in zip(texts, encodings, strict=True):
             row = [
                 Token(number, text[start:stop], False, start, stop)
@@ -232,11 +249,11 @@ class TextTokenizer:
         return found
 
     def _specials(self, ids: Sequence[int]) -> list[Token]:
-        return [Token(id, self._tokenizer.id_to_token(id) or "", True, None, None) for id in ids]
+        return [Token(id, self._whole.id_to_token(id) or "", True, None, None) for id in ids]
 
     def decode(self, rows: Sequence[Sequence[int]], skip_special_tokens: bool = True) -> list[str]:
         """Texts of id sequences."""
-        texts: list[str] = self._tokenizer.decode_batch(
+        texts: list[str] = self._whole.decode_batch(
             [list(row) for row in rows], skip_special_tokens=skip_special_tokens
         )
         return texts
@@ -253,26 +270,8 @@ class TextTokenizer:
 
     def id_of(self, token: str) -> int | None:
         """Id of a token by its name, or None."""
-        number: int | None = self._tokenizer.token_to_id(token)
+        number: int | None = self._whole.token_to_id(token)
         return number
-
-
-def _cut(ids: list[int], length: int, direction: Direction) -> list[int]:
-    """The first ``length`` ids, or the last ones where the left side is cut."""
-    if len(ids) <= length:
-        return ids
-    return ids[:length] if direction == "right" else ids[len(ids) - length :]
-
-
-def _shares(first: int, second: int, room: int) -> tuple[int, int]:
-    """Lengths of two texts that fit ``room`` together, the longer one cut first [tokens].
-
-    Where both are longer than half of the room, the second gets the odd token, or the longer one:
-    as ``longest_first`` of Hugging Face's tokenizers.
-    """
-    short, long = sorted((first, second))
-    short, long = (short, room - short) if short <= room // 2 else (room // 2, room - room // 2)
-    return (short, long) if first <= second else (long, short)
 
 
 def id_out_of_range(ids: Sequence[int], vocab_size: int) -> int | None:

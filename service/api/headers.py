@@ -8,6 +8,9 @@ from collections.abc import Mapping
 
 from osa.service.inference.request import PreparedRequest
 
+COMPUTE_TYPE = "x-compute-type"
+COMPUTE_TYPES = {"cpu": "cpu+optimized", "cuda": "gpu+optimized"}
+"""Values of ``COMPUTE_TYPE``, as text-embeddings-inference has them, by kind of device."""
 TIMEOUT = "x-request-timeout-ms"
 SHAPE, DTYPE = "x-embedding-shape", "x-embedding-dtype"
 JSON_LENGTH = "inference-header-content-length"
@@ -25,22 +28,28 @@ MEASURED = {
     "x-compute-tokens": "Tokens computed",
     "x-compute-characters": "Characters of all texts",
     "x-truncated-tokens": "Tokens cut off",
+    "x-unknown-tokens": "Tokens for what the model's vocabulary does not have",
+    "x-compute-time": "Whole request, as x-total-time [ms]",
 }
 """Headers of answers of inference routes, as text-embeddings-inference names them, and ours."""
 
 
-def count_headers(prepared: PreparedRequest) -> dict[str, str]:
-    """Headers that are known before the result."""
+def count_headers(prepared: PreparedRequest, device: str) -> dict[str, str]:
+    """Headers that are known before the result; ``device`` is where the model runs."""
     return {
+        COMPUTE_TYPE: COMPUTE_TYPES[device.partition(":")[0]],
         "x-compute-tokens": str(prepared.tokens),
         "x-compute-characters": str(prepared.characters),
         "x-truncated-tokens": str(sum(prepared.truncated)),
+        "x-unknown-tokens": str(prepared.unknown),
     }
 
 
 def time_headers(stages: Mapping[str, float]) -> dict[str, str]:
     """Headers of durations by stage [s], in milliseconds."""
-    return {f"x-{stage}-time": str(round(seconds * 1000)) for stage, seconds in stages.items()}
+    measured = {f"x-{stage}-time": str(round(seconds * 1000)) for stage, seconds in stages.items()}
+    measured["x-compute-time"] = measured["x-total-time"]
+    return measured
 
 
 def request_id(given: str | None) -> str:

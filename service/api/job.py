@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from osa.model.config import Task
+from osa.service.api import headers
 from osa.service.api.vector_encoding import Answer
 from osa.service.auth.api_keys import ApiKey
 from osa.service.batching.item import ItemResult
@@ -64,6 +65,10 @@ class Job(NamedTuple):
     render: Callable[[Embedded], Answer]
     render_item: Callable[[Embedded], Any] | None = None
     reduce: Reduce | None = None
+
+    def count_headers(self) -> dict[str, str]:
+        """Headers of the answer that are known before it."""
+        return headers.count_headers(self.prepared, self.model.about.device)
 
 
 @dataclass

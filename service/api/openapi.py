@@ -10,6 +10,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from pydantic import BaseModel
+from starlette.routing import Route
 
 from osa.service.api import headers
 from osa.service.api.deadlines import MAX_TIMEOUT_MS
@@ -30,6 +31,7 @@ TAGS = [
 ]
 """In the order of use."""
 KEY = "api_key"
+DESCRIPTION = "/api-doc/openapi.json"
 COMPONENTS = "#/components/schemas/"
 Responses = dict[int | str, dict[str, Any]]
 FAILURES = {
@@ -59,9 +61,14 @@ TIMEOUT = {
     "description": "How long the client waits for the answer [ms].",
     "schema": {"type": "number", "exclusiveMinimum": 0, "maximum": MAX_TIMEOUT_MS},
 }
-MEASURED_HEADERS = {
+MEASURED_HEADERS: dict[str, dict[str, Any]] = {
     name: {"description": text, "required": True, "schema": {"type": "integer", "minimum": 0}}
     for name, text in headers.MEASURED.items()
+}
+MEASURED_HEADERS[headers.COMPUTE_TYPE] = {
+    "description": "Where the model runs",
+    "required": True,
+    "schema": {"type": "string", "enum": [*headers.COMPUTE_TYPES.values()]},
 }
 
 
@@ -122,6 +129,13 @@ class DescribedAPI(FastAPI):
     """
 
     asks_for_keys = False
+
+    def setup(self) -> None:
+        """Add FastAPI's own routes, and the description where text-embeddings-inference has it."""
+        super().setup()
+        for route in list(self.router.routes):
+            if isinstance(route, Route) and route.path == self.openapi_url:
+                self.add_route(DESCRIPTION, route.endpoint, include_in_schema=False)
 
     def openapi(self) -> dict[str, Any]:
         """The description; made once."""

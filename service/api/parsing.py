@@ -9,6 +9,8 @@ import orjson
 from pydantic import BaseModel
 from pydantic import ValidationError as PydanticError
 
+from osa.model.common.inputs import id_problem
+from osa.model.common.inputs import json_type as json_type
 from osa.service.errors import (
     EmptyInputError,
     MalformedBodyError,
@@ -58,12 +60,12 @@ def validate(values: dict[str, Any], model: type[Body]) -> Body:
         raise ValidationError(text, param=str(problems[0]["loc"][0])) from None
 
 
-def parse_inputs(value: Any, field: str) -> Sequence[str] | Sequence[list[int]]:
-    """The list of inputs of a field that holds a text, texts, an id sequence, or id sequences.
+def parse_inputs(value: Any, field: str) -> Sequence[str | list[int]]:
+    """The list of inputs of a field that holds a text, an id sequence, or a list of such.
 
     Raises:
         EmptyInputError: Nothing to embed: no input, an empty text or an empty sequence.
-        ValidationError: Anything else, mixed kinds, or ids that are not plain integers.
+        ValidationError: Anything else, or ids that are not plain integers.
     """
     if isinstance(value, str):
         value = [value]
@@ -76,12 +78,13 @@ def parse_inputs(value: Any, field: str) -> Sequence[str] | Sequence[list[int]]:
         raise EmptyInputError(f"{field} is empty", param=field)
     if isinstance(value[0], int | float):
         return [_ids(value, field, field)]
-    if isinstance(value[0], list):
-        return [_ids(item, f"{field}[{index}]", field) for index, item in enumerate(value)]
     for index, item in enumerate(value):
-        if not isinstance(item, str):
+        if isinstance(item, list):
+            _ids(item, f"{field}[{index}]", field)
+        elif not isinstance(item, str):
             raise ValidationError(
-                f"{field}[{index}] must be a string, got {json_type(item)}", param=field
+                f"{field}[{index}] must be a string or a list of ids, got {json_type(item)}",
+                param=field,
             )
         if not item:
             raise EmptyInputError(f"{field}[{index}] is empty", param=field)
@@ -113,14 +116,5 @@ def _ids(value: Any, place: str, field: str) -> list[int]:
         raise EmptyInputError(f"{place} is empty", param=field)
     for index, item in enumerate(value):
         if type(item) is not int:
-            raise ValidationError(
-                f"{place}[{index}] must be an integer id, got {json_type(item)}", param=field
-            )
+            raise ValidationError(str(id_problem(item, f"{place}[{index}]")), param=field)
     return value
-
-
-def json_type(value: Any) -> str:
-    """JSON's name for the type of a value."""
-    names = {dict: "an object", list: "a list", str: "a string", bool: "a boolean",
-             int: "an integer", float: "a number"}  # fmt: skip
-    return names.get(type(value), "null")

@@ -26,6 +26,7 @@ from osa.service.batching.item import ItemResult
 from osa.service.errors import ClientGoneError, DeadlineError, ServiceError
 from osa.service.inference.request import PreparedRequest, stage_times
 from osa.service.models.registry import ModelRegistry
+from osa.service.observability.metrics import UNKNOWN_TOKENS
 from osa.service.observability.tracing import SCOPE_KEY, Tracing
 
 SMALL_BODY = 4096
@@ -75,7 +76,7 @@ class InferencePipeline:
         """
         async with self.submitted(await self.arrive(request), parse) as running:
             answer, stages = await self.answer(running, lambda: disconnected(request))
-            measured = {**answer.headers, **headers.count_headers(running.job.prepared)}
+            measured = {**answer.headers, **running.job.count_headers()}
             measured |= headers.time_headers(stages)
             return Response(answer.content, media_type=answer.media_type, headers=measured)
 
@@ -170,6 +171,8 @@ class InferencePipeline:
         metrics.count_success(
             [len(ids) for ids in prepared.ids], sum(1 for cut in prepared.truncated if cut)
         )
+        if prepared.unknown:
+            metrics.add(UNKNOWN_TOKENS, prepared.unknown)
         if self._tracing is not None:
             self._tracing.stages(running.trace_span, prepared.started, stages, prepared.tokens)
         stages["total"] = total_s

@@ -8,8 +8,12 @@ TEXT_SCHEMA: dict[str, Any] = {"type": "string", "minLength": 1}
 TEXTS_SCHEMA: dict[str, Any] = {"type": "array", "minItems": 1, "items": TEXT_SCHEMA}
 ID_SCHEMA = {"type": "integer", "minimum": 0}
 IDS_SCHEMA: dict[str, Any] = {"type": "array", "minItems": 1, "items": ID_SCHEMA}
-ROWS_SCHEMA = {"type": "array", "minItems": 1, "items": IDS_SCHEMA}
-INPUTS_SCHEMA: dict[str, Any] = {"anyOf": [TEXT_SCHEMA, TEXTS_SCHEMA, IDS_SCHEMA, ROWS_SCHEMA]}
+MIXED_SCHEMA: dict[str, Any] = {
+    "type": "array",
+    "minItems": 1,
+    "items": {"anyOf": [TEXT_SCHEMA, IDS_SCHEMA]},
+}
+INPUTS_SCHEMA: dict[str, Any] = {"anyOf": [TEXT_SCHEMA, IDS_SCHEMA, MIXED_SCHEMA]}
 INFINITE = float.fromhex("0x1.ffffffp127")
 """The least number that float32 has not; smaller ones are rounded to its largest."""
 NUMBER_SCHEMA = {"type": "number", "exclusiveMinimum": -INFINITE, "exclusiveMaximum": INFINITE}
@@ -53,6 +57,14 @@ DOCUMENTS_SCHEMA: dict[str, Any] = {
 """What may be given, in JSON Schema; routes check it themselves, to say which item is wrong."""
 
 
+DIMENSIONS = (
+    "Leading dimensions to return, normalised again; /info says whether any number is answered, "
+    "and which the model was trained for."
+)
+PARSE_SPECIAL = (
+    "Whether names of special tokens in texts, such as [SEP], are those tokens; they are text by "
+    "default."
+)
 MODEL_FIELD = "Name of a served model; anything else means the default one."
 
 

@@ -15,7 +15,6 @@ import orjson
 from fastapi import Request, Response
 from starlette.types import Receive, Scope, Send
 
-from osa.service.api import headers
 from osa.service.api.deadlines import disconnected, left_s
 from osa.service.api.job import Parse, Running
 from osa.service.api.pipeline import FEW, InferencePipeline
@@ -63,7 +62,7 @@ class _Lines(Response):
         self._pipeline, self._request = pipeline, request
         self._running, self._stack = running, stack
         self._sent: dict[int, ItemResult] = {}
-        self.init_headers(headers.count_headers(running.job.prepared))
+        self.init_headers(running.job.count_headers())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send head, lines and end."""

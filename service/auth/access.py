@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 OPEN = frozenset(
     ("/", "/health", "/ping", "/livez", "/readyz", "/metrics", "/openapi.json", "/docs",
+     "/api-doc/openapi.json",
      "/v2/health/live", "/v2/health/ready")
 )  # fmt: skip
 OPEN_BELOW = ("/assets/",)

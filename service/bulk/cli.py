@@ -159,5 +159,10 @@ def run(options: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         say("osa: stopped; --resume goes on")
         return 1
+    if summary.unknown:
+        say(
+            f"warning: {summary.unknown} of {summary.tokens} tokens stand for what the model's "
+            "vocabulary does not have; texts of nothing else have the same vector"
+        )
     print(json.dumps({"output": str(options.output), **summary.to_note()}))
     return 0

@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 
+from osa.model.common.widths import width_problem
 from osa.model.errors import ConfigError, OsaError
 from osa.service.batching.item import WorkItem
 from osa.service.batching.out_of_memory import MemoryLimit
@@ -81,9 +82,8 @@ class BulkEncoder:
         info = engine.info
         if engine.tokenizer is None and info.feature_size is None:
             raise ConfigError("osa embed takes texts: this model has no tokenizer")
-        if dimensions is not None and dimensions not in info.dimensions:
-            allowed = ", ".join(map(str, info.dimensions))
-            raise ConfigError(f"--dimensions must be one of {allowed}, got {dimensions}")
+        if dimensions is not None and (problem := width_problem(dimensions, info.dimensions)):
+            raise ConfigError(f"--dimensions {problem}")
         self.engine, self._texts = engine, limits.texts
         self._limit = MemoryLimit(limits.tokens, recovery_batches=1)
         self._tokenizer = engine.tokenizer
@@ -95,21 +95,25 @@ class BulkEncoder:
 
     def prepare(
         self, inputs: Sequence[str | np.ndarray]
-    ) -> tuple[Sequence[Sequence[int] | np.ndarray], int]:
+    ) -> tuple[Sequence[Sequence[int] | np.ndarray], int, int]:
         """Ids of texts with their prompt, or features; cut where they are too long and may be.
 
         Returns:
-            Ids or features of each, and how many were cut.
+            Ids or features of each, how many were cut, and how many tokens stand for what the
+            vocabulary does not have.
         """
         limit = self._longest if self.options.truncate else None
         if self._tokenizer is None:
             rows = [np.asarray(features) for features in inputs]
-            return [row[:limit] for row in rows], sum(
-                len(row) > (limit or len(row)) for row in rows
+            return (
+                [row[:limit] for row in rows],
+                sum(len(row) > (limit or len(row)) for row in rows),
+                0,
             )
-        texts = [f"{self.options.prompt}{text}" for text in inputs]
-        tokenized = self._tokenizer.encode(texts, limit)
-        return [text.ids for text in tokenized], sum(1 for text in tokenized if text.truncated)
+        texts = [str(text) for text in inputs]
+        tokenized = self._tokenizer.encode(texts, limit, prompt=self.options.prompt)
+        cut = sum(1 for text in tokenized if text.truncated)
+        return [text.ids for text in tokenized], cut, sum(text.unknown for text in tokenized)
 
     def embed(
         self, ids: Sequence[Sequence[int] | np.ndarray], advance: Callable[[int], object]

@@ -54,12 +54,14 @@ class Summary:
         texts: Texts, or sequences of features, embedded.
         tokens: Their tokens, or rows.
         truncated: Of them, those that were cut.
+        unknown: Tokens for what the vocabulary does not have.
         skipped: Bad records by kind.
     """
 
     texts: int = 0
     tokens: int = 0
     truncated: int = 0
+    unknown: int = 0
     skipped: Counter[str] = field(default_factory=Counter)
 
     def add(self, note: Note) -> None:
@@ -67,6 +69,7 @@ class Summary:
         self.texts += note["texts"]
         self.tokens += note["tokens"]
         self.truncated += note["truncated"]
+        self.unknown += note.get("unknown", 0)
         self.skipped.update(note["skipped"])
 
     def to_note(self) -> Note:
@@ -81,6 +84,7 @@ class _Prepared:
     window: Window
     ids: InputRows
     truncated: int
+    unknown: int
 
 
 class BulkRun:
@@ -179,8 +183,9 @@ class BulkRun:
                 window = next(windows, None)
                 if window is None:
                     return None
-                ids, cut = self._encoder.prepare(window.inputs) if number >= done else ([], 0)
-                return _Prepared(window, ids, cut)
+                if number < done:
+                    return _Prepared(window, [], 0, 0)
+                return _Prepared(window, *self._encoder.prepare(window.inputs))
 
             number, pending = 0, reader.submit(prepare, 0)
             while (prepared := pending.result()) is not None:
@@ -221,6 +226,7 @@ class BulkRun:
             len(kept),
             sum(len(prepared.ids[place]) for place in kept),
             prepared.truncated,
+            prepared.unknown,
             Counter(problem.kind for problem in (*window.problems, *problems)),
         ).to_note()
         return rows, {**note, "failed": sorted(failed)}
@@ -244,4 +250,5 @@ def _without(count: int, places: Sequence[int]) -> np.ndarray:
 
 def _finished(note: Note) -> Summary:
     fields: dict[str, Any] = {name: note[name] for name in ("texts", "tokens", "truncated")}
-    return Summary(**fields, skipped=Counter(note["skipped"]))
+    unknown = note.get("unknown", 0)
+    return Summary(**fields, unknown=unknown, skipped=Counter(note["skipped"]))

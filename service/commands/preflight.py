@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 from osa.model.common.directories import CONFIG, MODEL_KINDS, PRETRAINED, describe_path, kind_of
 from osa.model.common.hub_reference import is_reference
 from osa.model.common.requirements import has_compiler, require
+from osa.model.common.widths import width_problem
 from osa.model.config import EncoderConfig
 from osa.model.download.models import Progress, local_path
 from osa.model.errors import ConfigError
@@ -106,9 +107,9 @@ def check_model(
         known = EncoderConfig.from_json(file.read_text(encoding="utf-8")).allowed_dimensions
     except (ConfigError, OSError, UnicodeDecodeError):
         return  # loading reports a damaged model
-    if dimensions not in known:
-        allowed = ", ".join(map(str, known))
-        raise ConfigError(f"--dimensions must be one of {allowed}, got {dimensions}")
+    problem = width_problem(dimensions, known)
+    if problem is not None:
+        raise ConfigError(f"--dimensions {problem}")
 
 
 def brings_prompts(path: Path | None) -> bool:

@@ -66,7 +66,7 @@ class EngineInfo:
         pooling: How tokens become one vector.
         vocab_size: Number of ids; None for a feature model.
         max_input_length: Longest input of the model [tokens].
-        dimensions: Widths that callers may ask for, full width first.
+        dimensions: Widths that it was trained for, full width first.
         model_sha256: Identity of the checkpoint or artifact.
         source_sha256: Identity of the checkpoint that it is or was made from.
         calibration: Ranges of the vectors, for int8 and uint8; None if none were measured.

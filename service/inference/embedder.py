@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ from osa.service.engines.base import EngineInfo, Spans
 from osa.service.errors import ServiceError, ValidationError
 from osa.service.inference.chunking import Offsets
 from osa.service.inference.inflight import InFlightInputs, PendingRequest, input_key
-from osa.service.inference.limits import check_count, find_prompt, no_text
+from osa.service.inference.limits import check_count, check_dimensions, find_prompt, no_text
 from osa.service.inference.pairs import count_characters, encode_texts
 from osa.service.inference.prompts import Prompts
 from osa.service.inference.request import (
@@ -34,7 +34,7 @@ from osa.service.inference.request import (
     PreparedRequest,
     Submission,
 )
-from osa.service.inference.sequences import LengthRule, fit_features, fit_ids
+from osa.service.inference.sequences import IdRule, LengthRule, fit_features, fit_ids, in_order
 from osa.service.inference.tasks import check_task
 from osa.service.inference.vector_cache import VectorCache
 from osa.service.observability import metrics
@@ -80,21 +80,9 @@ class Embedder:
                 "max_input_length of the model"
             )
         self.prompts = Prompts.of(about, settings.model)
-        self._check_prompts()
+        if tokenizer is not None:
+            self.prompts.check_lengths(tokenizer, self.max_input_length)
         self.auto_truncate = settings.model.auto_truncate
-
-    def _check_prompts(self) -> None:
-        """Refuse prompts behind which every text would be cut off."""
-        if self.tokenizer is None:
-            return
-        room = self.max_input_length - self.tokenizer.num_special_tokens
-        for name, prompt in self.prompts.by_name.items():
-            length = len(self.tokenizer.encode_parts([prompt])[0])
-            if length >= room:
-                raise ConfigError(
-                    f"the prompt {name!r} has {length} tokens, the longest input leaves {room} "
-                    "beside special tokens: shorten it, or raise max_input_length"
-                )
 
     def prepare(self, inputs: Inputs, options: EmbedOptions, started: float) -> PreparedRequest:
         """Check and tokenise; ``started`` is when reading began (monotonic clock) [s].
@@ -107,24 +95,27 @@ class Embedder:
         """
         self._check_request(len(inputs), options)
         prompt = find_prompt(self.prompts, options.prompt_name) if options.prompted else ""
-        texts = [
-            prompt + item if isinstance(item, str) else item
-            for item in inputs
-            if isinstance(item, str | tuple)
-        ]
-        sequences = [item for item in inputs if not isinstance(item, str | tuple)]
-        if texts:
-            tokenized = self._tokenize(texts, options)
-            ids = [text.ids for text in tokenized]
-            truncated = [text.truncated for text in tokenized]
-        else:
-            if options.prompt_name is not None:
+        texts = {at: item for at, item in enumerate(inputs) if isinstance(item, str | tuple)}
+        tokenized = self._tokenize(texts, options, prompt) if texts else []
+        ids: list[Any] = [text.ids for text in tokenized]
+        truncated = [text.truncated for text in tokenized]
+        unknown = sum(text.unknown for text in tokenized)
+        characters = count_characters(list(texts.values()))
+        if prompt:
+            characters += len(prompt) * sum(isinstance(item, str) for item in texts.values())
+        if len(texts) < len(inputs):
+            if options.prompt_name is not None and not texts:
                 kind = "ids" if self.about.feature_size is None else "features"
                 raise ValidationError(f"prompts go before texts, not {kind}", param="prompt_name")
-            ids, truncated = self._fit(sequences, options)
+            rest = {at: item for at, item in enumerate(inputs) if at not in texts}
+            kept, cut = self._fit(rest, options)
+            if self.tokenizer is not None:
+                unknown += sum(map(self.tokenizer.count_unknown, kept))
+            ids, truncated = in_order([*texts, *rest], ids + kept, truncated + cut)
         return PreparedRequest(
-            ids, options, count_characters(texts), truncated, started, time.monotonic() - started
-        )
+            ids, options, characters, truncated, started, time.monotonic() - started,
+            unknown=unknown,
+        )  # fmt: skip
 
     def prepare_spans(
         self, texts: Sequence[str], options: EmbedOptions, started: float, cut: Cut
@@ -144,7 +135,7 @@ class Embedder:
             ValidationError: Too many documents, a dimension or a length that is not allowed.
         """
         self._check_request(len(texts), options)
-        tokenized = self._tokenize(texts, options, offsets=True)
+        tokenized = self._tokenize(dict(enumerate(texts)), options, offsets=True)
         first = len(self.tokenizer.prefix) if self.tokenizer else 0
         spans = [
             tuple((first + start, first + stop) for start, stop in cut(index, text.offsets))
@@ -158,18 +149,14 @@ class Embedder:
             started,
             time.monotonic() - started,
             spans,
+            sum(text.unknown for text in tokenized),
         )
 
     def _check_request(self, count: int, options: EmbedOptions) -> None:
         check_task(self.about, options.tasks)
         limit = self._settings.batching.max_client_batch_size
         check_count(count - options.query, limit, "input")
-        allowed, dimensions = self.about.dimensions, options.dimensions
-        if dimensions is not None and dimensions not in allowed:
-            raise ValidationError(
-                f"dimensions must be one of {', '.join(map(str, allowed))}, got {dimensions}",
-                param="dimensions",
-            )
+        check_dimensions(self.about, options.dimensions)
 
     def _truncates(self, options: EmbedOptions) -> bool:
         chosen = options.truncate
@@ -180,8 +167,13 @@ class Embedder:
         return LengthRule(self.max_input_length, truncate, options.direction, unit)
 
     def _tokenize(
-        self, texts: Sequence[str | Pair], options: EmbedOptions, offsets: bool = False
+        self,
+        texts: Mapping[int, str | Pair],
+        options: EmbedOptions,
+        prompt: str = "",
+        offsets: bool = False,
     ) -> list[TokenizedText]:
+        """Ids of texts and pairs by their places in the request; no text cuts its prompt."""
         tokenizer = self.tokenizer
         if tokenizer is None:
             raise no_text(self.about)
@@ -189,20 +181,24 @@ class Embedder:
         limit = longest if self._truncates(options) else None
         try:
             tokenized = encode_texts(
-                tokenizer, self.about, texts, limit, options.direction, offsets
+                tokenizer, self.about, list(texts.values()), limit, options, prompt, offsets
             )
         except InputError as error:
             raise ValidationError(str(error), param="input") from error
-        for index, text in enumerate(tokenized):
+        for index, text in zip(texts, tokenized, strict=True):
             if not 0 < len(text.ids) <= longest:
                 self._length_rule(options).check(index, len(text.ids))
         return tokenized
 
-    def _fit(self, sequences: Sequence[Any], options: EmbedOptions) -> tuple[list[Any], list[int]]:
+    def _fit(
+        self, sequences: Mapping[int, Any], options: EmbedOptions
+    ) -> tuple[list[Any], list[int]]:
         """Ids or features, whichever the model takes: cut, and by how much."""
         width = self.about.feature_size
         if width is None:
-            return fit_ids(sequences, self.about.vocab_size or 0, self._length_rule(options))
+            reserved = frozenset() if self.tokenizer is None else self.tokenizer.reserved_ids
+            allowed = IdRule(self.about.vocab_size or 0, reserved)
+            return fit_ids(sequences, allowed, self._length_rule(options))
         return fit_features(sequences, width, self._length_rule(options, "rows"))
 
     def submit(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from osa.model.common.widths import width_problem
 from osa.service.engines.base import EngineInfo
 from osa.service.errors import ValidationError
 from osa.service.inference.prompts import Prompts
@@ -17,6 +18,17 @@ def check_count(count: int, limit: int, field: str) -> None:
         raise ValidationError(
             f"{count} inputs in one request, at most {limit} are allowed", param=field
         )
+
+
+def check_dimensions(about: EngineInfo, dimensions: int | None) -> None:
+    """Refuse a width that the model's vectors cannot be cut to; None is full width.
+
+    Raises:
+        ValidationError: Saying what is allowed.
+    """
+    problem = None if dimensions is None else width_problem(dimensions, about.dimensions)
+    if problem is not None:
+        raise ValidationError(f"dimensions {problem}", param="dimensions")
 
 
 def find_prompt(prompts: Prompts, name: str | None) -> str:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from osa.model.tokenization import Direction, TextTokenizer, TokenizedText
+from osa.model.tokenization import TextTokenizer, TokenizedText
 from osa.service.engines.base import EngineInfo
 from osa.service.errors import ModelKindError
-from osa.service.inference.request import Pair
+from osa.service.inference.request import EmbedOptions, Pair
 from osa.service.inference.tasks import LABELLING, no_pairs
 
 
@@ -16,7 +16,8 @@ def encode_texts(
     about: EngineInfo,
     texts: Sequence[str | Pair],
     limit: int | None,
-    direction: Direction,
+    options: EmbedOptions,
+    prompt: str = "",
     offsets: bool = False,
 ) -> list[TokenizedText]:
     """Ids of every text and of every pair, one sequence each, in order.
@@ -27,23 +28,25 @@ def encode_texts(
         texts: Texts, pairs of texts, or both.
         limit: Longest sequence [tokens], special tokens included; of a pair the longer text is cut
             first. None cuts nothing.
-        direction: Which side of a text is cut.
+        options: Which side of a text is cut, and what special tokens in it are.
+        prompt: Put before texts, not before pairs; never cut.
         offsets: Whether to find the characters of tokens; of texts alone.
 
     Raises:
         InputError: A lone surrogate, or a limit that leaves no room for text.
         ModelKindError: Pairs, for a model that takes none.
     """
+    direction, special = options.direction, options.parse_special
     single = [item for item in texts if isinstance(item, str)]
     pairs = [item for item in texts if isinstance(item, tuple)]
     if not pairs:
-        return tokenizer.encode(single, limit, direction, offsets)
+        return tokenizer.encode(single, limit, direction, offsets, prompt, special)
     if about.task not in LABELLING:
         raise ModelKindError(no_pairs(about.task), param="input")
     alone: Iterator[TokenizedText] = iter(
-        tokenizer.encode(single, limit, direction) if single else ()
+        tokenizer.encode(single, limit, direction, False, prompt, special) if single else ()
     )
-    paired = iter(tokenizer.encode_pairs(pairs, limit, direction, about.type_stride))
+    paired = iter(tokenizer.encode_pairs(pairs, limit, direction, about.type_stride, special))
     return [next(alone if isinstance(item, str) else paired) for item in texts]
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from osa.model.errors import ConfigError
 
 if TYPE_CHECKING:  # commands read this module without importing torch
+    from osa.model.tokenization import TextTokenizer
     from osa.service.engines.base import EngineInfo
     from osa.service.model_settings import ModelSettings
 
@@ -40,6 +41,25 @@ class Prompts(NamedTuple):
                 f"default_prompt_name must be one of the prompts ({prompts.known}), got {name!r}"
             )
         return prompts
+
+    def check_lengths(self, tokenizer: TextTokenizer, longest: int) -> None:
+        """Refuse prompts behind which every text would be cut off.
+
+        Args:
+            tokenizer: The model's.
+            longest: Longest input, special tokens included [tokens].
+
+        Raises:
+            ConfigError: Naming the prompt.
+        """
+        room = longest - tokenizer.num_special_tokens
+        for name, prompt in self.by_name.items():
+            length = len(tokenizer.prompt_ids(prompt))
+            if length >= room:
+                raise ConfigError(
+                    f"the prompt {name!r} has {length} tokens, the longest input leaves {room} "
+                    "beside special tokens: shorten it, or raise max_input_length"
+                )
 
     @property
     def known(self) -> str:

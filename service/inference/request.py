@@ -16,8 +16,15 @@ from osa.service.inference.inflight import InFlightInput, PendingRequest
 
 Pair = tuple[str, str]
 """Two texts that are one input, for classifiers and rerankers."""
-Inputs = Sequence[str] | Sequence[list[int]] | Sequence[np.ndarray] | Sequence[str | Pair]
-"""Texts, pairs of texts, ids of each sequence, or features of each, float32 [n, F]."""
+Inputs = (
+    Sequence[str]
+    | Sequence[list[int]]
+    | Sequence[np.ndarray]
+    | Sequence[str | Pair]
+    | Sequence[str | list[int]]
+)
+"""Texts, pairs of texts, ids of each sequence, texts and ids mixed, or features of each, float32
+[n, F]."""
 
 
 class EmbedOptions(NamedTuple):
@@ -30,6 +37,7 @@ class EmbedOptions(NamedTuple):
         dimensions: Leading dimensions to return; None for all.
         token_vectors: Whether the vector of every token is requested.
         prompt_name: Name of the prompt that is put before every text; None for the default one.
+        parse_special: Whether names of special tokens in texts are control tokens.
         prompted: Whether prompts apply; not where tokens are matched with the text's characters.
         tasks: What the model must do, one of these; empty for anything.
         query: Whether the first input is the query that the others are compared with, which the
@@ -42,6 +50,7 @@ class EmbedOptions(NamedTuple):
     dimensions: int | None = None
     token_vectors: bool = False
     prompt_name: str | None = None
+    parse_special: bool = False
     prompted: bool = True
     tasks: tuple[Task, ...] = ("embedding",)
     query: bool = False
@@ -58,6 +67,7 @@ class PreparedRequest(NamedTuple):
         started: When reading began (monotonic clock) [s].
         tokenization_s: Time that parsing and tokenising took [s].
         spans: Token ranges of each input whose vectors are requested; None where none are.
+        unknown: Tokens, of all inputs, for what the vocabulary does not have.
     """
 
     ids: InputRows
@@ -67,6 +77,7 @@ class PreparedRequest(NamedTuple):
     started: float
     tokenization_s: float
     spans: Sequence[Spans] | None = None
+    unknown: int = 0
 
     @property
     def tokens(self) -> int:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from osa.model.tokenization import Direction, id_out_of_range
 from osa.service.errors import EmptyInputError, ValidationError
 
 FIELD = "input"
+ADVICE = ": are these tokens of another model? Send texts"
 
 
 class LengthRule(NamedTuple):
@@ -51,27 +52,55 @@ class LengthRule(NamedTuple):
         return slice(surplus, None) if self.direction == "left" else slice(0, length - surplus)
 
 
+class IdRule(NamedTuple):
+    """Which ids a sequence may hold.
+
+    Attributes:
+        vocab_size: They are below this.
+        reserved: Ids that no text has: whoever sends one has tokenised for another model.
+    """
+
+    vocab_size: int
+    reserved: frozenset[int] = frozenset()
+
+    def check(self, index: int, ids: Sequence[int]) -> None:
+        """Refuse a sequence that holds other ids.
+
+        Raises:
+            ValidationError: Saying which id, and what may be the cause.
+        """
+        wrong = id_out_of_range(ids, self.vocab_size)
+        if wrong is not None:
+            raise ValidationError(
+                f"input {index} holds id {wrong}, allowed are 0 to {self.vocab_size - 1}{ADVICE}",
+                param=FIELD,
+            )
+        if not self.reserved.isdisjoint(ids):
+            wrong = next(number for number in ids if number in self.reserved)
+            raise ValidationError(
+                f"input {index} holds id {wrong}, which this model's tokenizer gives for no "
+                f"text{ADVICE}",
+                param=FIELD,
+            )
+
+
 def fit_ids(
-    sequences: Sequence[list[int]], vocab_size: int, rule: LengthRule
+    sequences: Mapping[int, list[int]], allowed: IdRule, rule: LengthRule
 ) -> tuple[list[list[int]], list[int]]:
     """Id sequences, cut, and how many ids of each were cut off.
 
     Args:
-        sequences: Ids of each input.
-        vocab_size: Of the model.
+        sequences: Ids of inputs by their places in the request.
+        allowed: Which ids there may be.
         rule: How long they may be.
 
     Raises:
         EmptyInputError: A sequence without an id.
-        ValidationError: An id out of range, or a sequence that is too long.
+        ValidationError: An id that may not be, or a sequence that is too long.
     """
     kept, truncated = [], []
-    for index, ids in enumerate(sequences):
-        wrong = id_out_of_range(ids, vocab_size)
-        if wrong is not None:
-            raise ValidationError(
-                f"input {index} holds id {wrong}, allowed are 0 to {vocab_size - 1}", param=FIELD
-            )
+    for index, ids in sequences.items():
+        allowed.check(index, ids)
         shorter = ids
         if not 0 < len(ids) <= rule.limit:
             shorter = ids[rule.kept(len(ids))]
@@ -82,12 +111,12 @@ def fit_ids(
 
 
 def fit_features(
-    sequences: Sequence[np.ndarray], feature_size: int, rule: LengthRule
+    sequences: Mapping[int, np.ndarray], feature_size: int, rule: LengthRule
 ) -> tuple[list[np.ndarray], list[int]]:
     """Feature sequences, cut, and how many rows of each were cut off.
 
     Args:
-        sequences: Features of each input, float32 [n, F].
+        sequences: Features of inputs by their places in the request, float32 [n, F].
         feature_size: F of the model.
         rule: How long they may be.
 
@@ -97,7 +126,7 @@ def fit_features(
             too long.
     """
     kept, truncated = [], []
-    for index, features in enumerate(sequences):
+    for index, features in sequences.items():
         length, width = features.shape
         if width != feature_size:
             raise ValidationError(
@@ -116,3 +145,11 @@ def fit_features(
         kept.append(shorter)
         truncated.append(length - len(shorter))
     return kept, truncated
+
+
+def in_order(
+    places: Sequence[int], ids: Sequence[Any], truncated: Sequence[int]
+) -> tuple[list[Any], list[int]]:
+    """Ids or features, and how much of each was cut, of inputs that lie at ``places``."""
+    order = sorted(range(len(places)), key=places.__getitem__)
+    return [ids[at] for at in order], [truncated[at] for at in order]

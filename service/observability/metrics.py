@@ -94,6 +94,7 @@ BATCH_FILL = _define(
 )
 CANCELLED_TOKENS = _define("osa_cancelled_tokens", "Queued tokens never computed")
 TRUNCATED_INPUTS = _define("osa_truncated_inputs", "Inputs that were cut")
+UNKNOWN_TOKENS = _define("osa_unknown_tokens", "Tokens for what the vocabulary does not have")
 NONFINITE_ROWS = _define("osa_nonfinite_rows", "Vectors that were not finite")
 RESTARTS = _define("osa_engine_restarts", "Engines replaced after they died or hung")
 BUSY_SECONDS = _define("osa_engine_busy_seconds", "Time that the engine computed [s]")

@@ -42,7 +42,7 @@ def test_vertex_wraps_instances_and_predictions(client: httpx.Client, vectors: n
         ({"instances": []}, 400),
         ({"instances": [{"inputs": []}]}, 400),
         ({"instances": [{"inputs": "a"}, {"inputs": "b", "normalize": False}]}, 422),
-        ({"instances": [{"inputs": "a"}, {"inputs": [1, 2]}]}, 422),
+        ({"instances": [{"inputs": "a"}, {"inputs": [2001, "b"]}]}, 422),
         ({"instances": [{"inputs": "a", "embedding_type": "ubinary"}]}, 422),
     ],
 )

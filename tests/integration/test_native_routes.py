@@ -110,7 +110,7 @@ def test_longer_inputs_are_cut_or_refused_as_asked(client: httpx.Client) -> None
     refused = client.post("/embed", json={"inputs": text, "truncate": False})
     assert refused.status_code == 422
     assert f"at most {limit}" in refused.json()["error"]
-    ids = [7] * (limit + 1)
+    ids = [2007] * (limit + 1)
     assert client.post("/embed", json={"inputs": ids, "truncate": False}).status_code == 422
     assert client.post("/embed", json={"inputs": ids}).headers["x-truncated-tokens"] == "1"
 

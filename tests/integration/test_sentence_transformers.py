@@ -69,7 +69,7 @@ def test_it_has_gradients(tiny_checkpoint: Path) -> None:
 
 
 def test_what_is_no_text_is_refused(tmp_path: Path, tiny_checkpoint: Path) -> None:
-    with pytest.raises(InputError, match="inputs must be texts, got int, str"):
+    with pytest.raises(InputError, match=r"inputs\[1\] must be a string, got an integer"):
         OsaEncoder(tiny_checkpoint).preprocess(["a", 1])  # type: ignore[list-item]
     make_tiny_model(vocab_size=None, feature_size=3).save_pretrained(tmp_path / "features")
     with pytest.raises(InputError, match="this checkpoint has no tokenizer"):

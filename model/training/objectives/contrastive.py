@@ -4,12 +4,17 @@
 
 with c every positive and negative of the batch (InfoNCE, arXiv:1807.03748), averaged over the
 allowed widths (Matryoshka, arXiv:2205.13147), and over both directions where ``symmetric``.
-A candidate equal to the anchor's own positive, or to the anchor, is excluded.
+A candidate is excluded where it equals the anchor, or a positive of any row with an equal anchor;
+in the other direction an anchor is, where it equals the positive, or belongs to an equal one. Equal
+is what has the same ids, or features, as the network sees them.
 
 Shapes: n rows of a batch, C candidates, R vectors, E embedding width.
 """
 
 from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -30,6 +35,8 @@ from osa.model.training.objectives.registry import ContrastiveSection
 
 ROLES = ("anchor", "positive", "negative")
 KEYS_PER_EXAMPLE = 4
+ABSENT = 0
+"""Digest of a negative that a row has not, or of a row that was not tokenised yet."""
 
 
 def contrastive_loss(
@@ -61,23 +68,25 @@ class Contrastive(EmbeddingObjective):
         super().__init__(section, inputs)
         self.tokenizer = inputs.model.tokenizer
         self.widths = inputs.model.config.allowed_dimensions
+        self._digests = np.zeros((len(inputs.store), len(ROLES)), dtype=np.uint64)
 
     def examples(self, rows: np.ndarray, places: np.ndarray, step: int) -> list[Example]:
         """Two or three sequences per row."""
+        return [
+            Example(sequence, (int(places[at]) * KEYS_PER_EXAMPLE + role,))
+            for at, role, sequence in self._sequences(rows)
+        ]
+
+    def _sequences(self, rows: np.ndarray) -> Iterator[tuple[int, int, Sequence[int] | np.ndarray]]:
+        """Index into ``rows``, role and sequence of all that rows have; notes their digests."""
         taken = self.store.take(rows)
-        found = []
         for role, name in enumerate(ROLES):
-            there = [
-                (int(p), value)
-                for p, value in zip(places, taken[name], strict=True)
-                if value is not None
-            ]
-            sequences = to_sequences([value for _, value in there], self.tokenizer, self.max_tokens)
-            found += [
-                Example(sequence, (place * KEYS_PER_EXAMPLE + role,))
-                for (place, _), sequence in zip(there, sequences, strict=True)
-            ]
-        return found
+            there = [at for at, value in enumerate(taken[name]) if value is not None]
+            values = [taken[name][at] for at in there]
+            sequences = to_sequences(values, self.tokenizer, self.max_tokens)
+            for at, sequence in zip(there, sequences, strict=True):
+                self._digests[rows[at], role] = digest(sequence)
+                yield at, role, sequence
 
     def loss(
         self, vectors: Float[Tensor, "R E"], keys: np.ndarray, sizes: np.ndarray, rows: np.ndarray
@@ -98,25 +107,12 @@ class Contrastive(EmbeddingObjective):
         return Loss(torch.stack(terms).mean())
 
     def _repeats(self, rows: np.ndarray) -> Bool[Tensor, "n C"]:
-        """Candidates equal to an anchor or to its positive, other than that positive itself."""
-        taken = self.store.take(rows)
-        numbers: dict[str | bytes, int] = {}  # equal values have equal numbers
-        anchors, positives, negatives = (
-            np.array(
-                [
-                    numbers.setdefault(_comparable(value), len(numbers))
-                    for value in taken[name]
-                    if value is not None
-                ],
-                dtype=np.int64,
-            )
-            for name in ROLES
-        )
-        candidates = np.concatenate([positives, negatives])
-        same = (positives[:, None] == candidates) | (anchors[:, None] == candidates)
-        excluded = torch.from_numpy(same)
-        excluded.diagonal().fill_(False)
-        return excluded
+        """Candidates that are no negatives of an anchor, other than its own positive."""
+        unseen = rows[self._digests[rows, 0] == ABSENT]  # those of other processes, at first use
+        for _ in self._sequences(unseen):
+            pass
+        anchors, positives, negatives = self._digests[rows].T
+        return excluded_candidates(anchors, positives, negatives[negatives != ABSENT])
 
     def evaluate(self, model: EmbeddingModel, head: nn.Module) -> dict[str, float]:
         """How well held-out anchors find their positives among all of them."""
@@ -134,6 +130,28 @@ class Contrastive(EmbeddingObjective):
         return model.encode_features([value[: model.config.max_seq_len] for value in values])
 
 
-def _comparable(value: str | np.ndarray) -> str | bytes:
-    """A text, or the bytes of features."""
-    return value if isinstance(value, str) else value.tobytes()
+def digest(sequence: Sequence[int] | np.ndarray) -> int:
+    """A number that sequences share only where they are equal, never ``ABSENT``."""
+    content = np.ascontiguousarray(sequence).tobytes()
+    return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little") or 1
+
+
+def excluded_candidates(
+    anchors: np.ndarray, positives: np.ndarray, negatives: np.ndarray
+) -> Bool[Tensor, "n C"]:
+    """Candidates that are no negatives of an anchor, other than its own positive.
+
+    Args:
+        anchors: Numbers that are equal where the anchors are [n].
+        positives: The same of their positives [n].
+        negatives: The same of negatives.
+    """
+    candidates = np.concatenate([positives, negatives])
+    same = (positives[:, None] == candidates) | (anchors[:, None] == candidates)
+    _, group, sizes = np.unique(anchors, return_inverse=True, return_counts=True)
+    for place in np.flatnonzero(sizes > 1):  # what answers a question answers its repetitions
+        rows = np.flatnonzero(group == place)
+        same[rows] |= np.isin(candidates, positives[rows])
+    excluded = torch.from_numpy(same)
+    excluded.diagonal().fill_(False)
+    return excluded

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from osa.model.common.widths import takes_any_width
 from osa.model.config import Task
 from osa.service.api.kserve.binary_tensors import (
     divide,
@@ -81,6 +82,7 @@ def describe_model(model: ServedModel) -> ModelMetadata:
             kind=model.about.task,
             dtype=model.about.dtype,
             dimensions=list(model.about.dimensions),
+            any_dimension=takes_any_width(model.about.dimensions),
             max_input_length=model.embedder.max_input_length,
         ),
     )
@@ -109,6 +111,7 @@ def options_of(parameters: InferParameters) -> EmbedOptions:
         truncate=parameters.truncate,
         direction=parameters.truncation_direction or "right",
         dimensions=parameters.dimensions,
+        parse_special=parameters.parse_special_tokens is True,
         tasks=(),
     )
 

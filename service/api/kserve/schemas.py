@@ -86,6 +86,7 @@ class InferParameters(BaseModel):
         None, description="As for /embed."
     )
     dimensions: StrictInt | None = Field(None, description="As for /embed.")
+    parse_special_tokens: StrictBool | None = Field(None, description="As for /embed.")
 
     _direction = field_validator("truncation_direction", mode="before")(lower_case)
 
@@ -154,7 +155,8 @@ class ModelFacts(BaseModel):
 
     kind: Task = Field(description="What the model does with a text.")
     dtype: str = Field(description="What it computes in.")
-    dimensions: list[int] = Field(description="Widths that may be asked for, full width first.")
+    dimensions: list[int] = Field(description="Widths it was trained for, full width first.")
+    any_dimension: bool = Field(description="Whether any width from 1 to full may be asked for.")
     max_input_length: int = Field(description="Longest input [tokens].")
 
 

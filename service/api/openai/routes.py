@@ -5,7 +5,14 @@ from __future__ import annotations
 import numpy as np
 from fastapi import APIRouter, Request, Response
 
-from osa.service.api.errors.examples import DIMENSIONS, READING, UNKNOWN_AMONG_SEVERAL, missing
+from osa.model.common.widths import takes_any_width
+from osa.service.api.errors.examples import (
+    DIMENSIONS,
+    READING,
+    UNKNOWN_AMONG_SEVERAL,
+    UNKNOWN_MODEL,
+    missing,
+)
 from osa.service.api.job import Job, RequestContext
 from osa.service.api.openai.errors import OPENAI
 from osa.service.api.openai.schemas import (
@@ -76,6 +83,15 @@ def openai_routes(pipeline: InferencePipeline) -> APIRouter:
         """What is served, the default first."""
         return ModelList(object="list", data=list(map(describe_entry, pipeline.models.all())))
 
+    @router.get(
+        "/v1/models/{model:path}",
+        summary="Describe a served model",
+        responses=failures(OPENAI, 401, 404, samples={**READING, **UNKNOWN_MODEL}),
+    )
+    async def one_model(model: str) -> ModelEntry:
+        """A model by its name, which may have slashes."""
+        return describe_entry(pipeline.models.find(model, strict=True))
+
     return router
 
 
@@ -89,6 +105,7 @@ def describe_entry(model: ServedModel) -> ModelEntry:
         kind=model.about.task,
         dtype=model.about.dtype,
         dimensions=list(model.about.dimensions),
+        any_dimension=takes_any_width(model.about.dimensions),
         max_input_length=model.embedder.max_input_length,
         prompts=sorted(model.embedder.prompts.by_name),
         default_prompt_name=model.embedder.prompts.default_name,

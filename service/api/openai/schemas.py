@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StrictInt
 
 from osa.model.config import Task
-from osa.service.api.shared_fields import INPUTS_SCHEMA
+from osa.service.api.shared_fields import DIMENSIONS, INPUTS_SCHEMA
 
 
 class EmbeddingsRequest(BaseModel):
@@ -21,7 +21,8 @@ class EmbeddingsRequest(BaseModel):
     )
 
     input: Annotated[Any, Field(json_schema_extra=INPUTS_SCHEMA)] = Field(
-        description="One text, texts, one sequence of ids, or sequences of ids."
+        description="One text, one sequence of ids, or a list of such; ids of this model's own "
+        "tokenizer."
     )
     model: str | None = Field(
         None, description="Name of a served model; where only one is served, any name."
@@ -29,9 +30,7 @@ class EmbeddingsRequest(BaseModel):
     encoding_format: Literal["float", "base64"] | None = Field(
         None, description="float (default), or base64 of little-endian float32."
     )
-    dimensions: StrictInt | None = Field(
-        None, description="Leading dimensions to return; see /info for those allowed."
-    )
+    dimensions: StrictInt | None = Field(None, description=DIMENSIONS)
     user: str | None = Field(None, description="Ignored.")
 
 
@@ -68,7 +67,8 @@ class ModelEntry(BaseModel):
     owned_by: str
     kind: Task = Field(description="What the model does with a text.")
     dtype: str = Field(description="What it computes in.")
-    dimensions: list[int] = Field(description="Widths that may be asked for, full width first.")
+    dimensions: list[int] = Field(description="Widths it was trained for, full width first.")
+    any_dimension: bool = Field(description="Whether any width from 1 to full may be asked for.")
     max_input_length: int = Field(description="Longest input [tokens].")
     prompts: list[str] = Field(description="Names of its prompts.")
     default_prompt_name: str | None = Field(

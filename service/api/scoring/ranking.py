@@ -35,6 +35,7 @@ class Ranking(NamedTuple):
         direction: Which side is cut.
         raw_scores: A reranker's logits in place of their sigmoid.
         method: None for a reranker.
+        parse_special: As ``EmbedOptions.parse_special``.
     """
 
     query: str
@@ -43,6 +44,7 @@ class Ranking(NamedTuple):
     direction: Direction = "right"
     raw_scores: bool = False
     method: Method | None = None
+    parse_special: bool = False
 
 
 class Ranked(NamedTuple):
@@ -96,7 +98,12 @@ def ranking_job(context: RequestContext, asked: Ranking, render: Render) -> Job:
     """
     if not asked.query:
         raise EmptyInputError("query is empty", param="query")
-    options = EmbedOptions(truncate=asked.truncate, direction=asked.direction, prompted=False)
+    options = EmbedOptions(
+        truncate=asked.truncate,
+        direction=asked.direction,
+        parse_special=asked.parse_special,
+        prompted=False,
+    )
     if asked.method == "maxsim":
         scoring = MaxSim(len(asked.texts))
         return context.job(

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, field_
 from osa.service.api.shared_fields import (
     MODEL_FIELD,
     MODEL_INPUTS_SCHEMA,
+    PARSE_SPECIAL,
     TEXT_OR_TEXTS_SCHEMA,
     lower_case,
 )
@@ -30,6 +31,7 @@ class EmbedAllRequest(BaseModel):
     truncate: StrictBool | None = None
     truncation_direction: Literal["left", "right"] | None = None
     dimensions: StrictInt | None = None
+    parse_special_tokens: StrictBool | None = Field(None, description=PARSE_SPECIAL)
 
     _direction = field_validator("truncation_direction", mode="before")(lower_case)
 
@@ -76,6 +78,7 @@ class EmbedChunksRequest(BaseModel):
     normalize: StrictBool | None = Field(None, description="Unit vectors (default true).")
     truncate: StrictBool | None = None
     dimensions: StrictInt | None = None
+    parse_special_tokens: StrictBool | None = Field(None, description=PARSE_SPECIAL)
 
 
 class ChunkEmbedding(BaseModel):

@@ -54,6 +54,7 @@ def document_routes(pipeline: InferencePipeline) -> APIRouter:
                 direction=body.truncation_direction or "right",
                 dimensions=body.dimensions,
                 token_vectors=True,
+                parse_special=body.parse_special_tokens is True,
                 prompted=False,
             )
             shape = unit if body.normalize else np.ascontiguousarray
@@ -84,7 +85,10 @@ def document_routes(pipeline: InferencePipeline) -> APIRouter:
                 body.chunking or ChunkingOptions(), len(texts), isinstance(body.inputs, str)
             )
             options = EmbedOptions(
-                truncate=body.truncate, dimensions=body.dimensions, prompted=False
+                truncate=body.truncate,
+                dimensions=body.dimensions,
+                parse_special=body.parse_special_tokens is True,
+                prompted=False,
             )
             chunks: list[list[Chunk]] = []
 

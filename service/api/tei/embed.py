@@ -38,6 +38,7 @@ from osa.service.api.vector_encoding import (
 )
 from osa.service.engines.base import EngineInfo
 from osa.service.errors import EmptyInputError, ValidationError
+from osa.service.inference.limits import check_dimensions
 from osa.service.inference.request import Embedded, EmbedOptions, Inputs, PreparedRequest
 from osa.service.models.served_model import ServedModel
 
@@ -87,6 +88,7 @@ def native_routes(
                 body = parse_body(context.raw, context.content_type, EmbedRequest)
             model = context.choose(name_of(body.model), tasks=("embedding",))
             ranges = model.calibration
+            check_dimensions(model.about, body.dimensions)
             check_type(body, ranges, body.dimensions or model.about.dimensions[0])
             inputs = parse_model_inputs(body.inputs, "inputs", model.about)
             if lines and body.encoding_format == "bytes":
@@ -136,6 +138,7 @@ def native_routes(
             options = EmbedOptions(
                 truncate=parameters.truncate,
                 direction=parameters.truncation_direction or "right",
+                parse_special=parameters.parse_special_tokens is True,
             )
             check_texts([body.inputs.source_sentence], "source_sentence")
             check_texts(body.inputs.sentences, "sentences")
@@ -190,8 +193,15 @@ def check_type(body: EmbedRequest, ranges: Calibration | None, width: int) -> No
     """Refuse element types that are not available for vectors of ``width``.
 
     Raises:
-        ValidationError: int8 or uint8 without a calibration, or of vectors of any length.
+        ValidationError: int8 or uint8 without a calibration, or of vectors of any length; a width
+            that does not fill the bytes of binary or ubinary.
     """
+    if body.embedding_type in ("binary", "ubinary") and width % 8:
+        raise ValidationError(
+            f"{body.embedding_type} packs eight dimensions into a byte: dimensions must be a "
+            f"multiple of 8, got {width}",
+            param="dimensions",
+        )
     if body.embedding_type not in ("int8", "uint8"):
         return
     if ranges is None:
@@ -241,6 +251,7 @@ def options_of(body: EmbedRequest) -> EmbedOptions:
         direction=body.truncation_direction or "right",
         dimensions=body.dimensions,
         prompt_name=body.prompt_name,
+        parse_special=body.parse_special_tokens is True,
     )
 
 
@@ -265,9 +276,6 @@ def join_instances(
         inputs = parse_model_inputs(instance.inputs, f"instances[{place}].inputs", about)
         counts.append(len(inputs))
         joined += inputs
-    if len(options) > 1 or len(names) > 1 or len({isinstance(item, str) for item in joined}) > 1:
-        raise ValidationError(
-            "instances must share model and options, and be all texts or all ids",
-            param="instances",
-        )
+    if len(options) > 1 or len(names) > 1:
+        raise ValidationError("instances must share model and options", param="instances")
     return joined, counts, options.pop()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from importlib.metadata import version
 
+from osa.model.common.widths import takes_any_width
 from osa.service.api.tei.schemas import (
     Classifies,
     Embeds,
@@ -26,6 +27,7 @@ def model_info(settings: Settings, model: ServedModel, names: list[str]) -> Info
         models=names,
         model_sha=about.model_sha256,
         model_dtype=about.dtype,
+        served_model_name=model.name,
         model_type=model_type(about),
         max_concurrent_requests=settings.server.max_concurrent_requests,
         max_input_length=model.embedder.max_input_length,
@@ -36,6 +38,7 @@ def model_info(settings: Settings, model: ServedModel, names: list[str]) -> Info
         tokenization_workers=settings.batching.tokenization_workers,
         version=version("osa-encoder"),
         dimensions=list(about.dimensions),
+        any_dimension=takes_any_width(about.dimensions),
         kind=about.task,
         prompts=sorted(model.embedder.prompts.by_name),
         default_prompt_name=model.embedder.prompts.default_name,

@@ -32,6 +32,7 @@ def predict_routes(pipeline: InferencePipeline) -> APIRouter:
         options = EmbedOptions(
             truncate=body.truncate,
             direction=body.truncation_direction or "right",
+            parse_special=body.parse_special_tokens is True,
             prompted=False,
             tasks=LABELLING,
         )

@@ -56,6 +56,7 @@ def rerank_routes(
             body.truncation_direction or "right",
             body.raw_scores is True,
             body.method,
+            body.parse_special_tokens is True,
         )
 
         def render(_: PreparedRequest, ranked: list[Ranked]) -> Answer:

@@ -9,8 +9,10 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, field_
 from osa.model.config import Task
 from osa.service.api.shared_fields import (
     DECODED_SCHEMA,
+    DIMENSIONS,
     MODEL_FIELD,
     MODEL_INPUTS_SCHEMA,
+    PARSE_SPECIAL,
     TEXT_OR_TEXTS_SCHEMA,
     TEXT_SCHEMA,
     TEXTS_SCHEMA,
@@ -32,9 +34,10 @@ class EmbedRequest(BaseModel):
     model: Any = Field(None, description=MODEL_FIELD)
 
     inputs: Annotated[Any, Field(json_schema_extra=MODEL_INPUTS_SCHEMA)] = Field(
-        description="One text, texts, one sequence of ids, or sequences of ids. Ids are taken as "
-        "they are: no special tokens are added. Where /info has the input_kind features: one "
-        "sequence of feature vectors, a list of feature_size numbers each, or several sequences."
+        description="One text, one sequence of ids, or a list of such. Ids are taken as they are: "
+        "no special tokens are added, and they are ids of this model's own tokenizer. Where /info "
+        "has the input_kind features: one sequence of feature vectors, a list of feature_size "
+        "numbers each, or several sequences."
     )
     normalize: StrictBool | None = Field(None, description="Unit vectors (default true).")
     truncate: StrictBool | None = Field(
@@ -43,12 +46,11 @@ class EmbedRequest(BaseModel):
     truncation_direction: Literal["left", "right"] | None = Field(
         None, description="Side that is cut, in any case (default Right)."
     )
-    dimensions: StrictInt | None = Field(
-        None, description="Leading dimensions to return; see /info for those allowed."
-    )
+    dimensions: StrictInt | None = Field(None, description=DIMENSIONS)
     prompt_name: str | None = Field(
         None, description="Name of a prompt that is put before every text; /info lists them."
     )
+    parse_special_tokens: StrictBool | None = Field(None, description=PARSE_SPECIAL)
     encoding_format: EncodingFormat | None = Field(
         None,
         description="float (default): lists of numbers; base64: one string a vector, of its "
@@ -57,8 +59,8 @@ class EmbedRequest(BaseModel):
     embedding_type: EmbeddingType | None = Field(
         None,
         description="float32 (default), float16, int8 or uint8 by the model's calibration (unit "
-        "vectors only), or the signs of eight dimensions a byte: ubinary, "
-        "and binary, which is less 128.",
+        "vectors of calibrated widths only), or the signs of eight dimensions a byte: ubinary, "
+        "and binary, which is less 128; their width is a multiple of 8.",
     )
 
     _direction = field_validator("truncation_direction", mode="before")(lower_case)
@@ -101,6 +103,7 @@ class SimilarityParameters(BaseModel):
 
     truncate: StrictBool | None = None
     truncation_direction: Literal["left", "right"] | None = None
+    parse_special_tokens: StrictBool | None = Field(None, description=PARSE_SPECIAL)
 
     _direction = field_validator("truncation_direction", mode="before")(lower_case)
 
@@ -141,6 +144,7 @@ class TokenizeRequest(BaseModel):
         description="A text or texts; none of them empty.", json_schema_extra=TEXT_OR_TEXTS_SCHEMA
     )
     add_special_tokens: StrictBool | None = Field(None, description="Default true.")
+    parse_special_tokens: StrictBool | None = Field(None, description=PARSE_SPECIAL)
 
 
 class TokenInfo(BaseModel):
@@ -209,6 +213,7 @@ class Info(BaseModel):
     model_id: str
     model_sha: str
     model_dtype: str
+    served_model_name: str
     model_type: ModelType
     max_concurrent_requests: int
     max_input_length: int
@@ -218,7 +223,15 @@ class Info(BaseModel):
     auto_truncate: bool
     tokenization_workers: int
     version: str
-    dimensions: list[int]
+    sha: str | None = Field(None, description="Commit of the server; not known, null.")
+    docker_label: str | None = Field(None, description="Of its image; not known, null.")
+    dimensions: list[int] = Field(
+        description="Widths that the model was trained for, full width first."
+    )
+    any_dimension: bool = Field(
+        description="Whether dimensions may be any number from 1 to full width; otherwise full "
+        "width alone."
+    )
     prompts: list[str] = Field(description="Names for prompt_name.")
     default_prompt_name: str | None = Field(
         None, description="Prompt of requests that name none; null where no prompt is applied."

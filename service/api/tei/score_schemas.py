@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, field_validator
 from osa.service.api.shared_fields import (
     DOCUMENTS_SCHEMA,
     INPUTS_SCHEMA,
+    PARSE_SPECIAL,
     TEXT_SCHEMA,
     lower_case,
 )
@@ -46,6 +47,7 @@ class TruncatedRequest(BaseModel):
     truncation_direction: Literal["left", "right"] | None = Field(
         None, description="Side of a text that is cut, in any case (default Right)."
     )
+    parse_special_tokens: StrictBool | None = Field(None, description=PARSE_SPECIAL)
 
     _direction = field_validator("truncation_direction", mode="before")(lower_case)
 

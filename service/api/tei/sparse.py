@@ -60,6 +60,7 @@ def sparse_routes(pipeline: InferencePipeline) -> APIRouter:
             truncate=body.truncate,
             direction=body.truncation_direction or "right",
             prompt_name=body.prompt_name,
+            parse_special=body.parse_special_tokens is True,
             tasks=("sparse",),
         )
         rows = SparseRows(len(inputs))

@@ -34,7 +34,9 @@ def token_routes(pipeline: InferencePipeline, max_client_batch_size: int) -> API
         check_texts(texts, "inputs")
         try:
             tokenizer = context.choose(name_of(body.model)).tokenizer
-            found = tokenizer.tokens(texts, body.add_special_tokens is not False)
+            found = tokenizer.tokens(
+                texts, body.add_special_tokens is not False, body.parse_special_tokens is True
+            )
         except InputError as error:
             raise ValidationError(str(error), param="inputs") from error
         return orjson.dumps(

@@ -27,7 +27,7 @@ NAN[2, 1] = np.nan
         ([np.ones((7, 3))], "sequence 0 has 7 rows, allowed are 1 to 6"),
         ([ROWS, ROWS[:, :2]], "sequence 1 has shape [4, 2], this model takes rows of 3 numbers"),
         ([ROWS[0]], "sequence 0 has shape [3], this model takes rows of 3 numbers: [n, 3]"),
-        ([ROWS, NAN], "sequence 1 must hold finite numbers: row 2, column 1 is not"),
+        ([ROWS, NAN], "sequence 1 must hold finite float32 numbers: row 2, column 1 is not"),
         ([np.full((1, 3), -np.inf)], "row 0, column 0 is not"),
     ],
 )

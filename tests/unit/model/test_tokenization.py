@@ -14,6 +14,7 @@ from osa.model.tokenization import Direction, TextTokenizer
 from tests.conftest import make_tokenizer
 
 TEXT = "the cat sat on a mat"
+DIRECTIONS: tuple[Direction, ...] = ("left", "right")
 
 
 def test_short_texts_are_left_alone() -> None:
@@ -107,3 +108,43 @@ def test_long_texts_of_pairs_cost_no_more_than_their_length() -> None:
     many = tokenizer.encode_pairs([(long, "a dog")] * 500, 64)
     assert time.process_time() - began < 5.0, "pieces that were cut off must not be combined"
     assert (len(pair.ids), len(many), len(many[0].ids)) == (64, 500, 64)
+
+
+def prompted(direction: Direction, prompt: str = "the cat", limit: int = 7) -> list[int]:
+    (encoded,) = make_tokenizer().encode([" sat on a mat a dog"], limit, direction, prompt=prompt)
+    assert encoded.truncated == 3
+    return encoded.ids
+
+
+def test_a_prompt_stays_whole_whichever_side_of_its_text_is_cut() -> None:
+    whole = make_tokenizer().encode(["the cat sat on a mat a dog"])[0].ids
+    assert prompted("right") == [*whole[:6], 3]
+    assert prompted("left") == [2, 4, 5, *whole[-4:]]
+
+
+def test_a_text_that_fits_behind_its_prompt_is_that_of_both_together() -> None:
+    tokenizer = make_tokenizer()
+    for direction in DIRECTIONS:
+        (found,) = tokenizer.encode([" sat"], 5, direction, prompt="the cat")
+        assert found == tokenizer.encode(["the cat sat"])[0]
+
+
+@pytest.mark.parametrize("direction", ["left", "right"])
+def test_a_prompt_that_leaves_no_room_is_refused(direction: Direction) -> None:
+    with pytest.raises(InputError, match="the prompt has 4 tokens, which leave no room for text"):
+        make_tokenizer().encode([" mat a"], 6, direction, prompt="the cat sat on")
+
+
+def test_special_tokens_of_a_prompt_are_control_tokens_and_those_of_its_text_are_not() -> None:
+    library = Tokenizer.from_str(make_tokenizer().to_json())
+    library.add_special_tokens(["<q>"])
+    tokenizer = TextTokenizer.from_json(library.to_str().encode())
+    mark = tokenizer.id_of("<q>")
+    texts = ["the cat", "the <q> cat", "the cat sat on"]
+    found = [text.ids for text in tokenizer.encode(texts, prompt="<q>")]
+    assert [ids[:2] for ids in found] == [[2, mark]] * 3
+    assert [ids.count(mark) for ids in found] == [1, 1, 1]
+    assert found[0] == library.encode("<q>the cat").ids
+    cut = tokenizer.encode(texts, 5, "left", prompt="<q>")
+    assert [text.ids[:2] for text in cut] == [[2, mark]] * 3
+    assert tokenizer.prompt_ids("<q>the") == [mark, 4]

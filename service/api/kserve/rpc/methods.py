@@ -69,7 +69,7 @@ class InferenceMethods:
         """Embed texts or token ids."""
         async with self._pipeline.submitted(arrival, self._parse) as running:
             answer, stages = await self._pipeline.answer(running)
-            measured = headers.count_headers(running.job.prepared)
+            measured = running.job.count_headers()
             return Reply(answer.content, measured | headers.time_headers(stages))
 
     def _parse(self, context: RequestContext) -> Job:

@@ -193,5 +193,5 @@ def test_one_string_gives_one_vector(tiny_model: EmbeddingModel) -> None:
 def test_an_empty_text_is_refused_as_by_the_server(
     tiny_model: EmbeddingModel, texts: str | list[str], row: int
 ) -> None:
-    with pytest.raises(InputError, match=f"text {row} is empty"):
+    with pytest.raises(InputError, match=rf"texts\[{row}\] is empty"):
         tiny_model.encode(texts)

@@ -16,7 +16,7 @@ from osa.model.training.grad_cache import batch_gradient
 from osa.model.training.network import Network
 from osa.model.training.objectives.base import ObjectiveInputs
 from osa.model.training.objectives.classification import Classification
-from osa.model.training.objectives.contrastive import Contrastive
+from osa.model.training.objectives.contrastive import Contrastive, excluded_candidates
 from osa.model.training.objectives.masked_tokens import MaskedTokens
 from osa.model.training.objectives.registry import ClassifySection, ContrastiveSection, MlmSection
 from tests.unit.model.conftest import Build
@@ -100,6 +100,57 @@ def test_a_repeated_positive_is_no_negative(student: EmbeddingModel, store: Buil
     objective = Contrastive(section, inputs(student, store(records, section.example_fields())))
     excluded = objective._repeats(np.arange(3))
     assert excluded.tolist() == [[False, True, True], [True, False, False], [False, False, False]]
+
+
+def test_a_question_that_is_there_twice_has_two_answers(
+    student: EmbeddingModel, store: Build
+) -> None:
+    records = [{"anchor": "the cat", "positive": "meow"}, {"anchor": "a house", "positive": "home"},
+               {"anchor": " the  CAT", "positive": "purr"}]  # fmt: skip
+    section = ContrastiveSection()
+    objective = Contrastive(section, inputs(student, store(records, section.example_fields())))
+    objective.widths = (4,)
+    rows = np.arange(3)
+    classes = torch.tensor([0, 0, 1, 1, 0, 0])
+    keys = np.array([0, 1, 4, 5, 8, 9])
+    perfect = F.one_hot(classes, 4).double()
+    assert objective.loss(perfect, keys, np.ones_like(keys), rows).total < 1e-6
+    seen = objective._repeats(rows)
+    assert seen.tolist() == [[False, False, True], [False] * 3, [True, False, False]]
+    objective.examples(rows[:1], rows[:1], 0)  # the others are those of another process
+    assert torch.equal(objective._repeats(rows), seen)
+
+
+def test_hard_negatives_that_answer_the_same_question_elsewhere_are_left_out() -> None:
+    question, other, first, second, wrong = range(1, 6)
+    excluded = excluded_candidates(
+        np.array([question, other, question]),
+        np.array([first, wrong, second]),
+        np.array([second, wrong, other]),
+    )
+    assert excluded.tolist() == [
+        [False, False, True, True, False, False],
+        [False, False, False, False, True, True],
+        [True, False, False, True, False, False],
+    ]
+
+
+def test_a_batch_without_repetitions_has_the_plain_loss(contrastive: Contrastive) -> None:
+    generator = torch.Generator().manual_seed(1)
+    keys = np.array([place * 4 + role for place in range(6) for role in range(2 + place % 2)])
+    vectors = torch.randn(15, 16, generator=generator)
+    contrastive.widths = (16,)
+    found = contrastive.loss(vectors, keys, np.ones_like(keys), ROWS).total
+    units, roles = F.normalize(vectors, dim=-1), torch.from_numpy(keys % 4)
+    anchors, positives = units[roles == 0], units[roles == 1]
+    target = torch.arange(6)
+    temperature = contrastive.section.temperature
+    there = F.cross_entropy(
+        anchors @ torch.cat([positives, units[roles == 2]]).T / temperature, target
+    )
+    back = F.cross_entropy(positives @ anchors.T / temperature, target)
+    wanted = torch.stack([there, back] if contrastive.section.symmetric else [there]).mean()
+    assert torch.equal(found, wanted)
 
 
 @pytest.fixture

@@ -24,6 +24,7 @@ from osa.service.errors import (
         (["a", "b"], ["a", "b"]),
         ([1, 2], [[1, 2]]),
         ([[1], [2, 3]], [[1], [2, 3]]),
+        (["a", [1, 2], "b"], ["a", [1, 2], "b"]),
         (" ", [" "]),
     ],
 )
@@ -41,13 +42,19 @@ def test_kinds_of_input(value: object, inputs: list[object]) -> None:
         (None, ValidationError, "must be a string, strings, ids or lists of ids, got null"),
         ({"text": "a"}, ValidationError, "got an object"),
         (3, ValidationError, "got an integer"),
-        (["a", 1], ValidationError, r"inputs\[1\] must be a string, got an integer"),
+        (
+            ["a", 1],
+            ValidationError,
+            r"inputs\[1\] must be a string or a list of ids, got an integer",
+        ),
         ([1, "1"], ValidationError, r"inputs\[1\] must be an integer id, got a string"),
         ([True], ValidationError, r"inputs\[0\] must be an integer id, got a boolean"),
         ([1.0], ValidationError, "got a number"),
-        ([[1], "a"], ValidationError, r"inputs\[1\] must be a list of ids, got a string"),
+        ([[1], "a", 2], ValidationError, r"inputs\[2\] must be a string or a list of ids, got an"),
+        (["a", [1, "b"]], ValidationError, r"inputs\[1\]\[1\] must be an integer id, got a string"),
+        (["a", []], EmptyInputError, r"inputs\[1\] is empty"),
         ([[1], [[2]]], ValidationError, r"inputs\[1\]\[0\] must be an integer id, got a list"),
-        ([None], ValidationError, r"inputs\[0\] must be a string, got null"),
+        ([None], ValidationError, r"inputs\[0\] must be a string or a list of ids, got null"),
     ],
 )
 def test_other_inputs_are_refused(value: object, kind: type[ServiceError], message: str) -> None:

@@ -1,0 +1,1 @@
+"""Parts of tokenising: special tokens in texts, pairs of texts."""
