@@ -125,7 +125,8 @@ def _begin(buffer: _Buffer, columns: tuple[str, ...], given: GivenDialect) -> Di
         if hint[: len(HINT)].lower() == HINT and len(hint) == len(HINT) + 1:
             given = GivenDialect(given.delimiter or hint[-1], given.quote, given.escape)
             buffer.drop(1)
-    sample, size = [], 0
+    sample: list[tuple[str, str]] = []
+    size = 0
     while len(sample) < SAMPLE_LINES and size < SAMPLE_SIZE and buffer.has(len(sample)):
         line = buffer[len(sample)]
         sample.append((line.text, line.end))
