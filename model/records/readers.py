@@ -9,9 +9,10 @@ from pathlib import Path
 from osa.model.errors import ConfigError
 from osa.model.records.csv_lines import read_csv
 from osa.model.records.fields import Field, check
+from osa.model.records.raw_lines import read_raw_lines
 from osa.model.records.record import MAX_RECORD_BYTES, BadRecord, Item, Problem, Record
 from osa.model.records.tables import read_table
-from osa.model.records.text_lines import read_lines, read_objects, read_texts
+from osa.model.records.text_lines import read_objects, read_texts
 
 TEXT = (".txt", ".text")
 OBJECTS = (".jsonl", ".ndjson")
@@ -96,8 +97,8 @@ def _read_csv(
     file: Path, fields: tuple[Field, ...], limit: int, compressed: bool
 ) -> Generator[Item, None, None]:
     """Records of a CSV file; an empty value of an optional field is none, a relevance a number."""
-    required = [field.column for field in fields if not field.optional]
-    for item in read_csv(file, read_lines(file, limit, compressed), *required):
+    required = tuple({field.column: None for field in fields if not field.optional})
+    for item in read_csv(file, read_raw_lines(file, limit, compressed), limit, required):
         if isinstance(item, Record):
             for field in fields:
                 text = item.values.get(field.column)

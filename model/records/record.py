@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 MAX_RECORD_BYTES = 1 << 20
 """Default limit of the length of a record [bytes]."""
+MAX_COLUMNS = 10_000
+"""Most columns of a record or a table that are all read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,10 +19,12 @@ class Record:
     Attributes:
         line: Line or row number, from 1.
         values: Values by name; the reader defines the names.
+        size: About how much text it was read from [characters].
     """
 
     line: int
     values: dict[str, Any]
+    size: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from osa.model.errors import ConfigError
+from osa.model.errors import ConfigError, OsaError
 from osa.model.records.errors import DataError
 from osa.model.records.fields import Field, list_names
 from osa.model.records.record import Problem, Record
+from osa.model.records.table_batches import open_parquet, parquet_batches, slices
 
-BATCH = 1024
-"""Rows converted to Python values at once."""
+BATCH, BATCH_BYTES = 1024, 8 << 20
+"""How much is converted to Python values at once, at most [rows, bytes]."""
 FILE_MAGIC = b"ARROW1"
 """First bytes of the Arrow IPC file format; the stream format has none."""
 BYTES_A_NUMBER = 4
@@ -41,12 +41,14 @@ def read_table(
     try:
         with contextlib.ExitStack() as stack:
             batches = (_parquet if parquet else _arrow)(file, fields, stack)
-            for batch in batches:
+            for batch, _ in batches:
                 columns = {name: _values(batch.column(name)) for name in batch.schema.names}
                 for values in zip(*columns.values(), strict=True):
                     row += 1
                     yield _row(file, row, dict(zip(columns, values, strict=True)), limit)
-    except (pa.ArrowException, OSError, EOFError, UnicodeDecodeError) as error:
+    except OsaError:
+        raise
+    except (pa.ArrowException, OSError, EOFError, ValueError, OverflowError, MemoryError) as error:
         kind = "Parquet" if parquet else "Arrow"
         cause = str(error).splitlines()[0] if str(error) else type(error).__name__
         place = f" after row {row}" if row else ""
@@ -71,16 +73,15 @@ def _size(value: Any) -> int:
 
 def _parquet(
     file: Path, fields: tuple[Field, ...], stack: contextlib.ExitStack
-) -> Iterator[pa.RecordBatch]:
-    stack.enter_context(_open(file))
-    table = stack.enter_context(pq.ParquetFile(file))
+) -> Iterator[tuple[pa.RecordBatch, int]]:
+    table = stack.enter_context(open_parquet(file))
     columns = _present(file, table.schema_arrow, fields)
-    yield from table.iter_batches(batch_size=BATCH, columns=columns, use_threads=False)
+    yield from parquet_batches(table, columns, BATCH, BATCH_BYTES)
 
 
 def _arrow(
     file: Path, fields: tuple[Field, ...], stack: contextlib.ExitStack
-) -> Iterator[pa.RecordBatch]:
+) -> Iterator[tuple[pa.RecordBatch, int]]:
     with _open(file) as handle:
         is_file = handle.read(len(FILE_MAGIC)) == FILE_MAGIC
     source = stack.enter_context(pa.memory_map(str(file)))
@@ -91,9 +92,7 @@ def _arrow(
     places = range(reader.num_record_batches) if is_file else None
     batches = reader if places is None else map(reader.get_batch, places)
     for batch in batches:
-        chosen = batch.select(columns)
-        for start in range(0, chosen.num_rows, BATCH):
-            yield chosen.slice(start, BATCH)
+        yield from slices(batch.select(columns), BATCH, BATCH_BYTES)
 
 
 def _open(file: Path) -> Any:

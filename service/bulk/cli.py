@@ -10,6 +10,7 @@ from pathlib import Path
 from osa.model.common.progress import Progress, say
 from osa.model.common.requirements import require
 from osa.model.errors import ConfigError
+from osa.model.records.csv_dialect import GivenDialect
 from osa.service.commands.preflight import (
     brings_prompts,
     check_model,
@@ -30,9 +31,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "inputs",
         nargs="+",
         metavar="INPUT",
-        help=".txt (one text a line), .jsonl, .csv, each with .gz too; .parquet; - for stdin",
+        help=".txt (one text a line), .jsonl, .csv, .tsv, each with .gz too; .parquet; a "
+        "directory of these, as Spark writes it; - for stdin",
     )
     parser.add_argument("--output", required=True, type=Path, metavar="FILE.parquet")
+    parser.add_argument(
+        "--output-column",
+        default="embedding",
+        metavar="NAME",
+        help="the column of vectors that the output adds",
+    )
     parser.add_argument(
         "--column",
         metavar="NAME",
@@ -42,6 +50,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--format",
         choices=("txt", "jsonl", "csv"),
         help="what stdin holds; default is txt, of a feature model jsonl",
+    )
+    parser.add_argument(
+        "--delimiter",
+        metavar="C",
+        help=r"between fields of CSV, \t for tabs; default is found out",
+    )
+    parser.add_argument(
+        "--quote", metavar="C", help="around fields of CSV, or none; default is found out"
+    )
+    parser.add_argument(
+        "--escape", metavar="C", help="before quotes within them, or none; default is found out"
     )
     parser.add_argument(
         "--prompt-name", metavar="NAME", help="one of the prompts; default as for osa serve"
@@ -57,6 +76,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=8192,
         metavar="N",
         help="records that are sorted by length together, and written and resumed together",
+    )
+    parser.add_argument(
+        "--window-bytes",
+        type=int,
+        default=64 << 20,
+        metavar="N",
+        help="such a group is closed earlier where its columns have so many bytes; memory is a "
+        "few times this",
     )
     parser.add_argument(
         "--skip-bad", action="store_true", help="leave bad records out, and count them"
@@ -86,7 +113,7 @@ def check(options: argparse.Namespace) -> None:
         ConfigError: Naming the option, what came and what is allowed.
     """
     require("osa embed", "embed", "pyarrow")
-    for name in ("batch_tokens", "rows_per_group", "dimensions"):
+    for name in ("batch_tokens", "rows_per_group", "window_bytes", "dimensions"):
         value = getattr(options, name)
         if value is not None and value < 1:
             raise ConfigError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
@@ -95,15 +122,41 @@ def check(options: argparse.Namespace) -> None:
             f"--output is written as Parquet: its name must end with {PARQUET}, got "
             f"{options.output}"
         )
+    if not options.output_column.strip():
+        raise ConfigError("--output-column must be a name, got an empty one")
+
+
+def read_dialect(options: argparse.Namespace) -> GivenDialect:
+    """What is known of CSV.
+
+    Raises:
+        ConfigError: A mark that is not one character.
+    """
+    marks: dict[str, str | None] = {}
+    for name in ("delimiter", "quote", "escape"):
+        value = getattr(options, name)
+        mark = {"\\t": "\t", None: None}.get(value, value)
+        if mark == "none" and name != "delimiter":
+            mark = ""
+        elif mark is not None and (len(mark) != 1 or mark in "\r\n\0"):
+            other = "" if name == "delimiter" else ", or none"
+            raise ConfigError(f"--{name} must be one character{other}, got {value!r}")
+        marks[name] = mark
+    told = [mark for mark in marks.values() if mark]
+    if len(set(told)) < len(told):
+        raise ConfigError("--delimiter, --quote and --escape must be different characters")
+    return GivenDialect(**marks)
 
 
 def run(options: argparse.Namespace) -> int:
     """Embed files; returns the exit code."""
     check(options)
+    dialect = read_dialect(options)
     settings = read_settings(options)
     from osa.service.bulk.input_column import InputColumn
     from osa.service.bulk.output_parts import check_untouched
-    from osa.service.bulk.sources import open_inputs
+    from osa.service.bulk.sources import InputOptions, open_inputs
+    from osa.service.bulk.windows import WindowLimits
 
     check_untouched(options.output, options.resume)
     settings = fetch_models(settings, say)
@@ -115,7 +168,8 @@ def run(options: argparse.Namespace) -> int:
     if kind == "text" and not brings_prompts(own.path):  # otherwise known when the model is open
         find_prompt(Prompts(own.prompts, own.default_prompt_name), options.prompt_name)
     column = InputColumn(options.column or kind, kind)
-    inputs = open_inputs(options.inputs, column, options.format)
+    reading = InputOptions(column, options.format, dialect, options.output_column)
+    inputs = open_inputs(options.inputs, reading)
     say("loading the model")
     from osa.model.processor import limit_instruction_set
     from osa.model.records.record import Problem
@@ -151,7 +205,10 @@ def run(options: argparse.Namespace) -> int:
         if told <= SHOWN:
             bar.write(f"skipped {problem}")
 
-    asked = RunOptions(column.name, kind, options.rows_per_group, options.skip_bad, options.resume)
+    window = WindowLimits(options.rows_per_group, options.window_bytes)
+    asked = RunOptions(
+        column.name, kind, options.output_column, window, options.skip_bad, options.resume
+    )
     bar = Progress("embedding", "texts" if kind == "text" else "sequences")
     try:
         with bar:

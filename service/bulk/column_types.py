@@ -75,7 +75,10 @@ def _fit(name: str, value: Any, kind: ColumnType) -> Any:
     if value is None:
         return None
     if kind == "json":
-        value = json.dumps(value, ensure_ascii=False)
+        try:
+            value = json.dumps(value, ensure_ascii=False)
+        except RecursionError:
+            raise BadRecord("not JSON", f"column {name!r} is nested too deep") from None
     elif kind == "number" and type(value) is int and abs(value) <= 2**53:
         value = float(value)
     if kind not in ("json", _kind(value)):

@@ -34,7 +34,7 @@ class InputColumn:
         """A text or features, float32 [n, F], that the server would take.
 
         Raises:
-            BadRecord: Null, empty, or another type; features that are ragged or not finite.
+            BadRecord: Null, empty, with NUL, or another type; features ragged or not finite.
         """
         if self.kind == "features":
             features: np.ndarray = check(self.field, value)
@@ -46,6 +46,8 @@ class InputColumn:
             raise BadRecord(
                 "wrong type", f"column {self.name!r} must be a string, got {display(value)}"
             )
+        if "\0" in value:
+            raise BadRecord("binary", f"column {self.name!r} holds NUL: binary content, not text")
         return value
 
 

@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 
+from osa.model.records.csv_dialect import GivenDialect
 from osa.model.records.csv_lines import read_csv
-from osa.model.records.record import BadRecord, Problem, Record
+from osa.model.records.fields import list_names
+from osa.model.records.raw_lines import read_raw_lines
+from osa.model.records.record import MAX_COLUMNS, BadRecord, Problem, Record
 from osa.model.records.text_lines import read_lines, read_objects
 from osa.service.bulk.column_types import ColumnType, choose_kinds, fit, to_batch, to_schema
-from osa.service.bulk.input_column import InputColumn, size_of
-from osa.service.bulk.windows import CHUNK_BYTES, Chunk
+from osa.service.bulk.input_column import InputColumn
+from osa.service.bulk.input_files import InputFile
+from osa.service.bulk.windows import Chunk, WindowLimits
 
-HEAD = 1000
-"""Records from which the kinds of a file's columns are chosen."""
+HEAD, HEAD_SIZE = 1000, 8 << 20
+"""From how much of a file the kinds of its columns are chosen, at most [records, characters]."""
 LONGEST = 16 << 20
-"""Longest line of a file [bytes]."""
+"""Longest record of a file [bytes]."""
+VALUE = 64
+"""What a value takes in memory besides its text, about [bytes]."""
 GZIP = ".gz"
 STDIN = Path("/dev/stdin")
 LineKind = Literal["txt", "jsonl", "csv"]
@@ -31,27 +37,58 @@ class LineSource:
 
     Attributes:
         file: The file, or ``STDIN``.
+        name: By what it is known in notes.
+        kind: What its lines are.
         kinds: The kind of every column, once ``schema`` has been called; may be widened then.
     """
 
-    def __init__(self, file: Path, kind: LineKind, column: InputColumn) -> None:
-        """Take a file of a ``kind``, whose inputs are in ``column``."""
-        self.file, self._kind, self._column = file, kind, column
+    def __init__(
+        self,
+        file: InputFile,
+        kind: LineKind,
+        column: InputColumn,
+        dialect: GivenDialect | None = None,
+    ) -> None:
+        """Take a file of a ``kind``, whose inputs are in ``column``.
+
+        Args:
+            file: The file, or ``STDIN``.
+            kind: What its lines are.
+            column: Which column holds the inputs.
+            dialect: What is known of the dialect of CSV.
+        """
+        self.file, self.name, self.kind = file.path, file.name, kind
+        self._column, self._partition, self._dialect = column, file.partition, dialect
         self._peeked: Iterator[Record | Problem] | None = None
         self.kinds: dict[str, ColumnType] = {}
 
     def schema(self) -> pa.Schema:
         """Its columns, as its first records have them."""
         records = self._records()
-        head = list(itertools.islice(records, HEAD))
-        self.kinds = choose_kinds(item.values for item in head if isinstance(item, Record))
+        once = self.file == STDIN or not self.file.is_file()  # a pipe cannot be read twice
+        held: list[Record | Problem] = []
+
+        def head() -> Iterator[Mapping[str, Any]]:
+            size = 0
+            for item in itertools.islice(records, HEAD):
+                if once:
+                    held.append(item)
+                if isinstance(item, Record):
+                    yield item.values
+                    size += item.size + VALUE * len(item.values)
+                if size >= HEAD_SIZE:
+                    return
+
+        self.kinds = choose_kinds(head())
         self.kinds[self._column.name] = "string" if self._column.kind == "text" else "json"
-        if self.file == STDIN:  # cannot be read twice
-            self._peeked = itertools.chain(head, records)
+        if once:
+            self._peeked = itertools.chain(held, records)
+        else:
+            records.close()
         return to_schema(self.kinds)
 
-    def chunks(self, schema: pa.Schema, chunk_rows: int) -> Iterator[Chunk]:
-        """Its records, in order, with the columns of ``schema``, so many at a time at most."""
+    def chunks(self, schema: pa.Schema, limits: WindowLimits) -> Iterator[Chunk]:
+        """Its records, in order, with the columns of ``schema``, in chunks within the limits."""
         rows: list[Mapping[str, Any]] = []
         inputs: list[str | np.ndarray] = []
         lines: list[int] = []
@@ -60,7 +97,8 @@ class LineSource:
 
         def close() -> Chunk:
             nonlocal rows, inputs, lines, problems, size
-            chunk = Chunk(to_batch(rows, schema), inputs, lines, self.file, problems)
+            batch = to_batch(rows, schema)
+            chunk = Chunk(batch, inputs, lines, self.file, batch.nbytes, problems)
             rows, inputs, lines, problems, size = [], [], [], [], 0
             return chunk
 
@@ -71,26 +109,57 @@ class LineSource:
                     rows.append(fit(item.values, self.kinds))
                     inputs.append(value)
                     lines.append(item.line)
-                    size += size_of(value)
+                    size += item.size + VALUE * len(self.kinds)
                 except BadRecord as error:
                     problems.append(Problem(self.file, item.line, error.reason, error.kind))
             else:
                 problems.append(item)
-            if len(rows) + len(problems) >= chunk_rows or size >= CHUNK_BYTES:
+            if len(rows) + len(problems) >= limits.chunk_rows or size >= limits.chunk_size:
                 yield close()
         if rows or problems:
             yield close()
 
-    def _records(self) -> Iterator[Record | Problem]:
+    def _records(self) -> Generator[Record | Problem, None, None]:
+        for item in self._read():
+            if isinstance(item, Problem):
+                yield item
+                continue
+            try:
+                yield Record(item.line, self._complete(item.values), item.size)
+            except BadRecord as error:
+                yield Problem(self.file, item.line, error.reason, error.kind)
+
+    def _complete(self, values: dict[str, Any]) -> dict[str, Any]:
+        """Values with those of the file's path.
+
+        Raises:
+            BadRecord: Names that a table cannot have, or one that the path has too.
+        """
+        if len(values) > MAX_COLUMNS:
+            reason = f"has {len(values)} columns, at most {MAX_COLUMNS} are allowed"
+            raise BadRecord("too many columns", reason)
+        try:
+            "".join(values).encode()
+        except UnicodeEncodeError:
+            reason = "the name of a column holds a lone surrogate, which is not valid Unicode"
+            raise BadRecord("not UTF-8", reason) from None
+        if twice := values.keys() & self._partition.keys():
+            reason = f"has columns that the path of the file names too: {list_names(twice)}"
+            raise BadRecord("new column", reason)
+        return {**values, **self._partition}
+
+    def _read(self) -> Iterator[Record | Problem]:
         compressed = self.file.name.endswith(GZIP)
-        if self._kind == "jsonl":
+        if self.kind == "jsonl":
             for item in read_objects(self.file, (self._column.field,), LONGEST, compressed):
                 if isinstance(item, Record | Problem):  # a blank line is no record
                     yield item
-            return
-        lines = read_lines(self.file, LONGEST, compressed)
-        if self._kind == "csv":
-            yield from read_csv(self.file, lines, self._column.name)
-            return
-        for line, text in lines:
-            yield Record(line, {self._column.name: text}) if isinstance(text, str) else text
+        elif self.kind == "csv":
+            raw = read_raw_lines(self.file, LONGEST, compressed)
+            yield from read_csv(self.file, raw, LONGEST, (self._column.name,), self._dialect)
+        else:
+            for line, text in read_lines(self.file, LONGEST, compressed):
+                if isinstance(text, Problem):
+                    yield text
+                else:
+                    yield Record(line, {self._column.name: text}, len(text))

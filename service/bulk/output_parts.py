@@ -7,14 +7,12 @@ group, into one file that appears under its name all at once.
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import json
-import os
-import shutil
+import re
+import stat
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -22,11 +20,16 @@ import pyarrow.parquet as pq
 from osa.model.common.directories import check_parent
 from osa.model.errors import ConfigError, OsaError
 from osa.model.records.errors import DataError
+from osa.service.bulk.part_directory import TEMPORARY, PartDirectory
 
-JOB, LOCK, PARTS = "job.json", "lock", "part-*.parquet"
+JOB, LOCK, PARTS, MADE = "job.json", "lock", "part-*.parquet", "output.parquet"
+PART = re.compile(r"part-\d{6,}\.parquet")
+LEFT = re.compile(rf"({PART.pattern}|{re.escape(MADE)}|{re.escape(JOB)}){re.escape(TEMPORARY)}")
+"""Names of files that a run leaves which is killed."""
 KEY = b"osa"
 """Metadata of a file: what made it, as JSON."""
 Note = dict[str, Any]
+COUNTS = ("texts", "tokens", "truncated")
 
 
 class Parts:
@@ -48,31 +51,30 @@ class Parts:
 
         Raises:
             ConfigError: There is an unfinished run and it is not to be resumed, or it was another
-                job, or it still runs.
+                job, or it still runs; or what is there is somebody else's.
         """
         self.output, self.directory = output, directory_of(output)
         self._job = json.loads(json.dumps(job))
         self.count = 0
-        begun = self.directory / JOB
         check_untouched(output, resume)
+        self._files = PartDirectory(self.directory)
         try:
-            self.directory.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ConfigError(f"cannot write {self.directory}: {error.strerror}") from error
-        self._lock = _lock(self.directory / LOCK)
-        while self._path(self.count).exists():
-            self.count += 1
+            self._lock = self._files.lock(LOCK)
+        except OsaError:
+            self._files.close()
+            raise
         try:
-            if self.count and begun.exists():
-                _compare(self.directory, json.loads(begun.read_text(encoding="utf-8")), self._job)
+            while self._files.has(_name(self.count)):
+                self.count += 1
+            _check_gaps(self.directory, self._files.names(), self.count)
+            if self.count and self._files.has(JOB):
+                _compare(self.directory, _read_job(self._files), self._job)
             else:  # nothing is finished: whatever was begun here may be another job
-                _write(begun, lambda path: path.write_text(json.dumps(self._job), encoding="utf-8"))
+                content = json.dumps(self._job).encode()
+                self._files.write(JOB, lambda file: file.write(content))
         except OsaError:
             self.close()
             raise
-
-    def _path(self, number: int) -> Path:
-        return self.directory / PARTS.replace("*", f"{number:06d}")
 
     def note(self, number: int) -> Note:
         """What was noted of a part.
@@ -80,8 +82,8 @@ class Parts:
         Raises:
             DataError: The part is damaged.
         """
-        with _open(self._path(number)) as file:
-            return read_note(file)
+        note: Note = self._read(number, _counted)
+        return note
 
     def rows(self, number: int, columns: list[str]) -> pa.Table:
         """These columns of a part [n].
@@ -89,47 +91,48 @@ class Parts:
         Raises:
             DataError: The part is damaged.
         """
-        with _open(self._path(number)) as file:
-            return file.read(columns).replace_schema_metadata()
+        return self._read(number, lambda part: part.read(columns).replace_schema_metadata())
 
     def append(self, rows: pa.Table, note: Note) -> None:
         """Write the next part, whole or not at all."""
         rows = rows.replace_schema_metadata({KEY: json.dumps(note).encode()})
-        _write(self._path(self.count), lambda path: pq.write_table(rows, path))
+        self._files.write(_name(self.count), lambda file: pq.write_table(rows, file))
         self.count += 1
 
     def finish(self, schema: pa.Schema, note: Note) -> None:
-        """Make the output of all parts, and remove them."""
-        schema = schema.with_metadata({KEY: json.dumps(note).encode()})
+        """Make the output of all parts, with the schema's metadata, and remove them."""
+        own = {**(schema.metadata or {}), KEY: json.dumps(note).encode()}
+        schema = schema.with_metadata(own)
 
-        def copy(path: Path) -> None:
-            with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+        def copy(file: BinaryIO) -> None:
+            with pq.ParquetWriter(file, schema, compression="zstd") as writer:
                 for number in range(self.count):
-                    with _open(self._path(number)) as part:
-                        for group in range(part.num_row_groups):
-                            rows = part.read_row_group(group).replace_schema_metadata()
-                            writer.write_table(rows.cast(schema))
+                    self._read(number, lambda part: _copy(part, writer, schema))
 
-        made = self.directory / "output.parquet"
-        _write(made, copy)
-        os.replace(made, self.output)
-        _synchronise(self.output.parent)
+        self._files.write(MADE, copy)
+        self._files.publish(MADE, self.output)
         self.abandon()
 
     def abandon(self) -> None:
         """Leave no part, since none of them holds a text."""
-        for number in range(self.count):
-            self._path(number).unlink(missing_ok=True)
+        self._files.remove(map(_name, range(self.count)))
         self.count = 0
 
     def close(self) -> None:
         """Give the lock back and leave the parts; a directory without any goes too."""
         if not self.count:
-            for file in (JOB, LOCK, *(file.name for file in self.directory.glob("*.tmp"))):
-                (self.directory / file).unlink(missing_ok=True)
-            with contextlib.suppress(OSError):  # not ours, or gone
-                self.directory.rmdir()
+            _clear(self._files)
+        self._files.close(remove=not self.count)
         self._lock.close()
+
+    def _read(self, number: int, use: Callable[[pq.ParquetFile], Any]) -> Any:
+        path = self.directory / _name(number)
+        with self._files.open(_name(number)) as file:
+            try:
+                with pq.ParquetFile(file) as part:
+                    return use(part)
+            except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
+                raise DataError(f"{path} is damaged: {error}; remove the directory") from error
 
 
 def directory_of(output: Path) -> Path:
@@ -142,11 +145,14 @@ def check_untouched(output: Path, resume: bool) -> None:
 
     Raises:
         ConfigError: There is the output, or parts of an unfinished run, and nothing is to be
-            resumed; or nothing can be written there.
+            resumed; or nothing can be written there, or only through a link.
     """
     directory = directory_of(output)
     if output.is_dir():
         raise ConfigError(f"{output} is a directory, it must be a file")
+    for path in (output, directory):
+        if path.is_symlink():
+            raise ConfigError(f"{path} is a link, which is not followed: remove it")
     check_parent(output)
     if not resume and output.exists():
         raise ConfigError(f"{output} exists: remove it, or choose another --output")
@@ -156,15 +162,29 @@ def check_untouched(output: Path, resume: bool) -> None:
         )
 
 
-def discard(output: Path) -> None:
-    """Remove parts that a run left which was killed after it had made its output."""
-    if directory_of(output).exists():
-        shutil.rmtree(directory_of(output))
+def discard(output: Path, job: Note) -> None:
+    """Remove parts that a run of this job left which was killed after it had made its output."""
+    if not directory_of(output).is_dir() or directory_of(output).is_symlink():
+        return
+    files = PartDirectory(directory_of(output))
+    lock = files.lock(LOCK)
+    own = not files.has(JOB) or _read_job(files) == json.loads(json.dumps(job))
+    if own:
+        files.remove(name for name in files.names() if PART.fullmatch(name))
+        _clear(files)
+    files.close(remove=own)
+    lock.close()
 
 
 def read_note(file: pq.ParquetFile) -> Note:
-    """What made a file; empty where another program did."""
-    note: Note = json.loads((file.schema_arrow.metadata or {}).get(KEY, b"{}"))
+    """What made a file; empty where another program did.
+
+    Raises:
+        ValueError: Nobody can read it.
+    """
+    note = json.loads((file.schema_arrow.metadata or {}).get(KEY, b"{}"))
+    if not isinstance(note, dict):
+        raise ValueError("its note is no object")
     return note
 
 
@@ -175,10 +195,56 @@ def find_finished(output: Path) -> Note:
         ConfigError: It is no Parquet file.
     """
     try:
+        if not stat.S_ISREG(output.stat().st_mode):
+            raise ConfigError(f"{output} exists and is not a regular file")
         with pq.ParquetFile(output) as file:
-            return read_note(file)
-    except (pa.ArrowException, OSError, ValueError) as error:
+            note = read_note(file)
+    except (pa.ArrowException, OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise ConfigError(f"{output} exists and is no output of osa embed: {error}") from error
+    return note
+
+
+def _name(number: int) -> str:
+    return PARTS.replace("*", f"{number:06d}")
+
+
+def _counted(part: pq.ParquetFile) -> Note:
+    """A part's note, which has what a summary adds up."""
+    note = read_note(part)
+    if not all(isinstance(note[name], int) for name in COUNTS):
+        raise ValueError("its note has no counts")
+    return {**note, "skipped": dict(note["skipped"]), "failed": list(note["failed"])}
+
+
+def _copy(part: pq.ParquetFile, writer: pq.ParquetWriter, schema: pa.Schema) -> None:
+    for group in range(part.num_row_groups):
+        rows = part.read_row_group(group).replace_schema_metadata()
+        writer.write_table(rows.cast(schema))
+
+
+def _clear(files: PartDirectory) -> None:
+    """Remove what a run leaves besides its parts, and nothing else."""
+    left = [name for name in files.names() if LEFT.fullmatch(name)]
+    files.remove([*left, MADE, JOB, LOCK])
+
+
+def _check_gaps(directory: Path, names: list[str], count: int) -> None:
+    parts = [name for name in names if PART.fullmatch(name)]
+    if len(parts) > count:
+        raise ConfigError(
+            f"{directory} holds {parts[-1]}, but not all before it: remove the directory"
+        )
+
+
+def _read_job(files: PartDirectory) -> Note:
+    with files.open(JOB) as file:
+        try:
+            job = json.load(file)
+        except (ValueError, RecursionError):
+            job = None
+    if not isinstance(job, dict):
+        raise ConfigError(f"{files.path / JOB} is damaged: remove the directory")
+    return job
 
 
 def _compare(directory: Path, begun: Note, job: Note) -> None:
@@ -188,48 +254,3 @@ def _compare(directory: Path, begun: Note, job: Note) -> None:
                 f"{directory} was begun with {name} {begun.get(name)}, now it is {job.get(name)}: "
                 "run as before, or remove it"
             )
-
-
-def _open(path: Path) -> pq.ParquetFile:
-    try:
-        return pq.ParquetFile(path)
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{path} is damaged: {error}; remove the directory") from error
-
-
-def _lock(path: Path) -> IO[str]:
-    """A lock that ends with the process.
-
-    Raises:
-        ConfigError: Another process holds it, or has just removed the directory.
-    """
-    try:
-        file = path.open("w")
-    except OSError as error:
-        raise ConfigError(f"cannot write {path.parent}: {error.strerror}") from error
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.fstat(file.fileno()).st_ino != path.stat().st_ino:
-            raise OSError("the file that is locked is no longer there")
-    except OSError:
-        file.close()
-        raise ConfigError(f"another process works on {path.parent}") from None
-    return file
-
-
-def _write(path: Path, write: Callable[[Path], object]) -> None:
-    """Let ``write`` make a file that appears under its name once it is on disk."""
-    temporary = path.with_name(path.name + ".tmp")
-    write(temporary)
-    with temporary.open("rb") as file:
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-    _synchronise(path.parent)
-
-
-def _synchronise(directory: Path) -> None:
-    handle = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

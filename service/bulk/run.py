@@ -21,8 +21,9 @@ from osa.model.sequences import InputRows
 from osa.service.bulk.encoder import BulkEncoder
 from osa.service.bulk.input_column import InputKind
 from osa.service.bulk.output_parts import Note, Parts, discard, find_finished
+from osa.service.bulk.schema_metadata import extend_metadata
 from osa.service.bulk.sources import EMBEDDING, Inputs
-from osa.service.bulk.windows import CHUNK_ROWS, Chunk, Window, gather_windows
+from osa.service.bulk.windows import Chunk, Window, WindowLimits, gather_windows, rows_at
 
 ARROW_FLOATS = {"float32": pa.float32(), "float16": pa.float16()}
 
@@ -34,14 +35,16 @@ class RunOptions:
     Attributes:
         column: Which column is embedded.
         kind: What it holds.
-        rows_per_group: Records of a row group, and of a window, at least [records].
+        output_column: Name of the column of vectors.
+        window: How large a window is, which is one row group of the output.
         skip_bad: Leave bad records out instead of stopping at the first.
         resume: Go on with a run that was killed; nothing to do where it was finished.
     """
 
     column: str = "text"
     kind: InputKind = "text"
-    rows_per_group: int = 8192
+    output_column: str = EMBEDDING
+    window: WindowLimits = field(default_factory=WindowLimits)
     skip_bad: bool = False
     resume: bool = False
 
@@ -111,7 +114,7 @@ class BulkRun:
         self._options, self._report = options, report
         self._columns = inputs.columns
         vector = pa.list_(ARROW_FLOATS[encoder.dtype], encoder.dimensions)
-        self._schema = self._columns.append(pa.field(EMBEDDING, vector, nullable=False))
+        self._added = pa.field(options.output_column, vector, nullable=False)
 
     def job(self) -> Note:
         """What decides the content of the output."""
@@ -123,15 +126,17 @@ class BulkRun:
             "dtype": self._encoder.dtype,
             **dataclasses.asdict(self._encoder.options),
             "column": options.column,
+            "output_column": options.output_column,
             "columns": [f"{item.name}: {item.type}" for item in self._columns],
-            "rows_per_group": options.rows_per_group,
+            "rows_per_group": options.window.rows,
+            "window_bytes": options.window.size,
         }
 
     def _inputs(self) -> list[Note]:
         """Name and size of each file [bytes]; of standard input the name alone."""
         return [
-            {"name": file.name, "bytes": file.stat().st_size if file.is_file() else None}
-            for file in (source.file for source in self._sources)
+            {"name": one.name, "bytes": one.file.stat().st_size if one.file.is_file() else None}
+            for one in self._sources
         ]
 
     def run(self, advance: Callable[[int], object]) -> Summary:
@@ -147,7 +152,7 @@ class BulkRun:
             note = find_finished(self._output)
             same = note.get("job") == self.job() and note.get("inputs") == self._inputs()
             if options.resume and same:
-                discard(self._output)
+                discard(self._output, self.job())
                 return _finished(note)
             raise ConfigError(f"{self._output} exists: remove it, or choose another --output")
         parts = Parts(self._output, self.job(), options.resume)
@@ -169,7 +174,15 @@ class BulkRun:
                 files = ", ".join(str(one.file) for one in self._sources)
                 raise DataError(f"no {self._options.kind} in {files}")
             made = {"version": version("osa-encoder"), "inputs": self._inputs()}
-            parts.finish(self._schema, {"job": self.job(), **summary.to_note(), **made})
+            metadata = extend_metadata(self._columns.metadata, self._added, summary.texts)
+            schema = self._columns.append(self._added).with_metadata(metadata)
+            parts.finish(schema, {"job": self.job(), **summary.to_note(), **made})
+        except MemoryError:
+            read = summary.texts + sum(summary.skipped.values())
+            raise DataError(
+                f"not enough memory after {read} records, with --window-bytes "
+                f"{options.window.size}: a smaller window needs less, one record what it holds"
+            ) from None
         finally:
             parts.close()
         return summary
@@ -194,12 +207,11 @@ class BulkRun:
                 yield prepared
 
     def _windows(self) -> Iterator[Window]:
-        rows = self._options.rows_per_group
-        return gather_windows(self._chunks(min(CHUNK_ROWS, rows)), self._columns, rows)
+        return gather_windows(self._chunks(), self._columns, self._options.window)
 
-    def _chunks(self, rows: int) -> Iterator[Chunk]:
+    def _chunks(self) -> Iterator[Chunk]:
         for source in self._sources:
-            for chunk in source.chunks(self._columns, rows):
+            for chunk in source.chunks(self._columns, self._options.window):
                 if chunk.problems and not self._options.skip_bad:
                     raise DataError(str(chunk.problems[0]))
                 yield chunk
@@ -219,9 +231,10 @@ class BulkRun:
         for problem in (*window.problems, *problems):
             self._report(problem)
         kept = _without(len(window.inputs), list(failed))
+        chosen = rows_at(window.rows, kept.tolist()) if failed else window.rows
         flat = pa.array(vectors[kept].ravel())
         column = pa.FixedSizeListArray.from_arrays(flat, self._encoder.dimensions)
-        rows = window.rows.take(pa.array(kept)).append_column(self._schema.field(EMBEDDING), column)
+        rows = chosen.append_column(self._added, column)
         note = Summary(
             len(kept),
             sum(len(prepared.ids[place]) for place in kept),
@@ -235,7 +248,7 @@ class BulkRun:
         """A part must have been made of the same records."""
         kept = _without(len(window.inputs), parts.note(number)["failed"])
         rows = parts.rows(number, self._columns.names)
-        if not rows.equals(window.rows.take(pa.array(kept)).select(self._columns.names)):
+        if not rows.equals(rows_at(window.rows, kept.tolist()).select(self._columns.names)):
             raise DataError(
                 f"the input has changed since {parts.directory} was begun (row group {number}): "
                 "remove the directory to begin anew"

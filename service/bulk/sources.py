@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import get_args
 
 import pyarrow as pa
 
 from osa.model.errors import ConfigError
+from osa.model.records.csv_dialect import GivenDialect
 from osa.model.records.fields import list_names
+from osa.model.records.record import MAX_COLUMNS
 from osa.service.bulk.column_types import ColumnType, to_schema, wider
 from osa.service.bulk.input_column import InputColumn
+from osa.service.bulk.input_files import InputFile, find_files
 from osa.service.bulk.line_source import GZIP, STDIN, LineKind, LineSource
 from osa.service.bulk.table_source import TableSource
 from osa.service.bulk.windows import Source
@@ -23,10 +26,13 @@ KINDS: dict[str, LineKind] = {
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
     ".csv": "csv",
+    ".tsv": "csv",
 }
-PARQUET = ".parquet"
+IN_DIRECTORIES: dict[str, LineKind] = {".json": "jsonl"}
+"""What other suffixes mean in a directory, as Spark writes them."""
+PARQUET, TABS = ".parquet", ".tsv"
 EMBEDDING = "embedding"
-"""Name of the column that the output adds."""
+"""Default name of the column that the output adds."""
 
 
 @dataclass(frozen=True)
@@ -42,57 +48,82 @@ class Inputs:
     columns: pa.Schema
 
 
-def open_inputs(inputs: Sequence[str], column: InputColumn, kind: LineKind | None) -> Inputs:
+@dataclass(frozen=True)
+class InputOptions:
+    """How inputs are read.
+
+    Attributes:
+        column: Which column is embedded.
+        kind: What standard input and files without a known suffix hold.
+        dialect: What is known of CSV.
+        output_column: Name of the column that the output adds.
+    """
+
+    column: InputColumn
+    kind: LineKind | None = None
+    dialect: GivenDialect = field(default_factory=GivenDialect)
+    output_column: str = EMBEDDING
+
+
+def open_inputs(inputs: Sequence[str], options: InputOptions) -> Inputs:
     """Open files and check their columns; of standard input the first records are read.
 
     Args:
-        inputs: Paths, or ``-`` for standard input.
-        column: Which column is embedded.
-        kind: What standard input and files without a known suffix hold.
+        inputs: Paths of files and directories, or ``-`` for standard input.
+        options: How they are read.
 
     Raises:
         ConfigError: Inputs that cannot be read, or do not go together.
         DataError: A damaged file.
     """
-    sources = open_sources(inputs, column, kind)
-    columns = agree(sources, column)
-    if EMBEDDING in columns.names:
-        raise ConfigError(f"the input has a column {EMBEDDING!r}, which the output adds")
+    if list(inputs).count("-") > 1:
+        raise ConfigError("standard input (-) can be read once")
+    sources = [source for name in inputs for source in _open(name, options)]
+    if options.dialect != GivenDialect() and not any(map(_is_csv, sources)):
+        raise ConfigError("--delimiter, --quote and --escape describe CSV: no input is CSV")
+    columns = agree(sources, options.column)
+    if options.output_column in columns.names:
+        raise ConfigError(
+            f"the input has a column {options.output_column!r}, which the output adds: give the "
+            "vectors another name with --output-column"
+        )
     return Inputs(sources, columns)
 
 
-def open_sources(inputs: Sequence[str], column: InputColumn, kind: LineKind | None) -> list[Source]:
-    """Readers of files, in their order.
-
-    Args:
-        inputs: Paths, or ``-`` for standard input.
-        column: Which column is embedded.
-        kind: What standard input and files without a known suffix hold.
-
-    Raises:
-        ConfigError: A file of no kind that is known, or standard input twice.
-    """
-    if list(inputs).count("-") > 1:
-        raise ConfigError("standard input (-) can be read once")
-    return [_open(name, column, kind) for name in inputs]
-
-
-def _open(name: str, column: InputColumn, kind: LineKind | None) -> Source:
+def _open(name: str, options: InputOptions) -> list[Source]:
     if name == "-":
-        found = kind or ("txt" if column.kind == "text" else "jsonl")
-        return LineSource(STDIN, _able(STDIN, found, column), column)
-    file = Path(name)
-    lower = file.name.lower()
+        kind = options.kind or ("txt" if options.column.kind == "text" else "jsonl")
+        return [_line_source(InputFile(STDIN, STDIN.name), kind, options)]
+    path = Path(name)
+    inside = path.is_dir()
+    return [_open_file(file, options, inside) for file in find_files(path)]
+
+
+def _open_file(file: InputFile, options: InputOptions, inside: bool) -> Source:
+    lower = file.path.name.lower()
     suffix = Path(lower.removesuffix(GZIP)).suffix
     if lower.endswith(PARQUET):
-        return TableSource(file, column)
-    known = KINDS.get(suffix, kind)
+        return TableSource(file, options.column)
+    known = {**KINDS, **(IN_DIRECTORIES if inside else {})}.get(suffix, options.kind)
     if known is None:
         raise ConfigError(
-            f"{file}: unknown kind of file; allowed are {', '.join(KINDS)} (each with {GZIP} too) "
-            f"and {PARQUET}, or say what it is: --format {' or '.join(get_args(LineKind))}"
+            f"{file.path}: unknown kind of file; allowed are {', '.join(KINDS)} (each with {GZIP} "
+            f"too) and {PARQUET}, or say what it is: --format {' or '.join(get_args(LineKind))}"
         )
-    return LineSource(file, _able(file, known, column), column)
+    return _line_source(file, known, options, suffix == TABS)
+
+
+def _is_csv(source: Source) -> bool:
+    return isinstance(source, LineSource) and source.kind == "csv"
+
+
+def _line_source(
+    file: InputFile, kind: LineKind, options: InputOptions, tabs: bool = False
+) -> LineSource:
+    dialect = options.dialect
+    if tabs and dialect.delimiter is None:
+        dialect = replace(dialect, delimiter="\t")
+    return LineSource(file, _able(file.path, kind, options.column), options.column, dialect)
 
 
 def _able(file: Path, kind: LineKind, column: InputColumn) -> LineKind:
@@ -124,6 +155,10 @@ def agree(sources: Sequence[Source], column: InputColumn) -> pa.Schema:
     for source in lines:
         source.kinds = merged
         schemas[source.file] = to_schema(merged)
+    if len(merged) > MAX_COLUMNS:
+        raise ConfigError(
+            f"the inputs have {len(merged)} columns, at most {MAX_COLUMNS} are allowed"
+        )
     first, *others = schemas.items()
     for file, schema in schemas.items():
         if schema.names.count(column.name) != 1:
@@ -140,4 +175,4 @@ def agree(sources: Sequence[Source], column: InputColumn) -> pa.Schema:
 
 
 def _columns(schema: pa.Schema) -> str:
-    return ", ".join(f"{field.name} {field.type}" for field in schema)
+    return list_names(f"{field.name} {field.type}" for field in schema)

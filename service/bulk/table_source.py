@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from osa.model.errors import ConfigError
+from osa.model.errors import ConfigError, OsaError
 from osa.model.records.errors import DataError
 from osa.model.records.fields import decode
-from osa.model.records.record import BadRecord, Problem
+from osa.model.records.record import MAX_COLUMNS, BadRecord, Problem
+from osa.model.records.table_batches import open_parquet, parquet_batches
 from osa.service.bulk.input_column import InputColumn
-from osa.service.bulk.windows import Chunk
+from osa.service.bulk.input_files import InputFile
+from osa.service.bulk.windows import Chunk, WindowLimits, rows_at
 
 TEXT_TESTS = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
 NUMBER_TESTS = (pa.types.is_floating, pa.types.is_integer)
-LIST_TESTS = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+LIST_TESTS = (
+    pa.types.is_list,
+    pa.types.is_large_list,
+    pa.types.is_fixed_size_list,
+    pa.types.is_list_view,
+    pa.types.is_large_list_view,
+)
+READING = (pa.ArrowException, OSError, ValueError, KeyError, OverflowError, MemoryError)
+"""What pyarrow raises where a file is not what it says."""
 
 
 class TableSource:
@@ -27,49 +38,67 @@ class TableSource:
 
     Attributes:
         file: The file.
+        name: By what it is known in notes.
     """
 
-    def __init__(self, file: Path, column: InputColumn) -> None:
+    def __init__(self, file: InputFile, column: InputColumn) -> None:
         """Take a file whose inputs are in ``column``."""
-        self.file, self._column = file, column
+        self.file, self.name, self._column = file.path, file.name, column
+        self._partition = file.partition
 
     def schema(self) -> pa.Schema:
-        """Its columns.
+        """Its columns, those of its path last.
 
         Raises:
-            ConfigError: The file cannot be opened, or the column of the inputs is of another type.
+            ConfigError: The file cannot be opened, has columns that the output cannot have, or the
+                column of the inputs is of another type.
             DataError: It is no Parquet file.
         """
-        with self._open() as table:
-            schema = table.schema_arrow.remove_metadata()
+        with self._reading("is no Parquet file"), open_parquet(self.file) as table:
+            schema = table.schema_arrow
+            names = schema.names
+        twice = [name for name, count in Counter(names).items() if count > 1]
+        if twice or len(names) > MAX_COLUMNS:
+            found = f"several columns {twice[0]!r}" if twice else f"{len(names)} columns"
+            raise ConfigError(
+                f"{self.file} has {found}; allowed are {MAX_COLUMNS}, each with a name of its own"
+            )
+        for name in self._partition:
+            if name in names:
+                raise ConfigError(f"{self.file}: path and file both have a column {name!r}")
+            schema = schema.append(pa.field(name, pa.string()))
         for field in schema:
             if field.name == self._column.name and not self._fits(field.type):
                 wanted = "strings" if self._column.kind == "text" else "lists of lists of numbers"
                 raise ConfigError(
                     f"{self.file}: column {field.name!r} must hold {wanted}, got {field.type}"
                 )
+        try:
+            pq.write_table(schema.empty_table(), pa.BufferOutputStream())
+        except pa.ArrowException as error:
+            raise ConfigError(f"{self.file}: {_first_line(error)}") from error
         return schema
 
-    def chunks(self, schema: pa.Schema, chunk_rows: int) -> Iterator[Chunk]:
-        """Its rows, in order, with the columns of ``schema``, so many at a time at most.
+    def chunks(self, schema: pa.Schema, limits: WindowLimits) -> Iterator[Chunk]:
+        """Its rows, in order, with the columns of ``schema``, in chunks within the limits.
 
         Raises:
             DataError: The file is damaged.
         """
         row = 0
-        try:
-            with self._open() as table:
-                for batch in table.iter_batches(batch_size=chunk_rows, use_threads=False):
-                    chosen = pa.RecordBatch.from_arrays(
-                        [batch.column(name) for name in schema.names], schema=schema
-                    )
-                    yield self._chunk(chosen, row + 1)
-                    row += batch.num_rows
-        except (pa.ArrowException, OSError) as error:
-            cause = str(error).partition("\n")[0]
-            raise DataError(f"{self.file}: damaged after row {row}: {cause}") from error
+        with self._reading("is damaged") as place, open_parquet(self.file) as table:
+            batches = parquet_batches(table, None, limits.chunk_rows, limits.chunk_size)
+            for batch, size in batches:
+                told = [
+                    pa.array([value] * batch.num_rows, pa.string())
+                    for value in self._partition.values()
+                ]
+                chosen = pa.RecordBatch.from_arrays([*batch.columns, *told], schema=schema)
+                yield self._chunk(chosen, row + 1, size)
+                row += batch.num_rows
+                place[0] = f" after row {row}"
 
-    def _chunk(self, batch: pa.RecordBatch, first: int) -> Chunk:
+    def _chunk(self, batch: pa.RecordBatch, first: int, size: int) -> Chunk:
         inputs: list[str | np.ndarray] = []
         kept: list[int] = []
         problems: list[Problem] = []
@@ -82,8 +111,11 @@ class TableSource:
                 kept.append(place)
             except BadRecord as error:
                 problems.append(Problem(self.file, first + place, error.reason, error.kind))
-        rows = batch if not problems else batch.take(pa.array(kept, pa.int64()))
-        return Chunk(rows, inputs, [first + place for place in kept], self.file, problems)
+        lines = [first + place for place in kept]
+        if problems:
+            rows = rows_at(pa.Table.from_batches([batch]), kept).combine_chunks()
+            batch = (rows.to_batches() or [batch.slice(0, 0)])[0]
+        return Chunk(batch, inputs, lines, self.file, size, problems)
 
     def _fits(self, kind: pa.DataType) -> bool:
         """Whether a column of this type may hold the inputs."""
@@ -95,14 +127,16 @@ class TableSource:
             kind = kind.value_type
         return any(test(kind) for test in TEXT_TESTS)
 
-    def _open(self) -> pq.ParquetFile:
+    @contextmanager
+    def _reading(self, fault: str) -> Iterator[list[str]]:
+        """Turn what pyarrow raises into an error of the file; yields where to note the place."""
+        place = [""]
         try:
-            return pq.ParquetFile(self.file)
-        except OSError as error:
-            raise ConfigError(f"cannot read {self.file}: {error}") from error
-        except pa.ArrowException as error:
-            cause = str(error).partition("\n")[0]
-            raise DataError(f"{self.file} is no Parquet file: {cause}") from error
+            yield place
+        except OsaError:
+            raise
+        except READING as error:
+            raise DataError(f"{self.file} {fault}{place[0]}: {_first_line(error)}") from error
 
 
 def _element_type(kind: pa.DataType) -> pa.DataType | None:
@@ -116,3 +150,7 @@ def _raw(column: pa.Array) -> list[Any]:
         column = column.dictionary_decode()
     values: list[Any] = column.cast(pa.large_binary()).to_pylist()
     return values
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).partition("\n")[0] or type(error).__name__

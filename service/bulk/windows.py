@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -13,10 +13,37 @@ import pyarrow as pa
 from osa.model.records.record import Problem
 from osa.service.bulk.input_column import size_of
 
-CHUNK_ROWS, CHUNK_BYTES = 1024, 1 << 20
-"""A chunk is closed at either [records, characters of text or numbers of features]."""
-WINDOW_SIZE = 8 << 20
+CHUNK_ROWS, CHUNK_BYTES = 1024, 8 << 20
+"""A chunk is closed at either [records, bytes]."""
+WINDOW_BYTES = 64 << 20
+"""Default of how large a window's columns may be [bytes]."""
+WINDOW_INPUT = 8 << 20
 """A window is closed at so much input at the latest [characters or numbers]."""
+WINDOW_PROBLEMS = 1 << 16
+"""A window is closed at so many bad records at the latest."""
+
+
+@dataclass(frozen=True)
+class WindowLimits:
+    """When a window is closed: at either limit, with the chunk that reaches it.
+
+    Attributes:
+        rows: Good records.
+        size: Their columns, and their input [bytes; characters or numbers].
+    """
+
+    rows: int = 8192
+    size: int = WINDOW_BYTES
+
+    @property
+    def chunk_rows(self) -> int:
+        """Most records of a chunk."""
+        return min(CHUNK_ROWS, self.rows)
+
+    @property
+    def chunk_size(self) -> int:
+        """About how large a chunk may be [bytes]."""
+        return max(1, min(CHUNK_BYTES, self.size // 8))
 
 
 @dataclass
@@ -28,6 +55,7 @@ class Chunk:
         inputs: Their texts or features [n].
         lines: Their lines or rows in the file, from 1 [n].
         file: The file.
+        size: Of the columns [bytes].
         problems: The bad ones.
     """
 
@@ -35,6 +63,7 @@ class Chunk:
     inputs: list[str | np.ndarray]
     lines: list[int]
     file: Path
+    size: int
     problems: list[Problem] = field(default_factory=list)
 
 
@@ -56,28 +85,34 @@ class Window:
 
 
 class Source(Protocol):
-    """One input file."""
+    """One input file, and by what it is known in notes."""
 
     file: Path
+    name: str
 
     def schema(self) -> pa.Schema:
         """Its columns, that of the inputs included."""
 
-    def chunks(self, schema: pa.Schema, chunk_rows: int) -> Iterator[Chunk]:
-        """Its records, in order, with the columns of ``schema``, so many at a time at most."""
+    def chunks(self, schema: pa.Schema, limits: WindowLimits) -> Iterator[Chunk]:
+        """Its records, in order, with the columns of ``schema``, in chunks within the limits."""
 
 
-def gather_windows(chunks: Iterator[Chunk], schema: pa.Schema, rows: int) -> Iterator[Window]:
-    """Windows of at least ``rows`` good records, or of much input; a pure function of the input."""
+def gather_windows(
+    chunks: Iterator[Chunk], schema: pa.Schema, limits: WindowLimits
+) -> Iterator[Window]:
+    """Windows of many records, or of large ones; a pure function of the input."""
     held: list[Chunk] = []
-    count = size = 0
+    count = size = length = bad = 0
     for chunk in chunks:
         held.append(chunk)
         count += len(chunk.inputs)
-        size += sum(map(size_of, chunk.inputs))
-        if count >= rows or size >= WINDOW_SIZE:
+        size += chunk.size
+        length += sum(map(size_of, chunk.inputs))
+        bad += len(chunk.problems)
+        full = count >= limits.rows or size >= limits.size or bad >= WINDOW_PROBLEMS
+        if full or length >= min(limits.size, WINDOW_INPUT):
             yield _join(held, schema)
-            held, count, size = [], 0, 0
+            held, count, size, length, bad = [], 0, 0, 0, 0
     if held:
         yield _join(held, schema)
 
@@ -89,3 +124,14 @@ def _join(chunks: list[Chunk], schema: pa.Schema) -> Window:
         [(chunk.file, line) for chunk in chunks for line in chunk.lines],
         [problem for chunk in chunks for problem in chunk.problems],
     )
+
+
+def rows_at(rows: pa.Table, places: Sequence[int]) -> pa.Table:
+    """Rows of ascending places; by slices, since not every type of column can be gathered."""
+    parts = []
+    begun = 0
+    for turn, place in enumerate(places):
+        if turn + 1 == len(places) or places[turn + 1] != place + 1:
+            parts.append(rows.slice(places[begun], turn + 1 - begun))
+            begun = turn + 1
+    return pa.concat_tables(parts) if parts else rows.slice(0, 0)

@@ -10,7 +10,7 @@ import tracemalloc
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from osa.model.errors import ConfigError
@@ -76,6 +76,7 @@ def test_a_text_file_that_cannot_hold_the_fields_is_refused(
         list(read_file(write(tmp_path / "a.txt", b"one\n"), fields))
 
 
+@settings(deadline=None)
 @given(lines=st.lists(st.text(st.characters(exclude_characters="\n\r\0", codec="utf-8"))))
 def test_only_a_newline_ends_a_line(lines: list[str]) -> None:
     """U+2028, U+0085, form feeds and the like are part of a text; line numbers stay true."""
