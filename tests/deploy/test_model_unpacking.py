@@ -23,7 +23,7 @@ def content(target: Path) -> dict[str, str]:
     }
 
 
-REFUSED = {
+REFUSED: dict[str, tuple[list[tuple[str, bytes | str]], str]] = {
     "absolute": ([("/etc/passwd", b"x")], "'/etc/passwd' leaves the directory"),
     "above": ([("a/../../outside", b"x")], "leaves the directory"),
     "symbolic link": ([("model", tarfile.SYMTYPE.decode())], "pack with tar --dereference"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from importlib.metadata import version
 
+from osa.model.common.threads import threads
 from osa.service.api.tei.schemas import (
     Classifies,
     Embeds,
@@ -20,7 +21,7 @@ from osa.service.settings import Settings
 
 def model_info(settings: Settings, model: ServedModel, names: list[str]) -> Info:
     """Model, limits, engine, and the artifact's manifest if there is one; ``names`` are served."""
-    about = model.about
+    about, running = model.about, threads()
     return Info(
         model_id=model.name,
         models=names,
@@ -34,6 +35,8 @@ def model_info(settings: Settings, model: ServedModel, names: list[str]) -> Info
         max_client_batch_size=settings.batching.max_client_batch_size,
         auto_truncate=model.embedder.auto_truncate,
         tokenization_workers=settings.batching.tokenization_workers,
+        threads=running.count,
+        threads_reason=running.reason,
         version=version("osa-encoder"),
         dimensions=list(about.dimensions),
         kind=about.task,

@@ -217,6 +217,10 @@ class Info(BaseModel):
     max_client_batch_size: int
     auto_truncate: bool
     tokenization_workers: int
+    threads: int = Field(description="Threads that compute a batch on a CPU.")
+    threads_reason: str = Field(
+        description="Where their number comes from: OMP_NUM_THREADS, a CPU quota, or the cores."
+    )
     version: str
     dimensions: list[int]
     prompts: list[str] = Field(description="Names for prompt_name.")
