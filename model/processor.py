@@ -1,10 +1,11 @@
 """Environment variables of torch's libraries, set when ``osa.model`` is imported.
 
-Three libraries read the environment once, when they start: GNU OpenMP (what idle threads do), MKL
-(the order of its sums) and oneDNN (the instructions it compiles for). So import ``osa.model``
-before torch; imported later, all but the first still apply until torch's first matrix product.
-Variables that are already set are kept.
+Three libraries read the environment once, when they start: GNU OpenMP (how many threads, and what
+idle ones do), MKL (the order of its sums) and oneDNN (the instructions it compiles for). So import
+``osa.model`` before torch; imported later, all but the first still apply until torch's first matrix
+product. Variables that are already set are kept.
 
+* Threads follow a container's CPU quota (``common.threads``).
 * Idle threads sleep instead of spinning, which saves CPU time beside other processes (decision 23).
 * MKL's strict mode keeps one order of summation on Intel's processors ("Obtaining Numerically
   Reproducible Results", oneMKL Developer Guide). On those of other vendors it is not guaranteed;
@@ -22,6 +23,7 @@ import platform
 from collections.abc import Mapping
 from pathlib import Path
 
+from osa.model.common.threads import follow_quota
 from osa.model.errors import ConfigError
 
 VARIABLE = "OSA_MODEL__INSTRUCTION_SET"
@@ -184,10 +186,11 @@ def arithmetic() -> dict[str, str]:
 
 
 def prepare() -> None:
-    """Set all three; called when ``osa.model`` is imported.
+    """Set all of them; called when ``osa.model`` is imported.
 
     An invalid instruction set is refused where it is used, not here.
     """
     os.environ.setdefault(WAIT_POLICY, "passive")
+    follow_quota()
     with contextlib.suppress(ConfigError):
         limit_instruction_set(AUTO)

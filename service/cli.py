@@ -131,12 +131,14 @@ def _info(options: argparse.Namespace) -> int:
     import torch
 
     from osa.model import kernels
+    from osa.model.common.threads import threads
 
     facts = {
         "version": version("osa-encoder"),
         "torch": torch.__version__,
         "cuda": torch.version.cuda if torch.cuda.is_available() else None,
         "threads": torch.get_num_threads(),
+        "threads_reason": threads().reason,
         "kernel": {device: kernels.describe(device) for device in ("cpu", "cuda")},
     }
     print(json.dumps(facts, indent=2))

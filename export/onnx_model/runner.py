@@ -12,6 +12,7 @@ from osa.export.manifest import Artifact
 from osa.export.onnx_model.format import calls_attention
 from osa.export.ort_ops import BUILD_COMMAND, find_library
 from osa.export.runner import GraphOutputs
+from osa.model.common.threads import threads as default_threads
 
 RUNTIMES = ("onnxruntime-gpu", "onnxruntime")
 """Distributions of ONNX Runtime; one of them is needed."""
@@ -29,7 +30,8 @@ class OnnxRunner:
             artifact: The artifact.
             device: ``auto``, ``cpu`` or ``cuda``.
             kernel: ``native`` needs the custom-op library; ``auto`` uses it where it is built.
-            threads: Threads of an operator; 0 leaves it to ONNX Runtime.
+            threads: Threads of an operator; 0 takes those of torch where the environment or a CPU
+                quota limits them, and leaves it to ONNX Runtime elsewhere.
 
         Raises:
             ExportError: The runtime, the library or the device is missing.
@@ -42,7 +44,8 @@ class OnnxRunner:
                 "where there is no NVIDIA GPU"
             ) from error
         options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
+        usual = default_threads()
+        options.intra_op_num_threads = threads or (usual.count if usual.limited else 0)
         options.log_severity_level = 3
         # Spinning threads would take CPU time from tokenisation and HTTP.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")

@@ -6,7 +6,6 @@ The start and the end of each step are reported; between them, at intervals, the
 from __future__ import annotations
 
 import concurrent.futures
-import os
 import subprocess
 import threading
 import time
@@ -15,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from osa.export.errors import ExportError
+from osa.model.common.threads import threads
 
 BEAT_S = 10.0
 """Longest time between two reports [s]."""
@@ -43,7 +43,7 @@ class Step:
 def run_steps(
     steps: Sequence[Step], progress: Progress = tell_nobody, beat_s: float = BEAT_S
 ) -> None:
-    """Run commands in parallel, one per processor, started in the given order.
+    """Run commands in parallel, one per core, started in the given order.
 
     Args:
         steps: The commands.
@@ -55,7 +55,7 @@ def run_steps(
             are stopped.
     """
     runs = [_Run(step, progress) for step in steps]
-    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+    with concurrent.futures.ThreadPoolExecutor(threads().count) as pool:
         waiting = {pool.submit(run.run) for run in runs}
         try:
             while waiting:

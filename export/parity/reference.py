@@ -32,6 +32,7 @@ from osa.export.parity.cases import Case, grid
 from osa.export.parity.comparison import PARTS, TOKEN_ROWS_UP_TO
 from osa.export.user_cache import user_cache
 from osa.model import EmbeddingModel
+from osa.model.common.threads import threads
 
 FOLDER = "parity-references"
 MAX_ENTRIES = 16
@@ -76,7 +77,10 @@ def _compute(model: EmbeddingModel, layout: Layout, progress: Progress) -> bytes
         return place, _answer(precise, cases[place])
 
     # One thread per case, rather than several per product: short products do not use them.
-    with _single_threaded_products(), concurrent.futures.ThreadPoolExecutor(_cores()) as pool:
+    with (
+        _single_threaded_products(),
+        concurrent.futures.ThreadPoolExecutor(threads().count) as pool,
+    ):
         answers = dict(pool.map(answer, itertools.count(1), longest_first))
     tensors = {
         f"{place}.{part}": value
@@ -106,13 +110,6 @@ def _single_threaded_products() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def _cores() -> int:
-    """Number of processors that this process may use."""
-    if sys.platform == "linux":
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _identity(model: EmbeddingModel, layout: Layout) -> str:

@@ -104,6 +104,7 @@
     - {{ $model.s3.sha256 | quote }}
     {{- end }}
     - /models
+    - {{ kindIs "string" $model.sizeLimit | ternary $model.sizeLimit (toJson $model.sizeLimit) | quote }}
   {{- with .Values.extraEnv }}
   env:
     {{- toYaml . | nindent 4 }}

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import numpy as np
 
 from osa.model.calibration import Calibration
+from osa.model.common.threads import threads
 from osa.model.download.models import local_path
 from osa.model.errors import ConfigError
 from osa.model.processor import PRODUCT_ORDER, limit_instruction_set
@@ -111,11 +112,12 @@ def _select(settings: ModelSettings) -> Selection:
     limit_instruction_set(settings.instruction_set)
     selection = select_engine(settings)
     about = selection.engine.info
+    running = threads()
     facts = {"backend": about.backend, "kernel": about.kernel, "dtype": about.dtype}
-    logger.info(
-        "engine selected",
-        extra={**facts, "reason": selection.reason, "product_order": os.environ.get(PRODUCT_ORDER)},
-    )
+    limits = {"threads": running.count, "threads_reason": running.reason}
+    order = os.environ.get(PRODUCT_ORDER)
+    more = {**limits, "reason": selection.reason, "product_order": order}
+    logger.info("engine selected", extra={**facts, **more})
     return selection
 
 

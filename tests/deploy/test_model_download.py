@@ -2,61 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import http.server
-import subprocess
-import sys
 import tarfile
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from osa.model import EmbeddingModel
-from tests.deploy.chart import CHART
-
-SCRIPT = CHART / "files" / "fetch_model.py"
-
-
-class Store(http.server.BaseHTTPRequestHandler):
-    """Serves one archive; the first answers break as ``breaks`` says."""
-
-    body = b""
-    breaks: list[str]
-    asked: list[str | None]
-    ranges = True
-
-    def do_GET(self) -> None:
-        wanted = self.headers.get("Range")
-        self.asked.append(wanted)
-        fault = self.breaks.pop(0) if self.breaks else ""
-        if fault.isdigit():
-            self.send_error(int(fault))
-            return
-        start = int(wanted[len("bytes=") : -1]) if wanted and self.ranges else 0
-        part = self.body[start:]
-        self.send_response(206 if start else 200)
-        self.send_header("Content-Length", str(len(part)))
-        self.end_headers()
-        self.wfile.write(part[: len(part) // 2] if fault == "cut" else part)
-
-    def log_message(self, format: str, *arguments: object) -> None:
-        """Print nothing."""
-
-
-@contextmanager
-def store(body: bytes, breaks: list[str], ranges: bool = True) -> Iterator[tuple[str, type[Store]]]:
-    handler = type("Run", (Store,), {"body": body, "breaks": breaks, "asked": [], "ranges": ranges})
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}/model.tar.gz", handler
-        finally:
-            server.shutdown()
-            thread.join()
+from tests.deploy.model_store import digest, packed, run, served, store
 
 
 @pytest.fixture
@@ -65,20 +17,6 @@ def archive(tiny_checkpoint: Path, tmp_path: Path) -> bytes:
     with tarfile.open(file, "w:gz") as members:
         members.add(tiny_checkpoint, "model")
     return file.read_bytes()
-
-
-def run(source: str, sha256: str, target: Path) -> subprocess.CompletedProcess[str]:
-    """The script as the pod runs it, but with short pauses between its attempts."""
-    code = (
-        f"import sys; sys.path.insert(0, {str(SCRIPT.parent)!r}); import fetch_model as m; "
-        "import time; time.sleep = lambda _: None; raise SystemExit(m.main())"
-    )
-    command = [sys.executable, "-c", code, source, sha256, str(target)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60)
-
-
-def digest(body: bytes) -> str:
-    return hashlib.sha256(body).hexdigest()
 
 
 @pytest.mark.parametrize("ranges", [True, False])
@@ -120,23 +58,49 @@ def test_a_download_that_fails_says_why(
     assert list(target.iterdir()) == []
 
 
-def test_what_is_no_archive_or_leaves_its_directory_is_refused(tmp_path: Path) -> None:
-    target, evil = tmp_path / "models", tmp_path / "evil.tar"
-    target.mkdir()
-    (tmp_path / "file").write_text("x")
-    with tarfile.open(evil, "w") as members:
-        members.add(tmp_path / "file", "../outside")
-    for body in (b"not an archive", evil.read_bytes()):
-        with store(body, []) as (url, _):
-            done = run(url, digest(body), target)
-        assert done.returncode == 1
-        assert "no tar archive that can be unpacked" in done.stderr
-    assert not (tmp_path / "outside").exists()
-
-
 def test_an_archive_that_another_container_brought(archive: bytes, tmp_path: Path) -> None:
     target = tmp_path / "models"
     target.mkdir()
     (target / ".archive").write_bytes(archive)
     assert run(str(target / ".archive"), digest(archive), target).returncode == 0
     assert (target / "model" / "config.json").is_file()
+
+
+@pytest.mark.parametrize("place", ["file:///etc/passwd", "ftp://127.0.0.1/x", "/again", ""])
+def test_redirects_lead_to_http_alone_and_end(tmp_path: Path, place: str) -> None:
+    target = tmp_path / "models"
+    target.mkdir()
+    told = served(packed(("a", b"1")), target, [f"to {place}"] * 20)
+    assert "refused" in told or "a redirect that is not followed" in told
+    assert list(target.iterdir()) == []
+
+
+def test_a_few_redirects_are_followed(tmp_path: Path) -> None:
+    body = packed(("a", b"1"))
+    with store(body, ["to /b", "to /c"]) as (url, _):
+        assert run(url, digest(body), tmp_path).returncode == 0
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["file:///etc/passwd", "ftp://a/b", "/etc/passwd", "http://", "http://[x", "http://a:b/c",
+     "http://user:hidden@host/x", "http://a/\u00e9", "http://a/b c", "HTTP://a/\x01", ""],
+)  # fmt: skip
+def test_a_source_that_is_none_is_told_in_one_line(tmp_path: Path, source: str) -> None:
+    done = run(source, "0" * 64, tmp_path)
+    assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
+    assert "give an http(s) address" in done.stderr
+    assert "hidden" not in done.stderr
+
+
+def test_a_signature_in_the_address_is_not_told(tmp_path: Path) -> None:
+    with store(b"", ["404"]) as (url, _):
+        done = run(f"{url}?X-Amz-Signature=hidden", "0" * 64, tmp_path)
+    assert "HTTP 404" in done.stderr
+    assert "hidden" not in done.stderr
+
+
+def test_a_limit_that_is_no_quantity_is_told(tmp_path: Path) -> None:
+    done = run("http://a/b", "0" * 64, tmp_path, "8GB")
+    assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
+    assert "'8GB'" in done.stderr

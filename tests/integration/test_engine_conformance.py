@@ -13,6 +13,7 @@ import pytest
 
 from osa.export.manifest import ARTIFACT
 from osa.model import EmbeddingModel
+from osa.model.common.threads import threads
 from osa.model.errors import ConfigError, InputError, OsaError
 from osa.service.engines.artifact import ArtifactEngine
 from osa.service.engines.base import Engine
@@ -214,6 +215,8 @@ def test_an_artifact_is_served_like_its_checkpoint(
     assert info["backend"] == "onnxruntime"
     manifest = json.loads((make_artifact("onnx") / ARTIFACT).read_text())
     assert info["model_dtype"] == manifest["dtype"]
+    running = threads()
+    assert (info["threads"], info["threads_reason"]) == (running.count, running.reason)
 
 
 def test_info_names_the_member_of_a_collection_and_has_its_manifest(

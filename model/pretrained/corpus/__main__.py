@@ -132,6 +132,7 @@ def _check(options: argparse.Namespace, kinds: set[PackageKind]) -> None:
         raise ConfigError(f"--packages {options.packages} is not a directory")
     downloads = options.packages is None
     needed = ["dpkg"] if "deb" in kinds else []
+    needed += ["tar"] if "sdist" in kinds else []
     needed += ["apt-get"] if downloads and kinds & {"deb", "index"} else []
     missing = [tool for tool in needed if shutil.which(tool) is None]
     if downloads and "sdist" in kinds and find_spec("pip") is None:

@@ -7,7 +7,6 @@ import os
 import re
 import subprocess
 import sys
-import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -52,7 +51,7 @@ def fetch(package: Package, folder: Path | None, scratch: Path) -> Fetched:
 
     Raises:
         FileNotFoundError: ``folder`` does not contain the package.
-        subprocess.CalledProcessError: A download failed.
+        subprocess.CalledProcessError: A download failed, or an archive cannot be unpacked.
     """
     if folder is None:
         folder = scratch / "archives" / package.name
@@ -69,8 +68,10 @@ def fetch(package: Package, folder: Path | None, scratch: Path) -> Fetched:
         version = files[0].name.split("_")[1].replace("%3a", ":")
     elif package.kind == "sdist":
         files = files[-1:]
-        with tarfile.open(files[0]) as archive:
-            archive.extractall(root, filter="data")
+        # tar itself keeps members inside of the directory; tarfile's filters came after 3.11.0
+        own = ["--no-same-owner", "--no-same-permissions"]
+        command = ["tar", "-x", *own, "-f", str(files[0].absolute()), "-C", str(root)]
+        subprocess.run(command, check=True)
         version = files[0].name.removesuffix(".tar.gz").rpartition("-")[2]
     else:
         for file in files:

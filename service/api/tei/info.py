@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib.metadata import version
 
 from osa.model.common.widths import takes_any_width
+from osa.model.common.threads import threads
 from osa.service.api.tei.schemas import (
     Classifies,
     Embeds,
@@ -21,7 +22,7 @@ from osa.service.settings import Settings
 
 def model_info(settings: Settings, model: ServedModel, names: list[str]) -> Info:
     """Model, limits, engine, and the artifact's manifest if there is one; ``names`` are served."""
-    about = model.about
+    about, running = model.about, threads()
     return Info(
         model_id=model.name,
         models=names,
@@ -36,6 +37,8 @@ def model_info(settings: Settings, model: ServedModel, names: list[str]) -> Info
         max_client_batch_size=settings.batching.max_client_batch_size,
         auto_truncate=model.embedder.auto_truncate,
         tokenization_workers=settings.batching.tokenization_workers,
+        threads=running.count,
+        threads_reason=running.reason,
         version=version("osa-encoder"),
         dimensions=list(about.dimensions),
         any_dimension=takes_any_width(about.dimensions),

@@ -222,6 +222,10 @@ class Info(BaseModel):
     max_client_batch_size: int
     auto_truncate: bool
     tokenization_workers: int
+    threads: int = Field(description="Threads that compute a batch on a CPU.")
+    threads_reason: str = Field(
+        description="Where their number comes from: OMP_NUM_THREADS, a CPU quota, or the cores."
+    )
     version: str
     sha: str | None = Field(None, description="Commit of the server; not known, null.")
     docker_label: str | None = Field(None, description="Of its image; not known, null.")

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from osa.model import kernels
+from osa.model.common.threads import threads
 from osa.service.cli import main
 
 
@@ -84,3 +85,4 @@ def test_info_names_the_kernel_that_runs(capsys: pytest.CaptureFixture[str]) -> 
     assert facts["kernel"]["cpu"] == kernels.describe("cpu")
     assert facts["kernel"]["cpu"].startswith(("native (", "torch (native "))
     assert facts["threads"] >= 1
+    assert facts["threads_reason"] == threads().reason

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -155,6 +156,20 @@ def test_a_source_archive_is_found_under_any_spelling(tmp_path: Path) -> None:
     assert (found.root / "Red_Quiz-1.2/a.txt").read_text() == "text"
     with pytest.raises(FileNotFoundError, match="no archive of nothing"):
         fetch(Package("nothing", "MIT"), tmp_path, tmp_path / "scratch")
+
+
+@pytest.mark.parametrize("outside", [True, False], ids=["leaves its directory", "is no archive"])
+def test_a_source_archive_that_cannot_be_unpacked_is_refused(tmp_path: Path, outside: bool) -> None:
+    archive = tmp_path / "quiz-1.tar.gz"
+    write(tmp_path, "quiz", "text")
+    if outside:
+        with tarfile.open(archive, "w:gz") as made:
+            made.add(tmp_path / "quiz", "../../outside")
+    else:
+        archive.write_bytes(b"no archive")
+    with pytest.raises(subprocess.CalledProcessError, match=r"'tar', .* non-zero exit status"):
+        fetch(Package("quiz", "MIT", "sdist", "1"), tmp_path, tmp_path / "scratch")
+    assert not list(tmp_path.rglob("outside"))
 
 
 @pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="dpkg-deb builds the package")
