@@ -22,6 +22,9 @@ class Health:
         settings: Limits.
         open_requests: Requests that have come and are not answered, over HTTP and gRPC.
         in_flight: Of these, inference requests whose body has arrived.
+        body_bytes: Of bodies that are arriving or being answered.
+        answer_bytes: Of answers that clients have not taken yet.
+        slow_readers: Connections that were closed because the client did not read.
         drain_until: When the drain ends at the latest (monotonic clock) [s]; None before it.
     """
 
@@ -29,6 +32,9 @@ class Health:
     settings: ServerSettings
     open_requests: int = 0
     in_flight: int = 0
+    body_bytes: int = 0
+    answer_bytes: int = 0
+    slow_readers: int = 0
     drain_until: float | None = None
 
     @property
@@ -46,11 +52,11 @@ class Health:
         return 0.0 if self.drain_until is None else max(0.0, self.drain_until - time.monotonic())
 
     def admit(self) -> None:
-        """Refuse inference while draining, or while too many requests are open.
+        """Refuse inference while draining, or while too much is open.
 
         Raises:
             UnavailableError: The server is draining.
-            OverloadedError: Saying how many are open.
+            OverloadedError: Saying how many are open, or how much of answers is not taken.
         """
         if self.draining:
             raise UnavailableError("the server is draining")
@@ -58,6 +64,12 @@ class Health:
             raise OverloadedError(
                 f"{self.in_flight} requests are open, at most "
                 f"{self.settings.max_concurrent_requests} are served at once",
+                max(1, round(self.backlog_s())),
+            )
+        if self.answer_bytes > self.settings.answer_memory:
+            raise OverloadedError(
+                f"answers of {self.answer_bytes} bytes wait for clients that do not take them, at "
+                f"most {self.settings.answer_memory} are kept (server.answer_memory)",
                 max(1, round(self.backlog_s())),
             )
 
