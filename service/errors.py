@@ -7,10 +7,16 @@
     ├── ModelKindError        424 Backend       the model does something else (400 on /v1 and /v2)
     ├── MalformedBodyError    400 Validation    no JSON, bad UTF-8, nesting too deep
     ├── MediaTypeError        415 Validation    not application/json
+    │   └── ContentCodingError 415 Validation    compressed in a way that is not read
     ├── SlowBodyError         408 Timeout       the body did not arrive in time
     ├── PayloadTooLargeError  413 Validation    body over the limit
     ├── TooManyTokensError    413 Validation    more tokens than quota or queue ever take at once
     ├── HeadTooLargeError     431 Validation    a head without end
+    ├── TargetTooLongError    414 Validation    a request target without end
+    ├── UnknownMethodError    501 Validation    a method, or a transfer coding, that is unknown here
+    ├── HttpVersionError      505 Validation    neither HTTP/1.1 nor HTTP/1.0
+    ├── MisdirectedError      421 Validation    sent to a host name that is not ours
+    ├── CrossOriginError      403 Unauthorized  a page of another site that may not
     ├── UnauthorizedError     401 Unauthorized  no API key, or one that is not known
     ├── ForbiddenError        403 Unauthorized  a key that may not do this
     ├── ConflictError         409 Validation    the same model is being loaded
@@ -28,6 +34,7 @@ answer KServe's ``{"error"}``, a string.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 from osa.model.errors import OsaError
@@ -41,6 +48,7 @@ class ServiceError(OsaError):
         error_type: text-embeddings-inference's name of the kind.
         protocol_status: HTTP status below ``/v1`` and ``/v2``, if it differs.
         openai_type: OpenAI's name of the kind.
+        headers: Further headers of the answer.
         retry_after_s: Time to wait before a retry, if a retry helps [s].
         param: Field at fault, where there is one.
         model: Name of the model that the request chose, once it has; failures are counted by it.
@@ -51,6 +59,7 @@ class ServiceError(OsaError):
     error_type: ClassVar[str] = "Backend"
     protocol_status: ClassVar[int | None] = None
     openai_type: ClassVar[str] = "invalid_request_error"
+    headers: ClassVar[Mapping[str, str]] = {}
     retry_after_s: int | None = None
     param: str | None = None
     model: str | None = None
@@ -97,6 +106,17 @@ class MediaTypeError(ServiceError):
     code, status, error_type = "media_type", 415, "Validation"
 
 
+CODINGS = ("gzip", "deflate")
+"""Content codings of request bodies that are read."""
+
+
+class ContentCodingError(MediaTypeError):
+    """The body is compressed in a way that is not read."""
+
+    code = "content_coding"
+    headers: ClassVar[Mapping[str, str]] = {"accept-encoding": ", ".join(CODINGS)}
+
+
 class PayloadTooLargeError(ServiceError):
     """The body exceeds the limit."""
 
@@ -113,6 +133,38 @@ class HeadTooLargeError(ServiceError):
     """The request line and headers exceed the limit."""
 
     code, status, error_type = "head_too_large", 431, "Validation"
+
+
+class TargetTooLongError(ServiceError):
+    """The request target exceeds the limit."""
+
+    code, status, error_type = "target_too_long", 414, "Validation"
+
+
+class UnknownMethodError(ServiceError):
+    """A method or a transfer coding that the server does not know."""
+
+    code, status, error_type = "unknown_method", 501, "Validation"
+
+
+class HttpVersionError(ServiceError):
+    """Another version of HTTP than 1.1 and 1.0."""
+
+    code, status, error_type = "http_version", 505, "Validation"
+
+
+class MisdirectedError(ServiceError):
+    """The request names a host that is not one of ``server.allowed_hosts``."""
+
+    code, status, error_type = "misdirected", 421, "Validation"
+
+
+class CrossOriginError(ServiceError):
+    """A web page of another origin that ``server.cors_origins`` does not allow."""
+
+    code, status, error_type, openai_type = (
+        "cross_origin", 403, "Unauthorized", "permission_error"
+    )  # fmt: skip
 
 
 class SlowBodyError(ServiceError):

@@ -2,20 +2,42 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field, field_validator
 
 from osa.service.model_settings import Section
 
 Seconds = Annotated[float, Field(allow_inf_nan=False)]
+ORIGIN = re.compile(r"https?://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:\d{1,5})?")
+HOST_NAME = re.compile(r"(\*\.)?[a-z0-9._-]+|\[?[0-9a-f:.]+\]?")
+PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)*")
+
+
+def _split(value: Any) -> Any:
+    """Lists of the command line and the environment: JSON, or separated by commas."""
+    if not isinstance(value, str):
+        return value
+    if value.lstrip().startswith("["):
+        return json.loads(value)
+    return [part for part in map(str.strip, value.split(",")) if part]
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(_split)]
 
 
 class ServerSettings(Section):
     """The listening socket, limits and time limits."""
 
     host: str = Field("0.0.0.0", description="Address to listen on.")
+    root_path: str = Field(
+        "",
+        description="Path under which a proxy shows the server, such as /embeddings; requests are "
+        "answered with it and without.",
+    )
     port: int = Field(8080, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
     grpc_port: int | None = Field(None, ge=0, le=65535, description="Port of gRPC; 0: a free one.")
     payload_limit: int = Field(2_000_000, ge=1024, description="Largest request body [bytes].")
@@ -30,6 +52,33 @@ class ServerSettings(Section):
     body_timeout_s: Seconds = Field(
         30.0, gt=0, description="Longest time a body may take to arrive [s]."
     )
+    write_timeout_s: Seconds = Field(
+        30.0,
+        gt=0,
+        description="Longest time in which a client may take less than 16 kB of its answer [s].",
+    )
+    body_memory: int = Field(
+        268_435_456,
+        ge=1024,
+        description="Bodies of all requests that are arriving or being answered; more are answered "
+        "429, and the slowest given up [bytes].",
+    )
+    answer_memory: int = Field(
+        268_435_456,
+        ge=1024,
+        description="Answers that clients have not taken yet; beyond it inference is answered 429 "
+        "and clients that take nothing for two seconds are disconnected [bytes].",
+    )
+    cors_origins: Names = Field(
+        (),
+        description="Origins of web pages that may use the server, https://app.example.com; * is "
+        "every one.",
+    )
+    allowed_hosts: Names = Field(
+        (),
+        description="Host names that requests may be sent to, *.example.com for all below; empty "
+        "for any. Addresses and localhost always are.",
+    )
     request_timeout_s: Seconds | None = Field(
         None, gt=0, description="Deadline of requests that set none by x-request-timeout-ms [s]."
     )
@@ -41,6 +90,43 @@ class ServerSettings(Section):
         gt=0,
         description="A batch that stalls for longer fails the liveness probe [s].",
     )
+
+    @field_validator("host")
+    @classmethod
+    def _bare_address(cls, host: str) -> str:
+        """Without the brackets that an IPv6 address has in a URL."""
+        bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+        if not bare or re.search(r"[\s/\[\]]", bare) or bare.count(":") == 1:
+            raise ValueError(
+                f"an address or a host name without a port (server.port has it), got {host[:100]!r}"
+            )
+        return bare
+
+    @field_validator("root_path")
+    @classmethod
+    def _plain_prefix(cls, path: str) -> str:
+        path = path.rstrip("/")
+        if not PREFIX.fullmatch(path):
+            raise ValueError(f"a path such as /embeddings, got {path[:100]!r}")
+        return path
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _plain_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        origins = tuple(origin.lower().rstrip("/") for origin in origins)
+        for origin in origins:
+            if origin not in ("*", "null") and not ORIGIN.fullmatch(origin):
+                raise ValueError(f"scheme://host[:port] each, or *; got {origin[:100]!r}")
+        return origins
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _plain_hosts(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
+        hosts = tuple(host.lower() for host in hosts)
+        for host in hosts:
+            if not HOST_NAME.fullmatch(host):
+                raise ValueError(f"host names without a port, got {host[:100]!r}")
+        return hosts
 
 
 class BatchingSettings(Section):

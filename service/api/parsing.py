@@ -5,18 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
-import orjson
 from pydantic import BaseModel
 from pydantic import ValidationError as PydanticError
 
 from osa.model.common.inputs import id_problem
 from osa.model.common.inputs import json_type as json_type
-from osa.service.errors import (
-    EmptyInputError,
-    MalformedBodyError,
-    MediaTypeError,
-    ValidationError,
-)
+from osa.service.api.json_text import load_json
+from osa.service.errors import EmptyInputError, MediaTypeError, ValidationError
 
 Body = TypeVar("Body", bound=BaseModel)
 MAX_PROBLEMS = 5
@@ -33,11 +28,7 @@ def parse_body(raw: bytes, content_type: str | None, model: type[Body]) -> Body:
     media_type = (content_type or "application/json").partition(";")[0].strip().lower()
     if media_type != "application/json" and not media_type.endswith("+json"):
         raise MediaTypeError(f"content type must be application/json, got {media_type[:64]!r}")
-    try:
-        values = orjson.loads(raw)
-    except orjson.JSONDecodeError as error:
-        reason = f"{error.msg} at line {error.lineno}, column {error.colno}"
-        raise MalformedBodyError(f"the body is not valid JSON: {reason}") from None
+    values = load_json(raw)
     if not isinstance(values, dict):
         raise ValidationError(f"the body must be a JSON object, got {json_type(values)}")
     return validate(values, model)

@@ -9,6 +9,7 @@ import torch
 
 from osa.service.models.health import Health
 from osa.service.models.served_model import ServedModel
+from osa.service.observability.log_writer import dropped_lines
 from osa.service.observability.metrics import Families, Metrics
 
 
@@ -16,6 +17,12 @@ def export_process_gauges(health: Health, families: Families, metrics: Metrics) 
     """Export what is read of the process at every scrape; requests under the default model."""
     metrics.gauge("osa_in_flight_requests", "Requests accepted", lambda: health.in_flight)
     metrics.gauge("osa_ready", "Whether traffic is wanted", lambda: health.ready_problem() is None)
+    metrics.gauge("osa_body_bytes", "Request bodies in memory", lambda: health.body_bytes)
+    metrics.gauge("osa_answer_bytes", "Answers not taken yet", lambda: health.answer_bytes)
+    metrics.count_of(
+        "osa_slow_readers", "Clients left that did not read", lambda: health.slow_readers
+    )
+    metrics.count_of("osa_dropped_log_lines", "Lines of the log that were lost", dropped_lines)
     devices = range(torch.cuda.device_count())
     for name, text, place in (
         ("osa_gpu_memory_used_bytes", "Device memory in use, by anyone", 0),

@@ -25,6 +25,9 @@ class Health:
         settings: Limits.
         open_requests: Requests that have come and are not answered, over HTTP and gRPC.
         in_flight: Of these, inference requests whose body has arrived.
+        body_bytes: Of bodies that are arriving or being answered.
+        answer_bytes: Of answers that clients have not taken yet.
+        slow_readers: Connections that were closed because the client did not read.
         drain_until: When the drain ends at the latest (monotonic clock) [s]; None before it.
     """
 
@@ -32,6 +35,9 @@ class Health:
     settings: ServerSettings
     open_requests: int = 0
     in_flight: int = 0
+    body_bytes: int = 0
+    answer_bytes: int = 0
+    slow_readers: int = 0
     drain_until: float | None = None
     _held: dict[str, int] = field(default_factory=dict)
 
@@ -50,14 +56,14 @@ class Health:
         return 0.0 if self.drain_until is None else max(0.0, self.drain_until - time.monotonic())
 
     def admit(self, tenant: Tenant = EVERYBODY) -> None:
-        """Refuse inference while draining, or while too many requests are open.
+        """Refuse inference while draining, or while too much is open.
 
         A tenant of several may have as many open as it leaves free, so that there is always room
         for one that comes later.
 
         Raises:
             UnavailableError: The server is draining.
-            OverloadedError: Saying how many are open.
+            OverloadedError: Saying how many are open, or how much of answers is not taken.
         """
         if self.draining:
             raise UnavailableError("the server is draining")
@@ -68,6 +74,11 @@ class Health:
             problem = f"{self.in_flight} requests are open, at most {most} are served at once"
         elif tenant.identity != EVERYBODY.identity and held and held >= free:
             problem = f"{held} requests of this API key are open, which leaves {free} for all"
+        elif self.answer_bytes > self.settings.answer_memory:
+            problem = (
+                f"answers of {self.answer_bytes} bytes wait for clients that do not take them, at "
+                f"most {self.settings.answer_memory} are kept (server.answer_memory)"
+            )
         if problem is not None:
             raise OverloadedError(problem, max(1, round(self.backlog_s())))
 

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 import orjson
 
+from osa.service.observability.log_writer import LogWriter
 from osa.service.server_settings import LogSettings
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message"}
@@ -44,9 +45,10 @@ class TextFormatter(logging.Formatter):
 
 
 def configure_logging(settings: LogSettings) -> None:
-    """Send every log of the process to standard error in the configured form."""
-    handler = logging.StreamHandler(sys.stderr)
+    """Send every log of the process, and warnings, to standard error in the configured form."""
+    handler = LogWriter(sys.stderr)
     handler.setFormatter(JsonFormatter() if settings.format == "json" else TextFormatter())
     # what no line shows need not be looked up for each
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+    logging.captureWarnings(True)
     logging.basicConfig(level=settings.level.upper(), handlers=[handler], force=True)

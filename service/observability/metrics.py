@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.metrics_core import Metric
+from prometheus_client.metrics_core import CounterMetricFamily, Metric
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
@@ -129,6 +129,27 @@ class PlainCounter(Collector):
         yield family
 
 
+class ReadCounter(Collector):
+    """A counter of the process that is kept elsewhere and read at every scrape."""
+
+    def __init__(self, name: str, text: str, model: str, read: Callable[[], float]) -> None:
+        """Export what ``read`` says.
+
+        Args:
+            name: Without ``_total``.
+            text: Its help text.
+            model: Value of the ``model`` label.
+            read: The count.
+        """
+        self._facts, self._model, self._read = (name, text), model, read
+
+    def collect(self) -> Iterable[Metric]:
+        """One family with one sample."""
+        family = CounterMetricFamily(*self._facts, labels=["model"])
+        family.add_metric([self._model], self._read())
+        yield family
+
+
 class Families:
     """Every metric family of a process, on its own registry."""
 
@@ -210,6 +231,10 @@ class Metrics:
     def gauge(self, name: str, text: str, read: Callable[[], float]) -> None:
         """Export a value that is read at every scrape; a later call replaces the reader."""
         self.families.gauge(name, text).labels(self._model).set_function(read)
+
+    def count_of(self, name: str, text: str, read: Callable[[], float]) -> None:
+        """Export a count of the process that is read at every scrape; once for each name."""
+        self.families.registry.register(ReadCounter(name, text, self._model, read))
 
     def forget(self) -> None:
         """Remove the model's gauges; see ``Families.forget``."""

@@ -48,6 +48,7 @@ from osa.service.models.registry import ModelRegistry
 from osa.service.models.served_model import ServedModel
 from osa.service.observability.metrics import Families, Metrics
 from osa.service.observability.tracing import Tracing
+from osa.service.server.bodies import Arrivals
 from osa.service.server.gate import Endpoint, RequestGate
 from osa.service.server_settings import ServerSettings
 from osa.service.settings import Settings
@@ -65,11 +66,13 @@ class Service:
     Attributes:
         app: The ASGI application.
         health: Its state, for probes and drain.
+        arrivals: Bodies of requests on their way.
         grpc: What serves gRPC while the application runs, or None.
     """
 
     app: FastAPI
     health: Health
+    arrivals: Arrivals
     grpc: GrpcServer | None = None
 
 
@@ -88,6 +91,7 @@ def create_service(settings: Settings, engine: Engine | None = None) -> Service:
     for own in others:
         models.put(_load(loader, settings, own))
     health = Health(models, settings.server)
+    arrivals = Arrivals(health)
     pipeline = InferencePipeline(
         models, settings.batching.tokenization_workers, settings.server.request_timeout_s, tracing
     )
@@ -123,6 +127,7 @@ def create_service(settings: Settings, engine: Engine | None = None) -> Service:
         "failure is answered in JSON, unknown paths (404) and methods (405) too.",
         version=version("osa-encoder"),
         openapi_tags=TAGS,
+        servers=[{"url": settings.server.root_path}] if settings.server.root_path else None,
         lifespan=lifespan,
         redirect_slashes=False,
         docs_url=None,
@@ -144,18 +149,19 @@ def create_service(settings: Settings, engine: Engine | None = None) -> Service:
         app.include_router(router)
     app.include_router(operation_routes(health, metrics))
     app.include_router(admin_routes(models, loader, settings, describe))
-    app.include_router(page_routes())
+    app.include_router(page_routes(settings.server.root_path))
     _handle_errors(app, metrics)
     app.add_middleware(
         RequestGate,
         health=health,
         metrics=metrics,
         settings=settings.server,
+        arrivals=arrivals,
         keys=keys,
         tracing=tracing,
         direct=_direct(inference),
     )
-    return Service(app, health, grpc)
+    return Service(app, health, arrivals, grpc)
 
 
 def _grpc_server(

@@ -13,13 +13,24 @@ from osa.service.api.headers import request_id
 from osa.service.errors import PayloadTooLargeError
 from osa.service.models.health import Health
 
+QUIET_S = 0.5
+"""A drain ends when nothing has been open for so long [s]."""
 LINGER_S = 2.0
 """How long the rest of a refused body is read and discarded, so that a client that sends first and
 reads later sees the answer [s]."""
 
 
 class Exchange:
-    """One request and its answer on the wire."""
+    """One request and its answer on the wire.
+
+    Attributes:
+        scope: Of the request.
+        request_id: Its id.
+        status: Of the answer; 0 before it.
+        body_complete: Whether the whole body has come.
+        held: What is counted of its body [bytes].
+        answer_headers: Further headers of whatever is answered.
+    """
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, health: Health) -> None:
         """Bind the parts of an ASGI call.
@@ -32,8 +43,10 @@ class Exchange:
         """
         self.scope, self._receive, self._send, self._health = scope, receive, send, health
         self.request_id = request_id(Headers(scope=scope).get("x-request-id"))
-        self.status = 0
-        self._body_complete = False
+        self.status = self.held = 0
+        self.body_complete = False
+        self.answer_headers: list[tuple[bytes, bytes]] = []
+        self._body: bytes | bytearray = b""
 
     async def send(self, message: Message) -> None:
         """Send, adding the request's id and, while draining, ``Connection: close``."""
@@ -41,22 +54,40 @@ class Exchange:
             self.status = message["status"]
             headers = MutableHeaders(scope=message)
             headers["x-request-id"] = self.request_id
+            if self.answer_headers:
+                headers.raw.extend(self.answer_headers)
             if self._health.draining:
                 headers["connection"] = "close"
         await self._send(message)
 
-    async def read_body(self, limit: int) -> bytes | None:
-        """The whole body of at most ``limit`` bytes; None if the client went away."""
-        body = bytearray()
-        while not self._body_complete:
-            message = await self._receive()
-            if message["type"] == "http.disconnect":
-                return None
-            body += message.get("body", b"")
-            self._body_complete = not message.get("more_body")
-            if len(body) > limit:
-                raise PayloadTooLargeError(f"the body is over the limit of {limit} bytes")
+    async def read_some(self, limit: int) -> int | None:
+        """Read what has come of the body; its size, or None if the client went away.
+
+        Raises:
+            PayloadTooLargeError: The body is over ``limit`` bytes.
+        """
+        message = await self._receive()
+        if message["type"] == "http.disconnect":
+            return None
+        piece = message.get("body", b"")
+        self.body_complete = not message.get("more_body")
+        if len(self._body) + len(piece) > limit:
+            raise PayloadTooLargeError(f"the body is over the limit of {limit} bytes")
+        if self._body:
+            self._body += piece
+        else:  # the usual one: all of a small body at once
+            self._body = piece if self.body_complete else bytearray(piece)
+        self.held += len(piece)
+        return len(piece)
+
+    def take_body(self) -> bytes:
+        """The body, which is not kept here any longer."""
+        body, self._body = self._body, b""
         return bytes(body)
+
+    def drop_body(self) -> None:
+        """Forget what has come of the body."""
+        self._body = b""
 
     def replay(self, body: bytes) -> Receive:
         """A ``receive`` that returns ``body`` once, then the connection's own messages."""
@@ -77,16 +108,21 @@ class Exchange:
         body = orjson.dumps(reply.body)
         headers = {**reply.headers, "content-type": "application/json"}
         headers["content-length"] = str(len(body))
-        if not self._body_complete:
+        if not self.body_complete:
             headers["connection"] = "close"
         raw = [(name.encode(), value.encode()) for name, value in headers.items()]
         await self.send({"type": "http.response.start", "status": reply.status, "headers": raw})
         await self.send({"type": "http.response.body", "body": body, "more_body": True})
-        if linger and not self._body_complete:
+        if linger and not self.body_complete:
             try:
-                async with asyncio.timeout(LINGER_S):
+                async with asyncio.timeout(self._linger_s()):
                     while (await self._receive()).get("more_body"):
                         pass
             except TimeoutError:
                 pass
         await self.send({"type": "http.response.body", "body": b""})
+
+    def _linger_s(self) -> float:
+        if not self._health.draining:
+            return LINGER_S
+        return min(LINGER_S, max(0.0, self._health.drain_left_s() - 2 * QUIET_S))

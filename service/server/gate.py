@@ -22,18 +22,21 @@ from osa.service.errors import (
     MalformedBodyError,
     PayloadTooLargeError,
     ServiceError,
-    SlowBodyError,
     UnavailableError,
 )
 from osa.service.models.health import Health
 from osa.service.observability.metrics import Metrics
 from osa.service.observability.tracing import SCOPE_KEY, Tracing
+from osa.service.server.bodies import Arrivals
+from osa.service.server.codings import coding_of, decode
 from osa.service.server.exchange import Exchange
+from osa.service.server.origins import Origins, is_preflight
 from osa.service.server_settings import ServerSettings
 
 logger = logging.getLogger("osa.service.access")
 Endpoint = Callable[[Request], Awaitable[Response]]
 MAX_LOGGED_PATH = 256
+SERVER_METHODS = "GET, HEAD, POST, DELETE, OPTIONS"
 
 
 class RequestGate:
@@ -45,6 +48,7 @@ class RequestGate:
         health: Health,
         metrics: Metrics,
         settings: ServerSettings,
+        arrivals: Arrivals,
         keys: KeyFile | None = None,
         tracing: Tracing | None = None,
         direct: Mapping[str, Endpoint] | None = None,
@@ -56,13 +60,14 @@ class RequestGate:
             health: Numbers of open requests; whether the server drains.
             metrics: Counts failures.
             settings: Limits.
+            arrivals: Bodies on their way.
             keys: Accepted API keys; None accepts everybody.
             tracing: Records every request.
             direct: POST endpoints by path that are called without the layers of ``app``.
         """
         self.tracing, self.direct = tracing, direct or {}
         self.app, self.health, self.metrics, self.settings = app, health, metrics, settings
-        self.keys = keys
+        self.keys, self.arrivals, self.origins = keys, arrivals, Origins(settings)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one ASGI scope."""
@@ -81,6 +86,8 @@ class RequestGate:
             await self._handle(exchange)
         except ServiceError as error:
             self.metrics.count_failure(error.code, error.model)
+            exchange.drop_body()
+            self.arrivals.release(exchange)
             await exchange.refuse(error)
         except asyncio.CancelledError:
             cut_off = UnavailableError("the server has stopped waiting for this request")
@@ -95,6 +102,7 @@ class RequestGate:
             await exchange.refuse(error)
         finally:
             self.health.open_requests -= 1
+            self.arrivals.release(exchange)
             if self.tracing is not None:
                 self.tracing.end(scope[SCOPE_KEY], exchange.status)
             logger.info(
@@ -110,32 +118,40 @@ class RequestGate:
 
     async def _handle(self, exchange: Exchange) -> None:
         scope = exchange.scope
-        headers = Headers(scope=scope)
-        if "transfer-encoding" in headers and "content-length" in headers:
+        method, found = scope["method"], dict(scope["headers"])
+        self.origins.check_host(found)
+        if is_preflight(method, found):
+            exchange.answer_headers = self.origins.preflight(found)
+            await Response(status_code=204)(scope, exchange.replay(b""), exchange.send)
+            return
+        exchange.answer_headers = self.origins.judge(method, found)
+        if b"transfer-encoding" in found and b"content-length" in found:
             raise MalformedBodyError("send Content-Length or Transfer-Encoding, not both")
-        length = headers.get("content-length", "0")
+        length = found.get(b"content-length", b"0")
         limit = self.settings.payload_limit
         if length.isdigit() and int(length) > limit:
             raise PayloadTooLargeError(f"the body is over the limit of {limit} bytes")
-        if self.keys is not None and not is_open(scope["method"], scope["path"]):
-            scope[KEY_SCOPE] = self.keys.check(headers)
-        if scope["method"] == "HEAD":  # answered as GET; the server leaves the body out
+        if self.keys is not None and not is_open(method, scope["path"]):
+            scope[KEY_SCOPE] = self.keys.check(Headers(scope=scope))
+        if method == "OPTIONS" and scope["path"] == "*":  # of the server itself
+            answer = Response(status_code=204, headers={"allow": SERVER_METHODS})
+            await answer(scope, exchange.replay(b""), exchange.send)
+            return
+        if method == "HEAD":  # answered as GET; the server leaves the body out
             scope = {**scope, "method": "GET"}
-        if scope["method"] != "POST":
+        if method != "POST":
             await self.app(scope, exchange.replay(b""), exchange.send)
             return
+        coding = coding_of(found.get(b"content-encoding"))
         admin = scope["path"].startswith("/admin/")  # must be heard when it is most needed
         tenant = tenant_of(scope.get(KEY_SCOPE))
         if not admin:
             self.health.admit(tenant)
-        try:
-            async with asyncio.timeout(self.settings.body_timeout_s):
-                body = await exchange.read_body(limit)
-        except TimeoutError:
-            wait_s = self.settings.body_timeout_s
-            raise SlowBodyError(f"the body did not arrive within {wait_s} s") from None
+        body = await self.arrivals.read(exchange, limit)
         if body is None:
             return
+        if coding is not None:
+            body = await self._decode(exchange, body, coding)
         if admin:
             await self.app(scope, exchange.replay(body), exchange.send)
             return
@@ -147,3 +163,11 @@ class RequestGate:
             else:
                 response = await endpoint(Request(scope, receive))
                 await response(scope, receive, exchange.send)
+
+    async def _decode(self, exchange: Exchange, body: bytes, coding: str) -> bytes:
+        """Decompress a body, and say no more that it is compressed."""
+        plain = await asyncio.to_thread(decode, body, coding, self.settings.payload_limit)
+        self.arrivals.hold(exchange, len(plain) - len(body))
+        headers = exchange.scope["headers"]
+        headers[:] = [header for header in headers if header[0] != b"content-encoding"]
+        return plain

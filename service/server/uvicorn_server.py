@@ -2,22 +2,29 @@
 
 While draining, new inference requests are answered 503 with ``Retry-After`` and every connection
 closes after its reply. The listener stays until nothing has been open for ``QUIET_S``. A second
-signal, or ``drain_timeout_s``, ends the wait.
+signal, or ``drain_timeout_s``, ends the wait. SIGHUP, which the end of a terminal sends, drains
+too; a process for which it was ignored (``nohup``) goes on.
 """
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import gc
 import logging
 import math
+import signal
 import socket
+import threading
 import time
+from collections.abc import Iterator
 from types import FrameType
 from typing import TYPE_CHECKING
 
 import uvicorn
 
 from osa.model.errors import OsaError
+from osa.service.server.exchange import QUIET_S
 from osa.service.server.http11 import LlhttpProtocol
 from osa.service.server_settings import ServerSettings
 from osa.service.settings import Settings
@@ -26,7 +33,6 @@ if TYPE_CHECKING:  # a used port is reported before the service is imported
     from osa.service.server.app import Service
 
 logger = logging.getLogger(__name__)
-QUIET_S = 0.5
 BACKLOG = 2048
 
 
@@ -42,12 +48,34 @@ class DrainingServer(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, service: Service) -> None:
         """Watch ``service`` while draining."""
         super().__init__(config)
-        self._health = service.health
+        self._health, self._arrivals = service.health, service.arrivals
         self._busy_at = 0.0
+        self._told_arrivals = False
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Handle SIGHUP too, unless it is ignored."""
+        hangup = getattr(signal, "SIGHUP", None)
+        main = threading.current_thread() is threading.main_thread()
+        if hangup is None or not main or signal.getsignal(hangup) is signal.SIG_IGN:
+            with super().capture_signals():
+                yield
+            return
+        before = signal.signal(hangup, self.handle_exit)
+        try:
+            with super().capture_signals():
+                yield
+        finally:
+            signal.signal(hangup, before)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Begin to drain on the first signal; end at once on the second."""
+        """Begin to drain on the first signal; end at once on the second.
+
+        A second one that is SIGHUP changes nothing: shells repeat that of the terminal.
+        """
         if self._health.draining:
+            if sig == getattr(signal, "SIGHUP", None):
+                return
             self._health.drain_until = time.monotonic()
             self.should_exit = self.force_exit = True
             return
@@ -59,12 +87,15 @@ class DrainingServer(uvicorn.Server):
         """Called ten times a second: end once nothing is open, or the drain's time is over."""
         if self._health.draining and not self.should_exit:
             left_s, now = self._health.drain_left_s(), time.monotonic()
+            if not self._told_arrivals:
+                self._told_arrivals = True
+                self._arrivals.end_with_drain()
             if self._health.open_requests:
                 self._busy_at = now
             if not left_s and self._health.open_requests:
                 logger.warning("drain ran out", extra={"open": self._health.open_requests})
             self.should_exit = not left_s or now - self._busy_at >= QUIET_S
-            # answers may still be on their way to a slow reader
+            # an answer is out before its request is closed; what is left at the end is told so
             self.config.timeout_graceful_shutdown = max(1, math.ceil(left_s))
         return await super().on_tick(counter)
 
@@ -75,7 +106,7 @@ def uvicorn_config(service: Service, settings: Settings) -> uvicorn.Config:
         service.app,
         host=settings.server.host,
         port=settings.server.port,
-        http=LlhttpProtocol,
+        http=functools.partial(LlhttpProtocol, health=service.health),  # type: ignore[arg-type]
         ws="none",
         log_config=None,
         access_log=False,
@@ -100,17 +131,29 @@ def bind(settings: ServerSettings) -> socket.socket:
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (OSError, UnicodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "no such name"
+        raise ListenError(f"cannot listen on {_written(host)}:{port}: {reason}") from error
+    # of a name with addresses of both families, IPv4
+    family, *_, address = min(found, key=lambda one: one[0] != socket.AF_INET)
     # asyncio disables Nagle's algorithm only if the protocol is given
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listener.bind((host, port))
+        if family == socket.AF_INET6:  # "::" takes IPv4 too, whatever the system's default
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        listener.bind(address)
         listener.listen(BACKLOG)
     except OSError as error:
         listener.close()
-        raise ListenError(f"cannot listen on {host}:{port}: {error.strerror}") from error
+        raise ListenError(f"cannot listen on {_written(host)}:{port}: {error.strerror}") from error
     return listener
+
+
+def _written(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
 
 
 def serve(service: Service, settings: Settings, listener: socket.socket) -> None:

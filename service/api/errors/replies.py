@@ -67,7 +67,9 @@ class Dialect:
         status = error.status
         if self.protocol_status and error.protocol_status is not None:
             status = error.protocol_status
-        headers = {} if error.retry_after_s is None else {"retry-after": str(error.retry_after_s)}
+        headers = dict(error.headers)
+        if error.retry_after_s is not None:
+            headers["retry-after"] = str(error.retry_after_s)
         if status == HTTPStatus.UNAUTHORIZED:
             headers["www-authenticate"] = "Bearer"  # RFC 9110 asks for a challenge with every 401
         failure = Failure(str(error), error.error_type, error.openai_type, error.param, error.code)

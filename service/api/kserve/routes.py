@@ -177,7 +177,7 @@ async def infer_with(request: Request, pipeline: InferencePipeline, name: str) -
     def parse(context: RequestContext) -> Job:
         context.choose(name, strict=True)
         length = request.headers.get(headers.JSON_LENGTH)
-        check_media_type(context.content_type, length, request.headers.get("content-encoding"))
+        check_media_type(context.content_type, length)
         text, tail = split_body(context.raw, length)
         body = parse_body(text, JSON, InferRequest)
         return infer_job(context, body, tail, lambda outputs: render_tensors(outputs, body, name))
@@ -185,14 +185,12 @@ async def infer_with(request: Request, pipeline: InferencePipeline, name: str) -
     return await pipeline.handle(request, parse)
 
 
-def check_media_type(content_type: str | None, json_length: str | None, coding: str | None) -> None:
-    """Refuse bodies of another media type or content coding.
+def check_media_type(content_type: str | None, json_length: str | None) -> None:
+    """Refuse bodies of another media type.
 
     Raises:
         MediaTypeError: Saying what came.
     """
-    if coding not in (None, "", "identity"):
-        raise MediaTypeError(f"compressed bodies are not read, got {coding[:64]!r}")
     media_type = (content_type or JSON).partition(";")[0].strip().lower()
     if media_type == BYTES and json_length is None:
         raise MediaTypeError(f"{BYTES} needs the header {headers.JSON_LENGTH}")

@@ -25,6 +25,7 @@ POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
+OWN_BASE = ("base-uri 'none'", "base-uri 'self'")
 MEDIA_TYPES = {
     "css": "text/css; charset=utf-8",
     "html": "text/html; charset=utf-8",
@@ -34,8 +35,8 @@ MEDIA_TYPES = {
 SECURITY = {"x-content-type-options": "nosniff", "referrer-policy": "no-referrer"}
 FOREVER, ASK_AGAIN = "public, max-age=31536000, immutable", "no-cache"
 STATIC = files("osa.service.api.web") / "static"
-MARK = "{assets}"
-"""Placeholder in a page for the path of its assets."""
+MARK, BASE = "{assets}", "{base}"
+"""Placeholders in a page: the path of its assets; where its links begin, behind a proxy."""
 
 ROOT_ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {"content": {"text/html": {"schema": {"type": "string"}}}, "description": "Links; a page"},
@@ -54,8 +55,12 @@ class Links(BaseModel):
     metrics: str
 
 
-def page_routes() -> APIRouter:
-    """Routes of pages and their assets, and the links at the root."""
+def page_routes(root_path: str = "") -> APIRouter:
+    """Routes of pages and their assets, and the links at the root.
+
+    Links are relative. The playground's begin at ``root_path``, if there is one: its own path has
+    no slash at the end then.
+    """
     router = APIRouter(tags=["Operations"])
 
     @router.get(
@@ -65,8 +70,10 @@ def page_routes() -> APIRouter:
     def root(request: Request) -> Response:
         """The playground for browsers; links for other clients."""
         if "text/html" in request.headers.get("accept", ""):
-            return _page("playground.html", request)
-        links = {"docs": "docs", "openapi": "openapi.json", "info": "info", "metrics": "metrics"}
+            return _page("playground.html", request, root_path)
+        begin = f"{root_path}/" if root_path else ""
+        names = {"docs": "docs", "openapi": "openapi.json", "info": "info", "metrics": "metrics"}
+        links = {name: begin + path for name, path in names.items()}
         content = {"name": "osa-encoder", "version": version("osa-encoder"), **links}
         return JSONResponse(content, headers={"vary": "accept"})
 
@@ -80,7 +87,7 @@ def page_routes() -> APIRouter:
         """A file that a page needs."""
         if digest != _digest() or name not in _assets():
             raise HTTPException(404)
-        return _respond(name, _assets()[name].read_bytes(), request, {"cache-control": FOREVER})
+        return _respond(name, _content(name), request, {"cache-control": FOREVER})
 
     return router
 
@@ -97,6 +104,12 @@ def _assets() -> dict[str, Traversable]:
 
 
 @functools.cache
+def _content(name: str) -> bytes:
+    """An asset; all of its answers share it."""
+    return _assets()[name].read_bytes()
+
+
+@functools.cache
 def _digest() -> str:
     """Identity of all assets together."""
     total = hashlib.sha256()
@@ -106,18 +119,19 @@ def _digest() -> str:
 
 
 @functools.cache
-def _html(name: str) -> bytes:
+def _html(name: str, root_path: str) -> bytes:
     text = (STATIC / name).read_text(encoding="utf-8")
-    return text.replace(MARK, f"assets/{_digest()}").encode()
+    base = f'<base href="{root_path}/">\n' if root_path else ""
+    return text.replace(BASE, base).replace(MARK, f"assets/{_digest()}").encode()
 
 
-def _page(name: str, request: Request) -> Response:
+def _page(name: str, request: Request, root_path: str = "") -> Response:
     """A page, or 304 where the browser has it."""
-    content = _html(name)
+    content = _html(name, root_path)
     tag = f'"{hashlib.sha256(content).hexdigest()[:16]}"'
     headers = {
         "cache-control": ASK_AGAIN,
-        "content-security-policy": POLICY,
+        "content-security-policy": POLICY if not root_path else POLICY.replace(*OWN_BASE),
         "etag": tag,
         "vary": "accept, accept-encoding",
     }

@@ -1,0 +1,134 @@
+"""Lines of the log on their way to standard error, which may be a pipe that nobody reads.
+
+One thread writes. Whoever logs never waits for it: lines beyond ``MAX_BYTES`` are dropped and
+counted, and the log says how many as soon as it can.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import logging
+import os
+import sys
+import threading
+import time
+from typing import TextIO
+
+MAX_BYTES = 4_194_304
+"""Memory of lines that are not written yet [bytes]."""
+GATHER_S = 0.01
+"""How long lines are gathered into one write [s]."""
+FLUSH_S = 1.0
+"""Longest time that the end of the process waits for what is not written [s]."""
+DROPPED = "lines of the log were dropped"
+
+
+class LogWriter(logging.Handler):
+    """Writes formatted records to a stream, on a thread of its own.
+
+    Attributes:
+        dropped: Lines that were not written, since the start.
+    """
+
+    def __init__(self, stream: TextIO | None) -> None:
+        """Start to write to ``stream``; None, a closed standard error, drops every line."""
+        super().__init__()
+        self.dropped = self._told = 0
+        self._stream, self._file = stream, _file_of(stream)
+        self._lines: collections.deque[bytes] = collections.deque()
+        self._bytes = 0
+        self._writing = self._closed = False
+        self._change = threading.Condition(threading.Lock())
+        self._thread = threading.Thread(target=self._run, name="osa-log", daemon=True)
+        self._thread.start()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Queue a record's line."""
+        try:
+            line = (self.format(record) + "\n").encode("utf-8", "backslashreplace")
+        except Exception:
+            self.dropped += 1  # a value that cannot be written must not stop a request
+            return
+        with self._change:
+            if self._closed or self._bytes + len(line) > MAX_BYTES:
+                self.dropped += 1
+                return
+            self._lines.append(line)
+            self._bytes += len(line)
+            if len(self._lines) == 1:
+                self._change.notify_all()
+
+    def flush(self) -> None:
+        """Wait until all is written, for at most ``FLUSH_S``."""
+        until = time.monotonic() + FLUSH_S
+        with self._change:
+            while (self._lines or self._writing) and (left := until - time.monotonic()) > 0:
+                self._change.wait(left)
+
+    def close(self) -> None:
+        """Take no more lines."""
+        with self._change:
+            self._closed = True
+            self._change.notify_all()
+        super().close()
+
+    def _run(self) -> None:
+        while True:
+            with self._change:
+                while not self._lines:
+                    if self._closed:
+                        return
+                    self._change.wait()
+            if not self._closed:
+                time.sleep(GATHER_S)
+            with self._change:
+                data, count = b"".join(self._lines), len(self._lines)
+                self._lines.clear()
+                self._writing = True
+            written = self._write(data)
+            if not written:
+                self.dropped += count
+            if self.dropped > self._told and written:
+                self._tell()
+            with self._change:
+                self._bytes -= len(data)
+                self._writing = False
+                self._change.notify_all()
+
+    def _tell(self) -> None:
+        """Write how many lines were dropped."""
+        lost, self._told = self.dropped - self._told, self.dropped
+        facts = {"name": __name__, "levelno": logging.WARNING, "levelname": "WARNING"}
+        record = logging.makeLogRecord({**facts, "msg": DROPPED, "lines": lost})
+        self._write((self.format(record) + "\n").encode())
+
+    def _write(self, data: bytes) -> bool:
+        """Write all, and wait for the reader; False where there is none any more."""
+        try:
+            if self._file is None:
+                if self._stream is None:
+                    return False
+                self._stream.write(data.decode())
+                self._stream.flush()
+                return True
+            view = memoryview(data)
+            while view:
+                view = view[os.write(self._file, view) :]
+        except (OSError, ValueError):  # its reader has gone, or it is closed
+            return False
+        return True
+
+
+def dropped_lines() -> int:
+    """Lines that the log of this process has lost."""
+    handlers = logging.getLogger().handlers
+    return sum(handler.dropped for handler in handlers if isinstance(handler, LogWriter))
+
+
+def _file_of(stream: TextIO | None) -> int | None:
+    """Descriptor of a stream, which is written to without the stream's own lock and buffer."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        if stream is not None and stream is sys.stderr:
+            return stream.fileno()
+    return None
