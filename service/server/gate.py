@@ -24,6 +24,7 @@ from osa.service.errors import (
     ServiceError,
     SlowBodyError,
     UnavailableError,
+    UnknownPathError,
 )
 from osa.service.models.health import Health
 from osa.service.observability.metrics import Metrics
@@ -119,6 +120,8 @@ class RequestGate:
             raise PayloadTooLargeError(f"the body is over the limit of {limit} bytes")
         if self.keys is not None and not is_open(scope["method"], scope["path"]):
             scope[KEY_SCOPE] = self.keys.check(headers)
+        if not scope["path"].isprintable():
+            raise UnknownPathError("Not Found")
         if scope["method"] == "HEAD":  # answered as GET; the server leaves the body out
             scope = {**scope, "method": "GET"}
         if scope["method"] != "POST":
