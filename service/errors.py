@@ -4,6 +4,7 @@
     ├── EmptyInputError       400 Empty         nothing to embed
     ├── ValidationError       422 Validation    a field that cannot be (400 on /v1 and /v2)
     ├── UnknownModelError     404 Validation    no model or version of this name
+    ├── UnknownPathError      404 Validation    a path that no route can have
     ├── ModelKindError        424 Backend       the model does something else (400 on /v1 and /v2)
     ├── MalformedBodyError    400 Validation    no JSON, bad UTF-8, nesting too deep
     ├── MediaTypeError        415 Validation    not application/json
@@ -86,6 +87,12 @@ class UnknownModelError(ServiceError):
     """Unknown model name or version."""
 
     code, status, error_type = "model_not_found", 404, "Validation"
+
+
+class UnknownPathError(ServiceError):
+    """A path with characters that no route has, such as a line end, which patterns overlook."""
+
+    code, status, error_type = "not_found", 404, "Validation"
 
 
 class ModelKindError(ServiceError):

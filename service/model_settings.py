@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -22,6 +23,28 @@ EngineName = Literal["auto", *ENGINES]  # type: ignore[valid-type]
 InstructionSet = Literal["auto", *INSTRUCTION_SETS]  # type: ignore[valid-type]
 _kernels = dict.fromkeys(["auto", *KERNELS, *(k for f in FORMATS.values() for k in f.kernels)])
 KernelName = Literal[*_kernels]  # type: ignore[valid-type]
+MAX_NAME = 128
+"""Longest name of a model [characters]."""
+NAME = r"^[A-Za-z0-9_][A-Za-z0-9._:@+-]*(/[A-Za-z0-9_][A-Za-z0-9._:@+-]*)*$"
+RESERVED = ("infer", "ready", "versions")
+"""Parts of KServe's paths behind a model's name."""
+NAME_RULE = (
+    f"a model's name has at most {MAX_NAME} characters: letters, digits and ._:@+- in parts that "
+    "begin with a letter, a digit or _, with / between them; no part behind the first is "
+    + " or ".join(RESERVED)
+)
+
+
+def check_model_name(name: str) -> str:
+    """The name of a model, as URLs, terminals and metrics can show it.
+
+    Raises:
+        ValueError: Saying what is allowed.
+    """
+    shown = len(name) <= MAX_NAME and re.fullmatch(NAME, name)
+    if not shown or not set(name.split("/")[1:]).isdisjoint(RESERVED):
+        raise ValueError(NAME_RULE)
+    return name
 
 
 class Section(BaseModel):
@@ -88,6 +111,7 @@ class ModelSettings(ModelFields):
     name: str = Field(
         "osa-default",
         min_length=1,
+        json_schema_extra={"maxLength": MAX_NAME, "pattern": NAME},
         description="Name of the default model for clients and metrics. Of models, the table of "
         "this name describes it.",
     )
@@ -116,6 +140,8 @@ class ModelSettings(ModelFields):
 
     @model_validator(mode="after")
     def _names(self) -> ModelSettings:
+        for name in (self.name, *self.others):
+            check_model_name(name)
         if self.name in self.others:
             raise ValueError(f"model.others must not hold {self.name!r}, which is model.name")
         return self

@@ -140,7 +140,12 @@ class BatchingSettings(Section):
         "fit a CPU's caches and do less for clients that have left.",
     )
     max_batch_requests: int = Field(512, ge=1, description="Largest batch [inputs].")
-    max_queue_tokens: int = Field(1_048_576, ge=1, description="Queued work before 429 [tokens].")
+    max_queue_tokens: int = Field(
+        1_048_576,
+        ge=1,
+        description="Queued work before 429, and "
+        "largest request; half of it for one API key [tokens].",
+    )
     max_client_batch_size: int = Field(2048, ge=1, description="Most inputs in one request.")
     tokenization_workers: int = Field(2, ge=1, description="Threads that read bodies.")
 
@@ -163,6 +168,12 @@ class EngineSettings(Section):
         gt=0,
         description="A batch whose thread is idle for so much longer than its tokens should take "
         "is given up, and the engine opened again [s].",
+    )
+    load_timeout_s: Seconds = Field(
+        600.0,
+        gt=0,
+        description="Longest time that an admin's request may take to load a model [s]; a later "
+        "one is dropped.",
     )
 
 

@@ -18,7 +18,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from osa.model.common.suggestions import did_you_mean, explain, field_names
 from osa.model.errors import ConfigError
-from osa.service.model_settings import ModelFields, ModelSettings, Section
+from osa.service.model_settings import ModelFields, ModelSettings, Section, check_model_name
 from osa.service.server_settings import (
     AuthSettings,
     BatchingSettings,
@@ -56,6 +56,7 @@ class Settings(Section):
         if "" in self.models:
             raise ValueError("a table of models needs a name: models.NAME.FIELD")
         for name in self.models:
+            check_model_name(name)
             if name in self.model.others:
                 raise ValueError(f"models.{name} is a name of model.others too: leave one out")
         table = self.models.get(default)

@@ -1,44 +1,64 @@
 """Exchanging models while requests run; needs an API key with ``admin = true``.
 
 ``POST /admin/models/{name}`` opens a directory, warms it up, tries it, and only then serves it
-under the name; whatever fails before leaves what was served. Earlier requests are answered
-by the model that they came to.
+under the name; whatever fails or takes too long before leaves what was served. Earlier requests are
+answered by the model that they came to.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
+import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Annotated
 
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
-from osa.model.errors import OsaError
 from osa.service.api.errors.examples import ADMIN, UNKNOWN_MODEL, Samples
 from osa.service.api.openapi import failures, reads
 from osa.service.api.parsing import parse_body
 from osa.service.api.tei.errors import NATIVE
 from osa.service.api.tei.schemas import Info
 from osa.service.auth.api_keys import KEY_SCOPE, NO_ADMIN, NO_KEYS
-from osa.service.errors import ForbiddenError, ServiceError, ValidationError
-from osa.service.models.gauges import export_gauges
-from osa.service.models.loader import ModelLoader
+from osa.service.errors import (
+    ConflictError,
+    DeadlineError,
+    ForbiddenError,
+    OverloadedError,
+    ServiceError,
+    UnavailableError,
+    ValidationError,
+)
+from osa.service.model_settings import MAX_NAME, NAME_RULE
+from osa.service.models.exchange import MAX_LOADS, RETRY_S, ModelExchange
 from osa.service.models.registry import ModelRegistry
 from osa.service.models.served_model import ServedModel
-from osa.service.settings import Settings
 
 Describe = Callable[[ServedModel], Info]
 logger = logging.getLogger(__name__)
+MAX_PATH = 4096
+"""Longest path that a body may name [bytes]."""
 SHOWN = failures(NATIVE, 401, 403, samples=ADMIN)
 NOT_LOADED: Samples = {
+    "name": ValidationError(NAME_RULE, param="name"),
     "path": ValidationError(
         "nothing has changed: model.path: /models/law-2 is not a directory (nothing there)",
         param="path",
-    )
+    ),
+    "being-loaded": ConflictError("law is being loaded already: wait for that to end"),
+    "many-loads": OverloadedError(f"{MAX_LOADS} models are being loaded, no more wait", RETRY_S),
+    "draining": UnavailableError("the server is draining: no model is loaded any more"),
+    "slow-load": DeadlineError(
+        "nothing has changed: loading takes longer than engine.load_timeout_s (600 s)"
+    ),
 }
-LOADED = failures(NATIVE, 400, 401, 403, 408, 413, 415, 422, 500, samples={**ADMIN, **NOT_LOADED})
+LOADED = failures(
+    NATIVE, 400, 401, 403, 408, 409, 413, 415, 422, 429, 500, 503, 504,
+    samples={**ADMIN, **NOT_LOADED},
+)  # fmt: skip
 DEFAULT: Samples = {
     "default": ValidationError(
         "osa-default is the default model: put another one in its place", param="name"
@@ -54,25 +74,21 @@ class LoadRequest(BaseModel):
         extra="forbid", json_schema_extra={"examples": [{"path": "/models/law-2"}]}
     )
 
-    path: Path | None = Field(
+    path: Annotated[Path, AfterValidator(lambda path: _usable(path))] | None = Field(
         None, description="Checkpoint, artifact, or directory of them, where the server runs, or "
         "hf:ORG/NAME[@REVISION] of the Hugging Face hub; null is the packaged model."
     )  # fmt: skip
 
 
-def admin_routes(
-    models: ModelRegistry, loader: ModelLoader, settings: Settings, describe: Describe
-) -> APIRouter:
+def admin_routes(models: ModelRegistry, exchange: ModelExchange, describe: Describe) -> APIRouter:
     """Routes of the exchange.
 
     Args:
         models: What is served.
-        loader: Loads a model.
-        settings: Has the settings of every name.
+        exchange: Loads and removes models.
         describe: Tells the facts of a model.
     """
     router = APIRouter(prefix="/admin", tags=["Admin"])
-    loading = asyncio.Lock()
 
     def check_key(request: Request) -> str:
         key = request.scope.get(KEY_SCOPE)
@@ -100,21 +116,12 @@ def admin_routes(
         if not name:
             raise ValidationError("a model needs a name: /admin/models/NAME", param="name")
         body = parse_body(await request.body(), request.headers.get("content-type"), LoadRequest)
-        async with loading:  # one at a time: each takes the memory of a model
-            try:
-                own = settings.named(name).model_copy(update={"path": body.path})
-                model = await asyncio.to_thread(loader.load, own)
-            except ServiceError:
-                raise
-            except OsaError as error:
-                logger.warning("model was not loaded", extra={"model": name, "by": who})
-                raise ValidationError(f"nothing has changed: {error}", param="path") from error
-            export_gauges(model)
-            model.supervisor.start()
-            replaced = models.put(model)
-        facts = {"model": name, "sha": model.about.model_sha256, "by": who}
-        logger.info("model exchanged" if replaced else "model added", extra=facts)
-        return describe(model)
+        try:
+            return describe(await exchange.load(name, body.path, who))
+        except ServiceError as error:
+            facts = {"model": name[:MAX_NAME], "by": who, "why": error.code}
+            logger.warning("model was not loaded", extra=facts)
+            raise
 
     @router.delete(
         "/models/{name:path}", summary="Remove a model", status_code=204, response_class=Response,
@@ -122,12 +129,16 @@ def admin_routes(
     )  # fmt: skip
     async def remove(request: Request, name: str) -> Response:
         """Serve a model no longer; what it has accepted is answered."""
-        who = check_key(request)
-        try:
-            models.remove(name).metrics.forget()
-        except ValueError as error:
-            raise ValidationError(str(error), param="name") from error
-        logger.info("model removed", extra={"model": name, "by": who})
+        exchange.remove(name, check_key(request))
         return Response(status_code=204)
 
     return router
+
+
+def _usable(path: Path) -> Path:
+    """A path that the operating system can look up."""
+    if "\0" in str(path):
+        raise PydanticCustomError("path", "must not hold a NUL character")
+    if len(os.fsencode(path)) > MAX_PATH:
+        raise PydanticCustomError("path", f"must not be longer than {MAX_PATH} bytes")
+    return path

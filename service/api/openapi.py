@@ -41,14 +41,15 @@ FAILURES = {
     403: "The API key may not do this",
     404: "No model or version of this name",
     408: "The body did not arrive in time",
-    413: "Body over the limit",
+    409: "The same model is being loaded",
+    413: "Body over the limit, or more tokens than are ever served at once",
     415: "Another content type",
     422: "A field that cannot be",
     424: "The model does something else",
     429: "No room",
     500: "The engine failed on this input",
     503: "Draining or not ready",
-    504: "The request's deadline passed",
+    504: "The request's deadline passed, or loading took too long",
 }
 POST_FAILURES = (400, 401, 408, 413, 415, 429, 500, 503)
 INFERENCE_FAILURES = (*POST_FAILURES, 504)

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from fastapi import Request, Response
@@ -22,6 +22,7 @@ from osa.service.api.job import Arrival, Parse, RequestContext, Running
 from osa.service.api.scoring.reduction import reduce_results
 from osa.service.api.vector_encoding import Answer
 from osa.service.auth.api_keys import KEY_SCOPE, ApiKey, tenant_of
+from osa.service.batching.fair_pool import FairPool
 from osa.service.batching.item import ItemResult
 from osa.service.errors import ClientGoneError, DeadlineError, ServiceError
 from osa.service.inference.request import PreparedRequest, stage_times
@@ -56,12 +57,12 @@ class InferencePipeline:
         """
         self.models, self._tracing = models, tracing
         self.request_timeout_s = request_timeout_s
-        self._parsers = ThreadPoolExecutor(workers, thread_name_prefix="osa-parse")
+        self._parsers = FairPool(workers, "osa-parse")
         self._renderer = ThreadPoolExecutor(1, thread_name_prefix="osa-render")
 
     def close(self) -> None:
         """End the threads."""
-        self._parsers.shutdown(wait=False, cancel_futures=True)
+        self._parsers.shutdown()
         self._renderer.shutdown(wait=False, cancel_futures=True)
 
     async def handle(self, request: Request, parse: Parse) -> Response:
@@ -114,10 +115,11 @@ class InferencePipeline:
             RequestContext(arrival.raw, arrival.content_type, arrival.started, find) as context,
         ):
             light = len(arrival.raw) <= SMALL_BODY
-            job = parse(context) if light else await self._on(self._parsers, lambda: parse(context))
+            tenant = tenant_of(arrival.key)
+            parsers = self._parsers.of(tenant)
+            job = parse(context) if light else await self._on(parsers, lambda: parse(context))
             embedder, deadline = job.model.embedder, arrival.deadline
             job.model.metrics.count_request(len(job.prepared.ids))
-            tenant = tenant_of(arrival.key)
             with _charged(arrival.key, job.prepared):
                 submission = embedder.submit(job.prepared, deadline, arrival.trace_span, tenant)
             try:
@@ -197,7 +199,8 @@ class InferencePipeline:
             self.models.lease() as find,
             RequestContext(raw, content_type, started, find) as context,
         ):
-            content = await self._on(self._parsers, lambda: work(context))
+            parsers = self._parsers.of(tenant_of(request.scope.get(KEY_SCOPE)))
+            content = await self._on(parsers, lambda: work(context))
         return Response(content, media_type="application/json")
 
     async def render(self, work: Callable[[], Result]) -> Result:
@@ -220,7 +223,7 @@ class InferencePipeline:
             reduced.cancel()
 
     @staticmethod
-    async def _on(pool: ThreadPoolExecutor, work: Callable[[], Result]) -> Result:
+    async def _on(pool: Executor, work: Callable[[], Result]) -> Result:
         return await asyncio.get_running_loop().run_in_executor(pool, work)
 
 

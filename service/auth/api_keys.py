@@ -29,7 +29,14 @@ from typing import Any
 
 from osa.model.errors import ConfigError
 from osa.service.auth.access import secret_of
-from osa.service.auth.entries import HEADER, READ_TIMEOUT_S, Entry, check_entry, read_entries, stamp_of
+from osa.service.auth.entries import (
+    HEADER,
+    READ_TIMEOUT_S,
+    Entry,
+    check_entry,
+    read_entries,
+    stamp_of,
+)
 from osa.service.auth.quota import TokenBucket
 from osa.service.auth.tenants import EVERYBODY, Tenant
 from osa.service.errors import UnauthorizedError
@@ -162,7 +169,7 @@ def make_key(
     if admin:
         fields["admin"] = True
     check_entry(fields, "this key")
-    lines = (f"{field} = {json.dumps(value, ensure_ascii=False)}" for field, value in fields.items())
+    lines = [f"{field} = {json.dumps(fields[field], ensure_ascii=False)}" for field in fields]
     return secret, "\n".join((HEADER, *lines)) + "\n"
 
 
@@ -176,8 +183,7 @@ def _keys(entries: Mapping[str, Entry], known: Mapping[str, ApiKey]) -> dict[str
     for digest, entry in entries.items():
         bucket = None
         if entry.tokens_per_minute is not None:
-            before = known.get(digest)
-            bucket = before and before.bucket
+            bucket = known[digest].bucket if digest in known else None
             if bucket is None:
                 bucket = TokenBucket(entry.tokens_per_minute, entry.max_request_tokens)
             elif (bucket.per_minute, bucket.most) != entry[2:4]:

@@ -149,13 +149,15 @@ class BatchQueue:
     def _check_deadline(self, items: Sequence[WorkItem], tokens: int, tenant: Tenant) -> None:
         """Refuse items that cannot meet their deadline behind what is served before them.
 
+        One that has passed is left to whoever waits, whose answer says so.
+
         Raises:
             OverloadedError: Says when there will be time enough.
         """
         deadline = max((item.deadline for item in items), default=math.inf)
         left_s = deadline - time.monotonic()
         everything = self._flows.tokens + tokens
-        if deadline == math.inf or SAFETY * self.expected_s(everything) <= left_s:
+        if deadline == math.inf or left_s <= 0 or SAFETY * self.expected_s(everything) <= left_s:
             return
         urgency = max(item.urgency for item in items)
         ahead = self._in_progress + self._flows.ahead(tenant, urgency, tokens)

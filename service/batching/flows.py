@@ -141,11 +141,13 @@ class Flows:
 
     def add(self, tenant: Tenant, items: Sequence[WorkItem]) -> None:
         """Hold items of a tenant."""
+        if not items:
+            return
         flow = self._flows.get(tenant.identity)
         if flow is None:
             flow = self._flows[tenant.identity] = Flow(tenant)
         flow.tenant = tenant  # its weight may have changed
-        if items and not flow.count:
+        if not flow.count:
             flow.served = max(flow.served, self._level)
             self._give_turn(flow, flow.served)
         for item in items:

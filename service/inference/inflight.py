@@ -1,8 +1,8 @@
 """Request coalescing: each distinct input is computed once, for all requests that wait for it.
 
-A new input that equals one of the same tenant in flight joins it; a request is done when its last input is. Results
-come from the engine thread through a mailbox that wakes the event loop once a batch, not once an
-item. Event loop only, but for ``InFlightInputs._post``.
+A new input that equals one of the same tenant in flight joins it; a request is done when its last
+input is. Results come from the engine thread through a mailbox that wakes the event loop once a
+batch, not once an item. Event loop only, but for ``InFlightInputs._post``.
 """
 
 from __future__ import annotations

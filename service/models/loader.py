@@ -12,7 +12,7 @@ import numpy as np
 from osa.model.calibration import Calibration
 from osa.model.common.threads import threads
 from osa.model.download.models import local_path
-from osa.model.errors import ConfigError
+from osa.model.errors import ConfigError, OsaError
 from osa.model.processor import PRODUCT_ORDER, limit_instruction_set
 from osa.service.batching.batch_queue import BatchQueue
 from osa.service.batching.fair_lock import FairLock
@@ -81,7 +81,11 @@ class ModelLoader:
             queue.observe(*rate)
         metrics = Metrics(name, self._families, about.task in LABELLING)
         own = self._settings.model_copy(update={"model": settings})
-        embedder = Embedder(about, engine.tokenizer, queue, metrics, own)
+        try:
+            embedder = Embedder(about, engine.tokenizer, queue, metrics, own)
+        except OsaError:
+            metrics.end(keep=False)
+            raise
         supervisor = EngineSupervisor(
             engine,
             _reopener(settings.model_copy(update={"path": served}), given),

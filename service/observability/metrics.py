@@ -18,6 +18,7 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
 from osa.service.errors import ServiceError
+from osa.service.observability.model_names import ModelNames
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 DURATION_BUCKETS = tuple(1.5e-5 * 1.5**n for n in range(45))
@@ -118,6 +119,11 @@ class PlainCounter(Collector):
         with self._lock:
             self._counts[model, value] = self._counts.get((model, value), 0) + amount
 
+    def remove(self, model: str) -> None:
+        """Remove the samples of a model."""
+        with self._lock:
+            self._counts = {key: n for key, n in self._counts.items() if key[0] != model}
+
     def collect(self) -> Iterable[Metric]:
         """One family with a sample for each model and label value."""
         name, label = self._definition.name, self._definition.label
@@ -173,6 +179,7 @@ class Families:
             else:
                 self.counters[metric] = Counter(*facts, registry=self.registry)
         self._gauges: dict[str, Gauge] = {}
+        self.names = ModelNames()
 
     def gauge(self, name: str, text: str, labels: Sequence[str] = ("model",)) -> Gauge:
         """The gauge of this name, created on first use."""
@@ -180,12 +187,22 @@ class Families:
             self._gauges[name] = Gauge(name, text, labels, registry=self.registry)
         return self._gauges[name]
 
-    def forget(self, model: str) -> None:
-        """Remove a model's gauges and release what they read; its counters stay."""
-        for gauge in self._gauges.values():
+    def end(self, model: str, keep: bool = True) -> None:
+        """Remove the gauges of a model that is served no longer, and release what they read.
+
+        Nothing is removed while another one has the name. Counters stay, see ``ModelNames.end``.
+        """
+        last, dropped = self.names.end(model, keep)
+        for gauge in self._gauges.values() if last else ():
             for values in list(gauge._metrics):
                 if gauge._labelnames[0] == "model" and values[0] == model:
                     gauge.remove(*values)
+        for name in dropped:
+            for family in (*self.counters.values(), *self.histograms.values()):
+                if (name,) in family._metrics:
+                    family.remove(name)
+            for plain in self.plain.values():
+                plain.remove(name)
 
     def render(self) -> bytes:
         """The exposition text, ``CONTENT_TYPE``."""
@@ -209,6 +226,7 @@ class Metrics:
         self.families = families or Families()
         self._model = model
         every = self.families
+        every.names.begin(model)
         for metric, family in every.plain.items():
             for value in metric.values:
                 family.add(model, value, 0)
@@ -236,9 +254,9 @@ class Metrics:
         """Export a count of the process that is read at every scrape; once for each name."""
         self.families.registry.register(ReadCounter(name, text, self._model, read))
 
-    def forget(self) -> None:
-        """Remove the model's gauges; see ``Families.forget``."""
-        self.families.forget(self._model)
+    def end(self, keep: bool = True) -> None:
+        """The model is served no longer, or never was; see ``Families.end``."""
+        self.families.end(self._model, keep)
 
     def set_build_info(self, **labels: str) -> None:
         """Export ``osa_build_info`` with these labels, value 1, in place of an earlier one."""

@@ -41,6 +41,7 @@ from osa.service.auth.api_keys import KeyFile
 from osa.service.engines.base import Engine
 from osa.service.errors import ServiceError
 from osa.service.model_settings import ModelSettings
+from osa.service.models.exchange import ModelExchange
 from osa.service.models.gauges import export_gauges, export_process_gauges
 from osa.service.models.health import Health
 from osa.service.models.loader import ModelLoader
@@ -148,7 +149,8 @@ def create_service(settings: Settings, engine: Engine | None = None) -> Service:
     for router in inference:
         app.include_router(router)
     app.include_router(operation_routes(health, metrics))
-    app.include_router(admin_routes(models, loader, settings, describe))
+    exchange = ModelExchange(models, loader, settings, health)
+    app.include_router(admin_routes(models, exchange, describe))
     app.include_router(page_routes(settings.server.root_path))
     _handle_errors(app, metrics)
     app.add_middleware(

@@ -23,6 +23,7 @@ from osa.service.errors import (
     PayloadTooLargeError,
     ServiceError,
     UnavailableError,
+    UnknownPathError,
 )
 from osa.service.models.health import Health
 from osa.service.observability.metrics import Metrics
@@ -133,6 +134,8 @@ class RequestGate:
             raise PayloadTooLargeError(f"the body is over the limit of {limit} bytes")
         if self.keys is not None and not is_open(method, scope["path"]):
             scope[KEY_SCOPE] = self.keys.check(Headers(scope=scope))
+        if not scope["path"].isprintable():
+            raise UnknownPathError("Not Found")
         if method == "OPTIONS" and scope["path"] == "*":  # of the server itself
             answer = Response(status_code=204, headers={"allow": SERVER_METHODS})
             await answer(scope, exchange.replay(b""), exchange.send)

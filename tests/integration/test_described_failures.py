@@ -5,17 +5,18 @@ from __future__ import annotations
 import re
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
 import pytest
 
+from osa.model.errors import ConfigError
 from osa.service.auth.api_keys import make_key
 from osa.service.engines.eager import EagerEngine
 from osa.service.server.app import create_service
-from tests.conftest import local_settings, make_tiny_model, run_service, wait_until
+from tests.conftest import PATIENCE_S, local_settings, make_tiny_model, run_service, wait_until
 from tests.engines import FaultyEngine, GatedEngine
 from tests.head_models import make_head_models
 from tests.openapi_observer import Observer
@@ -44,8 +45,9 @@ def bearer(secret: str) -> dict[str, str]:
 
 
 def refused_keys(
-    serve: Serve, observer: Observer, tiny: Path, keys: Path, plain: str, admin: str
+    serve: Serve, observer: Observer, tiny: Path, keys: Path, secrets: Sequence[str]
 ) -> None:
+    plain, narrow, admin = secrets
     client = serve(model__path=tiny, auth__keys_file=keys)
     several = serve(auth__keys_file=keys, **every_kind(tiny.parent))
     keyless = serve(model__path=tiny)
@@ -63,9 +65,12 @@ def refused_keys(
         for _ in range(2):
             answer = several.post(place(path), json=body_of(path), headers=bearer(plain))
         observer.note("post", path, answer)
+        answer = several.post(place(path), json=body_of(path), headers=bearer(narrow))
+        observer.note("post", path, answer)
     headers = bearer(admin)
     refused = client.post(place(LOAD), json={"path": "/nowhere"}, headers=headers)
     observer.note("post", LOAD, refused)
+    observer.note("post", LOAD, client.post("/admin/models/a b", json={}, headers=headers))
     observer.note("delete", LOAD, client.delete(place(LOAD), headers=headers))
     observer.note("delete", LOAD, client.delete("/admin/models/other", headers=headers))
     for content, media_type in ((b"{", "application/json"), (b"{}", "text/plain")):
@@ -185,6 +190,51 @@ def too_much_at_once(serve: Serve, observer: Observer, tiny: Path) -> None:
             observer.note("post", path, client.post(place(path), json=body_of(path)))
 
 
+def more_than_a_queue_holds(observer: Observer, tiny: Path) -> None:
+    settings = local_settings(**every_kind(tiny.parent))
+    service = create_service(settings)
+    for model in service.health.models.all():
+        model.queue.max_tokens = 2
+    with run_service(service, settings) as client:
+        for path in INFERENCE:
+            observer.note("post", path, client.post(place(path), json=body_of(path)))
+
+
+def loads_that_cannot_be(
+    observer: Observer, tiny: Path, keys: Path, admin: str, patch: pytest.MonkeyPatch
+) -> None:
+    entered, gate = threading.Event(), threading.Event()
+
+    def hang(*_: object) -> None:
+        entered.set()
+        gate.wait(PATIENCE_S)
+        raise ConfigError("too late")
+
+    patch.setattr("osa.service.models.exchange.MAX_LOADS", 1)
+    for limit_s in (0.2, PATIENCE_S):
+        settings = local_settings(
+            model__path=tiny, auth__keys_file=keys, engine__load_timeout_s=limit_s
+        )
+        service = create_service(settings)
+        with (
+            run_service(service, settings) as client,
+            ThreadPoolExecutor() as pool,
+            patch.context() as hanging,
+        ):
+            hanging.setattr("osa.service.models.loader.ModelLoader.load", hang)
+            client.headers.update(bearer(admin))
+            entered.clear()
+            law = pool.submit(client.post, "/admin/models/law", json={})
+            assert entered.wait(PATIENCE_S)
+            if limit_s == PATIENCE_S:
+                for name in ("law", "other"):
+                    answer = client.post(f"/admin/models/{name}", json={})
+                    observer.note("post", LOAD, answer)
+                service.health.begin_drain()
+                gate.set()
+            observer.note("post", LOAD, law.result())
+
+
 def full_queues_and_deadlines(serve: Serve, observer: Observer, tiny: Path) -> None:
     for task, paths in BY_TASK.items():
         a_full_queue_and_deadlines(serve, observer, tiny.parent / task, paths)
@@ -252,15 +302,19 @@ def test_every_failure_is_answered_as_it_is_shown(
     make_head_models(tmp_path)
     tiny = tmp_path / "embedding"
     make_tiny_model().save_pretrained(tiny)
-    plain, plain_entry = make_key("plain", 5, admin=False)
+    plain, plain_entry = make_key("plain", 5, admin=False, max_request_tokens=100)
+    narrow, narrow_entry = make_key("narrow", 1, admin=False)
     admin, admin_entry = make_key("admin", None, admin=True)
     keys = tmp_path / "keys.toml"
-    keys.write_text(plain_entry + admin_entry)
+    keys.write_text(plain_entry + narrow_entry + admin_entry)
     observer = Observer(serve(model__path=tiny).get("/openapi.json").json())
-    refused_keys(serve, observer, tiny, keys, plain, admin)
+    refused_keys(serve, observer, tiny, keys, (plain, narrow, admin))
     broken_limits(serve, observer, tiny, keys, admin)
     with monkeypatch.context() as patch:
         faults_of_our_own(serve, observer, tiny, keys, admin, patch)
+    with monkeypatch.context() as patch:
+        loads_that_cannot_be(observer, tiny, keys, admin, patch)
+    more_than_a_queue_holds(observer, tiny)
     for provoke in (
         refused_bodies, unknown_models, unknown_among_several, engines_that_fail, too_much_at_once,
         full_queues_and_deadlines, a_hung_engine, models_of_another_kind,

@@ -12,8 +12,6 @@ import pytest
 from osa.model.errors import ConfigError
 from osa.service.auth import api_keys as key_module
 from osa.service.auth.api_keys import make_key
-from osa.service.auth.quota import TokenBucket
-from osa.service.errors import QuotaError
 from osa.service.server.app import create_service
 from tests.conftest import local_settings, make_tiny_model, run_service, wait_until
 
@@ -166,27 +164,3 @@ def test_a_quota_refuses_with_the_time_to_wait(
     assert (refused.status_code, refused.json()["error_type"]) == (429, "Overloaded")
     assert 15 <= int(refused.headers["retry-after"]) <= 20
     assert 'err="quota"' in client.get("/metrics").text
-
-
-def test_a_bucket_refills_and_a_large_request_waits_for_a_full_one() -> None:
-    bucket = TokenBucket(600)
-    start = bucket._at
-    bucket.take(500, start)
-    with pytest.raises(QuotaError) as refused:
-        bucket.take(200, start)
-    assert refused.value.retry_after_s == 10
-    bucket.take(200, start + 10)
-    with pytest.raises(QuotaError) as refused:
-        bucket.take(6000, start + 10)
-    assert refused.value.retry_after_s == 60
-    bucket.take(6000, start + 70)
-    with pytest.raises(QuotaError):
-        bucket.take(1, start + 70 + 530)
-    bucket.take(1, start + 70 + 541)
-
-
-def test_what_is_refused_for_other_reasons_costs_nothing(tmp_path: Path) -> None:
-    bucket = TokenBucket(100)
-    bucket.take(80, bucket._at)
-    bucket.give_back(80)
-    bucket.take(100, bucket._at)

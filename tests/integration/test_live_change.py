@@ -175,6 +175,44 @@ def test_names_with_slashes_are_exchanged_and_empty_ones_refused(
     assert admin.delete("/admin/models/").status_code == 404
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["x" * 129, "a b", "a%25b", "%2e%2e", "a/%2e%2e/b", "a//b", "/a", "é", "a/ready"],
+)
+def test_names_are_held_to_what_urls_and_terminals_can_show(
+    admin: httpx.Client, tiny_checkpoint: Path, name: str
+) -> None:
+    refused = admin.post(f"/admin/models/{name}", json={"path": str(tiny_checkpoint)})
+    assert refused.status_code == 422
+    assert "at most 128 characters" in refused.json()["error"]
+    assert admin.delete(f"/admin/models/{name}").status_code == 404
+
+
+@pytest.mark.parametrize("end", ["%0a", "%0d", "%00", "%1b[31m", "%c2%85", "%e2%80%ae"])
+def test_a_path_with_a_control_character_addresses_nothing(
+    admin: httpx.Client, tiny_checkpoint: Path, end: str
+) -> None:
+    """Also where a pattern would take what comes before it."""
+    body = {"path": str(tiny_checkpoint)}
+    assert admin.post("/admin/models/wide", json=body).status_code == 200
+    requests = [
+        ("POST", "/admin/models/wide", body), ("DELETE", "/admin/models/wide", None),
+        ("GET", "/v2/models/wide", None), ("GET", "/v2/models/wide/ready", None),
+        ("POST", "/embed", TEXT), ("POST", "/v1/embeddings", {"input": "a"}),
+    ]  # fmt: skip
+    for method, path, sent in requests:
+        answer = admin.request(method, path + end, json=sent)
+        assert (answer.status_code, "Not Found" in answer.text) == (404, True), path
+    assert admin.get("/v2/models/wide/ready").status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/" + "x" * 4999, "/models/\0", "/" + "x" * 300])
+def test_a_path_that_nothing_can_have_is_refused(admin: httpx.Client, path: str) -> None:
+    refused = admin.post("/admin/models/tiny", json={"path": path})
+    assert refused.status_code == 422
+    assert len(refused.text) < 300
+
+
 def test_one_byte_vectors_of_a_width_that_was_not_measured_are_refused(
     serve: Serve, tiny_checkpoint: Path
 ) -> None:

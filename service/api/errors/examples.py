@@ -24,6 +24,7 @@ from osa.service.errors import (
     QuotaError,
     ServiceError,
     SlowBodyError,
+    TooManyTokensError,
     UnauthorizedError,
     UnavailableError,
     UnknownModelError,
@@ -66,6 +67,14 @@ EMBEDDING: Samples = {
         "the queue holds 1040000 of 1048576 tokens, no room for 9000 more", 9
     ),
     "quota": QuotaError("32 tokens are asked for, 20 of 600 a minute are left", 2),
+    "over-quota": TooManyTokensError(
+        "900 tokens are asked for at once, this API key's quota of 600 a minute allows 600 a "
+        "request: send less at once"
+    ),
+    "over-queue": TooManyTokensError(
+        "the request has 1200000 tokens, the queue takes at most 1048576 at once "
+        "(batching.max_queue_tokens is 1048576): send less at once"
+    ),
     "engine": BackendError("input 0: the engine failed on this input", param="input"),
     "deadline": DeadlineError("no answer before the deadline"),
 }

@@ -10,8 +10,10 @@ from osa.service.observability.metrics import (
     BATCH_SIZE,
     BATCH_TOKENS,
     DURATION_BUCKETS,
+    Families,
     Metrics,
 )
+from osa.service.observability.model_names import KEPT_MODELS
 
 
 def samples(metrics: Metrics) -> dict[str, float]:
@@ -92,3 +94,36 @@ def test_gauges_are_read_at_every_scrape() -> None:
     metrics, values = Metrics("m"), iter([1.0, 2.0])
     metrics.gauge("osa_test", "x", lambda: next(values))
     assert [samples(metrics)["osa_test"], samples(metrics)["osa_test"]] == [1.0, 2.0]
+
+
+def test_models_that_are_served_no_longer_leave_the_metrics_in_the_end() -> None:
+    families = Families()
+    kept = Metrics("kept", families)
+    kept.gauge("osa_test", "x", lambda: 1.0)
+    for number in range(100):
+        Metrics("exchanged", families)
+        metrics = Metrics(f"m{number}", families)
+        metrics.gauge("osa_test", "x", lambda: 2.0)
+        metrics.count_request(1)
+        metrics.end()
+    Metrics("failed", families).end(keep=False)
+    text = families.render().decode()
+    assert {line for line in text.splitlines() if line.startswith("osa_test{")} == {
+        'osa_test{model="kept"} 1.0'
+    }
+    names = {sample.labels.get("model") for family in text_string_to_metric_families(text)
+             for sample in family.samples} - {None}  # fmt: skip
+    last = {f"m{number}" for number in range(100 - KEPT_MODELS, 100)}
+    assert names == {"kept", "exchanged", *last}
+    assert text.count('te_request_count{method="single",model="m99"}') == 1
+
+
+def test_counters_go_on_where_a_model_comes_back() -> None:
+    families = Families()
+    for count in (1.0, 2.0):
+        metrics = Metrics("m", families)
+        metrics.count_request(1)
+        newer = Metrics("m", families)  # begins before the one that it takes the place of ends
+        metrics.end()
+        assert f'te_request_count{{method="single",model="m"}} {count}' in newer.render().decode()
+        newer.end()
