@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple
 
 from tokenizers import Tokenizer
 
+from osa.model.common.model_files import read_file
 from osa.model.errors import InputError
 
 Direction = Literal["left", "right"]
@@ -82,8 +83,10 @@ class TextTokenizer:
             InputError: The file is missing or not a tokenizer.
         """
         try:
-            return cls.from_json(path.read_bytes())
-        except (OSError, InputError) as error:
+            return cls.from_json(read_file(path))
+        except OSError as error:
+            raise InputError(f"{path}: {error.strerror}") from error
+        except InputError as error:
             raise InputError(f"{path}: {error}") from error
 
     @classmethod
