@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from osa.export.layouts import describe_head
 from osa.model import EmbeddingModel
 from osa.model.checkpoint import load_checkpoint
 from osa.model.common.directories import kind_of
+from osa.model.common.model_files import read_json
 from osa.model.errors import CheckpointError
 from osa.model.functional.varlen import cu_seqlens_of
 from osa.model.hub import read_model
@@ -120,8 +120,8 @@ def _training(directory: Path) -> dict[str, Any] | None:
     if not (directory / RECORD).is_file():
         return None
     try:
-        record = json.loads((directory / RECORD).read_bytes())
+        record = read_json(directory / RECORD)
         names = ("updates", "tokens", "held_out", "versions")
         return {name: record[name] for name in names if name in record}
-    except (ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError) as error:
         raise CheckpointError(f"{directory / RECORD} is not a record of a training") from error

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
+from osa.model.common.model_files import parse_json, read_file
 from osa.model.errors import ConfigError
 
 CALIBRATION = "calibration.json"
@@ -80,12 +81,12 @@ class Calibration:
             ConfigError: It is not a calibration.
         """
         try:
-            values = json.loads(text)
+            values = parse_json(text)
             bounds = {int(width): float(bound) for width, bound in values["bounds"].items()}
             if not bounds or not all(0 < bound < math.inf for bound in bounds.values()):
                 raise ValueError("bounds must be positive")
             return cls(bounds, int(values["texts"]))
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise ConfigError(f"not a calibration: {error}") from error
 
     @classmethod
@@ -97,7 +98,11 @@ class Calibration:
         """
         for file in (directory / CALIBRATION, *sorted(directory.glob(f"*/{CALIBRATION}"))):
             if file.is_file():
-                return cls.from_json(file.read_text(encoding="utf-8"))
+                try:
+                    return cls.from_json(read_file(file).decode("utf-8"))
+                except (OSError, ValueError) as error:
+                    reason = error.strerror if isinstance(error, OSError) else error
+                    raise ConfigError(f"cannot read {file}: {reason}") from error
         return None
 
 

@@ -14,10 +14,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
+import stat
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -32,7 +30,10 @@ from osa.model.common.directories import CONFIG as CONFIG
 from osa.model.common.directories import MANIFEST as MANIFEST
 from osa.model.common.directories import TOKENIZER as TOKENIZER
 from osa.model.common.directories import WEIGHTS as WEIGHTS
+from osa.model.common.directories import atomic_directory as atomic_directory
+from osa.model.common.directories import check_replaceable as check_replaceable
 from osa.model.common.directories import describe_path
+from osa.model.common.model_files import parse_json, read_file
 from osa.model.config import EncoderConfig
 from osa.model.errors import CheckpointError, ConfigError, InputError
 from osa.model.prompts import PROMPTS, prompts_from_json, prompts_to_json
@@ -66,56 +67,6 @@ class Checkpoint:
     calibration: Calibration | None = None
     prompts: Mapping[str, str] = field(default_factory=dict)
     default_prompt_name: str | None = None
-
-
-@contextlib.contextmanager
-def atomic_directory(path: Path, marker: str) -> Iterator[Path]:
-    """A temporary directory that replaces ``path`` when the block ends without an error.
-
-    Args:
-        path: Target; an existing directory is replaced only if it is empty or has ``marker``.
-        marker: Name of a file that every directory of this kind has.
-
-    Raises:
-        CheckpointError: ``path`` has other files; it is not changed.
-    """
-    path = path.resolve()
-    check_replaceable(path, marker)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    staging.chmod(0o755)
-    try:
-        yield staging
-        for file in staging.rglob("*"):
-            if file.is_file():
-                with file.open("rb") as handle:
-                    os.fsync(handle.fileno())
-        retired = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))
-        try:
-            if path.exists():
-                os.replace(path, retired / "old")
-            try:
-                os.replace(staging, path)
-            except BaseException:
-                if (retired / "old").exists():
-                    os.replace(retired / "old", path)
-                raise
-        finally:
-            shutil.rmtree(retired, ignore_errors=True)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-
-
-def check_replaceable(path: Path, marker: str) -> None:
-    """Refuse to replace a file, or a directory with other files and no ``marker``.
-
-    Raises:
-        CheckpointError: ``path`` is not replaceable.
-    """
-    if path.is_dir() and any(path.iterdir()) and not (path / marker).is_file():
-        raise CheckpointError(f"{path} holds other files (no {marker}): it is not replaced")
-    if path.exists() and not path.is_dir():
-        raise CheckpointError(f"{path} is not a directory")
 
 
 def write_manifest(directory: Path) -> None:
@@ -186,7 +137,7 @@ def read_verified(directory: Path) -> tuple[dict[str, bytes], str]:
         raise CheckpointError(f"cannot read {directory / MANIFEST}: {describe_path(directory)}")
     raw = _read(directory / MANIFEST)
     try:
-        manifest = json.loads(raw)
+        manifest = parse_json(raw)
         version = (manifest["format"], manifest["format_version"])
         listed = {
             str(name): (int(entry["size"]), str(entry["sha256"]))
@@ -203,6 +154,7 @@ def read_verified(directory: Path) -> tuple[dict[str, bytes], str]:
     for name, (size, digest) in listed.items():
         if Path(name).name != name or not name.isprintable():
             raise CheckpointError(f"{directory / MANIFEST}: {name!r} is not a file name")
+        _check_size(directory / name, size)
         content = _read(directory / name)
         if len(content) != size:
             raise CheckpointError(
@@ -232,6 +184,7 @@ def load_checkpoint(directory: Path) -> Checkpoint:
         weights = load_tensors(contents[WEIGHTS])
     except (SafetensorError, ValueError, KeyError) as error:
         raise CheckpointError(f"{directory / WEIGHTS} is not safetensors: {error}") from error
+    _check_layers(config, weights, directory)
     tokenizer = None
     if TOKENIZER in contents:
         try:
@@ -290,8 +243,25 @@ def load_weights(module: torch.nn.Module, weights: Mapping[str, Tensor], source:
     module.load_state_dict(complete, strict=True, assign=True)
 
 
+def _check_size(path: Path, size: int) -> None:
+    """Refuse a file of another size before its content is read."""
+    with contextlib.suppress(OSError):  # which reading it tells
+        found = path.stat()
+        if stat.S_ISREG(found.st_mode) and found.st_size != size:
+            raise CheckpointError(f"{path} has {found.st_size} bytes, the manifest says {size}")
+
+
+def _check_layers(config: EncoderConfig, weights: Mapping[str, Tensor], source: Path) -> None:
+    """Refuse more layers than the weights have tensors, before any is built."""
+    if config.num_layers > len(weights):
+        raise CheckpointError(
+            f"{source / CONFIG} says num_layers {config.num_layers}, but {WEIGHTS} has "
+            f"{len(weights)} tensors in all: copy both again"
+        )
+
+
 def _read(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return read_file(path)
     except OSError as error:
         raise CheckpointError(f"cannot read {path}: {error.strerror}") from error

@@ -11,7 +11,8 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from osa.model.common.field_types import check_fields, check_known
+from osa.model.common.field_types import check_fields, check_known, check_sizes
+from osa.model.common.model_files import parse_json
 from osa.model.errors import ConfigError
 
 Scale = Literal["paper", "length"]
@@ -22,19 +23,20 @@ HeadActivation = Literal["identity", "tanh", "gelu", "gelu_tanh", "relu", "silu"
 NormType = Literal["rms", "layer"]
 NormPlace = Literal["pre", "post"]
 Task = Literal["embedding", "classifier", "reranker", "sparse"]
-SIZES = (
-    "vocab_size",
-    "feature_size",
-    "hidden_size",
-    "num_layers",
-    "num_heads",
-    "ffn_size",
-    "embedding_size",
-    "max_seq_len",
-    "local_window",
-    "global_every",
-)
-"""Fields that are at least 1."""
+SIZES = {
+    "vocab_size": 1 << 24,
+    "feature_size": 1 << 20,
+    "hidden_size": 1 << 16,
+    "num_layers": 1 << 12,
+    "num_heads": 1 << 16,
+    "ffn_size": 1 << 20,
+    "embedding_size": 1 << 20,
+    "max_seq_len": 1 << 30,
+    "local_window": 1 << 30,
+    "global_every": 1 << 12,
+}
+"""Fields that are at least 1, and their largest values: far above any model's, so that a damaged
+configuration is refused before anything is built from it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,10 +179,7 @@ class EncoderConfig:
                 "exactly one of vocab_size and feature_size must be set, got "
                 f"vocab_size={self.vocab_size} and feature_size={self.feature_size}"
             )
-        for name in SIZES:
-            size = getattr(self, name)
-            if size is not None and size < 1:
-                raise ConfigError(f"{name} must be at least 1, got {size}")
+        check_sizes(self, SIZES)
         if self.hidden_size % self.num_heads:
             raise ConfigError(
                 f"hidden_size must be a multiple of num_heads, got {self.hidden_size} "
@@ -191,8 +190,8 @@ class EncoderConfig:
             raise ConfigError(f"alpha_init must be finite, got {self.alpha_init}")
         if not 0.0 <= self.norm_eps < 1.0:
             raise ConfigError(f"norm_eps must be from 0 to below 1, got {self.norm_eps}")
-        if self.token_types < 0 or (self.token_types and self.vocab_size is None):
-            raise ConfigError(f"token_types must be 0 or more of token ids, got {self.token_types}")
+        if not 0 <= self.token_types <= 256 or (self.token_types and self.vocab_size is None):
+            raise ConfigError(f"token_types must be 0 to 256 of token ids, got {self.token_types}")
         dims = self.matryoshka_dims
         if dims and (dims[0] != self.output_size or list(dims) != sorted(set(dims), reverse=True)):
             raise ConfigError(
@@ -211,6 +210,8 @@ class EncoderConfig:
         if not 0.0 < self.rope_divisor < math.inf:
             raise ConfigError(f"rope_divisor must be positive and finite, got {self.rope_divisor}")
         buckets, distance = self.position_buckets, self.position_bucket_distance
+        if buckets > 1 << 16:
+            raise ConfigError(f"position_buckets must be at most {1 << 16}, got {buckets}")
         if buckets and (buckets < 4 or buckets % 2 or distance <= buckets // 4):
             raise ConfigError(
                 "position_buckets must be even and at least 4, position_bucket_distance above a "
@@ -289,7 +290,7 @@ class EncoderConfig:
             ConfigError: Not a JSON object, or ``from_dict`` refuses it.
         """
         try:
-            values = json.loads(text)
+            values = parse_json(text)
         except ValueError as error:
             raise ConfigError(f"not valid JSON: {error}") from error
         if not isinstance(values, dict):

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from osa.model.common.model_files import parse_json
 from osa.model.errors import CheckpointError
 
 PROMPTS = "prompts.json"
@@ -24,10 +25,10 @@ def prompts_from_json(content: bytes, source: Path) -> tuple[dict[str, str], str
         CheckpointError: It is something else.
     """
     try:
-        values = json.loads(content)
+        values = parse_json(content)
         prompts, default = values["prompts"], values["default_prompt_name"]
         texts = {str(name): str(text) for name, text in prompts.items()}
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{source} does not hold prompts: {error!r}") from error
     if default is not None and default not in texts:
         raise CheckpointError(f"{source}: default_prompt_name {default!r} is none of the prompts")

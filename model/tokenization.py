@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tokenizers import Encoding, Tokenizer
 
+from osa.model.common.model_files import read_file
 from osa.model.errors import InputError
 from osa.model.tokens.pairs import Direction as Direction
 from osa.model.tokens.pairs import cut_ids, encode_once, pair_frame, shares
@@ -65,8 +66,10 @@ class TextTokenizer:
             InputError: The file is missing or not a tokenizer.
         """
         try:
-            return cls.from_json(path.read_bytes())
-        except (OSError, InputError) as error:
+            return cls.from_json(read_file(path))
+        except OSError as error:
+            raise InputError(f"{path}: {error.strerror}") from error
+        except InputError as error:
             raise InputError(f"{path}: {error}") from error
 
     @classmethod

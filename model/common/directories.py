@@ -1,4 +1,4 @@
-"""The kind of a directory by the names of its files, without importing torch.
+"""The kind of a directory by the names of its files, and its exchange, without importing torch.
 
 manifest.json        a checkpoint (``osa.model.checkpoint``)
 artifact.json        an artifact (``osa.export.manifest``)
@@ -9,13 +9,17 @@ none of these        a collection, where directories in it are one of these; els
 
 from __future__ import annotations
 
-import json
+import contextlib
 import os
+import shutil
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
 from osa.model.common.hub_reference import PREFIX, is_reference
-from osa.model.errors import ConfigError
+from osa.model.common.model_files import read_json
+from osa.model.errors import CheckpointError, ConfigError
 
 CONFIG, WEIGHTS, TOKENIZER, MANIFEST = (
     "config.json",
@@ -114,8 +118,8 @@ def _foreign(directory: Path) -> str | None:
 
 def _read_object(file: Path) -> dict[str, Any]:
     try:
-        values = json.loads(file.read_bytes())
-    except (OSError, ValueError, RecursionError):
+        values = read_json(file)
+    except (OSError, ValueError):
         return {}
     return values if isinstance(values, dict) else {}
 
@@ -170,3 +174,53 @@ def check_file(file: Path) -> None:
     if not file.is_file():
         state = "is not a regular file" if file.exists() else "does not exist"
         raise ConfigError(f"cannot read {file}: it {state}")
+
+
+@contextlib.contextmanager
+def atomic_directory(path: Path, marker: str) -> Iterator[Path]:
+    """A temporary directory that replaces ``path`` when the block ends without an error.
+
+    Args:
+        path: Target; an existing directory is replaced only if it is empty or has ``marker``.
+        marker: Name of a file that every directory of this kind has.
+
+    Raises:
+        CheckpointError: ``path`` has other files; it is not changed.
+    """
+    path = path.resolve()
+    check_replaceable(path, marker)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    staging.chmod(0o755)
+    try:
+        yield staging
+        for file in staging.rglob("*"):
+            if file.is_file():
+                with file.open("rb") as handle:
+                    os.fsync(handle.fileno())
+        retired = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))
+        try:
+            if path.exists():
+                os.replace(path, retired / "old")
+            try:
+                os.replace(staging, path)
+            except BaseException:
+                if (retired / "old").exists():
+                    os.replace(retired / "old", path)
+                raise
+        finally:
+            shutil.rmtree(retired, ignore_errors=True)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def check_replaceable(path: Path, marker: str) -> None:
+    """Refuse to replace a file, or a directory with other files and no ``marker``.
+
+    Raises:
+        CheckpointError: ``path`` is not replaceable.
+    """
+    if path.is_dir() and any(path.iterdir()) and not (path / marker).is_file():
+        raise CheckpointError(f"{path} holds other files (no {marker}): it is not replaced")
+    if path.exists() and not path.is_dir():
+        raise CheckpointError(f"{path} is not a directory")

@@ -31,6 +31,24 @@ def check_fields(instance: Any) -> None:
             raise ConfigError(f"{name} must be {_allowed(hint)}, got {value!r}")
 
 
+def check_sizes(instance: Any, largest: Mapping[str, int]) -> None:
+    """Refuse sizes below 1 or above what is allowed.
+
+    Args:
+        instance: A dataclass, whose fields have been checked by ``check_fields``.
+        largest: Allowed value by field; None in a field is allowed.
+
+    Raises:
+        ConfigError: The field, its value and what is allowed.
+    """
+    for name, limit in largest.items():
+        size = getattr(instance, name)
+        if size is not None and size < 1:
+            raise ConfigError(f"{name} must be at least 1, got {size}")
+        if size is not None and size > limit:
+            raise ConfigError(f"{name} must be at most {limit}, got {size}")
+
+
 def check_known(kind: type[Any], values: Mapping[str, Any]) -> None:
     """Refuse names that are not fields of the dataclass ``kind``.
 

@@ -9,12 +9,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import sys
 import tempfile
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
 
 from osa.model.common.hub_reference import HubReference
+from osa.model.common.model_files import open_file, read_json
 from osa.model.download.selection import choose_files
 from osa.model.errors import DownloadError
 
@@ -110,7 +112,7 @@ def read_record(cache: Path, reference: HubReference) -> HubRecord | None:
     """
     file = record_file(cache, reference)
     try:
-        values = json.loads(file.read_bytes())
+        values = read_json(file)
         if (values["format"], values["format_version"]) != (FORMAT, FORMAT_VERSION):
             raise ValueError(f"format {values['format']} {values['format_version']}")
         files = {
@@ -126,7 +128,7 @@ def read_record(cache: Path, reference: HubReference) -> HubRecord | None:
         raise DownloadError(
             f"cannot read {file} ({error.strerror}): HF_HUB_CACHE names the hub's cache"
         ) from error
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise DownloadError(
             f"{file} is not a record that this version reads ({error!r}): {remedy(reference)}"
         ) from error
@@ -168,7 +170,7 @@ def measure(file: Path) -> FileFacts:
     Raises:
         OSError: It cannot be read.
     """
-    with file.open("rb") as handle:
+    with open_file(file, sys.maxsize, raw=True) as handle:
         digest = hashlib.file_digest(handle, "sha256").hexdigest()
         return FileFacts(handle.tell(), digest)
 

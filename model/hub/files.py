@@ -6,7 +6,6 @@ Nothing in the directory is executed: weights in pickles are refused, code is ne
 from __future__ import annotations
 
 import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from osa.model.common.directories import ADAPTER, CONFIG, MODULES, TOKENIZER, WEIGHTS
+from osa.model.common.model_files import open_file, parse_json, read_file
 from osa.model.errors import CheckpointError
 
 INDEX = "model.safetensors.index.json"
@@ -62,8 +62,8 @@ class ModelFiles:
         if not required and not (self.directory / name).exists():
             return None
         try:
-            return json.loads(self.read(name))
-        except (ValueError, RecursionError) as error:
+            return parse_json(self.read(name))
+        except ValueError as error:
             raise CheckpointError(f"{self.directory / name} is not JSON: {error}") from error
 
     def read(self, name: str) -> bytes:
@@ -74,7 +74,7 @@ class ModelFiles:
         """
         path = self.directory / name
         try:
-            content = path.read_bytes()
+            content = read_file(path)
         except OSError as error:
             raise CheckpointError(f"cannot read {path}: {error.strerror}") from error
         self._digests[name] = hashlib.sha256(content).hexdigest()
@@ -140,11 +140,12 @@ class ModelFiles:
     def _tensors(self, name: str) -> dict[str, Tensor]:
         path = self.directory / name
         try:
-            with path.open("rb") as file:
+            with open_file(path) as file:
                 self._digests[name] = hashlib.file_digest(file, "sha256").hexdigest()
-            with safe_open(path, framework="pt") as opened:
-                names = opened.keys()  # the file itself cannot be iterated
-                return {name: opened.get_tensor(name) for name in names}
+                same = Path(f"/proc/self/fd/{file.fileno()}")  # the file that was hashed
+                with safe_open(same if same.exists() else path, framework="pt") as opened:
+                    names = opened.keys()  # the file itself cannot be iterated
+                    return {name: opened.get_tensor(name) for name in names}
         except OSError as error:
             raise CheckpointError(f"cannot read {path}: {error.strerror or error}") from error
         except (SafetensorError, ValueError) as error:

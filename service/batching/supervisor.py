@@ -153,7 +153,8 @@ class EngineSupervisor:
                     return
                 replacement.start()
             except Exception as error:  # the boundary: nobody watches the watchdog
-                logger.error("engine does not come back", extra={"kind": type(error).__name__})
+                facts = {"kind": type(error).__name__, "reason": str(error)}
+                logger.error("engine does not come back", extra=facts)
                 continue
             self._current = replacement
             logger.info("engine is back", extra={"down_s": RUNNING.now() - self._down_since})

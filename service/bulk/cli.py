@@ -176,6 +176,7 @@ def run(options: argparse.Namespace) -> int:
     from osa.service.bulk.encoder import BatchLimits, BulkEncoder, TextOptions
     from osa.service.bulk.run import BulkRun, RunOptions
     from osa.service.engines.selection import select_engine
+    from osa.service.engines.trial import try_engine
     from osa.service.inference.tasks import check_task
 
     limit_instruction_set(own.instruction_set)
@@ -185,6 +186,7 @@ def run(options: argparse.Namespace) -> int:
     if kind == "text":
         prompt = find_prompt(Prompts.of(selection.engine.info, own), options.prompt_name)
     selection.engine.warm_up()
+    try_engine(selection.engine)
     say(f"{selection.engine.info.backend}: {selection.reason}")
     batching = settings.batching
     limits = BatchLimits(

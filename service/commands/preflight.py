@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from osa.model.common.directories import CONFIG, MODEL_KINDS, PRETRAINED, describe_path, kind_of
 from osa.model.common.hub_reference import is_reference
+from osa.model.common.model_files import read_file
 from osa.model.common.requirements import has_compiler, require
 from osa.model.common.widths import width_problem
 from osa.model.config import EncoderConfig
@@ -104,7 +105,7 @@ def check_model(
     if dimensions is None or not file.is_file():
         return
     try:
-        known = EncoderConfig.from_json(file.read_text(encoding="utf-8")).allowed_dimensions
+        known = EncoderConfig.from_json(read_file(file).decode("utf-8")).allowed_dimensions
     except (ConfigError, OSError, UnicodeDecodeError):
         return  # loading reports a damaged model
     problem = width_problem(dimensions, known)
@@ -123,7 +124,7 @@ def input_kind(path: Path | None) -> Literal["text", "features"]:
     path = path or PRETRAINED
     for file in (path / CONFIG, *sorted(path.glob(f"*/{CONFIG}"))):
         try:
-            config = EncoderConfig.from_json(file.read_text(encoding="utf-8"))
+            config = EncoderConfig.from_json(read_file(file).decode("utf-8"))
         except (ConfigError, OSError, UnicodeDecodeError):
             continue  # loading reports a damaged model
         return "text" if config.feature_size is None else "features"

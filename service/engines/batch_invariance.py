@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from osa.service.engines.base import Engine, EngineInfo
+from osa.service.engines.base import Engine
+from osa.service.engines.trial import random_sequence
 
 LENGTHS = (1, 2, 3, 5, 8, 12, 15, 16, 17, 24, 31, 33, 48, 64, 65, 100, 129, 200, 257, 520)
 BATCHES = 6
@@ -23,7 +24,7 @@ def is_batch_invariant(engine: Engine, batches: int = BATCHES, seed: int = 0) ->
     generator = np.random.default_rng(seed)
     info = engine.info
     lengths = [length for length in LENGTHS if length <= info.max_input_length]
-    sequences: list[Any] = [_random_sequence(generator, info, length) for length in lengths]
+    sequences: list[Any] = [random_sequence(generator, info, length) for length in lengths]
     alone = [engine.embed([sequence]) for sequence in sequences]
     for _ in range(batches):
         size = int(generator.integers(2, len(sequences) + 1))
@@ -34,10 +35,3 @@ def is_batch_invariant(engine: Engine, batches: int = BATCHES, seed: int = 0) ->
             if not same_vector or found.norms[place] != alone[row].norms[0]:
                 return False
     return True
-
-
-def _random_sequence(generator: np.random.Generator, info: EngineInfo, length: int) -> Any:
-    """Ids of the model's vocabulary, or standard normal features [length, F]."""
-    if info.feature_size is None:
-        return generator.integers(0, info.vocab_size or 1, length).tolist()
-    return generator.standard_normal((length, info.feature_size), dtype=np.float32)

@@ -6,13 +6,15 @@ before the library sees them, whatever its own defaults are.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import json
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from osa.model.common.directories import CONFIG, MODULES, TOKENIZER, WEIGHTS
+from osa.model.common.model_files import check_weights, open_file, read_json
 from osa.model.errors import CheckpointError
 from osa.model.hub.files import INDEX, refuse_adapter
 
@@ -35,6 +37,8 @@ VOCABULARIES = (
     "sentencepiece.bpe.model",
     "tokenizer.model",
 )
+LAYERS = ("num_hidden_layers", "num_layers", "n_layers", "n_layer", "num_decoder_layers")
+SHARED = 64
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 HASHED = ("*.json", "*.txt", "*.model", "*.safetensors")
 """What decides about vectors; model cards and copies for other runtimes do not."""
@@ -96,8 +100,8 @@ def _parts(directory: Path) -> Iterator[Part]:
         yield Part(POOLING, directory)
         return
     try:
-        entries = [(str(e["type"]), str(e["path"])) for e in _load(directory / MODULES)]
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        entries = [(str(e["type"]), str(e["path"])) for e in read_json(directory / MODULES)]
+    except (OSError, ValueError, TypeError, KeyError) as error:
         raise CheckpointError(
             f"{directory / MODULES} is not a list of modules with type and path: copy it again"
         ) from error
@@ -167,6 +171,7 @@ def _check_transformer(folder: Path) -> None:
                 f"here: if transformers itself has {config.get('model_type', 'the architecture')}, "
                 "delete auto_map from the file, otherwise serve another model"
             )
+    _check_sizes(folder, config)
     heads = [str(name) for name in config.get("architectures") or ()]
     if heads and heads[0].endswith("ForSequenceClassification"):
         raise CheckpointError(
@@ -175,6 +180,26 @@ def _check_transformer(folder: Path) -> None:
         )
     if not any((folder / name).is_file() for name in VOCABULARIES):
         raise CheckpointError(f"{folder} misses {TOKENIZER}: copy the directory again, whole")
+
+
+def _check_sizes(folder: Path, config: dict[str, Any]) -> None:
+    """Refuse files that are too large, and more layers than tensors, before the library sees them.
+
+    Layers may share their tensors (ALBERT); none of these has ``SHARED`` layers.
+    """
+    tensors = 0
+    for pattern in HASHED:
+        for file in folder.glob(pattern):
+            with _opened(file) as opened:
+                if pattern == "*.safetensors":
+                    tensors += check_weights(file, opened, os.fstat(opened.fileno()).st_size)
+    for name in LAYERS:
+        layers = config.get(name)
+        if isinstance(layers, int | float) and not layers <= max(tensors, SHARED):
+            raise CheckpointError(
+                f"{folder / CONFIG} says {name} {layers}, but the weights have {tensors} tensors in "
+                "all: copy both again"
+            )
 
 
 def _check_weights(folder: Path) -> None:
@@ -212,17 +237,25 @@ def _require(folder: Path, name: str) -> Path:
     return folder / name
 
 
-def _load(file: Path) -> Any:
-    return json.loads(file.read_bytes())
+@contextlib.contextmanager
+def _opened(file: Path) -> Iterator[BinaryIO]:
+    """``open_file``, whose refusals become ``CheckpointError``."""
+    try:
+        with open_file(file) as opened:
+            yield opened
+    except OSError as error:
+        raise CheckpointError(f"cannot read {file}: {error.strerror}") from error
 
 
 def _read(file: Path, directory: Path) -> dict[str, Any]:
     """The JSON object of a file; empty where there is no such file."""
-    if not file.is_file():
+    if not os.path.lexists(file):
         return {}
     try:
-        values = _load(file)
-    except (OSError, ValueError, RecursionError) as error:
+        values = read_json(file)
+    except OSError as error:
+        raise CheckpointError(f"cannot read {file}: {error.strerror}") from error
+    except ValueError as error:
         raise CheckpointError(f"{file} is not JSON: copy {directory} again") from error
     if not isinstance(values, dict):
         raise CheckpointError(f"{file} is not a JSON object: copy {directory} again")
@@ -260,7 +293,7 @@ def directory_sha256(directory: Path, parts: Sequence[Part]) -> str:
     }
     total = hashlib.sha256()
     for file, name in sorted(files.items(), key=lambda entry: entry[1]):
-        with file.open("rb") as opened:
+        with _opened(file) as opened:
             digest = hashlib.file_digest(opened, "sha256").hexdigest()
         total.update(f"{digest}  {name}\n".encode())
     return total.hexdigest()

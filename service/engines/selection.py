@@ -23,6 +23,7 @@ from osa.model.errors import ConfigError, OsaError, UnsupportedModelError
 from osa.model.inference.bfloat16 import has_fast_bfloat16
 from osa.service.engines.base import Engine, trial_batch
 from osa.service.engines.registry import CHECKPOINT, ENGINES, LIBRARY, engines_for
+from osa.service.engines.trial import try_engine
 from osa.service.model_settings import ModelSettings
 
 TRIAL = ((32,) * 8, (512,), (2048,))
@@ -135,6 +136,7 @@ def _open_fastest(members: list[Path], settings: ModelSettings) -> Selection:
             engine = opener(member, settings).engine
             sources[member.name] = engine.info.source_sha256
             engine.warm_up()
+            try_engine(engine)
             found.append((_time(engine), member.name, engine))
         except OsaError as error:
             problems.append(f"{member.name}: {error}")

@@ -7,8 +7,6 @@ import os
 import time
 from collections.abc import Callable
 
-import numpy as np
-
 from osa.model.calibration import Calibration
 from osa.model.common.threads import threads
 from osa.model.download.models import local_path
@@ -20,6 +18,7 @@ from osa.service.batching.supervisor import EngineSupervisor
 from osa.service.engines.base import Engine, warm_up_batch
 from osa.service.engines.batch_invariance import is_batch_invariant
 from osa.service.engines.selection import Selection, select_engine
+from osa.service.engines.trial import try_engine
 from osa.service.inference.embedder import Embedder
 from osa.service.inference.tasks import LABELLING
 from osa.service.model_settings import ModelSettings
@@ -88,7 +87,7 @@ class ModelLoader:
             raise
         supervisor = EngineSupervisor(
             engine,
-            _reopener(settings.model_copy(update={"path": served}), given),
+            _reopener(settings.model_copy(update={"path": served}), given, about.model_sha256),
             queue,
             metrics,
             self._settings.engine,
@@ -126,29 +125,35 @@ def _select(settings: ModelSettings) -> Selection:
 
 
 def _warm_up(engine: Engine) -> tuple[int, float]:
-    """Warm up, then measure a batch: its tokens, and its duration [s].
+    """Warm up and try, then measure a batch: its tokens, and its duration [s].
 
     Raises:
-        ConfigError: The model computes nothing that is finite, in float32 neither.
+        ConfigError: As ``try_engine``.
     """
     engine.warm_up()
+    try_engine(engine)
     batch = warm_up_batch(engine.info)
     started = time.monotonic()
-    found = engine.embed(batch)
-    elapsed = time.monotonic() - started
-    if not np.isfinite(found.embeddings).all(axis=1).any():
-        exact = engine.embed(batch, exact=True)
-        if not np.isfinite(exact.embeddings).all(axis=1).any():
-            raise ConfigError("the model gives no finite value for any trial input: train it again")
-    return sum(map(len, batch)), elapsed
+    engine.embed(batch)
+    return sum(map(len, batch)), time.monotonic() - started
 
 
-def _reopener(settings: ModelSettings, given: Engine | None) -> Callable[[], Engine]:
-    """Opens the same model once more, of a collection the same member, ready for work."""
+def _reopener(settings: ModelSettings, given: Engine | None, sha256: str) -> Callable[[], Engine]:
+    """Opens the same model once more, of a collection the same member, tried and ready for work."""
 
     def reopen() -> Engine:
-        engine = given or _select(settings).engine
+        if given is not None:
+            given.warm_up()
+            return given
+        engine = _select(settings).engine
+        if engine.info.model_sha256 != sha256:
+            raise ConfigError(
+                f"the files of {settings.path} are those of another model by now (sha256 "
+                f"{engine.info.model_sha256[:12]}, served is {sha256[:12]}): restart the server, "
+                "or load the model by /admin/models"
+            )
         engine.warm_up()
+        try_engine(engine)
         return engine
 
     return reopen
