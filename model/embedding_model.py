@@ -209,8 +209,7 @@ class EmbeddingModel(nn.Module):
             normalize: Unit vectors; otherwise the pooled vectors as they are.
 
         Raises:
-            InputError: No tokenizer, or a text that is empty, not valid Unicode or no text at all;
-                says where.
+            InputError: No tokenizer, or a text that is empty, not valid Unicode or no text.
         """
         if isinstance(texts, str):
             vector: Tensor = self.encode([texts], batch_tokens=batch_tokens, normalize=normalize)[0]
