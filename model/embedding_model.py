@@ -24,7 +24,14 @@ from osa.model.checkpoint import (
 )
 from osa.model.common.directories import PRETRAINED as PRETRAINED
 from osa.model.common.directories import kind_of
-from osa.model.common.inputs import check_id_types, read_features, read_texts
+from osa.model.common.inputs import (
+    FeatureSequences,
+    IdSequences,
+    Texts,
+    read_features,
+    read_ids,
+    read_texts,
+)
 from osa.model.config import EncoderConfig
 from osa.model.errors import CheckpointError, ConfigError, InputError
 from osa.model.functional.tiling import project_rows
@@ -156,23 +163,19 @@ class EmbeddingModel(nn.Module):
         hidden = self.encoder(inputs, None, cu_seqlens)
         return self.finish(hidden, None, spans)
 
-    def embed_ids(self, sequences: Sequence[Sequence[int]]) -> EmbeddingOutput:
+    def embed_ids(self, sequences: IdSequences) -> EmbeddingOutput:
         """Embed id sequences as one packed batch.
 
         Raises:
             InputError: As ``check_ids``, or what is no list of ids.
         """
-        check_id_types(sequences, "sequences")
-        return self._embed_ids(sequences)
-
-    def _embed_ids(self, sequences: Sequence[Sequence[int]]) -> EmbeddingOutput:
-        packed, offsets = self.pack_ids(sequences)
-        output: EmbeddingOutput = self(packed, cu_seqlens=offsets)
-        return output
+        return self._run(*self.pack_ids(read_ids(sequences, "sequences")))
 
     def embed_features(self, sequences: Sequence[np.ndarray]) -> EmbeddingOutput:
         """Embed feature sequences [n, F] as one packed batch; raises as ``check_features``."""
-        packed, offsets = self.pack_features(sequences)
+        return self._run(*self.pack_features(sequences))
+
+    def _run(self, packed: Tensor, offsets: Int[Tensor, " S1"]) -> EmbeddingOutput:
         output: EmbeddingOutput = self(packed, cu_seqlens=offsets)
         return output
 
@@ -196,7 +199,7 @@ class EmbeddingModel(nn.Module):
 
     @torch.no_grad()
     def encode(
-        self, texts: str | Sequence[str], *, batch_tokens: int = 8192, normalize: bool = True
+        self, texts: Texts, *, batch_tokens: int = 8192, normalize: bool = True
     ) -> Float[Tensor, "S E"] | Float[Tensor, " E"]:
         """Embed texts; those longer than ``max_seq_len`` are truncated on the right.
 
@@ -206,8 +209,7 @@ class EmbeddingModel(nn.Module):
             normalize: Unit vectors; otherwise the pooled vectors as they are.
 
         Raises:
-            InputError: No tokenizer, or a text that is empty, not valid Unicode or no text at all;
-                says where.
+            InputError: No tokenizer, or a text that is empty, not valid Unicode or no text.
         """
         if isinstance(texts, str):
             vector: Tensor = self.encode([texts], batch_tokens=batch_tokens, normalize=normalize)[0]
@@ -218,14 +220,14 @@ class EmbeddingModel(nn.Module):
         tokenized = self.tokenizer.encode(texts, self.config.max_seq_len)
         vectors = torch.empty(len(texts), self.config.output_size)
         for rows in batches_by_length([len(text.ids) for text in tokenized], batch_tokens):
-            output = self._embed_ids([tokenized[row].ids for row in rows])
+            output = self._run(*self.pack_ids([tokenized[row].ids for row in rows]))
             scale = 1.0 if normalize else output.norms[:, None]
             vectors[rows] = (output.embeddings * scale).float().cpu()
         return vectors
 
     @torch.no_grad()
     def encode_features(
-        self, sequences: Sequence[np.ndarray], *, batch_tokens: int = 8192
+        self, sequences: FeatureSequences, *, batch_tokens: int = 8192
     ) -> Float[Tensor, "S E"]:
         """Unit vectors of feature sequences [n, F], in batches of ``batch_tokens`` rows.
 

@@ -49,7 +49,9 @@ class OsaEncoder(InputModule):
     def tokenizer(self) -> Tokenizer:  # type: ignore[override]  # a variable there, never set
         """The model's tokenizer, an object of ``tokenizers``."""
         assert self.model.tokenizer is not None  # checked by the constructor
-        return Tokenizer.from_str(self.model.tokenizer.to_json())
+        tokenizer = Tokenizer.from_str(self.model.tokenizer.to_json())
+        tokenizer.encode_special_tokens = True  # special tokens in texts are text
+        return tokenizer
 
     def get_embedding_dimension(self) -> int:
         """Width of the vectors."""

@@ -125,27 +125,28 @@ class TextTokenizer:
                 f"got {max_length}"
             )
         check_unicode(texts)
-        results = []
+        results, unknown = [], -1 if self.unknown_id is None else self.unknown_id
         for encoding in self._encode_all(texts, offsets, prompt, parse_special):
-            surplus = 0 if room is None else max(0, len(encoding) - room)
-            head = self.prompt_ids(prompt) if surplus and prompt else []
-            if room is not None and len(head) >= room:
-                raise InputError(f"the prompt has {len(head)} tokens, which leave no room for text")
-            if head and direction == "left":
-                kept = encoding.ids[surplus + len(head) :]
-                results.append(self._tokenized([*self.prefix, *head, *kept, *self.suffix], surplus))
-                continue
-            if room is not None and surplus:
-                encoding.truncate(room, direction=direction)
+            surplus, head = 0, None
+            if room is not None and len(encoding) > room:
+                surplus = len(encoding) - room
+                head = self._head(prompt, room) if prompt else None
+                if head is None or direction == "right":
+                    encoding.truncate(room, direction=direction)
+            if head is not None and direction == "left":
+                ids = [*self.prefix, *head, *encoding.ids[surplus + len(head) :], *self.suffix]
+            else:
+                ids = self._tokenizer.post_process(encoding, None, True).ids
             places = encoding.offsets if offsets else ()
-            ids = self._tokenizer.post_process(encoding, None, True).ids
-            results.append(self._tokenized(ids, surplus, places))
+            results.append(TokenizedText(ids, surplus, places, ids.count(unknown)))
         return results
 
-    def _tokenized(
-        self, ids: list[int], truncated: int, offsets: Sequence[tuple[int, int]] = ()
-    ) -> TokenizedText:
-        return TokenizedText(ids, truncated, offsets, self.count_unknown(ids))
+    def _head(self, prompt: str, room: int) -> list[int]:
+        """Ids of a prompt behind which text remains within ``room`` [tokens]."""
+        ids = self.prompt_ids(prompt)
+        if len(ids) >= room:
+            raise InputError(f"the prompt has {len(ids)} tokens, which leave no room for text")
+        return ids
 
     def _encode_all(
         self, texts: Sequence[str], offsets: bool, prompt: str, parse_special: bool

@@ -1,11 +1,12 @@
 """Semantic textual similarity of models, by number of dimensions.
 
-    python -m benchmarks.quality.sts --data DIR [--model NAME=DIR ...] [--teacher]
+    python -m benchmarks.quality.sts --data DIR [--model NAME=DIR ...] [--widths E,...] [--teacher]
 
 ``DIR`` holds tab-separated files ``score, sentence, sentence`` (STS12.tsv ...). The packaged model
 is always measured; ``--teacher`` adds the teacher that it was distilled from, by the same code. A
 ``--model`` may be an exported artifact, which shows the loss of its storage type. The data are for
-evaluation only: no model may be trained on them.
+evaluation only: no model may be trained on them. ``--widths`` takes the place of the numbers of
+dimensions that a model was trained for.
 """
 
 from __future__ import annotations
@@ -94,6 +95,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="sts", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--model", action="append", default=[], metavar="NAME=DIR")
+    parser.add_argument("--widths", metavar="E,E,...", help="numbers of leading dimensions")
     parser.add_argument("--teacher", action="store_true")
     options = parser.parse_args()
     files = sorted(options.data.glob("*.tsv"))
@@ -105,6 +107,8 @@ def main() -> int:
     directories += [tuple(pair.split("=", 1)) for pair in options.model]
     for name, directory in directories:
         encode, widths = open_encoder(directory)
+        if options.widths is not None:
+            widths = tuple(map(int, options.widths.split(",")))
         for line in rows(name, encode, files, widths):
             print(line, flush=True)
     if options.teacher:

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from osa.model.errors import InputError
+
+if TYPE_CHECKING:
+    Texts = str | Iterable[str]
+    IdSequences = Sequence[Sequence[int] | np.ndarray]
+    FeatureSequences = Sequence[np.ndarray]
+else:  # functions of these say themselves what is wrong, and where
+    Texts = IdSequences = FeatureSequences = object
 
 JSON_TYPES = {
     dict: "an object",
@@ -55,21 +62,25 @@ def read_texts(texts: Any, field: str) -> list[str]:
     return found
 
 
-def check_id_types(sequences: Sequence[Any], field: str) -> None:
-    """Refuse what is no list of ids.
+def read_ids(sequences: Iterable[Any], field: str) -> list[list[int]]:
+    """Sequences of ids as lists.
 
     Raises:
-        InputError: Saying where, and what is there.
+        InputError: What is no list of ids; says where, and what is there.
     """
+    found = []
     for row, ids in enumerate(sequences):
         place = f"{field}[{row}]"
         if isinstance(ids, np.ndarray) and ids.ndim == 1 and ids.dtype.kind in "iu":
+            found.append(ids.tolist())
             continue
         if not isinstance(ids, list | tuple):
             raise InputError(f"{place} must be a list of ids, got {json_type(ids)}")
         for index, number in enumerate(ids):
             if type(number) is not int and not isinstance(number, np.integer):
                 raise InputError(str(id_problem(number, f"{place}[{index}]")))
+        found.append(list(map(int, ids)))
+    return found
 
 
 def read_features(sequence: Any, place: str) -> np.ndarray:

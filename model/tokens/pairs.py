@@ -30,7 +30,14 @@ def pair_frame(tokenizer: Tokenizer) -> list[tuple[int | None, int, int]]:
 def encode_once(
     library: Tokenizer, texts: Collection[str], room: int | None, direction: Direction
 ) -> dict[str, tuple[list[int], int]]:
-    """Ids of each text, at most ``room``, and how many it has: a query is in many pairs."""
+    """Ids of each text, at most ``room``, and how many it has: a query is in many pairs.
+
+    Args:
+        library: The tokenizer.
+        texts: Each once.
+        room: Most ids of a text; None for all.
+        direction: Which side is cut.
+    """
     encodings = library.encode_batch_fast(list(texts), add_special_tokens=False)
     found = {}
     for text, encoding in zip(texts, encodings, strict=True):

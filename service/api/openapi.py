@@ -33,6 +33,14 @@ TAGS = [
 KEY = "api_key"
 DESCRIPTION = "/api-doc/openapi.json"
 COMPONENTS = "#/components/schemas/"
+BEYOND_SCHEMAS = (
+    "A body that fits its schema is refused only for what no schema can say: limits of the server "
+    "and of the model (number and length of inputs, range of ids and of dimensions, names of "
+    "prompts, kinds of input, calibrated widths of int8), a prompt_name where no input is a text, "
+    "chunking.overlap that is not below size, spans that do not lie in their text or are not one "
+    "list for each, instances with different options or models, and tensors whose data, shape, "
+    "datatype and names do not fit each other."
+)
 Responses = dict[int | str, dict[str, Any]]
 FAILURES = {
     400: "Nothing to embed; a body that cannot be read or, where no 422 is named, a field that "
@@ -142,6 +150,8 @@ class DescribedAPI(FastAPI):
         """The description; made once."""
         if self.openapi_schema is None:
             description = super().openapi()
+            told = description["info"].get("description", "")
+            description["info"]["description"] = f"{told}\n\n{BEYOND_SCHEMAS}".lstrip()
             components = description["components"]["schemas"]
             for path, operations in description["paths"].items():
                 for method, operation in operations.items():

@@ -61,6 +61,10 @@ DIMENSIONS = (
     "Leading dimensions to return, normalised again; /info says whether any number is answered, "
     "and which the model was trained for."
 )
+DIMENSIONS_SCHEMA: dict[str, Any] = {"anyOf": [{"type": "integer", "minimum": 1}, {"type": "null"}]}
+WHOLE_BYTES_SCHEMA: dict[str, Any] = {
+    "anyOf": [{"type": "integer", "minimum": 8, "multipleOf": 8}, {"type": "null"}]
+}
 PARSE_SPECIAL = (
     "Whether names of special tokens in texts, such as [SEP], are those tokens; they are text by "
     "default."

@@ -48,8 +48,8 @@ def test_openai_with_dimensions_as_mteb_sends_them(
 
 def test_openai_understands_our_errors(load: Load, openai_client: Any) -> None:
     openai = load("openai")
-    with pytest.raises(openai.BadRequestError, match="dimensions must be one of 384") as refused:
-        openai_client.embeddings.create(input="a", model="m", dimensions=5)
+    with pytest.raises(openai.BadRequestError, match="dimensions must be 1 to 384") as refused:
+        openai_client.embeddings.create(input="a", model="m", dimensions=500)
     assert (refused.value.param, refused.value.code) == ("dimensions", "validation")
     with pytest.raises(openai.NotFoundError) as missing:
         openai_client.chat.completions.create(model="m", messages=[])

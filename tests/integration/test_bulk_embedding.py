@@ -200,7 +200,7 @@ def test_nulls_and_bad_utf8_of_a_table_are_bad_rows(
 
 
 REFUSED = [
-    ("a.txt", b"a cat\n", "--dimensions 7", 2, "--dimensions must be one of 16, 8, got 7"),
+    ("a.txt", b"a cat\n", "--dimensions 17", 2, "--dimensions must be 1 to 16, got 17"),
     ("a.txt", b"a cat\n", "--batch-tokens 0", 2, "--batch-tokens must be at least 1"),
     ("a.txt", b"", "", 1, "no text in"),
     ("a.doc", b"a cat\n", "", 2, "unknown kind of file"),

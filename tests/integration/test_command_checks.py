@@ -46,7 +46,7 @@ WRONG = [
     ("embed texts.txt --output x.csv", "its name must end with .parquet, got x.csv"),
     ("embed texts.txt --output file/x.parquet", "file is not a directory"),
     ("embed texts.txt --output x.parquet --model nowhere", "nowhere is not a directory"),
-    ("embed texts.txt --output x.parquet --dimensions 7", "must be one of 384, 256, 128, 64"),
+    ("embed texts.txt --output x.parquet --dimensions 500", "must be 1 to 384, got 500"),
     ("embed texts.txt --output x.parquet --prompt-name query", "--prompt-name must be one of"),
     ("serve --model nowhere", "model.path: nowhere is not a directory"),
     ("serve --set model.others=law=nowhere", "model.others.law: nowhere is not a directory"),

@@ -89,7 +89,7 @@ def refused_bodies(serve: Serve, observer: Observer, tiny: Path) -> None:
         observer.note("post", path, client.post(where, json=incomplete))
         observer.note("post", path, client.post(where, json=empty_of(path)))
     for path in EMBED:
-        answer = client.post(place(path), json=body_of(path, dimensions=100))
+        answer = client.post(place(path), json=body_of(path, dimensions=500))
         observer.note("post", path, answer)
 
 

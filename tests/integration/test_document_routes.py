@@ -130,7 +130,7 @@ def test_a_chunk_of_the_whole_is_nearly_the_text(client: httpx.Client) -> None:
         ({"inputs": "a", "chunking": {"strategy": "spans", "spans": [[0, True]]}}, 422),
         ({"inputs": ["a"], "chunking": {"strategy": "spans", "spans": []}}, 422),
         ({"inputs": "a", "chunking": {"unknown": 1}}, 422),
-        ({"inputs": "a", "dimensions": 5}, 422),
+        ({"inputs": "a", "dimensions": 500}, 422),
     ],
 )
 def test_what_cannot_be_cut_is_refused(

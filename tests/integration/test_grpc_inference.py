@@ -186,7 +186,7 @@ REFUSED: list[tuple[Any, str]] = [
     (altered(lambda r: r.inputs.add().CopyFrom(r.inputs[0])), "given twice"),
     (altered(lambda r: r.outputs.add(name="x")), "allowed: embedding"),
     (altered(lambda r: r.ClearField("inputs")), "got none"),
-    (text_request(["a"], dimensions=5), "must be one of 384"),
+    (text_request(["a"], dimensions=500), "must be 1 to 384"),
     (text_request(["a"], normalize="no"), "parameters.normalize"),
     (ids_request([30522]), "allowed are 0 to 30521"),
     (ids_request([1], model_version="2"), "served: osa-default, version 1"),

@@ -16,6 +16,7 @@ from typing import Any
 import httpx
 
 from osa.model import EmbeddingModel
+from osa.service.api.kserve.schemas import SHARED_MEMORY
 from osa.service.auth.api_keys import make_key
 from tests.head_models import make_head_models
 
@@ -44,14 +45,64 @@ def narrow(schema: Any, dimensions: list[int], vocab_size: int | None, width: in
         schema["items"] |= {"minItems": width, "maxItems": width}
     properties = schema.get("properties", {})
     if "dimensions" in properties:
-        properties["dimensions"] = {"enum": [None, *dimensions]}
+        properties["dimensions"] = {"enum": [None, 1, 100, *dimensions]}
     if "prompt_name" in properties:
         properties["prompt_name"] = {"type": "null"}
     if schema.get("type") == "integer" and schema.get("minimum") == 0:
         last = (vocab_size or 1) - 1
-        schema["enum"] = [0, 1, 101, 2158, last]  # JSON Schema's integers have 1.0 too
+        schema["enum"] = [0, 101, 2158, last]  # JSON Schema's integers have 1.0 too
     for item in schema.values():
         narrow(item, dimensions, vocab_size, width)
+
+
+def narrow_what_must_fit(components: dict[str, Any]) -> None:
+    """Say what no schema can: overlap below size, spans of the text, equal options, tensors."""
+    chunking = components["ChunkingOptions"]
+    chunking["properties"] |= {
+        "strategy": {"enum": ["tokens", "sentences"]},
+        "size": {"enum": [4, 256]},
+        "overlap": {"enum": [0, 3]},
+        "spans": {"type": "null"},
+    }
+    instance = components["VertexInstance"]
+    kept = ("inputs", "encoding_format", "embedding_type")
+    for name in set(instance["properties"]) - set(kept):
+        del instance["properties"][name]
+    texts = {"type": "array", "minItems": 2, "maxItems": 2, "items": TEXT}
+    ids = {"type": "array", "minItems": 6, "maxItems": 6, "items": {"enum": [101, 2158, 102]}}
+    tensors = [tensor("text", "BYTES", [2], texts), tensor("text", "BYTES", [2, 1], texts)]
+    tensors.append(tensor("input_ids", "INT64", [2, 3], ids))
+    request = components["InferRequest"]["properties"]
+    one = {"type": "array", "minItems": 1, "maxItems": 1}
+    request["inputs"] = {"anyOf": [{**one, "items": item} for item in tensors]}
+    request["outputs"] = {
+        "anyOf": [
+            {"type": "null"},
+            {**one, "items": {"$ref": "#/components/schemas/RequestedOutput"}},
+        ]
+    }
+    components["RequestedOutput"]["properties"]["name"] = {"const": "embedding"}
+    for name in ("InputParameters", "OutputParameters"):
+        for field in SHARED_MEMORY:
+            components[name]["properties"][field] = {"type": "null"}
+
+
+TEXT = {"type": "string", "minLength": 1}
+
+
+def tensor(name: str, kind: str, shape: list[int], data: dict[str, Any]) -> dict[str, Any]:
+    """The schema of a tensor with this shape, its data in the JSON."""
+    return {
+        "type": "object",
+        "properties": {
+            "name": {"const": name},
+            "datatype": {"const": kind},
+            "shape": {"const": shape},
+            "data": data,
+            "parameters": {"type": "null"},
+        },
+        "required": ["name", "datatype", "shape", "data"],
+    }
 
 
 def describe(client: httpx.Client, vocab_size: int | None) -> dict[str, Any]:
@@ -61,6 +112,9 @@ def describe(client: httpx.Client, vocab_size: int | None) -> dict[str, Any]:
     for name, schema in raw["components"]["schemas"].items():
         if name.endswith("Request"):
             narrow(schema, info["dimensions"], vocab_size, info["feature_size"])
+    for name in ("InferParameters", "VertexInstance"):
+        narrow(raw["components"]["schemas"][name], info["dimensions"], vocab_size, None)
+    narrow_what_must_fit(raw["components"]["schemas"])
     for path in raw["paths"].values():
         for operation in path.values():
             given = operation.get("parameters", [])

@@ -36,14 +36,25 @@ class InputTensor(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
     name: str = Field(
+        json_schema_extra={
+            "enum": ["text", "text_pair", "input_ids", "attention_mask", "features", "lengths"]
+        },
         description="text, text_pair, input_ids or attention_mask; of feature models features or "
-        "lengths."
+        "lengths.",
     )
     shape: list[StrictInt] = Field(
+        json_schema_extra={
+            "minItems": 1,
+            "maxItems": 3,
+            "items": {"type": "integer", "minimum": 0},
+        },
         description="Texts: [n] or [n, 1]; input_ids and attention_mask: [n, t]; features: "
-        "[N, F], the rows of all sequences end to end, or [S, N, F]; lengths: [S]."
+        "[N, F], the rows of all sequences end to end, or [S, N, F]; lengths: [S].",
     )
-    datatype: str = Field(description="Texts: BYTES; features: FP32; the others: INT64.")
+    datatype: str = Field(
+        json_schema_extra={"enum": ["BYTES", "INT64", "FP32"]},
+        description="Texts: BYTES; features: FP32; the others: INT64.",
+    )
     parameters: InputParameters | None = None
     data: list[Any] | None = Field(
         None, description="Elements, flat in row-major order or nested as the shape says."

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StrictInt
 
 from osa.model.config import Task
-from osa.service.api.shared_fields import DIMENSIONS, INPUTS_SCHEMA
+from osa.service.api.shared_fields import DIMENSIONS, DIMENSIONS_SCHEMA, INPUTS_SCHEMA
 
 
 class EmbeddingsRequest(BaseModel):
@@ -30,7 +30,9 @@ class EmbeddingsRequest(BaseModel):
     encoding_format: Literal["float", "base64"] | None = Field(
         None, description="float (default), or base64 of little-endian float32."
     )
-    dimensions: StrictInt | None = Field(None, description=DIMENSIONS)
+    dimensions: StrictInt | None = Field(
+        None, description=DIMENSIONS, json_schema_extra=DIMENSIONS_SCHEMA
+    )
     user: str | None = Field(None, description="Ignored.")
 
 

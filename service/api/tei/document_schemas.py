@@ -7,12 +7,24 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, field_validator
 
 from osa.service.api.shared_fields import (
+    DIMENSIONS,
+    DIMENSIONS_SCHEMA,
     MODEL_FIELD,
     MODEL_INPUTS_SCHEMA,
     PARSE_SPECIAL,
     TEXT_OR_TEXTS_SCHEMA,
     lower_case,
 )
+
+SPANS_SCHEMA: dict[str, Any] = {
+    "type": "array",
+    "items": {
+        "type": "array",
+        "minItems": 2,
+        "maxItems": 2,
+        "items": {"type": "integer", "minimum": 0},
+    },
+}
 
 
 class EmbedAllRequest(BaseModel):
@@ -30,7 +42,9 @@ class EmbedAllRequest(BaseModel):
     )
     truncate: StrictBool | None = None
     truncation_direction: Literal["left", "right"] | None = None
-    dimensions: StrictInt | None = None
+    dimensions: StrictInt | None = Field(
+        None, description=DIMENSIONS, json_schema_extra=DIMENSIONS_SCHEMA
+    )
     parse_special_tokens: StrictBool | None = Field(None, description=PARSE_SPECIAL)
 
     _direction = field_validator("truncation_direction", mode="before")(lower_case)
@@ -39,15 +53,36 @@ class EmbedAllRequest(BaseModel):
 class ChunkingOptions(BaseModel):
     """Where documents are cut."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "oneOf": [
+                {
+                    "properties": {
+                        "strategy": {"enum": ["tokens", "sentences"]},
+                        "spans": {"type": "null"},
+                    }
+                },
+                {
+                    "properties": {"strategy": {"const": "spans"}, "spans": {"type": "array"}},
+                    "required": ["strategy", "spans"],
+                },
+            ]
+        },
+    )
 
     strategy: Literal["tokens", "sentences", "spans"] = "tokens"
     size: StrictInt = Field(256, ge=1, description="Most tokens of a chunk.")
-    overlap: StrictInt = Field(0, ge=0, description="Tokens shared by windows (tokens).")
+    overlap: StrictInt = Field(
+        0, ge=0, description="Tokens shared by windows (tokens); fewer than size."
+    )
     spans: list[Any] | None = Field(
         None,
         description="For spans: characters [start, end) of every chunk, a list for each input; for "
         "one text that list itself.",
+        json_schema_extra={
+            "anyOf": [SPANS_SCHEMA, {"type": "array", "items": SPANS_SCHEMA}, {"type": "null"}]
+        },
     )
 
 
@@ -77,7 +112,9 @@ class EmbedChunksRequest(BaseModel):
     return_text: StrictBool | None = Field(None, description="Repeat each chunk's text.")
     normalize: StrictBool | None = Field(None, description="Unit vectors (default true).")
     truncate: StrictBool | None = None
-    dimensions: StrictInt | None = None
+    dimensions: StrictInt | None = Field(
+        None, description=DIMENSIONS, json_schema_extra=DIMENSIONS_SCHEMA
+    )
     parse_special_tokens: StrictBool | None = Field(None, description=PARSE_SPECIAL)
 
 

@@ -268,11 +268,6 @@ def join_instances(
     joined: list[Any] = []
     counts: list[int] = []
     for place, instance in enumerate(instances):
-        if instance.encoding_format not in (None, "float") or instance.embedding_type not in (
-            None,
-            "float32",
-        ):
-            raise ValidationError("/vertex answers float32 numbers", param="instances")
         inputs = parse_model_inputs(instance.inputs, f"instances[{place}].inputs", about)
         counts.append(len(inputs))
         joined += inputs

@@ -10,12 +10,14 @@ from osa.model.config import Task
 from osa.service.api.shared_fields import (
     DECODED_SCHEMA,
     DIMENSIONS,
+    DIMENSIONS_SCHEMA,
     MODEL_FIELD,
     MODEL_INPUTS_SCHEMA,
     PARSE_SPECIAL,
     TEXT_OR_TEXTS_SCHEMA,
     TEXT_SCHEMA,
     TEXTS_SCHEMA,
+    WHOLE_BYTES_SCHEMA,
     lower_case,
 )
 from osa.service.api.vector_encoding import EmbeddingType, EncodingFormat
@@ -27,7 +29,24 @@ class EmbedRequest(BaseModel):
     model_config = ConfigDict(
         extra="ignore",
         json_schema_extra={
-            "examples": [{"inputs": ["A man is playing a guitar.", "Stocks fell on Tuesday."]}]
+            "anyOf": [
+                {"properties": {"embedding_type": {"enum": ["float32", "float16", None]}}},
+                {
+                    "properties": {
+                        "embedding_type": {"enum": ["binary", "ubinary"]},
+                        "dimensions": WHOLE_BYTES_SCHEMA,
+                    },
+                    "required": ["embedding_type"],
+                },
+                {
+                    "properties": {
+                        "embedding_type": {"enum": ["int8", "uint8"]},
+                        "normalize": {"enum": [True, None]},
+                    },
+                    "required": ["embedding_type"],
+                },
+            ],
+            "examples": [{"inputs": ["A man is playing a guitar.", "Stocks fell on Tuesday."]}],
         },
     )
 
@@ -46,7 +65,9 @@ class EmbedRequest(BaseModel):
     truncation_direction: Literal["left", "right"] | None = Field(
         None, description="Side that is cut, in any case (default Right)."
     )
-    dimensions: StrictInt | None = Field(None, description=DIMENSIONS)
+    dimensions: StrictInt | None = Field(
+        None, description=DIMENSIONS, json_schema_extra=DIMENSIONS_SCHEMA
+    )
     prompt_name: str | None = Field(
         None, description="Name of a prompt that is put before every text; /info lists them."
     )
@@ -66,15 +87,24 @@ class EmbedRequest(BaseModel):
     _direction = field_validator("truncation_direction", mode="before")(lower_case)
 
 
+class VertexInstance(EmbedRequest):
+    """An embed request that is answered in float32 numbers."""
+
+    encoding_format: Literal["float"] | None = Field(None, description="float, which is default.")
+    embedding_type: Literal["float32"] | None = Field(
+        None, description="float32, which is default."
+    )
+
+
 class VertexRequest(BaseModel):
-    """Body of ``POST /vertex``: embed requests that share their options."""
+    """Body of ``POST /vertex``: embed requests that share their options and their model."""
 
     model_config = ConfigDict(
         extra="ignore",
         json_schema_extra={"examples": [{"instances": [{"inputs": "A man is playing a guitar."}]}]},
     )
 
-    instances: list[EmbedRequest] = Field(
+    instances: list[VertexInstance] = Field(
         description="At least one.", json_schema_extra={"minItems": 1}
     )
 

@@ -140,6 +140,7 @@ def test_special_tokens_of_a_prompt_are_control_tokens_and_those_of_its_text_are
     library.add_special_tokens(["<q>"])
     tokenizer = TextTokenizer.from_json(library.to_str().encode())
     mark = tokenizer.id_of("<q>")
+    assert mark is not None
     texts = ["the cat", "the <q> cat", "the cat sat on"]
     found = [text.ids for text in tokenizer.encode(texts, prompt="<q>")]
     assert [ids[:2] for ids in found] == [[2, mark]] * 3

@@ -45,6 +45,7 @@ def samples(metrics: Metrics) -> dict[str, float]:
         "osa_cancelled_tokens_total",
         "osa_truncated_inputs_total",
         "osa_nonfinite_rows_total",
+        "osa_unknown_tokens_total",
     ],
 )
 def test_families_exist_at_zero(name: str) -> None:
