@@ -5,16 +5,16 @@ Thread-safe: the shared tokenizer does not change after loading; truncation is d
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from tokenizers import Tokenizer
 
 from osa.model.errors import InputError
-
-Direction = Literal["left", "right"]
+from osa.model.text.pairs import join_pairs, pair_frame
+from osa.model.text.slices import Check, SlicedEncoder, go_on
+from osa.model.text.slices import Direction as Direction
 
 
 class TokenizedText(NamedTuple):
@@ -31,8 +31,7 @@ class TokenizedText(NamedTuple):
     offsets: Sequence[tuple[int, int]] = ()
 
 
-@dataclass(frozen=True)
-class Token:
+class Token(NamedTuple):
     """One token of a text.
 
     Attributes:
@@ -73,6 +72,7 @@ class TextTokenizer:
         self.suffix: list[int] = frame.ids[len(frame.ids) - (len(special) - leading) :]
         ids = tokenizer.get_vocab(with_added_tokens=True).values()
         self.vocab_size: int = max(ids, default=-1) + 1
+        self._encoder = SlicedEncoder(tokenizer)
 
     @classmethod
     def from_file(cls, path: Path) -> TextTokenizer:
@@ -121,6 +121,28 @@ class TextTokenizer:
         Raises:
             InputError: A lone surrogate, or a limit that leaves no room for text.
         """
+        return list(self.iterate(texts, max_length, direction, offsets))
+
+    def iterate(
+        self,
+        texts: Sequence[str],
+        max_length: int | None = None,
+        direction: Direction = "right",
+        offsets: bool = False,
+        check: Check = go_on,
+    ) -> Iterator[TokenizedText]:
+        """As ``encode``, text by text.
+
+        Args:
+            texts: As there.
+            max_length: As there.
+            direction: As there.
+            offsets: As there.
+            check: Called every ``SLICE`` characters.
+
+        Raises:
+            InputError: As there.
+        """
         room = None if max_length is None else max_length - self.num_special_tokens
         if room is not None and room < 1:
             raise InputError(
@@ -128,17 +150,9 @@ class TextTokenizer:
                 f"got {max_length}"
             )
         check_unicode(texts)
-        encode = self._tokenizer.encode_batch if offsets else self._tokenizer.encode_batch_fast
-        results = []
-        for encoding in encode(list(texts), add_special_tokens=False):
-            surplus = 0
-            if room is not None and len(encoding) > room:
-                surplus = len(encoding) - room
-                encoding.truncate(room, direction=direction)
-            kept = encoding.offsets if offsets else ()
-            complete = self._tokenizer.post_process(encoding, None, True)
-            results.append(TokenizedText(complete.ids, surplus, kept))
-        return results
+        for found in self._encoder.encode(texts, room, direction, offsets, check):
+            ids = [*self.prefix, *found.ids, *self.suffix]
+            yield TokenizedText(ids, found.total - len(found.ids), found.offsets)
 
     def encode_pairs(
         self,
@@ -159,6 +173,28 @@ class TextTokenizer:
         Raises:
             InputError: A lone surrogate, or a limit that leaves no room for text.
         """
+        return list(self.iterate_pairs(pairs, max_length, direction, type_stride))
+
+    def iterate_pairs(
+        self,
+        pairs: Sequence[tuple[str, str]],
+        max_length: int | None = None,
+        direction: Direction = "right",
+        type_stride: int = 0,
+        check: Check = go_on,
+    ) -> Iterator[TokenizedText]:
+        """As ``encode_pairs``, pair by pair.
+
+        Args:
+            pairs: As there.
+            max_length: As there.
+            direction: As there.
+            type_stride: As there.
+            check: Called every ``SLICE`` characters, and at every pair.
+
+        Raises:
+            InputError: As there.
+        """
         specials: int = self._tokenizer.num_special_tokens_to_add(True)
         room = None if max_length is None else max_length - specials
         if room is not None and room < 2:
@@ -166,70 +202,39 @@ class TextTokenizer:
                 f"max_length must leave room beside {specials} special tokens, got {max_length}"
             )
         check_unicode([text for pair in pairs for text in pair])
-        known = self._encode_once({text for pair in pairs for text in pair}, room, direction)
-        frame = self._pair_frame()
-        results = []
-        for pair in pairs:
-            (first, whole), (second, other) = known[pair[0]], known[pair[1]]
-            surplus = 0
-            if room is not None and whole + other > room:
-                surplus = whole + other - room
-                left, right = _shares(whole, other, room)
-                first, second = _cut(first, left, direction), _cut(second, right, direction)
-            ids: list[int] = []
-            for place, special, kind in frame:
-                part = [special] if place is None else (first, second)[place]
-                step = type_stride * kind
-                ids += [number + step for number in part] if step else part
-            results.append(TokenizedText(ids, surplus))
-        return results
+        frame = pair_frame(self._tokenizer)
+        for ids, surplus in join_pairs(
+            self._encoder, pairs, room, direction, frame, type_stride, check
+        ):
+            yield TokenizedText(ids, surplus)
 
-    def _encode_once(
-        self, texts: Collection[str], room: int | None, direction: Direction
-    ) -> dict[str, tuple[list[int], int]]:
-        """Ids of each text, at most ``room``, and how many it has: a query is in many pairs."""
-        encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
-        found = {}
-        for text, encoding in zip(texts, encodings, strict=True):
-            ids = encoding.ids
-            found[text] = (ids if room is None else _cut(ids, room, direction), len(ids))
-        return found
+    def tokens(
+        self, texts: Sequence[str], add_special_tokens: bool = True, check: Check = go_on
+    ) -> Iterator[tuple[int, list[Token], bool]]:
+        """Tokens of texts with their characters, in parts; nothing is truncated.
 
-    def _pair_frame(self) -> list[tuple[int | None, int, int]]:
-        """What a pair consists of: which text (0, 1) or None, the id of a special token, the type.
+        Args:
+            texts: The texts.
+            add_special_tokens: Whether to add them.
+            check: Called every ``SLICE`` characters.
 
-        Ids are put together here: the library itself processes every piece that truncation cut off
-        one text with every piece of the other.
-        """
-        one = self._tokenizer.encode("a", add_special_tokens=False)
-        one.truncate(1)
-        whole = self._tokenizer.post_process(one, one, True)
-        frame: list[tuple[int | None, int, int]] = []
-        for special, text, number, kind in zip(
-            whole.special_tokens_mask, whole.sequence_ids, whole.ids, whole.type_ids, strict=True
-        ):  # the library names the second text alone
-            frame.append((None if special else int(text == 1), number, kind))
-        return frame
-
-    def tokens(self, texts: Sequence[str], add_special_tokens: bool = True) -> list[list[Token]]:
-        """Tokens of texts with their characters; nothing is truncated.
+        Returns:
+            Index of a text, its next tokens, and whether they are its last.
 
         Raises:
             InputError: A lone surrogate.
         """
         check_unicode(texts)
-        encodings = self._tokenizer.encode_batch(list(texts), add_special_tokens=False)
-        found = []
-        for text, encoding in zip(texts, encodings, strict=True):
-            row = [
+        before, after = map(self._specials, (self.prefix, self.suffix))
+        begun = -1
+        for index, ids, offsets, last in self._encoder.parts(texts, check):
+            text, row = texts[index], before if add_special_tokens and index > begun else []
+            begun = index
+            row = [*row] + [
                 Token(number, text[start:stop], False, start, stop)
-                for number, (start, stop) in zip(encoding.ids, encoding.offsets, strict=True)
+                for number, (start, stop) in zip(ids, offsets, strict=True)
             ]
-            if add_special_tokens:
-                before, after = map(self._specials, (self.prefix, self.suffix))
-                row = [*before, *row, *after]
-            found.append(row)
-        return found
+            yield index, row + after if add_special_tokens and last else row, last
 
     def _specials(self, ids: Sequence[int]) -> list[Token]:
         return [Token(id, self._tokenizer.id_to_token(id) or "", True, None, None) for id in ids]
@@ -248,31 +253,17 @@ class TextTokenizer:
 
     def offsets(self, texts: Sequence[str]) -> list[list[tuple[int, int]]]:
         """Characters (start, stop) of every token of every text, without special tokens."""
-        encodings = self._tokenizer.encode_batch(list(texts), add_special_tokens=False)
-        return [encoding.offsets for encoding in encodings]
+        return [text.offsets for text in self._encoder.encode(texts, None, offsets=True)]
+
+    def ends(self, texts: Sequence[str], tokens: int, check: Check) -> Iterator[int | None]:
+        """Where the first ``tokens`` tokens of every text end; None where it has no more."""
+        for found in self._encoder.encode(texts, tokens, offsets=True, check=check):
+            yield found.offsets[-1][1] if found.total > tokens else None
 
     def id_of(self, token: str) -> int | None:
         """Id of a token by its name, or None."""
         number: int | None = self._tokenizer.token_to_id(token)
         return number
-
-
-def _cut(ids: list[int], length: int, direction: Direction) -> list[int]:
-    """The first ``length`` ids, or the last ones where the left side is cut."""
-    if len(ids) <= length:
-        return ids
-    return ids[:length] if direction == "right" else ids[len(ids) - length :]
-
-
-def _shares(first: int, second: int, room: int) -> tuple[int, int]:
-    """Lengths of two texts that fit ``room`` together, the longer one cut first [tokens].
-
-    Where both are longer than half of the room, the second gets the odd token, or the longer one:
-    as ``longest_first`` of Hugging Face's tokenizers.
-    """
-    short, long = sorted((first, second))
-    short, long = (short, room - short) if short <= room // 2 else (room // 2, room - room // 2)
-    return (short, long) if first <= second else (long, short)
 
 
 def id_out_of_range(ids: Sequence[int], vocab_size: int) -> int | None:

@@ -3,6 +3,7 @@
     OsaError
     ├── EmptyInputError       400 Empty         nothing to embed
     ├── ValidationError       422 Validation    a field that cannot be (400 on /v1 and /v2)
+    ├── AnswerTooLargeError   422 Validation    the answer would be over the limit (400 on /v1, /v2)
     ├── UnknownModelError     404 Validation    no model or version of this name
     ├── ModelKindError        424 Backend       the model does something else (400 on /v1 and /v2)
     ├── MalformedBodyError    400 Validation    no JSON, bad UTF-8, nesting too deep
@@ -69,6 +70,12 @@ class ValidationError(ServiceError):
     """Invalid field value."""
 
     code, status, error_type, protocol_status = "validation", 422, "Validation", 400
+
+
+class AnswerTooLargeError(ServiceError):
+    """The answer would exceed the limit."""
+
+    code, status, error_type, protocol_status = "answer_too_large", 422, "Validation", 400
 
 
 class UnknownModelError(ServiceError):

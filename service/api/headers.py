@@ -10,6 +10,8 @@ from osa.service.inference.request import PreparedRequest
 
 TIMEOUT = "x-request-timeout-ms"
 SHAPE, DTYPE = "x-embedding-shape", "x-embedding-dtype"
+LENGTHS = "x-embedding-lengths"
+"""Vectors of each input, where the bytes of several inputs follow each other."""
 JSON_LENGTH = "inference-header-content-length"
 """Length of the JSON before the binary tensors of the Open Inference Protocol [bytes]."""
 

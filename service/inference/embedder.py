@@ -12,21 +12,19 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
-
 from osa.model.errors import ConfigError, InputError
+from osa.model.text.slices import Check, go_on
 from osa.model.tokenization import TextTokenizer, TokenizedText
 from osa.service.batching.batch_queue import BatchQueue
-from osa.service.batching.item import ItemResult, WorkItem
+from osa.service.batching.item import WorkItem
 from osa.service.engines.base import EngineInfo, Spans
 from osa.service.errors import ServiceError, ValidationError
 from osa.service.inference.chunking import Offsets
 from osa.service.inference.inflight import InFlightInputs, PendingRequest, input_key
-from osa.service.inference.limits import check_count, find_prompt, no_text
+from osa.service.inference.limits import check_count, find_prompt, no_text, too_many_tokens
 from osa.service.inference.pairs import count_characters, encode_texts
 from osa.service.inference.prompts import Prompts
 from osa.service.inference.request import (
-    Embedded,
     EmbedOptions,
     Inputs,
     Pair,
@@ -81,6 +79,7 @@ class Embedder:
         self.prompts = Prompts.of(about, settings.model)
         self._check_prompts()
         self.auto_truncate = settings.model.auto_truncate
+        self.max_inputs = settings.batching.max_client_batch_size
 
     def _check_prompts(self) -> None:
         """Refuse prompts behind which every text would be cut off."""
@@ -95,8 +94,16 @@ class Embedder:
                     "beside special tokens: shorten it, or raise max_input_length"
                 )
 
-    def prepare(self, inputs: Inputs, options: EmbedOptions, started: float) -> PreparedRequest:
-        """Check and tokenise; ``started`` is when reading began (monotonic clock) [s].
+    def prepare(
+        self, inputs: Inputs, options: EmbedOptions, started: float, check: Check = go_on
+    ) -> PreparedRequest:
+        """Check and tokenise.
+
+        Args:
+            inputs: Texts, pairs of texts, ids or features.
+            options: What was asked for.
+            started: When reading began (monotonic clock) [s].
+            check: Called between steps; raises where the result is not wanted any more.
 
         Raises:
             EmptyInputError: An input without a single token or row.
@@ -113,7 +120,7 @@ class Embedder:
         ]
         sequences = [item for item in inputs if not isinstance(item, str | tuple)]
         if texts:
-            tokenized = self._tokenize(texts, options)
+            tokenized = self._tokenize(texts, options, check=check)
             ids = [text.ids for text in tokenized]
             truncated = [text.truncated for text in tokenized]
         else:
@@ -126,7 +133,12 @@ class Embedder:
         )
 
     def prepare_spans(
-        self, texts: Sequence[str], options: EmbedOptions, started: float, cut: Cut
+        self,
+        texts: Sequence[str],
+        options: EmbedOptions,
+        started: float,
+        cut: Cut,
+        check: Check = go_on,
     ) -> PreparedRequest:
         """Check and tokenise documents whose spans are embedded; each is tokenised once.
 
@@ -136,6 +148,7 @@ class Embedder:
             started: When reading began (monotonic clock) [s].
             cut: Called with each document's index and the characters of the tokens that are kept,
                 special tokens left out; returns its token ranges.
+            check: As for ``prepare``.
 
         Raises:
             EmptyInputError: A document without a single token.
@@ -143,12 +156,13 @@ class Embedder:
             ValidationError: Too many documents, a dimension or a length that is not allowed.
         """
         self._check_request(len(texts), options)
-        tokenized = self._tokenize(texts, options, offsets=True)
+        tokenized = self._tokenize(texts, options, True, check)
         first = len(self.tokenizer.prefix) if self.tokenizer else 0
-        spans = [
-            tuple((first + start, first + stop) for start, stop in cut(index, text.offsets))
-            for index, text in enumerate(tokenized)
-        ]
+        spans = []
+        for index, text in enumerate(tokenized):
+            check()
+            ranges = cut(index, text.offsets)
+            spans.append(tuple((first + start, first + stop) for start, stop in ranges))
         return PreparedRequest(
             [text.ids for text in tokenized],
             options,
@@ -161,8 +175,7 @@ class Embedder:
 
     def _check_request(self, count: int, options: EmbedOptions) -> None:
         check_task(self.about, options.tasks)
-        limit = self._settings.batching.max_client_batch_size
-        check_count(count - options.query, limit, "input")
+        check_count(count - options.query, self.max_inputs, "input")
         allowed, dimensions = self.about.dimensions, options.dimensions
         if dimensions is not None and dimensions not in allowed:
             raise ValidationError(
@@ -179,23 +192,36 @@ class Embedder:
         return LengthRule(self.max_input_length, truncate, options.direction, unit)
 
     def _tokenize(
-        self, texts: Sequence[str | Pair], options: EmbedOptions, offsets: bool = False
+        self,
+        texts: Sequence[str | Pair],
+        options: EmbedOptions,
+        offsets: bool = False,
+        check: Check = go_on,
     ) -> list[TokenizedText]:
         tokenizer = self.tokenizer
         if tokenizer is None:
             raise no_text(self.about)
-        longest = self.max_input_length
-        limit = longest if self._truncates(options) else None
+        longest, most = self.max_input_length, self._queue.max_tokens
+        rule = self._length_rule(options)
+        found: list[TokenizedText] = []
+        total = 0
         try:
-            tokenized = encode_texts(
-                tokenizer, self.about, texts, limit, options.direction, offsets
-            )
+            for index, text in enumerate(
+                encode_texts(
+                    tokenizer, self.about, texts, longest, options.direction, offsets, check
+                )
+            ):
+                if text.truncated and not rule.truncate:
+                    rule.check(index, len(text.ids) + text.truncated)
+                if not text.ids:
+                    rule.check(index, 0)
+                total += len(text.ids)
+                if total > most:
+                    raise too_many_tokens(most)
+                found.append(text)
         except InputError as error:
             raise ValidationError(str(error), param="input") from error
-        for index, text in enumerate(tokenized):
-            if not 0 < len(text.ids) <= longest:
-                self._length_rule(options).check(index, len(text.ids))
-        return tokenized
+        return found
 
     def _fit(self, sequences: Sequence[Any], options: EmbedOptions) -> tuple[list[Any], list[int]]:
         """Ids or features, whichever the model takes: cut, and by how much."""
@@ -205,7 +231,12 @@ class Embedder:
         return fit_features(sequences, width, self._length_rule(options, "rows"))
 
     def submit(
-        self, prepared: PreparedRequest, deadline: float = math.inf, trace_span: object = None
+        self,
+        prepared: PreparedRequest,
+        deadline: float = math.inf,
+        trace_span: object = None,
+        places: Sequence[int] | None = None,
+        onto: Submission | None = None,
     ) -> Submission:
         """Queue every input that is neither cached nor in flight. Event loop only.
 
@@ -213,16 +244,19 @@ class Embedder:
             prepared: What ``prepare`` returned.
             deadline: When the answer becomes useless (monotonic clock) [s].
             trace_span: Of the request, if requests are traced.
+            places: Which inputs; None for all.
+            onto: What was submitted of the request before, if anything.
 
         Raises:
             OverloadedError: The queue has no room.
             UnavailableError: The queue is closed.
         """
         loop = asyncio.get_running_loop()
-        pending = PendingRequest(loop, len(prepared.ids))
+        pending = PendingRequest(loop, len(prepared.ids)) if onto is None else onto.pending
         inputs, items, hits, shared = [], [], 0, 0
         token_vectors = prepared.options.token_vectors
-        for index, ids in enumerate(prepared.ids):
+        for index in range(len(prepared.ids)) if places is None else places:
+            ids = prepared.ids[index]
             spans = None if prepared.spans is None else prepared.spans[index]
             key = input_key(ids, token_vectors, spans)
             held = self.cache.get(key)
@@ -244,13 +278,14 @@ class Embedder:
             )
             items.append(item)
             inputs.append(self._inflight.begin(key, item, pending, index, loop))
-        submission = Submission(pending, inputs)
+        submission = Submission(pending, []) if onto is None else onto
         if items:
             try:
                 self._queue.put(items)
             except ServiceError:
                 self._inflight.leave(inputs, pending)
                 raise
+        submission.inputs.extend(inputs)
         if self.cache.max_bytes:
             self.metrics.add(metrics.CACHE_HITS, hits)
             self.metrics.add(metrics.CACHE_MISSES, len(prepared.ids) - hits)
@@ -263,30 +298,3 @@ class Embedder:
         orphans = self._inflight.leave(submission.inputs, submission.pending)
         if orphans:
             self.metrics.add(metrics.CANCELLED_TOKENS, self._queue.cancel(orphans))
-
-    def finish(self, prepared: PreparedRequest, results: Sequence[ItemResult]) -> Embedded:
-        """Stack the vectors, cut to the dimensions and normalised as asked."""
-        vectors = np.stack([result.embedding for result in results if result.embedding is not None])
-        width = prepared.options.dimensions
-        if width is not None and width < vectors.shape[1]:
-            vectors = np.ascontiguousarray(vectors[:, :width])
-            if prepared.options.normalize:
-                vectors = unit(vectors)
-        if not prepared.options.normalize:
-            lengths = np.array([result.norm for result in results], dtype=np.float32)
-            vectors = vectors * lengths[:, None]
-        if not prepared.options.token_vectors and prepared.spans is None:
-            return Embedded(vectors)
-        details = [(result.token_vectors, result.span_vectors) for result in results]
-        tokens, spans = (
-            [part[:, :width] for part in parts if part is not None]
-            for parts in zip(*details, strict=True)
-        )
-        return Embedded(vectors, tokens, spans)
-
-
-def unit(vectors: np.ndarray) -> np.ndarray:
-    """Vectors [n, E] normalised to length one; zero vectors stay zero."""
-    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    scaled: np.ndarray = vectors / np.maximum(norms, 1e-12)
-    return scaled

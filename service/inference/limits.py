@@ -19,6 +19,14 @@ def check_count(count: int, limit: int, field: str) -> None:
         )
 
 
+def too_many_tokens(most: int) -> ValidationError:
+    """The error of a request with more tokens than may be queued at all."""
+    return ValidationError(
+        f"the request has more than {most} tokens (batching.max_queue_tokens): send it in parts",
+        param="input",
+    )
+
+
 def find_prompt(prompts: Prompts, name: str | None) -> str:
     """The prompt of this name, or the default one; empty where there is none.
 

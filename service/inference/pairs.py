@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from osa.model.tokenization import Direction, TextTokenizer, TokenizedText
+from osa.model.text.slices import Check, Direction, go_on
+from osa.model.tokenization import TextTokenizer, TokenizedText
 from osa.service.engines.base import EngineInfo
 from osa.service.errors import ModelKindError
 from osa.service.inference.request import Pair
@@ -18,8 +19,9 @@ def encode_texts(
     limit: int | None,
     direction: Direction,
     offsets: bool = False,
-) -> list[TokenizedText]:
-    """Ids of every text and of every pair, one sequence each, in order.
+    check: Check = go_on,
+) -> Iterator[TokenizedText]:
+    """Ids of every text and of every pair, one sequence each, in order and one by one.
 
     Args:
         tokenizer: The model's.
@@ -29,6 +31,7 @@ def encode_texts(
             first. None cuts nothing.
         direction: Which side of a text is cut.
         offsets: Whether to find the characters of tokens; of texts alone.
+        check: Called between steps.
 
     Raises:
         InputError: A lone surrogate, or a limit that leaves no room for text.
@@ -36,15 +39,13 @@ def encode_texts(
     """
     single = [item for item in texts if isinstance(item, str)]
     pairs = [item for item in texts if isinstance(item, tuple)]
-    if not pairs:
-        return tokenizer.encode(single, limit, direction, offsets)
-    if about.task not in LABELLING:
+    if pairs and about.task not in LABELLING:
         raise ModelKindError(no_pairs(about.task), param="input")
-    alone: Iterator[TokenizedText] = iter(
-        tokenizer.encode(single, limit, direction) if single else ()
-    )
-    paired = iter(tokenizer.encode_pairs(pairs, limit, direction, about.type_stride))
-    return [next(alone if isinstance(item, str) else paired) for item in texts]
+    alone = tokenizer.iterate(single, limit, direction, offsets, check)
+    if not pairs:
+        return alone
+    paired = tokenizer.iterate_pairs(pairs, limit, direction, about.type_stride, check)
+    return (next(alone if isinstance(item, str) else paired) for item in texts)
 
 
 def count_characters(texts: Sequence[str | Pair]) -> int:

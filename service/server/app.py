@@ -89,7 +89,11 @@ def create_service(settings: Settings, engine: Engine | None = None) -> Service:
         models.put(_load(loader, settings, own))
     health = Health(models, settings.server)
     pipeline = InferencePipeline(
-        models, settings.batching.tokenization_workers, settings.server.request_timeout_s, tracing
+        models,
+        settings.batching.tokenization_workers,
+        settings.server.request_timeout_s,
+        tracing,
+        settings.server.answer_limit,
     )
     metrics = models.default.metrics
     grpc = None

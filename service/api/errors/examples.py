@@ -60,14 +60,19 @@ WORKING: Samples = {
 }
 """Of routes that work on texts."""
 
-EMBEDDING: Samples = {
+TOKENIZING: Samples = {
     **WORKING,
+    "quota": QuotaError("32 tokens are asked for, 20 of 600 a minute are left", 2),
+    "deadline": DeadlineError("no answer before the deadline"),
+}
+"""Of routes that use the tokenizer alone."""
+
+EMBEDDING: Samples = {
+    **TOKENIZING,
     "queue-full": OverloadedError(
         "the queue holds 1040000 of 1048576 tokens, no room for 9000 more", 9
     ),
-    "quota": QuotaError("32 tokens are asked for, 20 of 600 a minute are left", 2),
     "engine": BackendError("input 0: the engine failed on this input", param="input"),
-    "deadline": DeadlineError("no answer before the deadline"),
 }
 """Of routes that embed."""
 

@@ -14,6 +14,11 @@ from osa.service.api.shared_fields import (
     TEXT_OR_TEXTS_SCHEMA,
     TEXT_SCHEMA,
     TEXTS_SCHEMA,
+    FirstFault,
+    IdRows,
+    Ids,
+    TextOrTexts,
+    Texts,
     lower_case,
 )
 from osa.service.api.vector_encoding import EmbeddingType, EncodingFormat
@@ -72,7 +77,7 @@ class VertexRequest(BaseModel):
         json_schema_extra={"examples": [{"instances": [{"inputs": "A man is playing a guitar."}]}]},
     )
 
-    instances: list[EmbedRequest] = Field(
+    instances: Annotated[list[EmbedRequest], FirstFault()] = Field(
         description="At least one.", json_schema_extra={"minItems": 1}
     )
 
@@ -89,7 +94,7 @@ class SimilarityInputs(BaseModel):
     source_sentence: str = Field(
         description="At least one character.", json_schema_extra=TEXT_SCHEMA
     )
-    sentences: list[str] = Field(
+    sentences: Texts = Field(
         description="At least one; none of them empty.", json_schema_extra=TEXTS_SCHEMA
     )
 
@@ -137,7 +142,7 @@ class TokenizeRequest(BaseModel):
 
     model: Any = Field(None, description=MODEL_FIELD)
 
-    inputs: str | list[str] = Field(
+    inputs: TextOrTexts = Field(
         description="A text or texts; none of them empty.", json_schema_extra=TEXT_OR_TEXTS_SCHEMA
     )
     add_special_tokens: StrictBool | None = Field(None, description="Default true.")
@@ -162,9 +167,7 @@ class DecodeRequest(BaseModel):
 
     model: Any = Field(None, description=MODEL_FIELD)
 
-    ids: list[StrictInt] | list[list[StrictInt]] = Field(
-        description="At least one.", json_schema_extra=DECODED_SCHEMA
-    )
+    ids: Ids | IdRows = Field(description="At least one.", json_schema_extra=DECODED_SCHEMA)
     skip_special_tokens: StrictBool | None = Field(None, description="Default true.")
 
 
