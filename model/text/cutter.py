@@ -104,10 +104,11 @@ class TextCutter:
             if text.find(content, max(0, place - reach), place + reach) >= 0:
                 return False
             if strips:
-                behind = text[place : place + WINDOW].lstrip()
-                before = text[max(0, place - WINDOW) : place].rstrip()
-                if not behind or not before:
-                    return False
+                reach = WINDOW + len(content)
+                behind = text[place : place + reach].lstrip()
+                before = text[max(0, place - reach) : place].rstrip()
+                if len(behind) < len(content) or len(before) < len(content):
+                    return False  # more white space than is looked at
                 if behind.startswith(content) or before.endswith(content):
                     return False
         return True

@@ -110,8 +110,8 @@ def check_request_chunks(count: int) -> None:
     """
     if count > MAX_REQUEST_CHUNKS:
         raise ValidationError(
-            f"the inputs fall into {count} chunks or more, at most {MAX_REQUEST_CHUNKS} are allowed "
-            "together: take larger ones, or send the inputs in parts",
+            f"the inputs fall into {count} chunks or more, at most {MAX_REQUEST_CHUNKS} are "
+            "allowed together: take larger ones, or send the inputs in parts",
             param="chunking",
         )
 
