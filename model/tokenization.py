@@ -6,19 +6,22 @@ safe: the shared tokenizer does not change after loading; truncation is done per
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import cached_property
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tokenizers import Encoding, Tokenizer
+from tokenizers import Tokenizer
 
 from osa.model.common.model_files import read_file
 from osa.model.errors import InputError
-from osa.model.tokens.pairs import Direction as Direction
-from osa.model.tokens.pairs import cut_ids, encode_once, pair_frame, shares
-from osa.model.tokens.results import Token as Token
-from osa.model.tokens.results import TokenizedText as TokenizedText
-from osa.model.tokens.special import (
+from osa.model.text.checks import check_unicode
+from osa.model.text.checks import id_out_of_range as id_out_of_range
+from osa.model.text.encoders import TextEncoders
+from osa.model.text.pairs import join_pairs, pair_frame
+from osa.model.text.results import Token as Token
+from osa.model.text.results import TokenizedText as TokenizedText
+from osa.model.text.slices import Check, go_on
+from osa.model.text.slices import Direction as Direction
+from osa.model.text.special import (
     reserved_ids,
     special_names,
     taking_special_as_text,
@@ -56,6 +59,7 @@ class TextTokenizer:
         self.special_names = tuple(special_names(tokenizer, marks))
         self._whole = tokenizer
         self._tokenizer = taking_special_as_text(tokenizer, marks)
+        self._encoders = TextEncoders(tokenizer, self._tokenizer, self.special_names)
         self.reserved_ids = reserved_ids(self._tokenizer, ids)
 
     @classmethod
@@ -89,13 +93,6 @@ class TextTokenizer:
         text: str = self._whole.to_str(pretty=True)
         return text
 
-    @cached_property
-    def _control(self) -> Tokenizer:
-        """Reads special tokens in texts as control tokens; made when it is first asked for."""
-        if self._whole is not self._tokenizer:
-            return self._whole
-        return Tokenizer.from_str(self._whole.to_str())
-
     def encode(
         self,
         texts: Sequence[str],
@@ -113,10 +110,37 @@ class TextTokenizer:
             direction: Which side is cut where a text is longer.
             offsets: Whether to find the characters of each token, which takes longer.
             prompt: Put before every text and never cut; its special tokens are control tokens.
+                Characters of tokens are those of prompt and text together.
             parse_special: Whether names of special tokens in texts are control tokens.
 
         Raises:
             InputError: A lone surrogate, or a limit that leaves no room for text.
+        """
+        return list(self.iterate(texts, max_length, direction, offsets, prompt, parse_special))
+
+    def iterate(
+        self,
+        texts: Sequence[str],
+        max_length: int | None = None,
+        direction: Direction = "right",
+        offsets: bool = False,
+        prompt: str = "",
+        parse_special: bool = False,
+        check: Check = go_on,
+    ) -> Iterator[TokenizedText]:
+        """As ``encode``, text by text.
+
+        Args:
+            texts: As there.
+            max_length: As there.
+            direction: As there.
+            offsets: As there.
+            prompt: As there.
+            parse_special: As there.
+            check: Called every ``SLICE`` characters.
+
+        Raises:
+            InputError: As there.
         """
         room = None if max_length is None else max_length - self.num_special_tokens
         if room is not None and room < 1:
@@ -125,21 +149,18 @@ class TextTokenizer:
                 f"got {max_length}"
             )
         check_unicode(texts)
-        results, unknown = [], -1 if self.unknown_id is None else self.unknown_id
-        for encoding in self._encode_all(texts, offsets, prompt, parse_special):
-            surplus, head = 0, None
-            if room is not None and len(encoding) > room:
-                surplus = len(encoding) - room
-                head = self._head(prompt, room) if prompt else None
-                if head is None or direction == "right":
-                    encoding.truncate(room, direction=direction)
-            if head is not None and direction == "left":
-                ids = [*self.prefix, *head, *encoding.ids[surplus + len(head) :], *self.suffix]
-            else:
-                ids = self._tokenizer.post_process(encoding, None, True).ids
-            places = encoding.offsets if offsets else ()
-            results.append(TokenizedText(ids, surplus, places, ids.count(unknown)))
-        return results
+        encoded = self._encoders.encode(
+            texts, room, direction, offsets, prompt, parse_special, check
+        )
+        unknown = -1 if self.unknown_id is None else self.unknown_id
+        for found in encoded:
+            ids, surplus = found.ids, found.total - len(found.ids)
+            if surplus and prompt:
+                head = self._head(prompt, len(ids))
+                if direction == "left":
+                    ids = [*head, *ids[len(head) :]]
+            ids = [*self.prefix, *ids, *self.suffix]
+            yield TokenizedText(ids, surplus, found.offsets, ids.count(unknown))
 
     def _head(self, prompt: str, room: int) -> list[int]:
         """Ids of a prompt behind which text remains within ``room`` [tokens]."""
@@ -148,35 +169,9 @@ class TextTokenizer:
             raise InputError(f"the prompt has {len(ids)} tokens, which leave no room for text")
         return ids
 
-    def _encode_all(
-        self, texts: Sequence[str], offsets: bool, prompt: str, parse_special: bool
-    ) -> Sequence[Encoding]:
-        """Encodings of texts behind a prompt, without special tokens around them."""
-        library = self._control if parse_special else self._tokenizer
-        if prompt:
-            if not parse_special and self._names_special(prompt):
-                return [self._encode_apart(prompt, text, offsets) for text in texts]
-            texts = [prompt + text for text in texts]
-        encode = library.encode_batch if offsets else library.encode_batch_fast
-        found: Sequence[Encoding] = encode(list(texts), add_special_tokens=False)
-        return found
-
-    def _encode_apart(self, prompt: str, text: str, offsets: bool) -> Encoding:
-        """A prompt with control tokens before a text whose special tokens are characters."""
-        if not self._names_special(text):
-            return self._encode_all([prompt + text], offsets, "", True)[0]
-        parts = [self._control.encode(prompt, add_special_tokens=False)]
-        parts.append(self._tokenizer.encode(text, add_special_tokens=False))
-        return Encoding.merge(parts, True)
-
     def prompt_ids(self, prompt: str) -> list[int]:
         """Ids of a prompt; its special tokens are control tokens."""
-        library = self._control if self._names_special(prompt) else self._tokenizer
-        ids: list[int] = library.encode(prompt, add_special_tokens=False).ids
-        return ids
-
-    def _names_special(self, text: str) -> bool:
-        return any(name in text for name in self.special_names)
+        return self._encoders.prompt_ids(prompt)
 
     def count_unknown(self, ids: Sequence[int]) -> int:
         """How many ids stand for what the vocabulary does not have."""
@@ -203,6 +198,30 @@ class TextTokenizer:
         Raises:
             InputError: A lone surrogate, or a limit that leaves no room for text.
         """
+        return list(self.iterate_pairs(pairs, max_length, direction, type_stride, parse_special))
+
+    def iterate_pairs(
+        self,
+        pairs: Sequence[tuple[str, str]],
+        max_length: int | None = None,
+        direction: Direction = "right",
+        type_stride: int = 0,
+        parse_special: bool = False,
+        check: Check = go_on,
+    ) -> Iterator[TokenizedText]:
+        """As ``encode_pairs``, pair by pair.
+
+        Args:
+            pairs: As there.
+            max_length: As there.
+            direction: As there.
+            type_stride: As there.
+            parse_special: As there.
+            check: Called every ``SLICE`` characters, and at every pair.
+
+        Raises:
+            InputError: As there.
+        """
         specials: int = self._tokenizer.num_special_tokens_to_add(True)
         room = None if max_length is None else max_length - specials
         if room is not None and room < 2:
@@ -210,47 +229,42 @@ class TextTokenizer:
                 f"max_length must leave room beside {specials} special tokens, got {max_length}"
             )
         check_unicode([text for pair in pairs for text in pair])
-        library = self._control if parse_special else self._tokenizer
-        known = encode_once(library, {text for pair in pairs for text in pair}, room, direction)
-        frame = pair_frame(self._tokenizer)
-        results = []
-        for pair in pairs:
-            (first, whole), (second, other) = known[pair[0]], known[pair[1]]
-            surplus = 0
-            if room is not None and whole + other > room:
-                surplus = whole + other - room
-                left, right = shares(whole, other, room)
-                first, second = cut_ids(first, left, direction), cut_ids(second, right, direction)
-            ids: list[int] = []
-            for place, special, kind in frame:
-                part = [special] if place is None else (first, second)[place]
-                step = type_stride * kind
-                ids += [number + step for number in part] if step else part
-            unknown = self.count_unknown(first) + self.count_unknown(second)
-            results.append(TokenizedText(ids, surplus, (), unknown))
-        return results
+        encoder = self._encoders.of(parse_special)
+        frame, count = pair_frame(self._tokenizer), self.count_unknown
+        yield from join_pairs(encoder, pairs, room, direction, frame, type_stride, count, check)
 
     def tokens(
-        self, texts: Sequence[str], add_special_tokens: bool = True, parse_special: bool = False
-    ) -> list[list[Token]]:
-        """Tokens of texts with their characters; nothing is truncated.
+        self,
+        texts: Sequence[str],
+        add_special_tokens: bool = True,
+        parse_special: bool = False,
+        check: Check = go_on,
+    ) -> Iterator[tuple[int, list[Token], bool]]:
+        """Tokens of texts with their characters, in parts; nothing is truncated.
+
+        Args:
+            texts: The texts.
+            add_special_tokens: Whether to add them.
+            parse_special: As for ``encode``.
+            check: Called every ``SLICE`` characters.
+
+        Returns:
+            Index of a text, its next tokens, and whether they are its last.
 
         Raises:
             InputError: A lone surrogate.
         """
         check_unicode(texts)
-        found = []
-        encodings = self._encode_all(texts, True, "", parse_special)
-        for text, encoding in zip(texts, encodings, strict=True):
-            row = [
+        before, after = map(self._specials, (self.prefix, self.suffix))
+        begun = -1
+        for index, ids, offsets, last in self._encoders.of(parse_special).parts(texts, check):
+            text, row = texts[index], before if add_special_tokens and index > begun else []
+            begun = index
+            row = [*row] + [
                 Token(number, text[start:stop], False, start, stop)
-                for number, (start, stop) in zip(encoding.ids, encoding.offsets, strict=True)
+                for number, (start, stop) in zip(ids, offsets, strict=True)
             ]
-            if add_special_tokens:
-                before, after = map(self._specials, (self.prefix, self.suffix))
-                row = [*before, *row, *after]
-            found.append(row)
-        return found
+            yield index, row + after if add_special_tokens and last else row, last
 
     def _specials(self, ids: Sequence[int]) -> list[Token]:
         return [Token(id, self._whole.id_to_token(id) or "", True, None, None) for id in ids]
@@ -269,33 +283,14 @@ class TextTokenizer:
 
     def offsets(self, texts: Sequence[str]) -> list[list[tuple[int, int]]]:
         """Characters (start, stop) of every token of every text, without special tokens."""
-        encodings = self._tokenizer.encode_batch(list(texts), add_special_tokens=False)
-        return [encoding.offsets for encoding in encodings]
+        return [text.offsets for text in self._encoders.text.encode(texts, None, offsets=True)]
+
+    def ends(self, texts: Sequence[str], tokens: int, check: Check) -> Iterator[int | None]:
+        """Where the first ``tokens`` tokens of every text end; None where it has no more."""
+        for found in self._encoders.text.encode(texts, tokens, offsets=True, check=check):
+            yield found.offsets[-1][1] if found.total > tokens else None
 
     def id_of(self, token: str) -> int | None:
         """Id of a token by its name, or None."""
         number: int | None = self._whole.token_to_id(token)
         return number
-
-
-def id_out_of_range(ids: Sequence[int], vocab_size: int) -> int | None:
-    """An id that is not in 0 to ``vocab_size - 1``; None where all are, or there are none."""
-    low, high = min(ids, default=0), max(ids, default=0)
-    if low < 0:
-        return low
-    return high if high >= vocab_size else None
-
-
-def check_unicode(texts: Sequence[str]) -> None:
-    """Refuse texts that are not valid Unicode.
-
-    Raises:
-        InputError: The index of the text that has a lone surrogate.
-    """
-    for index, text in enumerate(texts):
-        try:
-            text.encode("utf-8")
-        except UnicodeEncodeError:
-            raise InputError(
-                f"text {index} holds a lone surrogate, which is not valid Unicode"
-            ) from None

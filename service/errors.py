@@ -3,6 +3,7 @@
     OsaError
     ├── EmptyInputError       400 Empty         nothing to embed
     ├── ValidationError       422 Validation    a field that cannot be (400 on /v1 and /v2)
+    ├── AnswerTooLargeError   422 Validation    the answer would be over the limit (400 on /v1, /v2)
     ├── UnknownModelError     404 Validation    no model or version of this name
     ├── UnknownPathError      404 Validation    a path that no route can have
     ├── ModelKindError        424 Backend       the model does something else (400 on /v1 and /v2)
@@ -81,6 +82,12 @@ class ValidationError(ServiceError):
     """Invalid field value."""
 
     code, status, error_type, protocol_status = "validation", 422, "Validation", 400
+
+
+class AnswerTooLargeError(ServiceError):
+    """The answer would exceed the limit."""
+
+    code, status, error_type, protocol_status = "answer_too_large", 422, "Validation", 400
 
 
 class UnknownModelError(ServiceError):

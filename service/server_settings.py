@@ -41,6 +41,11 @@ class ServerSettings(Section):
     port: int = Field(8080, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
     grpc_port: int | None = Field(None, ge=0, le=65535, description="Port of gRPC; 0: a free one.")
     payload_limit: int = Field(2_000_000, ge=1024, description="Largest request body [bytes].")
+    answer_limit: int = Field(
+        64_000_000,
+        ge=65536,
+        description="Largest answer, and longest line of a streamed one [bytes].",
+    )
     keep_alive_s: int = Field(
         75,
         ge=1,

@@ -21,7 +21,7 @@ from osa.service.api.errors.examples import ADMIN, UNKNOWN_MODEL, Samples
 from osa.service.api.openapi import failures, reads
 from osa.service.api.parsing import parse_body
 from osa.service.api.tei.errors import NATIVE
-from osa.service.api.tei.schemas import Info
+from osa.service.api.tei.info_schemas import Info
 from osa.service.auth.api_keys import KEY_SCOPE, NO_ADMIN, NO_KEYS
 from osa.service.errors import (
     ConflictError,

@@ -13,6 +13,8 @@ COMPUTE_TYPES = {"cpu": "cpu+optimized", "cuda": "gpu+optimized"}
 """Values of ``COMPUTE_TYPE``, as text-embeddings-inference has them, by kind of device."""
 TIMEOUT = "x-request-timeout-ms"
 SHAPE, DTYPE = "x-embedding-shape", "x-embedding-dtype"
+LENGTHS = "x-embedding-lengths"
+"""Vectors of each input, where the bytes of several inputs follow each other."""
 JSON_LENGTH = "inference-header-content-length"
 """Length of the JSON before the binary tensors of the Open Inference Protocol [bytes]."""
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from osa.model.config import Task
 from osa.service.api import headers
+from osa.service.api.stages.answers import ANSWER_LIMIT, AnswerLimit
 from osa.service.api.vector_encoding import Answer
 from osa.service.auth.api_keys import ApiKey
+from osa.service.auth.tenants import Tenant
 from osa.service.batching.item import ItemResult
 from osa.service.errors import ServiceError
+from osa.service.inference.cancellation import Cancellation
 from osa.service.inference.request import (
     Embedded,
     EmbedOptions,
@@ -25,6 +29,23 @@ Find = Callable[..., ServedModel]
 """``ModelRegistry.find`` of a lease."""
 Reduce = Callable[[int, ItemResult], ItemResult]
 """From an input's place and result to what has to be kept of the result."""
+Expected = Callable[[PreparedRequest], float]
+"""From a prepared request to about how many bytes its answer, or the longest of its lines, has."""
+PORTION_BYTES = 16_000_000
+"""Vectors of tokens or chunks that a stream has queued or unsent at once, but for a longer input
+[bytes]."""
+
+
+class TextAnswer(NamedTuple):
+    """The answer of a route that uses the tokenizer alone.
+
+    Attributes:
+        content: Its JSON.
+        tokens: What it is charged as.
+    """
+
+    content: bytes
+    tokens: int
 
 
 class Arrival(NamedTuple):
@@ -47,6 +68,9 @@ class Arrival(NamedTuple):
     trace_span: object
 
 
+RenderItem = Callable[[int, Embedded], Mapping[str, Any]]
+
+
 class Job(NamedTuple):
     """A parsed inference request.
 
@@ -54,8 +78,8 @@ class Job(NamedTuple):
         model: The model that computes it.
         prepared: What is embedded.
         render: From the vectors to the answer.
-        render_item: From one input's vectors to its entry in a streamed answer; None where the
-            answer cannot be streamed.
+        render_item: From one input's place and vectors to the fields of its line in a streamed
+            answer; None where the answer cannot be streamed.
         reduce: Called with every result as it comes, on one thread at a time, so that large results
             need not be kept; None where they are small.
     """
@@ -63,12 +87,35 @@ class Job(NamedTuple):
     model: ServedModel
     prepared: PreparedRequest
     render: Callable[[Embedded], Answer]
-    render_item: Callable[[Embedded], Any] | None = None
+    render_item: RenderItem | None = None
     reduce: Reduce | None = None
 
     def count_headers(self) -> dict[str, str]:
         """Headers of the answer that are known before it."""
         return headers.count_headers(self.prepared, self.model.about.device)
+
+    @property
+    def large(self) -> bool:
+        """Whether an input has vectors beside its own, of tokens or chunks."""
+        return self.prepared.options.token_vectors or self.prepared.spans is not None
+
+    def portions(self) -> list[Sequence[int]]:
+        """Places of the inputs that a stream queues together; at least one portion."""
+        prepared = self.prepared
+        counts = [len(ids) for ids in prepared.ids] if prepared.options.token_vectors else []
+        if prepared.spans is not None:
+            counts = [len(spans) for spans in prepared.spans]
+        if not counts:
+            return [range(len(prepared.ids))]
+        vector_bytes = 4 * self.model.about.dimensions[0]
+        portions: list[Sequence[int]] = []
+        first = size = 0
+        for place, count in enumerate(counts):
+            if place > first and size + count * vector_bytes > PORTION_BYTES:
+                portions.append(range(first, place))
+                first, size = place, 0
+            size += count * vector_bytes
+        return [*portions, range(first, len(counts))]
 
 
 @dataclass
@@ -82,6 +129,8 @@ class RequestContext:
         content_type: Its header.
         started: When reading began (monotonic clock) [s].
         find: ``ModelRegistry.find``; the model is kept open until the request is answered.
+        cancellation: Whether its work is still wanted.
+        answers: How large its answer may be.
         chosen: The model that was chosen.
     """
 
@@ -89,6 +138,8 @@ class RequestContext:
     content_type: str | None
     started: float
     find: Find
+    cancellation: Cancellation = field(default_factory=Cancellation)
+    answers: AnswerLimit = field(default_factory=lambda: AnswerLimit(ANSWER_LIMIT))
     chosen: ServedModel | None = field(default=None)
 
     def __enter__(self) -> RequestContext:
@@ -112,8 +163,9 @@ class RequestContext:
         inputs: Inputs,
         options: EmbedOptions,
         render: Callable[[PreparedRequest, Embedded], Answer],
-        render_item: Callable[[Embedded], Any] | None = None,
+        render_item: RenderItem | None = None,
         reduce: Reduce | None = None,
+        expected: Expected | None = None,
     ) -> Job:
         """Check and tokenise inputs for the chosen model.
 
@@ -123,9 +175,17 @@ class RequestContext:
             render: From the prepared request and its vectors to the answer.
             render_item: As ``Job.render_item``.
             reduce: As ``Job.reduce``.
+            expected: Size of the answer, by which it is refused before it is computed.
+
+        Raises:
+            AnswerTooLargeError: The answer would be over the limit.
+            ServiceError: The inputs or options are not valid, or nobody waits for them any more.
         """
         model = self.chosen or self.choose()
-        prepared = model.embedder.prepare(inputs, options, self.started)
+        check = self.cancellation.check
+        prepared = model.embedder.prepare(inputs, options, self.started, check)
+        if expected is not None:
+            self.answers.check(expected(prepared))
         return Job(model, prepared, lambda found: render(prepared, found), render_item, reduce)
 
 
@@ -138,13 +198,17 @@ class Running(NamedTuple):
     Attributes:
         job: The job.
         submission: Its inputs.
-        deadline: When the client stops waiting (monotonic clock) [s].
+        cancellation: Its deadline, and whether its work is still wanted.
         started: When the request came (monotonic clock) [s].
         trace_span: Of the request, if requests are traced.
+        tenant: Whose request it is.
+        later: Portions of a stream that are not queued yet.
     """
 
     job: Job
     submission: Submission
-    deadline: float
+    cancellation: Cancellation
     started: float
     trace_span: object
+    tenant: Tenant
+    later: deque[Sequence[int]]

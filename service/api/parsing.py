@@ -15,6 +15,11 @@ from osa.service.errors import EmptyInputError, MediaTypeError, ValidationError
 
 Body = TypeVar("Body", bound=BaseModel)
 MAX_PROBLEMS = 5
+"""Faults of a body that are described."""
+MOST_PROBLEMS = 100
+"""Faults that are looked at: lists end at the first, so that more are fields with any name."""
+MOST_NAME, MOST_DEPTH, MOST_SHOWN = 64, 8, 500
+"""Characters of a field's name, parts of a place and characters of a description that are shown."""
 
 
 def parse_body(raw: bytes, content_type: str | None, model: type[Body]) -> Body:
@@ -43,12 +48,19 @@ def validate(values: dict[str, Any], model: type[Body]) -> Body:
     try:
         return model.model_validate(values)
     except PydanticError as error:
+        if error.error_count() > MOST_PROBLEMS:  # each becomes an object of its own
+            raise ValidationError(f"the body has {error.error_count()} faults") from None
         problems = error.errors(include_url=False, include_input=False, include_context=False)
         text = "; ".join(
-            f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}"
+            f"{_place(problem['loc'])}: {problem['msg'][:MOST_SHOWN]}"
             for problem in problems[:MAX_PROBLEMS]
         )
-        raise ValidationError(text, param=str(problems[0]["loc"][0])) from None
+        raise ValidationError(text, param=str(problems[0]["loc"][0])[:MOST_NAME]) from None
+
+
+def _place(location: tuple[int | str, ...]) -> str:
+    """Where a problem is; names that the client chose are cut."""
+    return ".".join(str(part)[:MOST_NAME] for part in location[:MOST_DEPTH])
 
 
 def parse_inputs(value: Any, field: str) -> Sequence[str | list[int]]:

@@ -1,31 +1,39 @@
 """The way of every inference request: parse, submit, wait, render, account.
 
-Heavy parsing and rendering run on threads, off the event loop. A route parses a body into a
-``Job``, which holds what to embed and how to write the answer. ``submitted`` and ``answer`` know
-no transport; ``handle``, ``arrive`` and ``work_on_text`` take HTTP requests.
+Heavy parsing and rendering run on threads, off the event loop, which meanwhile watches deadline and
+client: on either it answers at once, and the thread ends at its next step. A route parses a body
+into a ``Job``, which holds what to embed and how to write the answer. ``submitted`` and ``answer``
+know no transport; ``handle``, ``arrive`` and ``work_on_text`` take HTTP requests.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
-from typing import Any, TypeVar
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from concurrent.futures import Executor
+from typing import TypeVar
 
 from fastapi import Request, Response
 
 from osa.service.api import headers
-from osa.service.api.deadlines import deadline_of, disconnected, left_s
-from osa.service.api.job import Arrival, Parse, RequestContext, Running
+from osa.service.api.deadlines import deadline_of, disconnected
+from osa.service.api.job import Arrival, Find, Parse, RequestContext, Running, TextAnswer
 from osa.service.api.scoring.reduction import reduce_results
-from osa.service.api.vector_encoding import Answer
-from osa.service.auth.api_keys import KEY_SCOPE, ApiKey, tenant_of
+from osa.service.api.stages.answers import ANSWER_LIMIT, AnswerLimit
+from osa.service.api.stages.waiting import Left, wait
+from osa.service.api.vector_encoding import JSON, Answer
+from osa.service.auth.api_keys import KEY_SCOPE, charged, tenant_of
+from osa.service.auth.tenants import EVERYBODY
 from osa.service.batching.fair_pool import FairPool
 from osa.service.batching.item import ItemResult
-from osa.service.errors import ClientGoneError, DeadlineError, ServiceError
-from osa.service.inference.request import PreparedRequest, stage_times
+from osa.service.errors import UnavailableError
+from osa.service.inference.cancellation import Cancellation
+from osa.service.inference.request import finish as finish_vectors
+from osa.service.inference.request import stage_times
 from osa.service.models.registry import ModelRegistry
 from osa.service.observability.metrics import UNKNOWN_TOKENS
 from osa.service.observability.tracing import SCOPE_KEY, Tracing
@@ -46,24 +54,29 @@ class InferencePipeline:
         workers: int,
         request_timeout_s: float | None = None,
         tracing: Tracing | None = None,
+        answer_limit: int = ANSWER_LIMIT,
     ) -> None:
-        """Create the threads.
+        """Prepare the threads.
 
         Args:
             models: The served models.
             workers: Threads that parse bodies.
             request_timeout_s: Deadline of requests that set none [s].
             tracing: Records the stages of every request.
+            answer_limit: As ``server.answer_limit`` [bytes].
         """
         self.models, self._tracing = models, tracing
-        self.request_timeout_s = request_timeout_s
+        self.request_timeout_s, self.answers = request_timeout_s, AnswerLimit(answer_limit)
         self._parsers = FairPool(workers, "osa-parse")
-        self._renderer = ThreadPoolExecutor(1, thread_name_prefix="osa-render")
+        self._renderer = FairPool(1, "osa-render")
+        self._open: set[Cancellation] = set()
 
     def close(self) -> None:
-        """End the threads."""
+        """End the work of every request that is still open, and the threads."""
+        for cancellation in self._open:
+            cancellation.cancel(UnavailableError("the server has stopped"))
         self._parsers.shutdown()
-        self._renderer.shutdown(wait=False, cancel_futures=True)
+        self._renderer.shutdown()
 
     async def handle(self, request: Request, parse: Parse) -> Response:
         """Answer an inference request.
@@ -75,8 +88,9 @@ class InferencePipeline:
         Raises:
             ServiceError: The request cannot be answered; counted under the model it chose.
         """
-        async with self.submitted(await self.arrive(request), parse) as running:
-            answer, stages = await self.answer(running, lambda: disconnected(request))
+        left = functools.partial(disconnected, request)
+        async with self.submitted(await self.arrive(request), parse, left) as running:
+            answer, stages = await self.answer(running, left)
             measured = {**answer.headers, **running.job.count_headers()}
             measured |= headers.time_headers(stages)
             return Response(answer.content, media_type=answer.media_type, headers=measured)
@@ -98,38 +112,52 @@ class InferencePipeline:
         )
 
     @contextlib.asynccontextmanager
-    async def submitted(self, arrival: Arrival, parse: Parse) -> AsyncIterator[Running]:
+    async def submitted(
+        self, arrival: Arrival, parse: Parse, left: Left | None = None, paced: bool = False
+    ) -> AsyncIterator[Running]:
         """Within the block every input is queued, computed or done.
 
-        Leaving the block early cancels what is still queued.
+        Leaving the block early cancels what is still queued, and what threads still do.
 
         Args:
             arrival: The request.
             parse: From a request to a job.
+            left: Returns once the client has gone away; None where the task is cancelled then.
+            paced: Queue only what ``Job.portions`` has first; the caller queues the rest.
 
         Raises:
             ServiceError: The request cannot be answered; it names the model that it chose.
         """
         with (
+            self._cancellation(arrival) as cancellation,
             self.models.lease() as find,
-            RequestContext(arrival.raw, arrival.content_type, arrival.started, find) as context,
+            self._context(arrival, find, cancellation) as context,
         ):
-            light = len(arrival.raw) <= SMALL_BODY
             tenant = tenant_of(arrival.key)
-            parsers = self._parsers.of(tenant)
-            job = parse(context) if light else await self._on(parsers, lambda: parse(context))
-            embedder, deadline = job.model.embedder, arrival.deadline
+            if len(arrival.raw) <= SMALL_BODY:
+                job = parse(context)
+            else:
+                threads = self._parsers.of(tenant)
+                job = await self._on(threads, lambda: parse(context), cancellation, left)
+            embedder, later = job.model.embedder, deque(job.portions() if paced else ())
             job.model.metrics.count_request(len(job.prepared.ids))
-            with _charged(arrival.key, job.prepared):
-                submission = embedder.submit(job.prepared, deadline, arrival.trace_span, tenant)
+            with charged(arrival.key, job.prepared.tokens):
+                submission = embedder.submit(
+                    job.prepared,
+                    arrival.deadline,
+                    arrival.trace_span,
+                    tenant,
+                    later.popleft() if paced else None,
+                )
+            span = arrival.trace_span
             try:
-                yield Running(job, submission, deadline, arrival.started, arrival.trace_span)
+                yield Running(job, submission, cancellation, arrival.started, span, tenant, later)
             finally:
                 if not submission.pending.done.done():
                     embedder.withdraw(submission)
 
     async def answer(
-        self, running: Running, left: Callable[[], Coroutine[Any, Any, None]] | None = None
+        self, running: Running, left: Left | None = None
     ) -> tuple[Answer, dict[str, float]]:
         """Wait for all results, render and account.
 
@@ -141,6 +169,7 @@ class InferencePipeline:
             The answer, and the durations of its stages as of ``account``.
 
         Raises:
+            AnswerTooLargeError: It is over the limit.
             ClientGoneError: The client went away.
             DeadlineError: The deadline passed.
             ServiceError: An input's own.
@@ -149,12 +178,14 @@ class InferencePipeline:
         results, job = running.submission.results(), running.job
 
         def finish() -> Answer:
-            return job.render(job.model.embedder.finish(job.prepared, results))
+            return job.render(finish_vectors(job.prepared, results))
 
-        light = len(results) <= FEW and not (
-            job.prepared.options.token_vectors or job.prepared.spans
-        )
-        answer = finish() if light else await self.render(finish)
+        if len(results) <= FEW and not job.large:
+            answer = finish()
+        else:
+            threads = self._renderer.of(running.tenant)
+            answer = await self._on(threads, finish, running.cancellation, left)
+        self.answers.check(len(answer.content))
         return answer, self.account(running, results)
 
     def account(self, running: Running, results: Sequence[ItemResult]) -> dict[str, float]:
@@ -182,9 +213,9 @@ class InferencePipeline:
         return stages
 
     async def work_on_text(
-        self, request: Request, work: Callable[[RequestContext], bytes]
+        self, request: Request, work: Callable[[RequestContext], TextAnswer]
     ) -> Response:
-        """Answer what needs the tokenizer alone, on the threads that parse.
+        """Answer what needs the tokenizer alone, on the threads that parse; charged by its tokens.
 
         Args:
             request: The request; the gate has read its body.
@@ -193,84 +224,69 @@ class InferencePipeline:
         Raises:
             ServiceError: The request cannot be answered.
         """
-        raw, content_type = await request.body(), request.headers.get("content-type")
-        started = time.monotonic()
+        arrival = await self.arrive(request)
         with (
+            self._cancellation(arrival) as cancellation,
             self.models.lease() as find,
-            RequestContext(raw, content_type, started, find) as context,
+            self._context(arrival, find, cancellation) as context,
         ):
-            parsers = self._parsers.of(tenant_of(request.scope.get(KEY_SCOPE)))
-            content = await self._on(parsers, lambda: work(context))
-        return Response(content, media_type="application/json")
+            left = functools.partial(disconnected, request)
+            threads = self._parsers.of(tenant_of(arrival.key))
+            answer = await self._on(threads, lambda: work(context), cancellation, left)
+            with charged(arrival.key, answer.tokens):
+                self.answers.check(len(answer.content))
+        return Response(answer.content, media_type=JSON)
 
     async def render(self, work: Callable[[], Result]) -> Result:
         """Run ``work`` on the thread that renders."""
-        return await self._on(self._renderer, work)
+        return await asyncio.wrap_future(self._renderer.of(EVERYBODY).submit(work))
 
-    async def _arrived(
-        self, running: Running, left: Callable[[], Coroutine[Any, Any, None]] | None
-    ) -> None:
-        """Wait for all results, reduced where the job says so; see ``_wait``."""
+    async def _arrived(self, running: Running, left: Left | None) -> None:
+        """Wait for all results, reduced where the job says so."""
         pending, reduce = running.submission.pending, running.job.reduce
         if reduce is None:
-            await _wait(pending.done, running.deadline, left)
+            await wait(pending.done, running.cancellation, left)
             return
-        reduced = asyncio.ensure_future(reduce_results(pending, reduce, self.render))
+        check = running.cancellation.check
+        reduced = asyncio.ensure_future(reduce_results(pending, reduce, self.render, check))
         try:
-            await _wait(reduced, running.deadline, left)
+            await wait(reduced, running.cancellation, left)
             reduced.result()
         finally:
             reduced.cancel()
 
-    @staticmethod
-    async def _on(pool: Executor, work: Callable[[], Result]) -> Result:
-        return await asyncio.get_running_loop().run_in_executor(pool, work)
-
-
-async def _wait(
-    done: asyncio.Future[None],
-    deadline: float,
-    left: Callable[[], Coroutine[Any, Any, None]] | None,
-) -> None:
-    """Wait until ``done``, but no longer than the client does.
-
-    Raises:
-        ClientGoneError: The client went away.
-        DeadlineError: The deadline passed.
-    """
-    if done.done():
-        return
-    gone = None if left is None else asyncio.ensure_future(left())
-    try:
-        await asyncio.wait(
-            (done,) if gone is None else (done, gone),
-            timeout=left_s(deadline),
-            return_when=asyncio.FIRST_COMPLETED,
+    def _context(self, arrival: Arrival, find: Find, cancellation: Cancellation) -> RequestContext:
+        return RequestContext(
+            arrival.raw, arrival.content_type, arrival.started, find, cancellation, self.answers
         )
-        if done.done():
-            return
-        if gone is not None and gone.done():
-            raise ClientGoneError("the client went away")
-        raise DeadlineError("no answer before the deadline")
-    finally:
-        if gone is not None:
-            gone.cancel()
 
+    @contextlib.contextmanager
+    def _cancellation(self, arrival: Arrival) -> Iterator[Cancellation]:
+        """Of a request; at the end of the block whatever still works for it ends."""
+        cancellation = Cancellation(arrival.deadline)
+        self._open.add(cancellation)
+        try:
+            yield cancellation
+        finally:
+            cancellation.cancel()
+            self._open.discard(cancellation)
 
-@contextlib.contextmanager
-def _charged(key: ApiKey | None, prepared: PreparedRequest) -> Iterator[None]:
-    """Charge a request's tokens to its key; refund them where the request is refused.
+    @staticmethod
+    async def _on(
+        threads: Executor,
+        work: Callable[[], Result],
+        cancellation: Cancellation,
+        left: Left | None,
+    ) -> Result:
+        """Run ``work`` on a thread while the request is wanted; see ``wait``."""
 
-    Raises:
-        QuotaError: The key has not enough.
-        TooManyTokensError: The key never has so much.
-    """
-    bucket = None if key is None else key.bucket
-    if bucket is not None:
-        bucket.take(prepared.tokens)
-    try:
-        yield
-    except ServiceError:
-        if bucket is not None:
-            bucket.give_back(prepared.tokens)
-        raise
+        def wanted() -> Result:
+            cancellation.check()  # it may have waited for its turn
+            return work()
+
+        done = asyncio.wrap_future(threads.submit(wanted))
+        try:
+            await wait(done, cancellation, left)
+            return done.result()
+        finally:
+            done.cancel()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import FailFast, StrictInt
 
 TEXT_SCHEMA: dict[str, Any] = {"type": "string", "minLength": 1}
 TEXTS_SCHEMA: dict[str, Any] = {"type": "array", "minItems": 1, "items": TEXT_SCHEMA}
@@ -75,3 +77,21 @@ MODEL_FIELD = "Name of a served model; anything else means the default one."
 def lower_case(value: Any) -> Any:
     """Names are taken in any case."""
     return value.lower() if isinstance(value, str) else value
+
+
+class FirstFault(FailFast):
+    """Validation of a list ends at its first wrong item.
+
+    Otherwise pydantic describes every one, in hundreds of bytes for each of a million. A test looks
+    for lists of bodies without this.
+    """
+
+    def __hash__(self) -> int:
+        """Unions of types need it."""
+        return hash(self.fail_fast)
+
+
+Texts = Annotated[list[str], FirstFault()]
+TextOrTexts = str | Texts
+Ids = Annotated[list[StrictInt], FirstFault()]
+IdRows = Annotated[list[Ids], FirstFault()]

@@ -1,8 +1,11 @@
-"""Streamed answers, a line a vector (NDJSON), each as soon as its batch is done.
+"""Streamed answers, a line an input (NDJSON), each as soon as its batch is done.
 
-One JSON object a line, in the order of completion: ``{"index", "embedding"}``, or ``{"index",
-"error", "error_type"}`` for an input that failed; every input has exactly one line. A slow reader
-holds nothing but its own request: vectors are computed at the server's pace.
+One JSON object a line, in the order of completion: ``index`` and the route's own fields, or
+``{"index", "error", "error_type"}`` for an input that failed; every input has exactly one line.
+Single vectors are all queued at once and computed at the server's pace. Vectors of tokens and
+chunks are large: their inputs are queued in portions, the next one when most of those before are
+written, and a written result is dropped. So a stream of any length has bounded memory, and a slow
+reader slows its own request alone.
 """
 
 from __future__ import annotations
@@ -10,6 +13,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import orjson
 from fastapi import Request, Response
@@ -19,9 +24,14 @@ from osa.service.api.deadlines import disconnected, left_s
 from osa.service.api.job import Parse, Running
 from osa.service.api.pipeline import FEW, InferencePipeline
 from osa.service.batching.item import ItemResult
-from osa.service.errors import ClientGoneError, DeadlineError, ServiceError
+from osa.service.errors import ClientGoneError, DeadlineError, OverloadedError, ServiceError
+from osa.service.inference.request import finish
 
 NDJSON = "application/x-ndjson"
+LINES_AT_ONCE = 256
+"""Most lines that are written together."""
+RETRY_S = 0.1
+"""Pause before a portion is offered again to a queue that had no room [s]."""
 
 
 def wants_lines(request: Request) -> bool:
@@ -43,7 +53,9 @@ async def stream(pipeline: InferencePipeline, request: Request, parse: Parse) ->
     """
     stack = contextlib.AsyncExitStack()
     arrival = await pipeline.arrive(request)
-    running = await stack.enter_async_context(pipeline.submitted(arrival, parse))
+    running = await stack.enter_async_context(
+        pipeline.submitted(arrival, parse, lambda: disconnected(request), paced=True)
+    )
     return _Lines(pipeline, request, running, stack)
 
 
@@ -62,73 +74,128 @@ class _Lines(Response):
         self._pipeline, self._request = pipeline, request
         self._running, self._stack = running, stack
         self._sent: dict[int, ItemResult] = {}
+        self._left = set(range(len(running.job.prepared.ids)))
+        self._last_portion = len(self._left) - sum(map(len, running.later))
         self.init_headers(running.job.count_headers())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send head, lines and end."""
         gone = asyncio.ensure_future(disconnected(self._request))
+        step = 1 if self._running.job.large else LINES_AT_ONCE
         try:
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-            left = set(range(len(self._running.submission.pending.results)))
-            while left and not gone.done():
-                places = await self._next(left, gone)
-                if places:
-                    render = functools.partial(self._render, places)
-                    lines = render() if len(places) <= FEW else await self._pipeline.render(render)
+            while self._left and not gone.done():
+                await self._queue_more(gone)
+                places = await self._next(gone)
+                for first in range(0, len(places), step):
+                    if gone.done():
+                        break
+                    lines = await self._lines(places[first : first + step])
                     await send({"type": "http.response.body", "body": lines, "more_body": True})
-            self._account(gone=bool(left))
-            if not left:
+            self._account()
+            if not self._left:
                 await send({"type": "http.response.body", "body": b""})
         finally:
             gone.cancel()
             await self._stack.aclose()
 
-    async def _next(self, left: set[int], gone: asyncio.Future[None]) -> list[int]:
+    async def _queue_more(self, gone: asyncio.Future[None]) -> None:
+        """Queue the next portion once all but the last are sent.
+
+        A queue without room gets it later. Where the server drains, its inputs fail.
+        """
+        running = self._running
+        while running.later and not gone.done():
+            unsent = len(self._left) - sum(map(len, running.later))
+            if unsent > self._last_portion:
+                return
+            pending, portion = running.submission.pending, running.later[0]
+            places = [place for place in portion if pending.results[place] is None]
+            try:
+                running.job.model.embedder.submit(
+                    running.job.prepared,
+                    running.cancellation.deadline,
+                    running.trace_span,
+                    running.tenant,
+                    places,
+                    running.submission,
+                )
+            except OverloadedError:
+                if unsent or left_s(running.cancellation.deadline) == 0.0:
+                    return
+                await asyncio.wait((gone,), timeout=RETRY_S)
+                continue
+            except ServiceError as error:
+                for place in places:
+                    pending.settle(place, ItemResult(error=error))
+            running.later.popleft()
+            self._last_portion = len(portion)
+
+    async def _next(self, gone: asyncio.Future[None]) -> list[int]:
         """Inputs whose results have come, or all that are left once the deadline has passed.
 
-        They are removed from ``left``; none are returned when the client has gone.
+        None are returned when the client has gone.
         """
         arrivals = self._running.submission.pending.arrivals
         arrival = asyncio.ensure_future(arrivals.get())
         try:
             await asyncio.wait(
                 (arrival, gone),
-                timeout=left_s(self._running.deadline),
+                timeout=left_s(self._running.cancellation.deadline),
                 return_when=asyncio.FIRST_COMPLETED,
             )
             if gone.done():
                 return []
-            places = [arrival.result()] if arrival.done() else sorted(left)
+            places = [arrival.result()] if arrival.done() else sorted(self._left)
             while arrival.done() and not arrivals.empty():
                 places.append(arrivals.get_nowait())
-            left.difference_update(places)
             return places
         finally:
             arrival.cancel()
 
-    def _render(self, places: list[int]) -> bytes:
+    async def _lines(self, places: Sequence[int]) -> bytes:
+        """Lines of these inputs; what is large is written on the thread that renders."""
+        render = functools.partial(self._render, places)
+        light = len(places) <= FEW and not self._running.job.large
+        lines = render() if light else await self._pipeline.render(render)
+        self._left.difference_update(places)
+        return lines
+
+    def _render(self, places: Sequence[int]) -> bytes:
         """Lines of these inputs; those without a result are past the deadline."""
         return b"".join(self._line(place) for place in places)
 
     def _line(self, index: int) -> bytes:
-        job, found = self._running.job, self._running.submission.pending.results[index]
-        result = found or ItemResult(error=DeadlineError("the deadline has passed"))
-        self._sent[index] = result
-        if result.error is not None:
-            error = result.error
-            line = {"index": index, "error": str(error), "error_type": error.error_type}
-        else:
+        """The line of an input, whose vectors are dropped."""
+        job, results = self._running.job, self._running.submission.pending.results
+        result = results[index] or ItemResult(error=DeadlineError("the deadline has passed"))
+        line = b""
+        try:
+            if result.error is not None:
+                raise result.error
             assert job.render_item is not None  # streams are for jobs that have it
-            embedded = job.model.embedder.finish(job.prepared, [result])
-            line = {"index": index, "embedding": job.render_item(embedded)}
-        return orjson.dumps(line, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE)
+            entry = {"index": index, **job.render_item(index, finish(job.prepared, [result]))}
+            line = _write(entry)
+            self._pipeline.answers.check(len(line))
+        except ServiceError as error:
+            result = result._replace(error=error)
+            line = _write({"index": index, "error": str(error), "error_type": error.error_type})
+        self._sent[index] = results[index] = ItemResult(
+            error=result.error, queued_s=result.queued_s, inference_s=result.inference_s
+        )
+        return line
 
-    def _account(self, gone: bool) -> None:
+    def _account(self) -> None:
         """Count the request as one that is not streamed: failed where one of its inputs did."""
         results = [self._sent[index] for index in sorted(self._sent)]
-        error: ServiceError | None = ClientGoneError("the client went away") if gone else None
+        gone = ClientGoneError("the client went away") if self._left else None
+        error: ServiceError | None = gone
         error = error or next((one.error for one in results if one.error), None)
         if error is None:
             self._pipeline.account(self._running, results)
         else:
             self._running.job.model.metrics.count_failure(error.code)
+
+
+def _write(line: Mapping[str, Any]) -> bytes:
+    return orjson.dumps(line, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE)

@@ -14,10 +14,17 @@ import numpy as np
 import orjson
 
 from osa.model.calibration import Calibration
+from osa.model.text.slices import Check, go_on
 from osa.service.api import headers
 
 EmbeddingType = Literal["float32", "float16", "int8", "uint8", "binary", "ubinary"]
 EncodingFormat = Literal["float", "base64", "bytes"]
+ELEMENT_BYTES = {"float32": 4, "float16": 2, "int8": 1, "uint8": 1, "binary": 1, "ubinary": 1}
+NUMBER_BYTES = {"float32": 12, "float16": 11, "int8": 3, "uint8": 3, "binary": 3, "ubinary": 3}
+"""What a number takes in JSON, with its comma; less than most do, so that nothing is refused
+beforehand that would have fitted."""
+AT_ONCE = 65_536
+"""Numbers that are written at once: the interpreter stops for these."""
 JSON, BYTES = "application/json", "application/octet-stream"
 
 
@@ -85,6 +92,44 @@ def render_vectors(
         return Answer(np.ascontiguousarray(elements).tobytes(), BYTES, described)
     if encoding == "base64":
         return to_json([encode_vector(row) for row in elements])
-    if kind == "float16":
+    return Answer(write_rows(elements))
+
+
+def write_rows(elements: np.ndarray, check: Check = go_on) -> bytes:
+    """JSON of vectors [n, E], a bounded number of rows at a time; ``check`` is called between."""
+    if elements.dtype == np.float16:
         elements = elements.astype(np.float32)  # JSON has one kind of number
-    return to_json(elements)
+    step = max(1, AT_ONCE // max(1, elements.shape[1]))
+    parts = []
+    for first in range(0, len(elements), step):
+        check()
+        rows = np.ascontiguousarray(elements[first : first + step])
+        parts.append(orjson.dumps(rows, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1])
+    return b"[" + b",".join(parts) + b"]"
+
+
+def write_matrix(
+    vectors: np.ndarray, kind: EmbeddingType, encoding: EncodingFormat, check: Check = go_on
+) -> bytes:
+    """Vectors of one input [n, E] in an answer: JSON rows, one base64 string, or bytes.
+
+    Args:
+        vectors: Float32 [n, E].
+        kind: Element type, of those without a calibration.
+        encoding: Form.
+        check: Called between steps.
+    """
+    elements = convert(vectors, kind)
+    if encoding == "float":
+        return write_rows(elements, check)
+    if encoding == "bytes":
+        return np.ascontiguousarray(elements).tobytes()
+    return b'"' + base64.b64encode(np.ascontiguousarray(elements).data) + b'"'
+
+
+def vector_bytes(width: int, kind: EmbeddingType, encoding: EncodingFormat) -> float:
+    """About what a vector of this width takes in an answer, at least [bytes]."""
+    elements = -(-width // 8) if kind in ("binary", "ubinary") else width
+    if encoding == "float":
+        return elements * NUMBER_BYTES[kind]
+    return elements * ELEMENT_BYTES[kind] * (1 if encoding == "bytes" else 4 / 3)

@@ -16,13 +16,14 @@ half-written file neither locks anyone out nor lets anyone in. It is read on a t
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
 import secrets
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ from osa.service.auth.entries import (
 )
 from osa.service.auth.quota import TokenBucket
 from osa.service.auth.tenants import EVERYBODY, Tenant
-from osa.service.errors import UnauthorizedError
+from osa.service.errors import ServiceError, UnauthorizedError
 
 logger = logging.getLogger(__name__)
 LOOK_S = 2.0
@@ -75,6 +76,25 @@ class ApiKey:
 def tenant_of(key: ApiKey | None) -> Tenant:
     """Whom a request with this key is computed for; without keys everybody is one tenant."""
     return EVERYBODY if key is None else key.tenant
+
+
+@contextlib.contextmanager
+def charged(key: ApiKey | None, tokens: int) -> Iterator[None]:
+    """Charge a request's tokens to its key; refund them where the request is refused.
+
+    Raises:
+        QuotaError: The key has not enough.
+        TooManyTokensError: The key never has so much.
+    """
+    bucket = None if key is None else key.bucket
+    if bucket is not None:
+        bucket.take(tokens)
+    try:
+        yield
+    except ServiceError:
+        if bucket is not None:
+            bucket.give_back(tokens)
+        raise
 
 
 class KeyFile:

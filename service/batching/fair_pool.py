@@ -2,15 +2,20 @@
 
 A tenant's own work is begun in the order in which it came. Among tenants with waiting work the one
 with the least time used is next, as in ``fair_lock``. No HTTP.
+
+The threads never keep the process alive. Those of ``concurrent.futures`` are joined when the
+interpreter ends: a process that is told to end would wait for the longest text that somebody has
+sent. Work that is waited for is joined by the drain; the rest is of no use.
 """
 
 from __future__ import annotations
 
+import queue
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future
 from typing import Any
 
 from osa.service.auth.tenants import Tenant
@@ -34,8 +39,10 @@ class FairPool:
     """A pool of threads; ``of`` is a tenant's executor."""
 
     def __init__(self, workers: int, name: str) -> None:
-        """Create ``workers`` threads of this name."""
-        self._threads = ThreadPoolExecutor(workers, thread_name_prefix=name)
+        """Prepare ``workers`` daemon threads of this name; the first piece of work starts them."""
+        self._workers, self._name = workers, name
+        self._turns: queue.SimpleQueue[bool] = queue.SimpleQueue()  # False ends a thread
+        self._started = self._closed = False
         self._lock = threading.Lock()
         self._accounts: dict[str, _Account] = {}
         self._level_s = 0.0  # time used by whose work was begun last
@@ -46,10 +53,12 @@ class FairPool:
 
     def shutdown(self) -> None:
         """Begin no more work; what waits is cancelled, what runs is not waited for."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
         with self._lock:
+            self._closed = True
             waiting = [work for account in self._accounts.values() for work in account.waiting]
             self._accounts.clear()
+        for _ in range(self._workers):
+            self._turns.put(False)
         for future, _ in waiting:
             future.cancel()
 
@@ -60,12 +69,22 @@ class FairPool:
             RuntimeError: After ``shutdown``.
         """
         with self._lock:
-            self._threads.submit(self._run_next)  # waits for the lock
+            if self._closed:
+                raise RuntimeError("the threads have ended")
+            if not self._started:
+                self._started = True
+                for _ in range(self._workers):
+                    threading.Thread(target=self._run, name=self._name, daemon=True).start()
             account = self._accounts.setdefault(tenant.identity, _Account())
             account.weight = tenant.weight
             if account.idle:
                 account.used_s = max(account.used_s, self._level_s)
             account.waiting.append(work)
+        self._turns.put(True)
+
+    def _run(self) -> None:
+        while self._turns.get():
+            self._run_next()
 
     def _run_next(self) -> None:
         """Run what is next, whose it may be: there is one call for every work."""

@@ -15,7 +15,7 @@ from osa.service.batching.out_of_memory import MemoryLimit
 from osa.service.batching.planner import plan_batch
 from osa.service.batching.split_failures import embed_each
 from osa.service.engines.base import Engine
-from osa.service.inference.embedder import unit
+from osa.service.inference.request import unit
 
 Dtype = Literal["float32", "float16"]
 

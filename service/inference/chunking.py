@@ -9,7 +9,7 @@ from __future__ import annotations
 import bisect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from osa.model.common.sentences import sentence_bounds
 from osa.service.errors import ValidationError
@@ -18,10 +18,11 @@ Strategy = Literal["tokens", "sentences", "spans"]
 Offsets = Sequence[tuple[int, int]]
 MAX_CHUNKS = 4096
 """Chunks of one document."""
+MAX_REQUEST_CHUNKS = 65_536
+"""Chunks of all documents of a request."""
 
 
-@dataclass(frozen=True)
-class Chunk:
+class Chunk(NamedTuple):
     """A part of a text.
 
     Attributes:
@@ -68,30 +69,51 @@ def cut(text: str, offsets: Offsets, chunking: Chunking, row: int) -> list[Chunk
     """
     if chunking.strategy == "spans":
         assert chunking.spans is not None  # the request was checked
-        ranges = [
-            _tokens_of(span, offsets, len(text), f"spans[{row}][{place}]")
+        check_chunks(len(chunking.spans[row]), row)
+        starts, stops = [start for start, _ in offsets], [stop for _, stop in offsets]
+        return [
+            _tokens_of(span, starts, stops, len(text), f"spans[{row}][{place}]")
             for place, span in enumerate(chunking.spans[row])
         ]
-        chunks = [
-            Chunk(start, end, first, stop)
-            for (start, end), (first, stop) in zip(chunking.spans[row], ranges, strict=True)
-        ]
-    else:
-        pieces = (
-            windows(len(offsets), chunking.size, chunking.overlap)
-            if chunking.strategy == "tokens"
-            else sentences(text, offsets, chunking.size)
-        )
-        chunks = [
-            Chunk(offsets[first][0], offsets[stop - 1][1], first, stop) for first, stop in pieces
-        ]
-    if len(chunks) > MAX_CHUNKS:
+    pieces = (
+        windows(len(offsets), chunking.size, chunking.overlap)
+        if chunking.strategy == "tokens"
+        else sentences(text, offsets, chunking.size)
+    )
+    chunks = [
+        Chunk(offsets[first][0], offsets[stop - 1][1], first, stop)
+        for first, stop in pieces  # no more than tokens
+    ]
+    check_chunks(len(chunks), row)
+    return chunks
+
+
+def check_chunks(count: int, row: int) -> None:
+    """Refuse a document that falls into too many chunks.
+
+    Raises:
+        ValidationError: Naming its place, ``row``.
+    """
+    if count > MAX_CHUNKS:
         raise ValidationError(
-            f"input {row} falls into {len(chunks)} chunks, at most {MAX_CHUNKS} are allowed: "
+            f"input {row} falls into {count} chunks, at most {MAX_CHUNKS} are allowed: "
             "take larger ones",
             param="chunking",
         )
-    return chunks
+
+
+def check_request_chunks(count: int) -> None:
+    """Refuse a request whose documents fall into too many chunks together.
+
+    Raises:
+        ValidationError: Saying what is allowed.
+    """
+    if count > MAX_REQUEST_CHUNKS:
+        raise ValidationError(
+            f"the inputs fall into {count} chunks or more, at most {MAX_REQUEST_CHUNKS} are "
+            "allowed together: take larger ones, or send the inputs in parts",
+            param="chunking",
+        )
 
 
 def windows(count: int, size: int, overlap: int = 0) -> Iterator[tuple[int, int]]:
@@ -120,8 +142,17 @@ def sentences(text: str, offsets: Offsets, size: int) -> Iterator[tuple[int, int
         yield first, previous
 
 
-def _tokens_of(span: tuple[int, int], offsets: Offsets, length: int, place: str) -> tuple[int, int]:
-    """Tokens that overlap characters [start, end).
+def _tokens_of(
+    span: tuple[int, int], starts: Sequence[int], stops: Sequence[int], length: int, place: str
+) -> Chunk:
+    """The chunk of characters [start, end): the tokens that overlap them.
+
+    Args:
+        span: The characters.
+        starts: First character of every token.
+        stops: One past the last character of every token.
+        length: Characters of the text.
+        place: Of the span in the request, for messages.
 
     Raises:
         ValidationError: The span is outside the text, or covers no token.
@@ -130,13 +161,17 @@ def _tokens_of(span: tuple[int, int], offsets: Offsets, length: int, place: str)
     if not 0 <= start < end <= length:
         raise ValidationError(
             f"{place} must be [start, end) within the text's {length} characters, got "
-            f"[{start}, {end}]",
+            f"{_shown(span)}",
             param="chunking",
         )
-    first = bisect.bisect_right([stop for _, stop in offsets], start)
-    stop = bisect.bisect_left([begin for begin, _ in offsets], end)
+    first, stop = bisect.bisect_right(stops, start), bisect.bisect_left(starts, end)
     if first >= stop:
         raise ValidationError(
             f"{place} holds no token of the part that is embedded", param="chunking"
         )
-    return first, stop
+    return Chunk(start, end, first, stop)
+
+
+def _shown(span: tuple[int, int]) -> str:
+    """A span as messages have it; JSON allows integers of any length."""
+    return str(list(span)) if max(map(abs, span)) < 2**63 else "larger numbers"

@@ -12,22 +12,26 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from osa.model.errors import ConfigError, InputError
+from osa.model.text.slices import Check, go_on
 from osa.model.tokenization import TextTokenizer, TokenizedText
 from osa.service.auth.tenants import EVERYBODY, Tenant
 from osa.service.batching.batch_queue import BatchQueue
-from osa.service.batching.item import ItemResult, WorkItem
+from osa.service.batching.item import WorkItem
 from osa.service.engines.base import EngineInfo, Spans
 from osa.service.errors import ServiceError, ValidationError
 from osa.service.inference.chunking import Offsets
 from osa.service.inference.inflight import InFlightInputs, PendingRequest, input_key
-from osa.service.inference.limits import check_count, check_dimensions, find_prompt, no_text
+from osa.service.inference.limits import (
+    check_count,
+    check_dimensions,
+    find_prompt,
+    no_text,
+    too_many_tokens,
+)
 from osa.service.inference.pairs import count_characters, encode_texts
 from osa.service.inference.prompts import Prompts
 from osa.service.inference.request import (
-    Embedded,
     EmbedOptions,
     Inputs,
     Pair,
@@ -83,9 +87,18 @@ class Embedder:
         if tokenizer is not None:
             self.prompts.check_lengths(tokenizer, self.max_input_length)
         self.auto_truncate = settings.model.auto_truncate
+        self.max_inputs = settings.batching.max_client_batch_size
 
-    def prepare(self, inputs: Inputs, options: EmbedOptions, started: float) -> PreparedRequest:
-        """Check and tokenise; ``started`` is when reading began (monotonic clock) [s].
+    def prepare(
+        self, inputs: Inputs, options: EmbedOptions, started: float, check: Check = go_on
+    ) -> PreparedRequest:
+        """Check and tokenise.
+
+        Args:
+            inputs: Texts, pairs of texts, ids or features.
+            options: What was asked for.
+            started: When reading began (monotonic clock) [s].
+            check: Called between steps; raises where the result is not wanted any more.
 
         Raises:
             EmptyInputError: An input without a single token or row.
@@ -96,7 +109,7 @@ class Embedder:
         self._check_request(len(inputs), options)
         prompt = find_prompt(self.prompts, options.prompt_name) if options.prompted else ""
         texts = {at: item for at, item in enumerate(inputs) if isinstance(item, str | tuple)}
-        tokenized = self._tokenize(texts, options, prompt) if texts else []
+        tokenized = self._tokenize(texts, options, prompt, check=check) if texts else []
         ids: list[Any] = [text.ids for text in tokenized]
         truncated = [text.truncated for text in tokenized]
         unknown = sum(text.unknown for text in tokenized)
@@ -118,7 +131,12 @@ class Embedder:
         )  # fmt: skip
 
     def prepare_spans(
-        self, texts: Sequence[str], options: EmbedOptions, started: float, cut: Cut
+        self,
+        texts: Sequence[str],
+        options: EmbedOptions,
+        started: float,
+        cut: Cut,
+        check: Check = go_on,
     ) -> PreparedRequest:
         """Check and tokenise documents whose spans are embedded; each is tokenised once.
 
@@ -128,6 +146,7 @@ class Embedder:
             started: When reading began (monotonic clock) [s].
             cut: Called with each document's index and the characters of the tokens that are kept,
                 special tokens left out; returns its token ranges.
+            check: As for ``prepare``.
 
         Raises:
             EmptyInputError: A document without a single token.
@@ -135,12 +154,13 @@ class Embedder:
             ValidationError: Too many documents, a dimension or a length that is not allowed.
         """
         self._check_request(len(texts), options)
-        tokenized = self._tokenize(dict(enumerate(texts)), options, offsets=True)
+        tokenized = self._tokenize(dict(enumerate(texts)), options, offsets=True, check=check)
         first = len(self.tokenizer.prefix) if self.tokenizer else 0
-        spans = [
-            tuple((first + start, first + stop) for start, stop in cut(index, text.offsets))
-            for index, text in enumerate(tokenized)
-        ]
+        spans = []
+        for index, text in enumerate(tokenized):
+            check()
+            ranges = cut(index, text.offsets)
+            spans.append(tuple((first + start, first + stop) for start, stop in ranges))
         return PreparedRequest(
             [text.ids for text in tokenized],
             options,
@@ -154,16 +174,11 @@ class Embedder:
 
     def _check_request(self, count: int, options: EmbedOptions) -> None:
         check_task(self.about, options.tasks)
-        limit = self._settings.batching.max_client_batch_size
-        check_count(count - options.query, limit, "input")
+        check_count(count - options.query, self.max_inputs, "input")
         check_dimensions(self.about, options.dimensions)
 
-    def _truncates(self, options: EmbedOptions) -> bool:
-        chosen = options.truncate
-        return self.auto_truncate if chosen is None else chosen
-
     def _length_rule(self, options: EmbedOptions, unit: str = "tokens") -> LengthRule:
-        truncate = self._truncates(options)
+        truncate = self.auto_truncate if options.truncate is None else options.truncate
         return LengthRule(self.max_input_length, truncate, options.direction, unit)
 
     def _tokenize(
@@ -172,23 +187,33 @@ class Embedder:
         options: EmbedOptions,
         prompt: str = "",
         offsets: bool = False,
+        check: Check = go_on,
     ) -> list[TokenizedText]:
         """Ids of texts and pairs by their places in the request; no text cuts its prompt."""
         tokenizer = self.tokenizer
         if tokenizer is None:
             raise no_text(self.about)
-        longest = self.max_input_length
-        limit = longest if self._truncates(options) else None
+        longest, most = self.max_input_length, self._queue.max_tokens
+        rule = self._length_rule(options)
+        found: list[TokenizedText] = []
+        total = 0
         try:
-            tokenized = encode_texts(
-                tokenizer, self.about, list(texts.values()), limit, options, prompt, offsets
+            every = list(texts.values())
+            encoded = encode_texts(
+                tokenizer, self.about, every, longest, options, prompt, offsets, check
             )
+            for index, text in zip(texts, encoded, strict=True):
+                if text.truncated and not rule.truncate:
+                    rule.check(index, len(text.ids) + text.truncated)
+                if not text.ids:
+                    rule.check(index, 0)
+                total += len(text.ids)
+                if total > most:
+                    raise too_many_tokens(most)
+                found.append(text)
         except InputError as error:
             raise ValidationError(str(error), param="input") from error
-        for index, text in zip(texts, tokenized, strict=True):
-            if not 0 < len(text.ids) <= longest:
-                self._length_rule(options).check(index, len(text.ids))
-        return tokenized
+        return found
 
     def _fit(
         self, sequences: Mapping[int, Any], options: EmbedOptions
@@ -207,6 +232,8 @@ class Embedder:
         deadline: float = math.inf,
         trace_span: object = None,
         tenant: Tenant = EVERYBODY,
+        places: Sequence[int] | None = None,
+        onto: Submission | None = None,
     ) -> Submission:
         """Queue every input that is neither cached nor in flight. Event loop only.
 
@@ -215,6 +242,8 @@ class Embedder:
             deadline: When the answer becomes useless (monotonic clock) [s].
             trace_span: Of the request, if requests are traced.
             tenant: Whose request it is; nothing is shared between tenants.
+            places: Which inputs; None for all.
+            onto: What was submitted of the request before, if anything.
 
         Raises:
             OverloadedError: The queue has no room.
@@ -222,10 +251,11 @@ class Embedder:
             UnavailableError: The queue is closed.
         """
         loop = asyncio.get_running_loop()
-        pending = PendingRequest(loop, len(prepared.ids))
+        pending = PendingRequest(loop, len(prepared.ids)) if onto is None else onto.pending
         inputs, items, hits, shared = [], [], 0, 0
         token_vectors = prepared.options.token_vectors
-        for index, ids in enumerate(prepared.ids):
+        for index in range(len(prepared.ids)) if places is None else places:
+            ids = prepared.ids[index]
             spans = None if prepared.spans is None else prepared.spans[index]
             key = input_key(ids, token_vectors, spans, tenant.identity)
             held = self.cache.get(key)
@@ -247,13 +277,14 @@ class Embedder:
             )
             items.append(item)
             inputs.append(self._inflight.begin(key, item, pending, index, loop))
-        submission = Submission(pending, inputs)
+        submission = Submission(pending, []) if onto is None else onto
         if items:
             try:
                 self._queue.put(items, tenant)
             except ServiceError:
                 self._inflight.leave(inputs, pending)
                 raise
+        submission.inputs.extend(inputs)
         if self.cache.max_bytes:
             self.metrics.add(metrics.CACHE_HITS, hits)
             self.metrics.add(metrics.CACHE_MISSES, len(prepared.ids) - hits)
@@ -266,30 +297,3 @@ class Embedder:
         orphans = self._inflight.leave(submission.inputs, submission.pending)
         if orphans:
             self.metrics.add(metrics.CANCELLED_TOKENS, self._queue.cancel(orphans))
-
-    def finish(self, prepared: PreparedRequest, results: Sequence[ItemResult]) -> Embedded:
-        """Stack the vectors, cut to the dimensions and normalised as asked."""
-        vectors = np.stack([result.embedding for result in results if result.embedding is not None])
-        width = prepared.options.dimensions
-        if width is not None and width < vectors.shape[1]:
-            vectors = np.ascontiguousarray(vectors[:, :width])
-            if prepared.options.normalize:
-                vectors = unit(vectors)
-        if not prepared.options.normalize:
-            lengths = np.array([result.norm for result in results], dtype=np.float32)
-            vectors = vectors * lengths[:, None]
-        if not prepared.options.token_vectors and prepared.spans is None:
-            return Embedded(vectors)
-        details = [(result.token_vectors, result.span_vectors) for result in results]
-        tokens, spans = (
-            [part[:, :width] for part in parts if part is not None]
-            for parts in zip(*details, strict=True)
-        )
-        return Embedded(vectors, tokens, spans)
-
-
-def unit(vectors: np.ndarray) -> np.ndarray:
-    """Vectors [n, E] normalised to length one; zero vectors stay zero."""
-    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    scaled: np.ndarray = vectors / np.maximum(norms, 1e-12)
-    return scaled

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from osa.service.batching.item import ItemResult
-from osa.service.inference.embedder import unit
+from osa.service.inference.request import unit
 
 QUERY = 0
 """Place of the query among the inputs of a request."""

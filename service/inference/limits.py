@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from osa.model.common.widths import width_problem
 from osa.service.engines.base import EngineInfo
-from osa.service.errors import ValidationError
+from osa.service.errors import TooManyTokensError, ValidationError
 from osa.service.inference.prompts import Prompts
 
 
@@ -29,6 +29,15 @@ def check_dimensions(about: EngineInfo, dimensions: int | None) -> None:
     problem = None if dimensions is None else width_problem(dimensions, about.dimensions)
     if problem is not None:
         raise ValidationError(f"dimensions {problem}", param="dimensions")
+
+
+def too_many_tokens(most: int) -> TooManyTokensError:
+    """The error of a request with more tokens than may be queued at all."""
+    return TooManyTokensError(
+        f"the request has more than {most} tokens, the most that the queue takes at once "
+        "(batching.max_queue_tokens): send less at once",
+        param="input",
+    )
 
 
 def find_prompt(prompts: Prompts, name: str | None) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from osa.model.text.slices import Check, go_on
 from osa.model.tokenization import TextTokenizer, TokenizedText
 from osa.service.engines.base import EngineInfo
 from osa.service.errors import ModelKindError
@@ -19,8 +20,9 @@ def encode_texts(
     options: EmbedOptions,
     prompt: str = "",
     offsets: bool = False,
-) -> list[TokenizedText]:
-    """Ids of every text and of every pair, one sequence each, in order.
+    check: Check = go_on,
+) -> Iterator[TokenizedText]:
+    """Ids of every text and of every pair, one sequence each, in order and one by one.
 
     Args:
         tokenizer: The model's.
@@ -31,6 +33,7 @@ def encode_texts(
         options: Which side of a text is cut, and what special tokens in it are.
         prompt: Put before texts, not before pairs; never cut.
         offsets: Whether to find the characters of tokens; of texts alone.
+        check: Called between steps.
 
     Raises:
         InputError: A lone surrogate, or a limit that leaves no room for text.
@@ -39,15 +42,13 @@ def encode_texts(
     direction, special = options.direction, options.parse_special
     single = [item for item in texts if isinstance(item, str)]
     pairs = [item for item in texts if isinstance(item, tuple)]
-    if not pairs:
-        return tokenizer.encode(single, limit, direction, offsets, prompt, special)
-    if about.task not in LABELLING:
+    if pairs and about.task not in LABELLING:
         raise ModelKindError(no_pairs(about.task), param="input")
-    alone: Iterator[TokenizedText] = iter(
-        tokenizer.encode(single, limit, direction, False, prompt, special) if single else ()
-    )
-    paired = iter(tokenizer.encode_pairs(pairs, limit, direction, about.type_stride, special))
-    return [next(alone if isinstance(item, str) else paired) for item in texts]
+    alone = tokenizer.iterate(single, limit, direction, offsets, prompt, special, check)
+    if not pairs:
+        return alone
+    paired = tokenizer.iterate_pairs(pairs, limit, direction, about.type_stride, special, check)
+    return (next(alone if isinstance(item, str) else paired) for item in texts)
 
 
 def count_characters(texts: Sequence[str | Pair]) -> int:

@@ -142,3 +142,31 @@ def stage_times(prepared: PreparedRequest, results: Sequence[ItemResult]) -> dic
         "queue": queued_s / count,
         "inference": inference_s / count,
     }
+
+
+def finish(prepared: PreparedRequest, results: Sequence[ItemResult]) -> Embedded:
+    """Stack the vectors, cut to the dimensions and normalised as asked."""
+    vectors = np.stack([result.embedding for result in results if result.embedding is not None])
+    width = prepared.options.dimensions
+    if width is not None and width < vectors.shape[1]:
+        vectors = np.ascontiguousarray(vectors[:, :width])
+        if prepared.options.normalize:
+            vectors = unit(vectors)
+    if not prepared.options.normalize:
+        lengths = np.array([result.norm for result in results], dtype=np.float32)
+        vectors = vectors * lengths[:, None]
+    if not prepared.options.token_vectors and prepared.spans is None:
+        return Embedded(vectors)
+    details = [(result.token_vectors, result.span_vectors) for result in results]
+    tokens, spans = (
+        [part[:, :width] for part in parts if part is not None]
+        for parts in zip(*details, strict=True)
+    )
+    return Embedded(vectors, tokens, spans)
+
+
+def unit(vectors: np.ndarray) -> np.ndarray:
+    """Vectors [n, E] normalised to length one; zero vectors stay zero."""
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    scaled: np.ndarray = vectors / np.maximum(norms, 1e-12)
+    return scaled

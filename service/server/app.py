@@ -31,9 +31,9 @@ from osa.service.api.probes import operation_routes
 from osa.service.api.tei.documents import document_routes
 from osa.service.api.tei.embed import native_routes
 from osa.service.api.tei.info import model_info
+from osa.service.api.tei.info_schemas import Info
 from osa.service.api.tei.predict import predict_routes
 from osa.service.api.tei.rerank import rerank_routes
-from osa.service.api.tei.schemas import Info
 from osa.service.api.tei.sparse import sparse_routes
 from osa.service.api.tei.tokens import token_routes
 from osa.service.api.web.pages import page_routes
@@ -94,7 +94,11 @@ def create_service(settings: Settings, engine: Engine | None = None) -> Service:
     health = Health(models, settings.server)
     arrivals = Arrivals(health)
     pipeline = InferencePipeline(
-        models, settings.batching.tokenization_workers, settings.server.request_timeout_s, tracing
+        models,
+        settings.batching.tokenization_workers,
+        settings.server.request_timeout_s,
+        tracing,
+        settings.server.answer_limit,
     )
     metrics = models.default.metrics
     grpc = None

@@ -61,7 +61,7 @@ def refused_keys(
                 answer = client.request(method, place(path), headers=bearer(plain))
                 observer.note(method, path, answer)
                 observer.note(method, path, keyless.request(method, place(path)))
-    for path in INFERENCE:  # each once within the quota or beyond, and certainly beyond
+    for path in (*INFERENCE, *TEXT):  # each once within the quota or beyond, and certainly beyond
         for _ in range(2):
             answer = several.post(place(path), json=body_of(path), headers=bearer(plain))
         observer.note("post", path, answer)
@@ -88,6 +88,9 @@ def refused_bodies(serve: Serve, observer: Observer, tiny: Path) -> None:
         incomplete = {"query": "the cat"} if path in RERANK else {}
         observer.note("post", path, client.post(where, json=incomplete))
         observer.note("post", path, client.post(where, json=empty_of(path)))
+    for path in TEXT:
+        headers = {"x-request-timeout-ms": "0.0001"}
+        observer.note("post", path, client.post(path, json=body_of(path), headers=headers))
     for path in EMBED:
         answer = client.post(place(path), json=body_of(path, dimensions=500))
         observer.note("post", path, answer)
@@ -173,7 +176,7 @@ def faults_of_our_own(
         engine = EagerEngine(tiny.parent / task, "cpu")
         clients[task] = serve(engine, model__path=tiny, auth__keys_file=keys)
         clients[task].headers.update(bearer(admin))
-        for name in ("encode", "encode_pairs", "tokens", "decode"):
+        for name in ("iterate", "iterate_pairs", "tokens", "decode"):
             patch.setattr(engine.tokenizer, name, broken)
     patch.setattr("osa.service.models.loader.ModelLoader.load", broken)
     for task, paths in {**BY_TASK, "embedding": (*BY_TASK["embedding"], *TEXT, LOAD)}.items():

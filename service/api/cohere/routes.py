@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 from fastapi import APIRouter, Request, Response
 
+from osa.model.text.slices import Check
 from osa.service.api.cohere.errors import COHERE
 from osa.service.api.cohere.schemas import DocumentsRequest, DocumentsResponse
 from osa.service.api.errors.examples import NO_RANKING, UNKNOWN_AMONG_SEVERAL, missing
@@ -23,6 +24,7 @@ from osa.service.api.pipeline import InferencePipeline
 from osa.service.api.scoring.ranking import Ranked, Ranking, choose_ranker, ranking_job
 from osa.service.api.vector_encoding import Answer
 from osa.service.errors import EmptyInputError, ValidationError
+from osa.service.inference.limits import check_count
 from osa.service.inference.request import PreparedRequest
 from osa.service.models.registry import ModelRegistry
 from osa.service.models.served_model import ServedModel
@@ -89,9 +91,12 @@ def parse_documents(
     )
     strict = several_named and rankers > 1
     model = choose_ranker(context, body.model, body.method, strict)
-    texts = texts_of(body.documents, body.rank_fields or ["text"])
+    check_count(len(body.documents), model.embedder.max_inputs, "documents")
+    fields = list(dict.fromkeys(body.rank_fields or ["text"]))
+    texts = texts_of(body.documents, fields)
     if body.max_tokens_per_doc is not None:
-        texts = cut_texts(model, texts, body.max_tokens_per_doc)
+        check = context.cancellation.check
+        texts = cut_texts(model, texts, body.max_tokens_per_doc, check)
     wants_documents = returned if body.return_documents is None else body.return_documents
     documents = whole_documents(body.documents, texts) if wants_documents else None
 
@@ -138,18 +143,19 @@ def whole_documents(documents: Sequence[Any], texts: Sequence[str]) -> list[dict
     ]
 
 
-def cut_texts(model: ServedModel, texts: Sequence[str], limit: int) -> list[str]:
-    """Texts cut behind their first ``limit`` tokens.
+def cut_texts(model: ServedModel, texts: Sequence[str], limit: int, check: Check) -> list[str]:
+    """Texts cut behind their first ``limit`` tokens; ``check`` is called between steps.
 
     Raises:
         ValidationError: The model has no tokenizer.
     """
     long = [place for place, text in enumerate(texts) if len(text.encode()) > limit]
     cut = list(texts)
-    offsets = model.tokenizer.offsets([texts[place] for place in long]) if long else []
-    for place, row in zip(long, offsets, strict=True):
-        if len(row) > limit:
-            cut[place] = cut[place][: row[limit - 1][1]]
+    if not long:
+        return cut
+    found = model.tokenizer.ends([texts[place] for place in long], limit, check)
+    for place, end in zip(long, found, strict=True):
+        cut[place] = cut[place][:end]
     return cut
 
 

@@ -6,8 +6,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, field_validator
 
-from osa.service.api.shared_fields import DOCUMENTS_SCHEMA, TEXT_SCHEMA
+from osa.service.api.shared_fields import DOCUMENTS_SCHEMA, TEXT_SCHEMA, Texts
 
+MOST_FIELDS = 64
 WORDS = {"true": True, "false": False}
 
 
@@ -41,8 +42,10 @@ class DocumentsRequest(BaseModel):
         description="Repeat the documents (default false; true on /v2/rerank).",
         json_schema_extra={"anyOf": [{"type": "boolean"}, {"enum": [*WORDS]}, {"type": "null"}]},
     )
-    rank_fields: list[str] | None = Field(
-        None, description='Fields of objects that are ranked (default ["text"]).'
+    rank_fields: Texts | None = Field(
+        None,
+        max_length=MOST_FIELDS,
+        description='Fields of objects that are ranked (default ["text"]).',
     )
     max_tokens_per_doc: StrictInt | None = Field(
         None, ge=1, description="Longer documents are cut to this many tokens."

@@ -61,8 +61,15 @@ WORKING: Samples = {
 }
 """Of routes that work on texts."""
 
-EMBEDDING: Samples = {
+TOKENIZING: Samples = {
     **WORKING,
+    "quota": QuotaError("32 tokens are asked for, 20 of 600 a minute are left", 2),
+    "deadline": DeadlineError("no answer before the deadline"),
+}
+"""Of routes that use the tokenizer alone."""
+
+EMBEDDING: Samples = {
+    **TOKENIZING,
     "queue-full": OverloadedError(
         "the queue holds 1040000 of 1048576 tokens, no room for 9000 more", 9
     ),
@@ -76,7 +83,6 @@ EMBEDDING: Samples = {
         "(batching.max_queue_tokens is 1048576): send less at once"
     ),
     "engine": BackendError("input 0: the engine failed on this input", param="input"),
-    "deadline": DeadlineError("no answer before the deadline"),
 }
 """Of routes that embed."""
 

@@ -21,8 +21,9 @@ from osa.service.api.kserve.mapping import (
     read_inputs,
 )
 from osa.service.api.kserve.schemas import InferParameters, InferRequest
-from osa.service.api.vector_encoding import BYTES, Answer
+from osa.service.api.vector_encoding import BYTES, Answer, vector_bytes
 from osa.service.errors import UnknownModelError
+from osa.service.inference.request import PreparedRequest
 from osa.service.inference.tasks import LABELLING
 from osa.service.models.registry import ModelRegistry
 from osa.service.models.served_model import ServedModel
@@ -75,14 +76,33 @@ def outputs_of(
     return [OutputArray(name, "FP32", np.ascontiguousarray(vectors, "<f4"), binary)]
 
 
+def expected_bytes(
+    model: ServedModel, body: InferRequest, prepared: PreparedRequest, binary: bool
+) -> float:
+    """About how many bytes an answer has, at least.
+
+    Args:
+        model: What computes it.
+        body: The request.
+        prepared: Its inputs.
+        binary: As in ``outputs_of``.
+    """
+    width = prepared.options.dimensions or model.about.dimensions[0]
+    raw = any(output.binary for output in outputs_of(np.empty((0, width)), body, "", binary))
+    number = vector_bytes(1, "float32", "bytes" if raw else "float")
+    if model.about.task == "sparse" and not raw:
+        number = len("0.0,")  # most weights are zero
+    return len(prepared.ids) * width * number
+
+
 def render_tensors(outputs: list[OutputArray], body: InferRequest, model: str) -> Answer:
     """The answer to a request over HTTP, each output in the JSON or behind it."""
-    tensors, tail = [], b""
+    tensors, tail = [], []
     for name, datatype, elements, binary in outputs:
         tensor: dict[str, Any] = {"name": name, "datatype": datatype, "shape": elements.shape}
         if binary:
             tensor["parameters"] = {"binary_data_size": elements.nbytes}
-            tail += elements.tobytes()
+            tail.append(elements.tobytes())
         else:
             tensor["data"] = elements.reshape(-1)
         tensors.append(tensor)
@@ -92,7 +112,7 @@ def render_tensors(outputs: list[OutputArray], body: InferRequest, model: str) -
     text = orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)
     if not any(output.binary for output in outputs):
         return Answer(text)
-    return Answer(text + tail, BYTES, {headers.JSON_LENGTH: str(len(text))})
+    return Answer(b"".join([text, *tail]), BYTES, {headers.JSON_LENGTH: str(len(text))})
 
 
 def infer_job(
@@ -123,5 +143,8 @@ def infer_job(
     if model.about.task in LABELLING:
         options = options._replace(prompted=False)  # as on their other routes
     return context.job(
-        inputs, options, lambda _, found: render(outputs_of(found.vectors, body, output, binary))
+        inputs,
+        options,
+        lambda _, found: render(outputs_of(found.vectors, body, output, binary)),
+        expected=lambda prepared: expected_bytes(model, body, prepared, binary),
     )

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, field_validator
 
 from osa.model.config import Task
-from osa.service.api.shared_fields import lower_case
+from osa.service.api.shared_fields import FirstFault, lower_case
 
+MOST_TENSORS = 16
+"""Of a request; no model has more than four, and each is named once."""
 SHARED_MEMORY = ("shared_memory_region", "shared_memory_offset", "shared_memory_byte_size")
 
 
@@ -42,7 +44,7 @@ class InputTensor(BaseModel):
         description="text, text_pair, input_ids or attention_mask; of feature models features or "
         "lengths.",
     )
-    shape: list[StrictInt] = Field(
+    shape: Annotated[list[StrictInt], FirstFault()] = Field(
         json_schema_extra={
             "minItems": 1,
             "maxItems": 3,
@@ -126,12 +128,15 @@ class InferRequest(BaseModel):
 
     id: str | None = Field(None, description="Repeated in the answer.")
     parameters: InferParameters | None = None
-    inputs: list[InputTensor] = Field(
+    inputs: Annotated[list[InputTensor], FirstFault()] = Field(
+        max_length=MOST_TENSORS,
         description="text, with text_pair for pairs; or input_ids, with an attention_mask where "
         "rows are padded; of feature models features, with lengths where there are several "
-        "sequences or rows are padded."
+        "sequences or rows are padded.",
     )
-    outputs: list[RequestedOutput] | None = Field(None, description="Default: every output.")
+    outputs: Annotated[list[RequestedOutput], FirstFault()] | None = Field(
+        None, max_length=MOST_TENSORS, description="Default: every output."
+    )
 
 
 class OutputTensor(BaseModel):

@@ -24,7 +24,13 @@ from osa.service.api.openai.schemas import (
 from osa.service.api.openapi import failures, inference, reads
 from osa.service.api.parsing import parse_body, parse_inputs
 from osa.service.api.pipeline import InferencePipeline
-from osa.service.api.vector_encoding import Answer, convert, encode_vector, to_json
+from osa.service.api.vector_encoding import (
+    Answer,
+    convert,
+    encode_vector,
+    to_json,
+    vector_bytes,
+)
 from osa.service.inference.limits import no_text
 from osa.service.inference.request import EmbedOptions, PreparedRequest
 from osa.service.models.served_model import ServedModel
@@ -50,12 +56,14 @@ def openai_routes(pipeline: InferencePipeline) -> APIRouter:
             encoding = body.encoding_format or "float"
             if model.about.feature_size is not None:
                 raise no_text(model.about)
+            one = vector_bytes(body.dimensions or model.about.dimensions[0], "float32", encoding)
             return context.job(
                 parse_inputs(body.input, "input"),
                 EmbedOptions(dimensions=body.dimensions),
                 lambda prepared, found: render_embeddings(
                     prepared, found.vectors, encoding, model.name
                 ),
+                expected=lambda prepared: one * len(prepared.ids),
             )
 
         return await pipeline.handle(request, parse)

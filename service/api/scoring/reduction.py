@@ -12,13 +12,19 @@ Render = Callable[[Callable[[], None]], Awaitable[None]]
 """Runs work on the thread that renders."""
 
 
-async def reduce_results(pending: PendingRequest, reduce: Reduce, render: Render) -> None:
+async def reduce_results(
+    pending: PendingRequest, reduce: Reduce, render: Render, check: Callable[[], None]
+) -> None:
     """Reduce every result as it comes; returns once all have come.
 
     Args:
         pending: The request.
         reduce: Of its job.
         render: Where the work is done.
+        check: Raises once the results are not wanted any more.
+
+    Raises:
+        ServiceError: Of ``reduce`` or ``check``.
     """
     left = len(pending.results)
     while left:
@@ -26,12 +32,15 @@ async def reduce_results(pending: PendingRequest, reduce: Reduce, render: Render
         while not pending.arrivals.empty():
             places.append(pending.arrivals.get_nowait())
         left -= len(places)
-        await render(functools.partial(_reduce, pending, places, reduce))
+        await render(functools.partial(_reduce, pending, places, reduce, check))
 
 
-def _reduce(pending: PendingRequest, places: Sequence[int], reduce: Reduce) -> None:
+def _reduce(
+    pending: PendingRequest, places: Sequence[int], reduce: Reduce, check: Callable[[], None]
+) -> None:
     """Put in place of results what has to be kept of them."""
     for place in places:
+        check()
         result = pending.results[place]
         if result is not None and result.error is None:
             pending.results[place] = reduce(place, result)

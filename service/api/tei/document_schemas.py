@@ -6,6 +6,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, field_validator
 
+from osa.service.api.errors.examples import DIMENSIONS as WIDTHS
+from osa.service.api.errors.examples import missing
+from osa.service.api.openapi import inference
 from osa.service.api.shared_fields import (
     DIMENSIONS,
     DIMENSIONS_SCHEMA,
@@ -13,7 +16,48 @@ from osa.service.api.shared_fields import (
     MODEL_INPUTS_SCHEMA,
     PARSE_SPECIAL,
     TEXT_OR_TEXTS_SCHEMA,
+    TextOrTexts,
     lower_case,
+)
+from osa.service.api.streaming import NDJSON
+from osa.service.api.tei.errors import NATIVE
+from osa.service.api.vector_encoding import BYTES, JSON, EmbeddingType, EncodingFormat
+
+KIND = (
+    "float32 (default), float16, or the signs of eight dimensions a byte: ubinary, and binary, "
+    "which is less 128."
+)
+NUMBERS = {"type": "array", "items": {"type": "array", "items": {"type": "number"}}}
+TOKENS_ANSWER = inference(
+    NATIVE,
+    422,
+    samples={**missing("inputs"), **WIDTHS},
+    description="Vectors of the tokens of each input: a list of lists, or a base64 string of their "
+    "elements in row-major order, or bytes with shape, type and lengths in headers",
+    content={
+        JSON: {
+            "schema": {
+                "type": "array",
+                "items": {"anyOf": [NUMBERS, {"type": "string", "format": "byte"}]},
+            }
+        },
+        BYTES: {"schema": {"type": "string", "format": "binary"}},
+        NDJSON: {
+            "schema": {"type": "string", "description": "A JSON object a line, one an input."},
+            "example": '{"index":0,"embeddings":[[0.0125,-0.0421],[0.0514,0.0082]]}\n',
+        },
+    },
+)
+CHUNKS_ANSWER = inference(
+    NATIVE,
+    422,
+    samples={**missing("inputs"), **WIDTHS},
+    content={
+        NDJSON: {
+            "schema": {"type": "string", "description": "A JSON object a line, one a document."},
+            "example": '{"index":0,"chunks":[{"start":0,"end":12,"embedding":[0.0125]}]}\n',
+        },
+    },
 )
 
 SPANS_SCHEMA: dict[str, Any] = {
@@ -46,6 +90,13 @@ class EmbedAllRequest(BaseModel):
         None, description=DIMENSIONS, json_schema_extra=DIMENSIONS_SCHEMA
     )
     parse_special_tokens: StrictBool | None = Field(None, description=PARSE_SPECIAL)
+    encoding_format: EncodingFormat | None = Field(
+        None,
+        description="float (default): lists of numbers; base64: one string an input, of the "
+        "little-endian elements of its vectors [n, E]; bytes: the vectors of all inputs end to "
+        "end, with shape, type and the n of each in headers.",
+    )
+    embedding_type: EmbeddingType | None = Field(None, description=KIND)
 
     _direction = field_validator("truncation_direction", mode="before")(lower_case)
 
@@ -104,7 +155,7 @@ class EmbedChunksRequest(BaseModel):
 
     model: Any = Field(None, description=MODEL_FIELD)
 
-    inputs: str | list[str] = Field(
+    inputs: TextOrTexts = Field(
         description="A document or documents; none of them empty.",
         json_schema_extra=TEXT_OR_TEXTS_SCHEMA,
     )
@@ -116,6 +167,10 @@ class EmbedChunksRequest(BaseModel):
         None, description=DIMENSIONS, json_schema_extra=DIMENSIONS_SCHEMA
     )
     parse_special_tokens: StrictBool | None = Field(None, description=PARSE_SPECIAL)
+    encoding_format: Literal["float", "base64"] | None = Field(
+        None, description="float (default): lists of numbers; base64: one string a vector."
+    )
+    embedding_type: EmbeddingType | None = Field(None, description=KIND)
 
 
 class ChunkEmbedding(BaseModel):
@@ -124,4 +179,4 @@ class ChunkEmbedding(BaseModel):
     start: int
     end: int
     text: str | None = None
-    embedding: list[float]
+    embedding: list[float] | str

@@ -6,10 +6,8 @@ have seen all of it. Source: Guenther et al., "Late Chunking", arXiv:2409.04701.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from fastapi import APIRouter, Request, Response
 
 from osa.service.api.feature_inputs import naming_non_finite, parse_model_inputs
@@ -17,18 +15,30 @@ from osa.service.api.job import Job, RequestContext
 from osa.service.api.openapi import reads
 from osa.service.api.parsing import check_texts, name_of, parse_body
 from osa.service.api.pipeline import InferencePipeline
+from osa.service.api.streaming import NDJSON, stream, wants_lines
+from osa.service.api.tei.document_answers import ChunkVectors, TokenVectors, VectorForm
 from osa.service.api.tei.document_schemas import (
+    CHUNKS_ANSWER,
+    TOKENS_ANSWER,
     ChunkEmbedding,
     ChunkingOptions,
     EmbedAllRequest,
     EmbedChunksRequest,
 )
-from osa.service.api.tei.embed import INFERENCE
-from osa.service.api.vector_encoding import Answer, to_json
+from osa.service.api.vector_encoding import EncodingFormat
 from osa.service.errors import ValidationError
-from osa.service.inference.chunking import Chunk, Chunking, Offsets, cut
-from osa.service.inference.embedder import unit
-from osa.service.inference.request import Embedded, EmbedOptions
+from osa.service.inference.chunking import (
+    Chunking,
+    Offsets,
+    check_chunks,
+    check_request_chunks,
+    cut,
+)
+from osa.service.inference.request import EmbedOptions
+from osa.service.models.served_model import ServedModel
+
+MOST_LENGTHS = 256
+"""Inputs whose lengths go in a header: proxies commonly take 4 to 8 kB of headers."""
 
 
 def document_routes(pipeline: InferencePipeline) -> APIRouter:
@@ -39,11 +49,12 @@ def document_routes(pipeline: InferencePipeline) -> APIRouter:
         "/embed_all",
         summary="Embed every token",
         response_model=list[list[list[float]]],
-        responses=INFERENCE,
+        responses=TOKENS_ANSWER,
         openapi_extra=reads(EmbedAllRequest),
     )
     async def embed_all(request: Request) -> Response:
         """One vector per token, special tokens included; or per row of features."""
+        lines = wants_lines(request)
 
         def parse(context: RequestContext) -> Job:
             with naming_non_finite(context, "inputs"):
@@ -57,24 +68,31 @@ def document_routes(pipeline: InferencePipeline) -> APIRouter:
                 parse_special=body.parse_special_tokens is True,
                 prompted=False,
             )
-            shape = unit if body.normalize else np.ascontiguousarray
+            form = form_of(model, body, body.normalize is True)
+            inputs = parse_model_inputs(body.inputs, "inputs", model.about)
+            check_bytes(form.encoding, lines, len(inputs))
+            rows = TokenVectors(len(inputs), form, context.answers, context.cancellation.check)
             return context.job(
-                parse_model_inputs(body.inputs, "inputs", model.about),
+                inputs,
                 options,
-                lambda _, found: to_json([shape(row) for row in found.token_vectors]),
+                lambda *_: rows.render(),
+                rows.line,
+                rows.take,
+                rows.expected_line if lines else rows.expected,
             )
 
-        return await pipeline.handle(request, parse)
+        return await (stream if lines else type(pipeline).handle)(pipeline, request, parse)
 
     @router.post(
         "/embed_chunks",
         summary="Embed chunks of documents, each in its context",
         response_model=list[list[ChunkEmbedding]],
-        responses=INFERENCE,
+        responses=CHUNKS_ANSWER,
         openapi_extra=reads(EmbedChunksRequest),
     )
     async def embed_chunks(request: Request) -> Response:
         """One vector per chunk of each document, computed in the context of the whole document."""
+        lines = wants_lines(request)
 
         def parse(context: RequestContext) -> Job:
             body = parse_body(context.raw, context.content_type, EmbedChunksRequest)
@@ -90,45 +108,65 @@ def document_routes(pipeline: InferencePipeline) -> APIRouter:
                 parse_special=body.parse_special_tokens is True,
                 prompted=False,
             )
-            chunks: list[list[Chunk]] = []
+            check = context.cancellation.check
+            rows = ChunkVectors(
+                texts,
+                form_of(model, body, body.normalize is not False),
+                body.return_text is True,
+                context.answers,
+                check,
+            )
+            sizes: list[float] = []
 
             def split(index: int, offsets: Offsets) -> list[tuple[int, int]]:
-                chunks.append(cut(texts[index], offsets, chunking, index))
-                return [(chunk.first, chunk.stop) for chunk in chunks[-1]]
+                rows.chunks.append(cut(texts[index], offsets, chunking, index))
+                check_request_chunks(sum(map(len, rows.chunks)))
+                sizes.append(rows.size(index))
+                context.answers.check(sizes[-1] if lines else sum(sizes))
+                return [(chunk.first, chunk.stop) for chunk in rows.chunks[-1]]
 
-            prepared = model.embedder.prepare_spans(texts, options, context.started, split)
-            return Job(model, prepared, lambda found: render_chunks(body, texts, chunks, found))
+            prepared = model.embedder.prepare_spans(texts, options, context.started, split, check)
+            return Job(model, prepared, lambda _: rows.render(), rows.line, rows.take)
 
-        return await pipeline.handle(request, parse)
+        return await (stream if lines else type(pipeline).handle)(pipeline, request, parse)
 
     return router
 
 
-def render_chunks(
-    body: EmbedChunksRequest,
-    texts: Sequence[str],
-    chunks: Sequence[Sequence[Chunk]],
-    found: Embedded,
-) -> Answer:
-    """The answer of ``/embed_chunks``: for each text a list of its chunks with their vectors.
+def form_of(
+    model: ServedModel, body: EmbedAllRequest | EmbedChunksRequest, normalize: bool
+) -> VectorForm:
+    """How the vectors of a request are written.
 
-    Args:
-        body: The request.
-        texts: Its documents.
-        chunks: Of each document.
-        found: Their vectors.
+    Raises:
+        ValidationError: A type that needs a calibration, which is of whole texts' vectors.
     """
-    answer = []
-    for text, parts, vectors in zip(texts, chunks, found.span_vectors, strict=True):
-        shown = vectors if body.normalize is False else unit(vectors)
-        entries = []
-        for chunk, vector in zip(parts, np.ascontiguousarray(shown), strict=True):
-            entry: dict[str, Any] = {"start": chunk.start, "end": chunk.end}
-            if body.return_text:
-                entry["text"] = text[chunk.start : chunk.end]
-            entries.append({**entry, "embedding": vector})
-        answer.append(entries)
-    return to_json(answer)
+    kind = body.embedding_type or "float32"
+    if kind in ("int8", "uint8"):
+        raise ValidationError(
+            f"{kind} is calibrated for vectors of whole texts: take float16, binary or ubinary",
+            param="embedding_type",
+        )
+    width = body.dimensions or model.about.dimensions[0]
+    return VectorForm(width, normalize, kind, body.encoding_format or "float")
+
+
+def check_bytes(encoding: EncodingFormat, lines: bool, inputs: int) -> None:
+    """Refuse bytes where they cannot be told apart.
+
+    Raises:
+        ValidationError: In lines, or of so many inputs that their lengths fit no header.
+    """
+    if encoding != "bytes":
+        return
+    if lines:
+        raise ValidationError(f"{NDJSON} holds float or base64, not bytes", param="encoding_format")
+    if inputs > MOST_LENGTHS:
+        raise ValidationError(
+            f"bytes are of at most {MOST_LENGTHS} inputs, whose lengths are in a header, got "
+            f"{inputs}: take base64, or send the inputs in parts",
+            param="encoding_format",
+        )
 
 
 def read_chunking(options: ChunkingOptions, texts: int, single: bool) -> Chunking:
@@ -151,6 +189,9 @@ def read_chunking(options: ChunkingOptions, texts: int, single: bool) -> Chunkin
     spans = None
     if options.spans is not None:
         rows = [options.spans] if single else options.spans
+        for place, row in enumerate(rows):
+            check_chunks(len(row) if isinstance(row, list) else 0, place)
+        check_request_chunks(sum(len(row) for row in rows if isinstance(row, list)))
         if len(rows) != texts:
             raise ValidationError(
                 f"chunking.spans must be a list for each of {texts} inputs, got {len(rows)}",

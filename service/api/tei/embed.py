@@ -17,9 +17,9 @@ from osa.service.api.parsing import check_texts, name_of, parse_body
 from osa.service.api.pipeline import InferencePipeline
 from osa.service.api.streaming import NDJSON, stream, wants_lines
 from osa.service.api.tei.errors import NATIVE
+from osa.service.api.tei.info_schemas import Info
 from osa.service.api.tei.schemas import (
     EmbedRequest,
-    Info,
     SimilarityParameters,
     SimilarityRequest,
     VertexRequest,
@@ -35,6 +35,7 @@ from osa.service.api.vector_encoding import (
     encode_vector,
     render_vectors,
     to_json,
+    vector_bytes,
 )
 from osa.service.engines.base import EngineInfo
 from osa.service.errors import EmptyInputError, ValidationError
@@ -96,11 +97,13 @@ def native_routes(
                     f"{NDJSON} holds float or base64, not bytes", param="encoding_format"
                 )
             kind, encoding = body.embedding_type or "float32", body.encoding_format or "float"
+            one = vector_bytes(body.dimensions or model.about.dimensions[0], kind, encoding)
             return context.job(
                 inputs,
                 options_of(body),
                 lambda _, found: render_vectors(found.vectors, kind, encoding, ranges),
-                lambda found: render_item(found, kind, encoding, ranges),
+                lambda _, found: {"embedding": render_item(found, kind, encoding, ranges)},
+                expected=lambda prepared: one * (1 if lines else len(prepared.ids)),
             )
 
         if lines:
@@ -168,10 +171,12 @@ def native_routes(
             model = context.choose(name_of(instances[0].model), tasks=("embedding",))
             inputs, counts, options = join_instances(instances, model.about)
             ends = np.cumsum(counts)[:-1]
+            one = vector_bytes(options.dimensions or model.about.dimensions[0], "float32", "float")
             return context.job(
                 inputs,
                 options,
                 lambda _, found: to_json({"predictions": np.split(found.vectors, ends)}),
+                expected=lambda prepared: one * len(prepared.ids),
             )
 
         return await pipeline.handle(request, parse)

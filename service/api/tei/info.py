@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from importlib.metadata import version
 
-from osa.model.common.widths import takes_any_width
 from osa.model.common.threads import threads
-from osa.service.api.tei.schemas import (
+from osa.model.common.widths import takes_any_width
+from osa.service.api.tei.info_schemas import (
     Classifies,
     Embeds,
     Info,

@@ -20,6 +20,9 @@ from osa.service.errors import EmptyInputError, ValidationError
 from osa.service.inference.request import Embedded, EmbedOptions, Pair, PreparedRequest
 from osa.service.inference.tasks import LABELLING
 
+LABEL_BYTES = 30
+"""What a label has in an answer beside its name, at least [bytes]."""
+
 
 def predict_routes(pipeline: InferencePipeline) -> APIRouter:
     """Routes bound to a pipeline."""
@@ -41,7 +44,10 @@ def predict_routes(pipeline: InferencePipeline) -> APIRouter:
             rows = predictions(found, about, body.raw_scores is True)
             return to_json(rows if batch else rows[0])
 
-        return context.job(inputs, options, render)
+        one = sum(map(len, about.labels)) + len(about.labels) * LABEL_BYTES
+        return context.job(
+            inputs, options, render, expected=lambda prepared: one * len(prepared.ids)
+        )
 
     @router.post(
         "/predict",

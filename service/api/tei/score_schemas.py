@@ -11,6 +11,7 @@ from osa.service.api.shared_fields import (
     INPUTS_SCHEMA,
     PARSE_SPECIAL,
     TEXT_SCHEMA,
+    Texts,
     lower_case,
 )
 
@@ -68,7 +69,7 @@ class RerankRequest(TruncatedRequest):
     )
 
     query: str = Field(description="At least one character.", json_schema_extra=TEXT_SCHEMA)
-    texts: list[str] | None = Field(
+    texts: Texts | None = Field(
         None,
         description="What is ranked by relevance to the query.",
         json_schema_extra={"anyOf": [STRINGS, NULL]},

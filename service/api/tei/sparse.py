@@ -11,6 +11,7 @@ from osa.service.api.job import Job, RequestContext
 from osa.service.api.openapi import inference, reads
 from osa.service.api.parsing import name_of, parse_body, parse_inputs
 from osa.service.api.pipeline import InferencePipeline
+from osa.service.api.stages.answers import AnswerLimit, AnswerRows
 from osa.service.api.tei.errors import NATIVE
 from osa.service.api.tei.score_schemas import EmbedSparseRequest, SparseValue
 from osa.service.api.vector_encoding import Answer
@@ -23,19 +24,19 @@ NOTHING = np.empty(0, np.float32)
 class SparseRows:
     """The weights of a request, as JSON as they come: whole rows have a number for every id."""
 
-    def __init__(self, inputs: int) -> None:
-        """Write this many rows."""
-        self._rows = [b"[]"] * inputs
+    def __init__(self, inputs: int, limit: AnswerLimit) -> None:
+        """Write this many rows, in an answer of at most ``limit``."""
+        self._rows = AnswerRows(inputs, limit)
 
     def take(self, place: int, result: ItemResult) -> ItemResult:
         """Write an input's weights, and return the result without them."""
         assert result.embedding is not None  # it has no error
-        self._rows[place] = write_weights(result.embedding)
+        self._rows.put(place, write_weights(result.embedding))
         return result._replace(embedding=NOTHING)
 
     def render(self) -> Answer:
         """The answer of ``/embed_sparse``."""
-        return Answer(b"[" + b",".join(self._rows) + b"]")
+        return Answer(self._rows.json())
 
 
 def write_weights(weights: np.ndarray) -> bytes:
@@ -63,7 +64,7 @@ def sparse_routes(pipeline: InferencePipeline) -> APIRouter:
             parse_special=body.parse_special_tokens is True,
             tasks=("sparse",),
         )
-        rows = SparseRows(len(inputs))
+        rows = SparseRows(len(inputs), context.answers)
         return context.job(inputs, options, lambda *_: rows.render(), reduce=rows.take)
 
     @router.post(

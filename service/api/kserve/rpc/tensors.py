@@ -11,9 +11,9 @@ from typing import Any
 from osa.service.api.kserve.jobs import OutputArray
 from osa.service.api.kserve.mapping import VERSION
 from osa.service.api.kserve.rpc import messages
-from osa.service.api.kserve.schemas import InferRequest
+from osa.service.api.kserve.schemas import MOST_TENSORS, InferRequest
 from osa.service.api.parsing import validate
-from osa.service.api.vector_encoding import BYTES, Answer
+from osa.service.api.vector_encoding import AT_ONCE, BYTES, Answer
 from osa.service.errors import ValidationError
 
 SIGNED, UNSIGNED = "int_contents", "uint_contents"
@@ -46,6 +46,10 @@ def read_request(message: Any) -> tuple[InferRequest, memoryview]:
         raise ValidationError(
             f"raw_input_contents has {len(raw)} entries for {len(message.inputs)} inputs",
             param="inputs",
+        )
+    if max(len(message.inputs), len(message.outputs)) > MOST_TENSORS:
+        raise ValidationError(
+            f"at most {MOST_TENSORS} inputs and {MOST_TENSORS} outputs are allowed", param="inputs"
         )
     inputs = []
     for place, tensor in enumerate(message.inputs):
@@ -123,5 +127,7 @@ def render_response(outputs: list[OutputArray], body: InferRequest, model: str) 
         if raw:
             response.raw_output_contents.append(elements.tobytes())
         else:
-            getattr(tensor.contents, CONTENTS[datatype]).extend(elements.reshape(-1).tolist())
+            held, flat = getattr(tensor.contents, CONTENTS[datatype]), elements.reshape(-1)
+            for first in range(0, len(flat), AT_ONCE):  # lists take eight times the memory
+                held.extend(flat[first : first + AT_ONCE].tolist())
     return Answer(response.SerializeToString(), BYTES)

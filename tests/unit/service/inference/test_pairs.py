@@ -20,7 +20,7 @@ def test_mixed_inputs_keep_their_order(tmp_path: Path) -> None:
     about = EagerEngine(make_head_model(tmp_path, "reranker"), "cpu").info
     assert about.type_stride == about.vocab_size
     texts: list[str | Pair] = ["the cat", ("a dog", "the cat"), "a dog", ("the cat", "")]
-    found = encode_texts(tokenizer, about, texts, 8, EmbedOptions())
+    found = list(encode_texts(tokenizer, about, texts, 8, EmbedOptions()))
     assert found[0] == tokenizer.encode(["the cat"], 8)[0]
     assert found[2] == tokenizer.encode(["a dog"], 8)[0]
     expected = tokenizer.encode_pairs([("a dog", "the cat"), ("the cat", "")], 8, "right", 12)

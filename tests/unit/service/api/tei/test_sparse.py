@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 
+from osa.service.api.stages.answers import AnswerLimit
 from osa.service.api.tei.sparse import SparseRows, write_weights
 from osa.service.batching.item import ItemResult
 
@@ -18,7 +19,7 @@ def test_weights_that_are_not_zero_by_id() -> None:
 
 
 def test_whole_rows_are_not_kept() -> None:
-    rows = SparseRows(2)
+    rows = SparseRows(2, AnswerLimit(100))
     left = rows.take(1, ItemResult(np.array([1.5], dtype=np.float32), 1.0))
     assert left.embedding is not None
     assert left.embedding.size == 0

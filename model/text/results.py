@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 
@@ -23,8 +22,7 @@ class TokenizedText(NamedTuple):
     unknown: int = 0
 
 
-@dataclass(frozen=True)
-class Token:
+class Token(NamedTuple):
     """One token of a text.
 
     Attributes:

@@ -1,0 +1,1 @@
+"""Tokenising texts of any length in bounded memory, and so that it can be ended between steps."""

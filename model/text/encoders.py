@@ -1,0 +1,90 @@
+"""The two ways of reading special tokens in texts: as characters, or as control tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+
+from tokenizers import Tokenizer
+
+from osa.model.text.slices import Check, Direction, Encoded, SlicedEncoder, cut
+
+
+class TextEncoders:
+    """Encodes texts either way, and texts behind prompts, whose special tokens are control tokens.
+
+    Attributes:
+        text: Takes special tokens in texts as characters.
+    """
+
+    def __init__(self, whole: Tokenizer, as_text: Tokenizer, special_names: Sequence[str]) -> None:
+        """Share what a ``TextTokenizer`` has.
+
+        Args:
+            whole: With every special token.
+            as_text: Takes special tokens in texts as characters; may be the same object.
+            special_names: Names of the special tokens.
+        """
+        self._whole, self._as_text, self._names = whole, as_text, special_names
+        self.text = SlicedEncoder(as_text)
+
+    @cached_property
+    def _control(self) -> Tokenizer:
+        """Reads special tokens in texts as control tokens; made when it is first asked for."""
+        if self._whole is not self._as_text:
+            return self._whole
+        return Tokenizer.from_str(self._whole.to_str())
+
+    @cached_property
+    def control(self) -> SlicedEncoder:
+        """Takes special tokens in texts as control tokens."""
+        return SlicedEncoder(self._control)
+
+    def of(self, parse_special: bool) -> SlicedEncoder:
+        """The encoder for which special tokens in texts are control tokens, or the other one."""
+        return self.control if parse_special else self.text
+
+    def encode(
+        self,
+        texts: Sequence[str],
+        room: int | None,
+        direction: Direction,
+        offsets: bool,
+        prompt: str,
+        parse_special: bool,
+        check: Check,
+    ) -> Iterator[Encoded]:
+        """Tokens of every text behind a prompt, in order.
+
+        Args:
+            texts: As for ``SlicedEncoder.encode``.
+            room: As there.
+            direction: As there.
+            offsets: As there; not for a prompt with special tokens.
+            prompt: Put before every text.
+            parse_special: Whether special tokens in texts are control tokens.
+            check: As there.
+        """
+        if prompt and not parse_special and self._names_special(prompt):
+            return (self._encode_apart(prompt, text, room, direction, check) for text in texts)
+        return self.of(parse_special).encode(texts, room, direction, offsets, check, prompt)
+
+    def prompt_ids(self, prompt: str) -> list[int]:
+        """Ids of a prompt; its special tokens are control tokens."""
+        library = self._control if self._names_special(prompt) else self._as_text
+        ids: list[int] = library.encode(prompt, add_special_tokens=False).ids
+        return ids
+
+    def _encode_apart(
+        self, prompt: str, text: str, room: int | None, direction: Direction, check: Check
+    ) -> Encoded:
+        """A prompt with control tokens before a text whose special tokens are characters."""
+        if not self._names_special(text):
+            return next(self.control.encode([text], room, direction, False, check, prompt))
+        found = next(self.text.encode([text], room, direction, False, check))
+        ids = [*self.prompt_ids(prompt), *found.ids]
+        total = len(ids) - len(found.ids) + found.total
+        return Encoded(ids if room is None else cut(ids, room, direction), total, [])
+
+    def _names_special(self, text: str) -> bool:
+        return any(name in text for name in self._names)

@@ -1,0 +1,183 @@
+"""Encodings of texts, a bounded number of characters at a time."""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal, NamedTuple, TypeVar
+
+from tokenizers import Tokenizer
+
+from osa.model.text.cutter import PIECE, TextCutter
+
+Direction = Literal["left", "right"]
+Kept = TypeVar("Kept")
+Check = Callable[[], None]
+"""Called between the steps of long work; raises where it is not wanted any more."""
+SLICE = 4 * PIECE
+"""Characters that are tokenised at once: what the library holds meanwhile is bounded by them."""
+
+
+def go_on() -> None:
+    """The ``Check`` of work that is always wanted."""
+
+
+class Encoded(NamedTuple):
+    """The tokens of a text, special tokens left out.
+
+    Attributes:
+        ids: Ids of those that are kept.
+        total: Number of all.
+        offsets: Characters (start, stop) of those that are kept; if requested.
+    """
+
+    ids: list[int]
+    total: int
+    offsets: list[tuple[int, int]]
+
+
+class Part(NamedTuple):
+    """Some of the tokens of a text, in order.
+
+    Attributes:
+        text: Which of the texts.
+        ids: Their ids.
+        offsets: Their characters (start, stop) in the text.
+        last: Whether no more of the text's follow.
+    """
+
+    text: int
+    ids: list[int]
+    offsets: list[tuple[int, int]]
+    last: bool
+
+
+class SlicedEncoder:
+    """Encodes texts in groups of short ones and pieces of long ones, without special tokens.
+
+    A text of more than ``SLICE`` characters is encoded in pieces where that is known to give the
+    tokens of the whole (``TextCutter``), otherwise at once.
+    """
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        """Encode with ``tokenizer``, which truncates and pads nothing."""
+        self._tokenizer = tokenizer
+        self._cutter = TextCutter.of(json.loads(tokenizer.to_str()))
+
+    def encode(
+        self,
+        texts: Sequence[str],
+        room: int | None,
+        direction: Direction = "right",
+        offsets: bool = False,
+        check: Check = go_on,
+        prompt: str = "",
+    ) -> Iterator[Encoded]:
+        """Tokens of every text, in order; no more than is kept of them is held.
+
+        Args:
+            texts: Any Unicode text without lone surrogates.
+            room: Most tokens of a text; None keeps all.
+            direction: Which side is cut.
+            offsets: Whether to find the characters of tokens, which takes longer.
+            check: Called every ``SLICE`` characters.
+            prompt: Put before every text.
+        """
+        for group in in_slices(texts):
+            check()
+            group = [prompt + text for text in group] if prompt else group
+            if self._cutter is not None and len(group[0]) > SLICE:
+                yield self._encode_long(group[0], room, direction, offsets, check)
+                continue
+            for encoding in self._batch(group, offsets):
+                ids, places = encoding.ids, encoding.offsets if offsets else []
+                if room is None or len(ids) <= room:
+                    yield Encoded(ids, len(ids), places)
+                else:
+                    kept = cut(ids, room, direction)
+                    yield Encoded(kept, len(ids), cut(places, room, direction))
+
+    def parts(self, texts: Sequence[str], check: Check = go_on) -> Iterator[Part]:
+        """All tokens of every text with their characters, in parts that are small for long texts.
+
+        Args:
+            texts: As for ``encode``.
+            check: As for ``encode``.
+        """
+        place = 0
+        for group in in_slices(texts):
+            check()
+            if self._cutter is not None and len(group[0]) > SLICE:
+                for start, encoding in self._pieces(group[0], True, check):
+                    yield Part(place, encoding.ids, _moved(encoding.offsets, start), False)
+                yield Part(place, [], [], True)
+            else:
+                for row, encoding in enumerate(self._batch(group, True)):
+                    yield Part(place + row, encoding.ids, encoding.offsets, True)
+            place += len(group)
+
+    def _batch(self, texts: Sequence[str], offsets: bool) -> list[Any]:
+        """The library's encodings."""
+        encode = self._tokenizer.encode_batch if offsets else self._tokenizer.encode_batch_fast
+        found: list[Any] = encode(list(texts), add_special_tokens=False)
+        return found
+
+    def _encode_long(
+        self, text: str, room: int | None, direction: Direction, offsets: bool, check: Check
+    ) -> Encoded:
+        """As ``encode``, of one text in pieces."""
+        kept: deque[tuple[list[int], list[tuple[int, int]]]] = deque()
+        total = held = 0
+        for start, encoding in self._pieces(text, offsets, check):
+            total += len(encoding)
+            if room is not None and direction == "right" and held >= room:
+                continue
+            places = _moved(encoding.offsets, start) if offsets else []
+            kept.append((encoding.ids, places))
+            held += len(encoding)
+            while room is not None and direction == "left" and held - len(kept[0][0]) >= room:
+                held -= len(kept.popleft()[0])
+        ids = [number for part, _ in kept for number in part]
+        spans = [span for _, part in kept for span in part]
+        if room is not None:
+            ids, spans = cut(ids, room, direction), cut(spans, room, direction)
+        return Encoded(ids, total, spans)
+
+    def _pieces(self, text: str, offsets: bool, check: Check) -> Iterator[tuple[int, Any]]:
+        """Encodings of the pieces of a text, with the place of each piece's first character."""
+        assert self._cutter is not None  # the callers have looked
+        group: list[tuple[int, str]] = []
+        for start, piece in self._cutter.pieces(text):
+            group.append((start, piece))
+            stop = start + len(piece)
+            if stop - group[0][0] >= SLICE or stop == len(text):
+                check()
+                encodings = self._batch([each for _, each in group], offsets)
+                yield from zip([place for place, _ in group], encodings, strict=True)
+                group.clear()
+
+
+def in_slices(texts: Sequence[str]) -> Iterator[list[str]]:
+    """Texts in groups of at most ``SLICE`` characters; a longer text is a group of its own."""
+    group: list[str] = []
+    size = 0
+    for text in texts:
+        if group and size + len(text) > SLICE:
+            yield group
+            group, size = [], 0
+        group.append(text)
+        size += len(text)
+    if group:
+        yield group
+
+
+def cut(items: list[Kept], length: int, direction: Direction) -> list[Kept]:
+    """The first ``length`` items, or the last ones where the left side is cut."""
+    if len(items) <= length:
+        return items
+    return items[:length] if direction == "right" else items[len(items) - length :]
+
+
+def _moved(offsets: Sequence[tuple[int, int]], by: int) -> list[tuple[int, int]]:
+    return [(start + by, stop + by) for start, stop in offsets] if by else list(offsets)

@@ -1,1 +1,0 @@
-"""Parts of tokenising: special tokens in texts, pairs of texts."""
