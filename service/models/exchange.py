@@ -145,13 +145,14 @@ class ModelExchange:
             try:
                 await asyncio.wait((load.done,), timeout=limit_s)
                 if not load.done.done():
-                    self._left_behind.append(load.thread)
                     logger.error("load is given up", extra={"model": own.name, "limit_s": limit_s})
                     raise DeadlineError(late.format("loading takes"))
                 self._check_drain()
                 return load.take()
             finally:
                 load.give_up()
+                if not load.done.done():  # too late, or nobody waits any more
+                    self._left_behind.append(load.thread)
         finally:
             self._turn.release()
 

@@ -24,6 +24,8 @@ COMMANDS = ("serve", "train", "tokenizer", "export", "download", "verify", "insp
         (["--version"], 0, "0."),
         (["--help"], 0, "serve a model over HTTP"),
         (["key", "search-team"], 0, "[[keys]]"),
+        (["key", "a", "--max-request-tokens", "9"], 2, "needs tokens_per_minute"),
+        (["key", "a", "--weight", "5"], 0, "weight = 5"),
         (["config"], 0, '"max_batch_tokens"'),
         (["top", "http://127.0.0.1:1"], 1, "no answer from http://127.0.0.1:1"),
         (["surf"], 2, "invalid choice: 'surf'"),

@@ -12,14 +12,14 @@ from pathlib import Path
 import httpx
 import pytest
 
-from osa.model.errors import ConfigError
 from osa.service.auth.api_keys import make_key
 from osa.service.engines.eager import EagerEngine
 from osa.service.server.app import create_service
-from tests.conftest import PATIENCE_S, local_settings, make_tiny_model, run_service, wait_until
+from tests.conftest import local_settings, make_tiny_model, run_service, wait_until
 from tests.engines import FaultyEngine, GatedEngine
 from tests.head_models import make_head_models
 from tests.openapi_observer import Observer
+from tests.refusals import loads_that_cannot_be, more_than_a_queue_holds
 from tests.route_bodies import (
     BY_TASK,
     EMBED,
@@ -191,51 +191,6 @@ def too_much_at_once(serve: Serve, observer: Observer, tiny: Path) -> None:
     with engine.holding(client):
         for path in (*INFERENCE, *TEXT):
             observer.note("post", path, client.post(place(path), json=body_of(path)))
-
-
-def more_than_a_queue_holds(observer: Observer, tiny: Path) -> None:
-    settings = local_settings(**every_kind(tiny.parent))
-    service = create_service(settings)
-    for model in service.health.models.all():
-        model.queue.max_tokens = 2
-    with run_service(service, settings) as client:
-        for path in INFERENCE:
-            observer.note("post", path, client.post(place(path), json=body_of(path)))
-
-
-def loads_that_cannot_be(
-    observer: Observer, tiny: Path, keys: Path, admin: str, patch: pytest.MonkeyPatch
-) -> None:
-    entered, gate = threading.Event(), threading.Event()
-
-    def hang(*_: object) -> None:
-        entered.set()
-        gate.wait(PATIENCE_S)
-        raise ConfigError("too late")
-
-    patch.setattr("osa.service.models.exchange.MAX_LOADS", 1)
-    for limit_s in (0.2, PATIENCE_S):
-        settings = local_settings(
-            model__path=tiny, auth__keys_file=keys, engine__load_timeout_s=limit_s
-        )
-        service = create_service(settings)
-        with (
-            run_service(service, settings) as client,
-            ThreadPoolExecutor() as pool,
-            patch.context() as hanging,
-        ):
-            hanging.setattr("osa.service.models.loader.ModelLoader.load", hang)
-            client.headers.update(bearer(admin))
-            entered.clear()
-            law = pool.submit(client.post, "/admin/models/law", json={})
-            assert entered.wait(PATIENCE_S)
-            if limit_s == PATIENCE_S:
-                for name in ("law", "other"):
-                    answer = client.post(f"/admin/models/{name}", json={})
-                    observer.note("post", LOAD, answer)
-                service.health.begin_drain()
-                gate.set()
-            observer.note("post", LOAD, law.result())
 
 
 def full_queues_and_deadlines(serve: Serve, observer: Observer, tiny: Path) -> None:
