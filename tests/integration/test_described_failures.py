@@ -104,6 +104,7 @@ def unknown_models(serve: Serve, observer: Observer, tiny: Path) -> None:
             body = body_of(path) if method == "post" else None
             observer.note(method, path, client.request(method, where, json=body))
     observer.note("get", "/info", client.get("/info", params={"model": "other"}))
+    observer.note("get", "/v1/models/{model}", client.get("/v1/models/other"))
 
 
 def unknown_among_several(serve: Serve, observer: Observer, tiny: Path) -> None:

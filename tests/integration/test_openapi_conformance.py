@@ -154,7 +154,7 @@ def run_schemathesis(
     file.write_text(json.dumps(description))
     command = [SCHEMATHESIS, "--config-file", str(CONFIG), "--no-color", "run", str(file)]
     command += ["--url", str(client.base_url), *options]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-1000:]
     operations = sum(map(len, description["paths"].values()))
     assert f"Tested: {operations}" in done.stdout
