@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 
+from osa.model.common.progress import say
 from osa.model.errors import ConfigError, OsaError
 from osa.service.commands.command_parser import CommandParser, positive
 from osa.service.commands.settings_options import add_settings, read_settings
@@ -23,10 +24,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return command(options)
     except ConfigError as error:
-        print(f"osa: {error}", file=sys.stderr)
+        say(f"osa: {error}")
         return 2
     except OsaError as error:
-        print(f"osa: {error}", file=sys.stderr)
+        say(f"osa: {error}")
         return 1
 
 

@@ -8,14 +8,16 @@ from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from osa.model.common.terminal import harmless
+
 QUIET_INTERVAL_S = 10.0
 """Interval of lines where standard error is not a terminal [s]."""
 Item = TypeVar("Item")
 
 
 def say(message: str) -> None:
-    """Print a line to standard error."""
-    print(message, file=sys.stderr, flush=True)
+    """Print a line to standard error, harmless to a terminal."""
+    print(harmless(message, lines=True), file=sys.stderr, flush=True)
 
 
 class Progress:
@@ -96,7 +98,7 @@ class Progress:
         if self._bar is None:
             say(message)
         else:
-            self._bar.write(message, file=sys.stderr)
+            self._bar.write(harmless(message, lines=True), file=sys.stderr)
 
     def _tell(self, now: float) -> None:
         self._told_at = now

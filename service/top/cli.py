@@ -11,6 +11,7 @@ import os
 import shutil
 import signal
 import sys
+import threading
 import time
 import urllib.error
 import urllib.parse
@@ -20,13 +21,13 @@ from pathlib import Path
 from typing import Any
 
 from osa.model.errors import ConfigError, OsaError
-from osa.service.top.scrape import Reading, parse
+from osa.service.top.scrape import SHOWN, Reading, ReadingError, parse
 from osa.service.top.snapshot import Snapshot, compare
 from osa.service.top.view import render
 
 TIMEOUT_S = 10.0
-LARGEST = 32 << 20
-"""Longest answer that is read [bytes]."""
+LARGEST, CHUNK = 4 << 20, 1 << 16
+"""Longest answer that is read, and how much of it at once [bytes]."""
 HISTORY = 200
 ENTER, LEAVE, HOME, TO_LINE_END, TO_END = (
     "\x1b[?1049h\x1b[?25l",
@@ -96,15 +97,19 @@ class Server:
             ReadingError: Another program answers.
         """
         self.url = (url if "://" in url else f"http://{url}").rstrip("/")
-        parts = urllib.parse.urlsplit(self.url)
-        if parts.scheme not in ("http", "https") or not parts.netloc:
+        try:
+            parts = urllib.parse.urlsplit(self.url)
+            known = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        except ValueError:  # a port that is no number, half an address
+            known = False
+        if not known:
             raise ConfigError(f"URL must be like http://host:8080, got {url!r}")
         self._key = key
         self._last = self._read()
         status, body = self._get("/info")
         if status == 401 and key is not None:
             raise ConfigError(f"{self.url} does not know this API key")
-        self.info: dict[str, Any] = json.loads(body) if status == 200 else {}
+        self.info = _read_info(body) if status == 200 else {}
 
     def advance(self) -> Snapshot:
         """Take another reading; what happened since the last one."""
@@ -127,14 +132,90 @@ class Server:
         if self._key is not None:  # for this server alone, wherever it sends us
             request.add_unredirected_header("Authorization", f"Bearer {self._key}")
         try:
-            with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:
-                return answer.status, answer.read(LARGEST)
-        except urllib.error.HTTPError as error:
-            with error:
-                return error.code, error.read(LARGEST)
-        except (OSError, ValueError, http.client.HTTPException) as error:
-            reason = getattr(error, "reason", error)
-            raise ServerGoneError(f"no answer from {self.url}: {reason}") from None
+            return _fetch(request)
+        except (OSError, ValueError, OverflowError, http.client.HTTPException) as error:
+            cause = str(getattr(error, "reason", error)) or type(error).__name__
+            place = f"{self.url}{path}"
+            raise ServerGoneError(f"no answer from {place}: {cause[:SHOWN]}") from None
+
+
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """Follows redirections to web servers alone."""
+
+    def redirect_request(self, *details: Any) -> urllib.request.Request | None:
+        """The request to go on with; none for other protocols."""
+        is_web = str(details[-1]).startswith(("http://", "https://"))
+        return super().redirect_request(*details) if is_web else None
+
+
+def _fetch(request: urllib.request.Request) -> tuple[int, bytes]:
+    """Status and body, in all within ``TIMEOUT_S``, however slowly they come.
+
+    Raises:
+        OSError: There is no answer in time.
+        http.client.HTTPException: It is not HTTP.
+        ValueError: It is too long, or not whole.
+    """
+    result: list[tuple[int, bytes] | BaseException] = []
+    deadline = time.monotonic() + TIMEOUT_S
+
+    def fetch() -> None:
+        try:
+            try:
+                opener = urllib.request.build_opener(_Redirects)
+                answer = opener.open(request, timeout=TIMEOUT_S)
+            except urllib.error.HTTPError as error:
+                answer = error
+            with answer:
+                result.append((answer.status, _read_body(answer, deadline)))
+        except Exception as error:
+            result.append(error)
+
+    worker = threading.Thread(target=fetch, name="osa-top", daemon=True)
+    worker.start()
+    worker.join(TIMEOUT_S)
+    if not result:
+        raise TimeoutError(f"it has not ended after {TIMEOUT_S:.0f} s")
+    (found,) = result
+    if isinstance(found, BaseException):
+        raise found
+    return found
+
+
+def _read_body(answer: Any, deadline: float) -> bytes:
+    """A body that is whole, not too long, and comes in time.
+
+    Raises:
+        ValueError: It is not.
+    """
+    parts: list[bytes] = []
+    size = 0
+    while part := answer.read1(CHUNK):
+        parts.append(part)
+        size += len(part)
+        if size > LARGEST:
+            raise ValueError(f"the answer is longer than {LARGEST} bytes")
+        if time.monotonic() > deadline:
+            raise TimeoutError  # nobody waits any longer
+    if answer.length:
+        raise ValueError(f"the answer ended {answer.length} bytes early")
+    return b"".join(parts)
+
+
+def _read_info(body: bytes) -> dict[str, Any]:
+    """What ``/info`` says.
+
+    Raises:
+        ReadingError: It is no JSON object.
+    """
+    try:
+        info = json.loads(body)
+        json.dumps(info)  # as deep as it may be printed
+    except (ValueError, RecursionError):
+        info = None
+    if not isinstance(info, dict):
+        raise ReadingError("/info is no JSON object: this is no embedding server")
+    return info
 
 
 def _read_key(file: Path) -> str:
@@ -156,7 +237,9 @@ def _print(server: Server, interval_s: float, once: bool) -> None:
     """A line of JSON an interval."""
     while True:
         time.sleep(interval_s)
-        print(json.dumps(dataclasses.asdict(server.advance())), flush=True)
+        snapshot = server.advance()
+        figures = dataclasses.asdict(dataclasses.replace(snapshot, info={}))
+        print(json.dumps({**figures, "info": snapshot.info}), flush=True)
         if once:
             return
 

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from osa.model.common.terminal import harmless
 from osa.model.errors import OsaError
 
 Labels = frozenset[tuple[str, str]]
 DURATION = "te_request_duration"
+LARGEST = 1e200
+"""Largest value that is taken for one; sums of these are finite."""
+SHOWN = 200
+"""Most characters of an answer in a message."""
 
 
 class ReadingError(OsaError):
@@ -48,10 +54,13 @@ def parse(text: str, at_s: float) -> Reading:
     try:
         for family in text_string_to_metric_families(text):
             for sample in family.samples:
+                if not abs(sample.value) <= LARGEST:
+                    continue  # nobody knows it
                 labels = frozenset(sample.labels.items())
                 samples.setdefault(sample.name, {})[labels] = sample.value
-    except (ValueError, KeyError, IndexError) as error:
-        raise ReadingError(f"/metrics is not in Prometheus' text format: {error}") from None
+    except Exception as error:  # the parser raises whatever a text makes it stumble over
+        cause = harmless(str(error))[:SHOWN] or type(error).__name__
+        raise ReadingError(f"/metrics is not in Prometheus' text format: {cause}") from None
     if f"{DURATION}_bucket" not in samples:
         raise ReadingError(f"/metrics has no {DURATION}: this is no embedding server")
     return Reading(at_s, samples)
@@ -90,8 +99,10 @@ def quantiles(
     """
     counts: dict[float, float] = {}
     for key in after.samples.get(f"{name}_bucket", {}):
-        edge = dict(key)["le"]
-        counts[float(edge)] = growth(before, after, f"{name}_bucket", le=edge) or 0.0
+        edge = dict(key).get("le", "")
+        with contextlib.suppress(ValueError):
+            if not math.isnan(bound := float(edge)):
+                counts[bound] = growth(before, after, f"{name}_bucket", le=edge) or 0.0
     edges = sorted(counts)
     total = counts[edges[-1]] if edges else 0.0
     return [_quantile(share * total, counts, edges) if total > 0 else None for share in shares]

@@ -79,7 +79,7 @@ def compare(
     tokens = rate("osa_computed_tokens_total")
     batch_tokens, fill = mean("te_batch_next_tokens"), mean("osa_batch_fill_ratio")
     if fill is None:
-        fill = _ratio(batch_tokens, info.get("max_batch_tokens"))
+        fill = _ratio(batch_tokens, _number(info.get("max_batch_tokens")))
     hits = growth(before, after, "osa_cache_hits_total")
     misses = growth(before, after, "osa_cache_misses_total")
     told = truth("osa_ready")
@@ -120,6 +120,12 @@ def compare(
         cpu=rate("process_cpu_seconds_total"),
         info=dict(info) or _build_info(after),
     )
+
+
+def _number(value: Any) -> float | None:
+    """A number that a server tells, if it is one."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if is_number and abs(value) < 2**63 else None
 
 
 def _sum(*values: float | None) -> float | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from osa.model.common.terminal import clip, harmless
 from osa.service.top.snapshot import Snapshot
 
 LEVELS = " ▁▂▃▄▅▆▇█"
@@ -11,6 +12,7 @@ GREEN, RED, DIM, BOLD, PLAIN = "\x1b[32m", "\x1b[31m", "\x1b[2m", "\x1b[1m", "\x
 MISSING = "-"
 CELL = 26
 """Width of a figure with its name [characters]."""
+LONGEST_NAME = 200
 
 
 def render(
@@ -26,14 +28,15 @@ def render(
         colour: Whether to use it.
     """
     info, state = snapshot.info, _state(snapshot)
-    model = " ".join(str(info[name]) for name in ("model_id", "backend", "kernel") if name in info)
+    names = (info.get(name) for name in ("model_id", "backend", "kernel"))
+    model = " ".join(name[:LONGEST_NAME] for name in names if isinstance(name, str))
     lines = [f"osa top  {url}  {model}", f"{state}  over {snapshot.interval_s:.1f} s", ""]
     for title, figures in _figures(snapshot).items():
         lines += _grid(title, figures, width)
     lines += _failures(snapshot)
     bar = sparkline(history, max(0, width - 22))
     lines += ["", f"tokens/s  {bar}  {_number(max(history, default=0.0))} most"]
-    lines = [line[:width] for line in lines]
+    lines = [clip(harmless(line), width) for line in lines]
     if colour:
         tone = GREEN if snapshot.ready and snapshot.engine_up is not False else RED
         lines[0] = f"{BOLD}{lines[0]}{PLAIN}"
@@ -116,7 +119,7 @@ def _failures(snapshot: Snapshot) -> list[str]:
     if not snapshot.failures_total:
         return ["failures none"]
     parts = [
-        f"{kind} {_number(total)}"
+        f"{kind[:LONGEST_NAME]} {_number(total)}"
         + (f" (+{_number(new)})" if (new := snapshot.failures.get(kind)) else "")
         for kind, total in snapshot.failures_total.items()
     ]
@@ -127,7 +130,8 @@ def sparkline(values: Sequence[float], width: int) -> str:
     """The last values as bars, the largest full."""
     shown = list(values)[-width:] if width else []
     top = max(shown, default=0.0)
-    return "".join(LEVELS[round(value / top * (len(LEVELS) - 1)) if top else 0] for value in shown)
+    heights = (max(0.0, value / top) if top > 0 else 0.0 for value in shown)
+    return "".join(LEVELS[round(height * (len(LEVELS) - 1))] for height in heights)
 
 
 def _number(value: float | None) -> str:

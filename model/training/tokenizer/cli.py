@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import itertools
 import os
-import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -90,7 +89,7 @@ def run(options: argparse.Namespace) -> int:
         step = -(-total // MEASURED)
         lines += _lines(measure(tokenizer, itertools.islice(texts, 0, None, step)))
         if texts.report.bad:
-            print(f"osa: {texts.report}", file=sys.stderr)
+            say(f"osa: {texts.report}")
     _write(options.output, tokenizer.to_str(pretty=True))
     print("\n".join([f"wrote {options.output}", *lines]))
     return 0
