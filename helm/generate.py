@@ -1,7 +1,9 @@
 """Generates parts of the chart's files: ``python helm/generate.py [--check]``.
 
 Property ``settings`` of ``values.schema.json`` is generated from the server's ``Settings``, so that
-the chart refuses the same settings as the server. The table of values in ``README.md`` is generated
+the chart refuses the same settings as the server; null is allowed everywhere there, for "not set".
+What else has a default other than nothing is ``required``: Helm drops a value that is set to null,
+and a template would write ``<nil>`` in its place. The table of values in ``README.md`` is generated
 from the comments of ``values.yaml``. With ``--check`` nothing is written, and the exit code is 1 if
 a file is out of date.
 """
@@ -13,6 +15,8 @@ import re
 import sys
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from osa.service.settings import Settings
 
@@ -38,8 +42,41 @@ def _section(schema: dict[str, Any], shared: dict[str, Any]) -> dict[str, Any]:
     return {
         "type": "object",
         "additionalProperties": False,
-        "properties": {name: _field(field, shared) for name, field in properties.items()},
+        "properties": {name: _or_null(_field(field, shared)) for name, field in properties.items()},
     }
+
+
+def _or_null(field: dict[str, Any]) -> dict[str, Any]:
+    """The schema of a field or section that may also be null."""
+    kinds = field["type"] if isinstance(field["type"], list) else [field["type"]]
+    result = {**field, "type": [*(kind for kind in kinds if kind != "null"), "null"]}
+    if "enum" in result:
+        result["enum"] = [*(value for value in result["enum"] if value is not None), None]
+    return result
+
+
+def _require(schema: dict[str, Any], values: dict[str, Any]) -> None:
+    """Require what has a default: of an object, and of those in it."""
+    properties = schema.get("properties", {})
+    needed = [name for name in properties if values.get(name) not in ("", {}, [], None)]
+    schema.pop("required", None)
+    if needed:
+        schema["required"] = needed
+    for condition in (schema, *schema.get("allOf", [])):
+        _require_then(condition.get("then", {}))
+    for name, inner in properties.items():
+        if isinstance(values.get(name), dict) and name != "settings":
+            _require(inner, values[name])
+
+
+def _require_then(schema: dict[str, Any]) -> None:
+    """Require what must not be empty under a condition."""
+    properties = schema.get("properties", {})
+    needed = [name for name, inner in properties.items() if {"minLength", "minItems"} & set(inner)]
+    if needed:
+        schema["required"] = needed
+    for inner in properties.values():
+        _require_then(inner)
 
 
 def _field(field: dict[str, Any], shared: dict[str, Any]) -> dict[str, Any]:
@@ -53,12 +90,12 @@ def _field(field: dict[str, Any], shared: dict[str, Any]) -> dict[str, Any]:
         for kind in kinds:
             result.update({key: value for key, value in kind.items() if key != "type"})
         result["type"] = [kind["type"] for kind in kinds]
-        if "enum" in result and "null" in result["type"]:
-            result["enum"] = [*result["enum"], None]
     if isinstance(items := field.get("items"), dict):
         result["items"] = _field(items, shared)
     if isinstance(values := field.get("additionalProperties"), dict):
         result["additionalProperties"] = _field(values, shared)
+        if "properties" in result["additionalProperties"]:
+            result["additionalProperties"] = _or_null(result["additionalProperties"])
     return result
 
 
@@ -86,6 +123,7 @@ def main() -> int:
     """Write, or check; returns the exit code."""
     schema = json.loads(SCHEMA.read_text())
     schema["properties"]["settings"] = settings_schema()
+    _require(schema, yaml.safe_load(VALUES.read_text()))
     readme = README.read_text()
     head, _, rest = readme.partition(BEGIN)
     _, _, tail = rest.partition(END)

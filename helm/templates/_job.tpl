@@ -31,16 +31,12 @@ spec:
         {{- toYaml .command | nindent 8 }}
       # relative paths, such as the caches of a training, are kept with its output
       workingDir: /output
+      {{- $threads := include "osa.threadsEnv" (dict "root" $root "resources" .job.resources) }}
+      {{- $more := $root.Values.extraEnv | empty | ternary "" (toYaml $root.Values.extraEnv) }}
+      {{- with list .env $threads $more | join "\n" | trim }}
       env:
-        {{- with .env | trim }}
         {{- . | nindent 8 }}
-        {{- end }}
-        {{- with include "osa.threadsEnv" .job.resources | trim }}
-        {{- . | nindent 8 }}
-        {{- end }}
-        {{- with $root.Values.extraEnv }}
-        {{- toYaml . | nindent 8 }}
-        {{- end }}
+      {{- end }}
       {{- with $root.Values.extraEnvFrom }}
       envFrom:
         {{- toYaml . | nindent 8 }}

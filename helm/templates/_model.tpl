@@ -2,11 +2,11 @@
 
 {{- define "osa.modelPath" -}}
 {{- if eq .Values.model.source "image" -}}
-{{- .Values.model.path -}}
+{{- .Values.model.path | default "" -}}
 {{- else if eq .Values.model.source "huggingface" -}}
 {{- printf "hf:%s@%s" .Values.model.huggingface.repository .Values.model.huggingface.revision -}}
 {{- else -}}
-{{- printf "/models/%s" .Values.model.path | trimSuffix "/" -}}
+{{- printf "/models/%s" (.Values.model.path | default "") | trimSuffix "/" -}}
 {{- end -}}
 {{- end }}
 

@@ -28,7 +28,7 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 
 {{- define "osa.podLabels" -}}
 {{ include "osa.selectorLabels" . }}
-{{- with merge (dict) .root.Values.podLabels .root.Values.commonLabels }}
+{{- with merge (dict) (.root.Values.podLabels | default dict) (.root.Values.commonLabels | default dict) }}
 {{ toYaml . }}
 {{- end }}
 {{- end }}
@@ -61,12 +61,34 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- .Values.monitoring.job | default (include "osa.fullname" .) -}}
 {{- end }}
 
+{{- /* Settings as JSON. Null is "not set", of a setting, of a section, and in the table of a model,
+       where the server would take it for a value. */ -}}
+{{- define "osa.settings" -}}
+{{- $settings := dict -}}
+{{- range $section, $fields := .Values.settings | default dict -}}
+{{- $kept := dict -}}
+{{- range $field, $value := $fields | default dict -}}
+{{- if kindIs "map" $value -}}
+{{- $inner := dict -}}
+{{- range $key, $item := $value -}}
+{{- if not (kindIs "invalid" $item) }}{{ $_ := set $inner $key $item }}{{ end -}}
+{{- end -}}
+{{- $_ := set $kept $field $inner -}}
+{{- else if not (kindIs "invalid" $value) -}}
+{{- $_ := set $kept $field $value -}}
+{{- end -}}
+{{- end -}}
+{{- if $kept }}{{ $_ := set $settings $section $kept }}{{ end -}}
+{{- end -}}
+{{- toJson $settings -}}
+{{- end }}
+
 {{- /* Port of the container: the server's own setting. */ -}}
 {{- define "osa.port" -}}
-{{- dig "server" "port" 8080 .Values.settings | int -}}
+{{- dig "server" "port" 8080 (include "osa.settings" . | fromJson) | int -}}
 {{- end }}
 
 {{- /* Port of gRPC, of container and service: the server's own setting; 0 is none. */ -}}
 {{- define "osa.grpcPort" -}}
-{{- dig "server" "grpc_port" 0 .Values.settings | int -}}
+{{- dig "server" "grpc_port" 0 (include "osa.settings" . | fromJson) | int -}}
 {{- end }}

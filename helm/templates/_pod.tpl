@@ -42,7 +42,7 @@ tolerations:
 
 {{- /* Of a dict {root, resources, gpus}. A GPU is a limit; the request follows from it. */ -}}
 {{- define "osa.resources" -}}
-{{- $resources := deepCopy .resources -}}
+{{- $resources := deepCopy (.resources | default dict) -}}
 {{- if .root.Values.gpu.enabled -}}
 {{- $gpus := dict .root.Values.gpu.resourceName .gpus -}}
 {{- $_ := set $resources "limits" (merge $gpus ($resources.limits | default dict)) -}}
@@ -50,31 +50,70 @@ tolerations:
 {{- toYaml $resources -}}
 {{- end }}
 
-{{- /* torch counts the cores of the node, not what the pod may use of them. */ -}}
+{{- /* A quantity of CPU in thousandths of a core. */ -}}
+{{- define "osa.millicores" -}}
+{{- $text := toString . -}}
+{{- if hasSuffix "m" $text }}{{ trimSuffix "m" $text | float64 | int64 }}{{ else }}{{ mulf $text 1000 | int64 }}{{ end -}}
+{{- end }}
+
+{{- /* Of a dict {root, resources}. Threads of the request, which the server cannot see: Kubernetes
+       rounds it up. Of the limit, where that is less or alone, whole cores, as the server takes of a
+       quota. None of both: the server looks itself. A variable in extraEnv is left to it. */ -}}
 {{- define "osa.threadsEnv" -}}
-{{- if dig "requests" "cpu" "" . }}
-- name: OMP_NUM_THREADS
+{{- $request := dig "requests" "cpu" "" (.resources | default dict) -}}
+{{- $limit := dig "limits" "cpu" "" (.resources | default dict) -}}
+{{- $cores := 0 -}}
+{{- if $limit }}{{ $cores = max 1 (div (include "osa.millicores" $limit) 1000) }}{{ end -}}
+{{- if and $request $limit -}}
+{{- $asked := div (add (include "osa.millicores" $request) 999) 1000 -}}
+{{- if le $asked $cores }}{{ $cores = 0 }}{{ end -}}
+{{- end -}}
+{{- $named := list -}}
+{{- range .root.Values.extraEnv }}{{ $named = append $named .name }}{{ end -}}
+{{- range list "OMP_NUM_THREADS" "RAYON_NUM_THREADS" }}
+{{- if not (has . $named) }}
+{{- if $cores }}
+- name: {{ . }}
+  value: {{ $cores | quote }}
+{{- else if $request }}
+- name: {{ . }}
   valueFrom:
     resourceFieldRef: {resource: requests.cpu}
 {{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- /* Pods of a Deployment that is scaled by others. A field that a release had and leaves out goes
+       back to its default, which is one pod: a release that had a number once states the one that
+       there is; one that was scaled from its start never states any, so that a rollback does not
+       either. Without a cluster (helm template) nothing is known, and nothing is stated. */ -}}
+{{- define "osa.scaledReplicas" -}}
+{{- $live := lookup "apps/v1" "Deployment" .Release.Namespace (include "osa.fullname" .) -}}
+{{- if and $live (not (dig "metadata" "annotations" (include "osa.scaledFromStart" .) "" $live)) -}}
+{{- max (dig "spec" "replicas" 1 $live | int) (.Values.autoscaling.minReplicas | int) -}}
+{{- end -}}
+{{- end }}
+
+{{- define "osa.scaledFromStart" -}}
+osa-encoder/scaled-from-start
 {{- end }}
 
 {{- /* OSA_<SECTION>__<FIELD>; toJson, because Helm prints large numbers as 1e+06. Names of models
        keep their case in OSA_MODELS alone. */ -}}
 {{- define "osa.settingsEnv" -}}
-{{- with .Values.settings.models }}
+{{- $settings := include "osa.settings" . | fromJson }}
+{{- with $settings.models }}
 - name: OSA_MODELS
   value: {{ toJson . | quote }}
 {{- end }}
-{{- range $section, $fields := omit .Values.settings "models" }}
+{{- range $section, $fields := omit $settings "models" }}
 {{- range $field, $value := $fields }}
-{{- if not (kindIs "invalid" $value) }}
 - name: OSA_{{ upper $section }}__{{ upper $field }}
   value: {{ kindIs "string" $value | ternary $value (toJson $value) | quote }}
 {{- end }}
 {{- end }}
-{{- end }}
-{{- if and .Values.gpu.enabled (not (dig "model" "device" "" .Values.settings)) }}
+{{- if and .Values.gpu.enabled (not (dig "model" "device" "" $settings)) }}
 - name: OSA_MODEL__DEVICE
   value: cuda
 {{- end }}

@@ -15,10 +15,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.deploy.chart import ROOT
 from tests.deploy.image_python import NEWEST, image_python
 
+DOCKERFILE = (ROOT / "docker/Dockerfile").read_text()
 SOURCES = ("model", "export", "service", "helm", "docker", "benchmarks")
 LATER = {"data_filter", "tar_filter", "fully_trusted_filter", "FilterError"}
 """Of tarfile, since 3.11.4."""
@@ -56,7 +58,7 @@ def test_nothing_calls_what_the_images_python_lacks() -> None:
 
 
 def test_the_image_has_the_least_python_of_the_project() -> None:
-    base = re.search(r"^ARG BASE=.*/debian:(\d+)", (ROOT / "docker/Dockerfile").read_text(), re.M)
+    base = re.search(r"^ARG BASE=.*/debian:(\d+)", DOCKERFILE, re.M)
     assert base is not None
     assert base[1] == "12", "another Debian, another Python: see image_python.py"
     assert 'requires-python = ">=3.11"' in (ROOT / "pyproject.toml").read_text()
@@ -80,3 +82,10 @@ def test_every_module_is_imported_by_the_images_python() -> None:
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert len(done.stdout.splitlines()) > 200
+
+
+def test_ci_runs_these_tests_on_the_debian_of_the_image() -> None:
+    workflow = yaml.safe_load((ROOT / ".github/workflows/ci.yaml").read_text())
+    base = re.search(r"^ARG BASE=docker.io/library/(\S+)", DOCKERFILE, re.M)
+    assert base is not None
+    assert workflow["jobs"]["debian"]["container"] == base[1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 import tomllib
 from collections import Counter
 from typing import Any
@@ -212,3 +213,72 @@ def test_notes_name_the_next_command() -> None:
 def test_the_chart_has_the_version_of_the_project() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert yaml.safe_load((CHART / "Chart.yaml").read_text())["appVersion"] == project["version"]
+
+
+BY_REQUEST = "requests.cpu"
+
+
+@pytest.mark.parametrize(
+    ("requests", "limits", "threads"),
+    [
+        ("2", None, BY_REQUEST),
+        ("500m", "4", BY_REQUEST),
+        ("2", "2", BY_REQUEST),
+        (None, "2", "2"),
+        (None, 3, "3"),
+        (None, "2500m", "2"),
+        (None, "500m", "1"),
+        (None, "0.5", "1"),
+        ("1500m", "1500m", "1"),
+        ("1500m", "1.5", "1"),
+        ("2.5", "2.5", "2"),
+        (None, None, None),
+    ],
+)
+def test_threads_are_of_the_request_and_of_a_limit_that_is_less_or_alone(
+    requests: Any, limits: Any, threads: str | None
+) -> None:
+    """Of a limit whole cores, as the server takes; Kubernetes rounds a request up."""
+    resources = {"requests": {"cpu": requests}, "limits": {"cpu": limits} if limits else {}}
+    values: Object = {"gpu": {"enabled": False}, "resources": resources}
+    (deployment,) = of_kind(render(values), "Deployment")
+    (server,) = deployment["spec"]["template"]["spec"]["containers"]
+    found = {entry["name"]: entry for entry in server.get("env", [])}
+    for name in ("OMP_NUM_THREADS", "RAYON_NUM_THREADS"):
+        if threads == BY_REQUEST:
+            assert found[name]["valueFrom"]["resourceFieldRef"]["resource"] == BY_REQUEST
+        else:
+            assert found.get(name, {}).get("value") == threads
+
+
+def test_threads_of_extra_env_are_not_set_twice() -> None:
+    (deployment,) = of_kind(
+        render({"extraEnv": [{"name": "OMP_NUM_THREADS", "value": "3"}]}), "Deployment"
+    )
+    env = deployment["spec"]["template"]["spec"]["containers"][0]["env"]
+    names = Counter(entry["name"] for entry in env)
+    assert max(names.values()) == 1
+    assert {"name": "OMP_NUM_THREADS", "value": "3"} in env
+    assert names["RAYON_NUM_THREADS"] == 1
+
+
+def test_caches_of_the_image_lie_where_pods_may_write() -> None:
+    """On a volume with a limit, which outlives a container that is killed, but not its pod."""
+    image = (ROOT / "docker/Dockerfile").read_text()
+    caches = dict(re.findall(r"^\s*(?:ENV )?(HOME|\w*CACHE\w*)=(\S+)", image, re.MULTILINE))
+    assert {"TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "XDG_CACHE_HOME"} <= set(caches)
+    for case in CASES:
+        for name, pod in pod_templates(rendered_case(case)):
+            sizes = {volume["name"]: volume for volume in pod["spec"].get("volumes", [])}
+            for box in pod["spec"]["containers"] if sizes else []:
+                (mount,) = [m for m in box["volumeMounts"] if m["mountPath"] == "/tmp"]
+                assert sizes[mount["name"]]["emptyDir"]["sizeLimit"], name
+    assert all(place == "/tmp" or place.startswith("/tmp/") for place in caches.values())
+
+
+def test_a_connection_is_kept_longer_than_a_load_balancer_keeps_it() -> None:
+    (deployment,) = of_kind(rendered_case("load-balancer"), "Deployment")
+    (server,) = deployment["spec"]["template"]["spec"]["containers"]
+    kept = load_settings(environment=plain_environment(server)).server.keep_alive_s
+    assert kept > 600
+    assert Settings().server.keep_alive_s > 60  # of AWS' and nginx
