@@ -13,12 +13,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from osa.model.errors import OsaError
 from osa.service.api.errors.examples import ADMIN, UNKNOWN_MODEL, Samples
 from osa.service.api.openapi import failures, reads
 from osa.service.api.parsing import parse_body
+from osa.service.api.shared_fields import StrictBody
 from osa.service.api.tei.errors import NATIVE
 from osa.service.api.tei.schemas import Info
 from osa.service.auth.api_keys import KEY_SCOPE, NO_ADMIN, NO_KEYS
@@ -47,7 +48,7 @@ DEFAULT: Samples = {
 REMOVED = failures(NATIVE, 401, 403, 404, 422, samples={**ADMIN, **UNKNOWN_MODEL, **DEFAULT})
 
 
-class LoadRequest(BaseModel):
+class LoadRequest(StrictBody):
     """Body of ``POST /admin/models/{name}``."""
 
     model_config = ConfigDict(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from osa.model.errors import ConfigError, InputError
@@ -120,7 +120,7 @@ class Embedder:
         ]
         sequences = [item for item in inputs if not isinstance(item, str | tuple)]
         if texts:
-            tokenized = self._tokenize(texts, options, check=check)
+            tokenized = list(self._tokenize(texts, options, check=check))
             ids = [text.ids for text in tokenized]
             truncated = [text.truncated for text in tokenized]
         else:
@@ -156,18 +156,19 @@ class Embedder:
             ValidationError: Too many documents, a dimension or a length that is not allowed.
         """
         self._check_request(len(texts), options)
-        tokenized = self._tokenize(texts, options, True, check)
         first = len(self.tokenizer.prefix) if self.tokenizer else 0
-        spans = []
-        for index, text in enumerate(tokenized):
+        rows, truncated, spans = [], [], []
+        for index, text in enumerate(self._tokenize(texts, options, True, check)):
             check()
             ranges = cut(index, text.offsets)
             spans.append(tuple((first + start, first + stop) for start, stop in ranges))
+            rows.append(text.ids)
+            truncated.append(text.truncated)
         return PreparedRequest(
-            [text.ids for text in tokenized],
+            rows,
             options,
             sum(map(len, texts)),
-            [text.truncated for text in tokenized],
+            truncated,
             started,
             time.monotonic() - started,
             spans,
@@ -197,13 +198,13 @@ class Embedder:
         options: EmbedOptions,
         offsets: bool = False,
         check: Check = go_on,
-    ) -> list[TokenizedText]:
+    ) -> Iterator[TokenizedText]:
+        """Texts one by one, so that offsets of all need not be held."""
         tokenizer = self.tokenizer
         if tokenizer is None:
             raise no_text(self.about)
         longest, most = self.max_input_length, self._queue.max_tokens
         rule = self._length_rule(options)
-        found: list[TokenizedText] = []
         total = 0
         try:
             for index, text in enumerate(
@@ -218,10 +219,9 @@ class Embedder:
                 total += len(text.ids)
                 if total > most:
                     raise too_many_tokens(most)
-                found.append(text)
+                yield text
         except InputError as error:
             raise ValidationError(str(error), param="input") from error
-        return found
 
     def _fit(self, sequences: Sequence[Any], options: EmbedOptions) -> tuple[list[Any], list[int]]:
         """Ids or features, whichever the model takes: cut, and by how much."""

@@ -12,6 +12,7 @@ from osa.service.api.shared_fields import (
     MODEL_FIELD,
     MODEL_INPUTS_SCHEMA,
     TEXT_OR_TEXTS_SCHEMA,
+    StrictBody,
     TextOrTexts,
     lower_case,
 )
@@ -84,7 +85,7 @@ class EmbedAllRequest(BaseModel):
     _direction = field_validator("truncation_direction", mode="before")(lower_case)
 
 
-class ChunkingOptions(BaseModel):
+class ChunkingOptions(StrictBody):
     """Where documents are cut."""
 
     model_config = ConfigDict(extra="forbid")
