@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Annotated
 
 from fastapi import APIRouter, Request, Response
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 from osa.service.api.errors.examples import ADMIN, UNKNOWN_MODEL, Samples
 from osa.service.api.openapi import failures, reads
 from osa.service.api.parsing import parse_body
+from osa.service.api.shared_fields import StrictBody
 from osa.service.api.tei.errors import NATIVE
 from osa.service.api.tei.info_schemas import Info
 from osa.service.auth.api_keys import KEY_SCOPE, NO_ADMIN, NO_KEYS
@@ -67,7 +68,7 @@ DEFAULT: Samples = {
 REMOVED = failures(NATIVE, 401, 403, 404, 422, samples={**ADMIN, **UNKNOWN_MODEL, **DEFAULT})
 
 
-class LoadRequest(BaseModel):
+class LoadRequest(StrictBody):
     """Body of ``POST /admin/models/{name}``."""
 
     model_config = ConfigDict(

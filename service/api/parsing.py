@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel
 from pydantic import ValidationError as PydanticError
+from pydantic_core import ErrorDetails
 
 from osa.model.common.inputs import id_problem
 from osa.model.common.inputs import json_type as json_type
@@ -51,16 +52,17 @@ def validate(values: dict[str, Any], model: type[Body]) -> Body:
         if error.error_count() > MOST_PROBLEMS:  # each becomes an object of its own
             raise ValidationError(f"the body has {error.error_count()} faults") from None
         problems = error.errors(include_url=False, include_input=False, include_context=False)
-        text = "; ".join(
-            f"{_place(problem['loc'])}: {problem['msg'][:MOST_SHOWN]}"
-            for problem in problems[:MAX_PROBLEMS]
-        )
-        raise ValidationError(text, param=str(problems[0]["loc"][0])[:MOST_NAME]) from None
+        text = "; ".join(map(_told, problems[:MAX_PROBLEMS]))
+        first = problems[0]["loc"]
+        param = str(first[0])[:MOST_NAME] if first else None
+        raise ValidationError(text, param=param) from None
 
 
-def _place(location: tuple[int | str, ...]) -> str:
-    """Where a problem is; names that the client chose are cut."""
-    return ".".join(str(part)[:MOST_NAME] for part in location[:MOST_DEPTH])
+def _told(problem: ErrorDetails) -> str:
+    """Where a fault is, and what; names that the client chose are cut."""
+    place = ".".join(str(part)[:MOST_NAME] for part in problem["loc"][:MOST_DEPTH])
+    message = problem["msg"][:MOST_SHOWN]
+    return f"{place}: {message}" if place else message
 
 
 def parse_inputs(value: Any, field: str) -> Sequence[str | list[int]]:

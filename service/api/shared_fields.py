@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import FailFast, StrictInt
+from pydantic import BaseModel, FailFast, StrictInt, model_validator
+from pydantic_core import PydanticCustomError
 
 TEXT_SCHEMA: dict[str, Any] = {"type": "string", "minLength": 1}
 TEXTS_SCHEMA: dict[str, Any] = {"type": "array", "minItems": 1, "items": TEXT_SCHEMA}
@@ -95,3 +96,21 @@ Texts = Annotated[list[str], FirstFault()]
 TextOrTexts = str | Texts
 Ids = Annotated[list[StrictInt], FirstFault()]
 IdRows = Annotated[list[Ids], FirstFault()]
+
+
+class StrictBody(BaseModel):
+    """An object that takes no unknown field; pydantic's own ``forbid`` describes every one."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_unknown(cls, values: Any) -> Any:
+        known = cls.model_fields
+        names = values if isinstance(values, dict) else ()
+        unknown = next((name for name in names if name not in known), None)
+        if unknown is not None:
+            raise PydanticCustomError(
+                "extra_forbidden",
+                "Extra inputs are not permitted: {name}; allowed: {known}",
+                {"name": str(unknown)[:64], "known": ", ".join(known)},
+            )
+        return values

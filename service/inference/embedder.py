@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from osa.model.errors import ConfigError, InputError
@@ -109,7 +109,7 @@ class Embedder:
         self._check_request(len(inputs), options)
         prompt = find_prompt(self.prompts, options.prompt_name) if options.prompted else ""
         texts = {at: item for at, item in enumerate(inputs) if isinstance(item, str | tuple)}
-        tokenized = self._tokenize(texts, options, prompt, check=check) if texts else []
+        tokenized = list(self._tokenize(texts, options, prompt, check=check)) if texts else []
         ids: list[Any] = [text.ids for text in tokenized]
         truncated = [text.truncated for text in tokenized]
         unknown = sum(text.unknown for text in tokenized)
@@ -154,18 +154,20 @@ class Embedder:
             ValidationError: Too many documents, a dimension or a length that is not allowed.
         """
         self._check_request(len(texts), options)
-        tokenized = self._tokenize(dict(enumerate(texts)), options, offsets=True, check=check)
+        documents = self._tokenize(dict(enumerate(texts)), options, offsets=True, check=check)
         first = len(self.tokenizer.prefix) if self.tokenizer else 0
-        spans = []
-        for index, text in enumerate(tokenized):
+        rows, truncated, spans = [], [], []
+        for index, text in enumerate(documents):
             check()
             ranges = cut(index, text.offsets)
             spans.append(tuple((first + start, first + stop) for start, stop in ranges))
+            rows.append(text.ids)
+            truncated.append(text.truncated)
         return PreparedRequest(
-            [text.ids for text in tokenized],
+            rows,
             options,
             sum(map(len, texts)),
-            [text.truncated for text in tokenized],
+            truncated,
             started,
             time.monotonic() - started,
             spans,
@@ -188,14 +190,13 @@ class Embedder:
         prompt: str = "",
         offsets: bool = False,
         check: Check = go_on,
-    ) -> list[TokenizedText]:
-        """Ids of texts and pairs by their places in the request; no text cuts its prompt."""
+    ) -> Iterator[TokenizedText]:
+        """Ids of texts and pairs by their places in the request, one by one; see ``encode_texts``."""
         tokenizer = self.tokenizer
         if tokenizer is None:
             raise no_text(self.about)
         longest, most = self.max_input_length, self._queue.max_tokens
         rule = self._length_rule(options)
-        found: list[TokenizedText] = []
         total = 0
         try:
             every = list(texts.values())
@@ -210,10 +211,9 @@ class Embedder:
                 total += len(text.ids)
                 if total > most:
                     raise too_many_tokens(most)
-                found.append(text)
+                yield text
         except InputError as error:
             raise ValidationError(str(error), param="input") from error
-        return found
 
     def _fit(
         self, sequences: Mapping[int, Any], options: EmbedOptions

@@ -16,6 +16,7 @@ from osa.service.api.shared_fields import (
     MODEL_INPUTS_SCHEMA,
     PARSE_SPECIAL,
     TEXT_OR_TEXTS_SCHEMA,
+    StrictBody,
     TextOrTexts,
     lower_case,
 )
@@ -101,7 +102,7 @@ class EmbedAllRequest(BaseModel):
     _direction = field_validator("truncation_direction", mode="before")(lower_case)
 
 
-class ChunkingOptions(BaseModel):
+class ChunkingOptions(StrictBody):
     """Where documents are cut."""
 
     model_config = ConfigDict(
