@@ -156,13 +156,14 @@ class Embedder:
         self._check_request(len(texts), options)
         documents = self._tokenize(dict(enumerate(texts)), options, offsets=True, check=check)
         first = len(self.tokenizer.prefix) if self.tokenizer else 0
-        rows, truncated, spans = [], [], []
+        rows, truncated, spans, unknown = [], [], [], 0
         for index, text in enumerate(documents):
             check()
             ranges = cut(index, text.offsets)
             spans.append(tuple((first + start, first + stop) for start, stop in ranges))
             rows.append(text.ids)
             truncated.append(text.truncated)
+            unknown += text.unknown
         return PreparedRequest(
             rows,
             options,
@@ -171,7 +172,7 @@ class Embedder:
             started,
             time.monotonic() - started,
             spans,
-            sum(text.unknown for text in tokenized),
+            unknown,
         )
 
     def _check_request(self, count: int, options: EmbedOptions) -> None:
@@ -191,7 +192,7 @@ class Embedder:
         offsets: bool = False,
         check: Check = go_on,
     ) -> Iterator[TokenizedText]:
-        """Ids of texts and pairs by their places in the request, one by one; see ``encode_texts``."""
+        """Ids of texts and pairs by their places in the request, one by one."""
         tokenizer = self.tokenizer
         if tokenizer is None:
             raise no_text(self.about)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -78,3 +80,13 @@ def test_failures_and_cancelled_work_are_their_own() -> None:
     assert running.result(PATIENCE_S)
     with pytest.raises(RuntimeError):
         pool.of(A).submit(lambda: 9)
+
+
+def test_its_threads_do_not_keep_the_process_alive() -> None:
+    program = (
+        "import time\n"
+        "from osa.service.auth.tenants import EVERYBODY\n"
+        "from osa.service.batching.fair_pool import FairPool\n"
+        "FairPool(1, 'test').of(EVERYBODY).submit(time.sleep, 600)\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)

@@ -1,65 +1,19 @@
-"""Threads of requests, and waiting for them."""
+"""Waiting for a stage ends with the client, and so does the work of the stage."""
 
 from __future__ import annotations
 
 import asyncio
 import math
-import subprocess
-import sys
-import threading
 import time
 from collections.abc import Callable
 
 import pytest
 
-from osa.service.api.stages.threads import WorkerThreads
 from osa.service.api.stages.waiting import wait
+from osa.service.auth.tenants import EVERYBODY
+from osa.service.batching.fair_pool import FairPool
 from osa.service.errors import ClientGoneError, DeadlineError, ServiceError
 from osa.service.inference.cancellation import Cancellation
-
-
-def fail() -> None:
-    raise ValueError("no")
-
-
-def test_results_and_errors_come_back_in_order() -> None:
-    async def run() -> list[int]:
-        threads = WorkerThreads(1, "test")
-        found = [threads.submit(lambda number=number: number) for number in range(5)]
-        with pytest.raises(ValueError, match="no"):
-            await threads.submit(fail)
-        threads.close()
-        return [await one for one in found]
-
-    assert asyncio.run(run()) == list(range(5))
-
-
-def test_work_that_nobody_waits_for_is_left_out() -> None:
-    done: list[int] = []
-
-    async def run() -> None:
-        threads, gate = WorkerThreads(1, "test"), threading.Event()
-        first = threads.submit(gate.wait)
-        second = threads.submit(lambda: done.append(2))
-        second.cancel()
-        gate.set()
-        await first
-        await threads.submit(lambda: done.append(3))
-
-    asyncio.run(run())
-    assert done == [3]
-
-
-def test_threads_do_not_keep_the_process_alive() -> None:
-    program = (
-        "import asyncio, time\n"
-        "from osa.service.api.stages.threads import WorkerThreads\n"
-        "async def main():\n"
-        "    WorkerThreads(1, 'test').submit(lambda: time.sleep(600))\n"
-        "    await asyncio.sleep(0.1)\n"
-        "asyncio.run(main())\n"
-    )
-    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
 
 
 async def never() -> None:
@@ -87,7 +41,7 @@ def test_the_wait_ends_with_the_client_and_so_does_the_work(
                 cancellation.check()
 
     async def run() -> None:
-        done = WorkerThreads(1, "test").submit(work)
+        done = asyncio.wrap_future(FairPool(1, "test").of(EVERYBODY).submit(work))
         with pytest.raises(error):
             await wait(done, cancellation, left)  # type: ignore[arg-type]
         with pytest.raises(error):
