@@ -10,7 +10,6 @@ import collections
 import contextlib
 import logging
 import os
-import sys
 import threading
 import time
 from typing import TextIO
@@ -129,6 +128,6 @@ def dropped_lines() -> int:
 def _file_of(stream: TextIO | None) -> int | None:
     """Descriptor of a stream, which is written to without the stream's own lock and buffer."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
-        if stream is not None and stream is sys.stderr:
+        if stream is not None:
             return stream.fileno()
     return None
