@@ -10,7 +10,6 @@ import collections
 import contextlib
 import logging
 import os
-import sys
 import threading
 import time
 from typing import TextIO
@@ -83,24 +82,24 @@ class LogWriter(logging.Handler):
             if not self._closed:
                 time.sleep(GATHER_S)
             with self._change:
-                data, count = b"".join(self._lines), len(self._lines)
+                data, count, lost = b"".join(self._lines), len(self._lines), self.dropped
                 self._lines.clear()
                 self._writing = True
             written = self._write(data)
             if not written:
                 self.dropped += count
-            if self.dropped > self._told and written:
-                self._tell()
+            elif lost > self._told:  # after the lines that came before those
+                self._tell(lost)
             with self._change:
                 self._bytes -= len(data)
                 self._writing = False
                 self._change.notify_all()
 
-    def _tell(self) -> None:
-        """Write how many lines were dropped."""
-        lost, self._told = self.dropped - self._told, self.dropped
+    def _tell(self, lost: int) -> None:
+        """Write how many of the ``lost`` lines have not been told of."""
         facts = {"name": __name__, "levelno": logging.WARNING, "levelname": "WARNING"}
-        record = logging.makeLogRecord({**facts, "msg": DROPPED, "lines": lost})
+        record = logging.makeLogRecord({**facts, "msg": DROPPED, "lines": lost - self._told})
+        self._told = lost
         self._write((self.format(record) + "\n").encode())
 
     def _write(self, data: bytes) -> bool:
@@ -129,6 +128,6 @@ def dropped_lines() -> int:
 def _file_of(stream: TextIO | None) -> int | None:
     """Descriptor of a stream, which is written to without the stream's own lock and buffer."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
-        if stream is not None and stream is sys.stderr:
+        if stream is not None:
             return stream.fileno()
     return None

@@ -15,6 +15,7 @@ import fcntl
 import logging
 import select
 import socket
+import struct
 import sys
 import termios
 import time
@@ -47,6 +48,8 @@ PRESSED_S = 2.0
 """The same time while the answers of all clients exceed ``server.answer_memory`` [s]."""
 BEGINNING = b"HTTP/1.1 "
 """Every answer begins so."""
+RESET = struct.pack("ii", 1, 0)
+"""Value of SO_LINGER: closing discards what is unsent."""
 _OUTQ = getattr(termios, "TIOCOUTQ", None) if sys.platform == "linux" else None
 
 
@@ -154,13 +157,20 @@ class Outlet:
             unsent += queued[0]
         return unsent
 
+    def abort(self) -> None:
+        """Reset the connection, so that the kernel forgets what it has not sent."""
+        if self.socket is not None and not self.transport.is_closing():
+            with contextlib.suppress(OSError):
+                self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+        self.transport.abort()
+
     def _let_go(self) -> None:
         self.health.slow_readers += 1
         logger.warning(
             "a client that does not read was disconnected",
             extra={"unsent_bytes": self._unsent(), "waited_s": round(self._stalled_s, 1)},
         )
-        self.transport.abort()
+        self.abort()
 
 
 class PacedCycle(RequestResponseCycle):

@@ -17,7 +17,7 @@ from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
-from osa.model.errors import OsaError
+from osa.model.errors import ConfigError, OsaError
 from osa.service.api.admin import admin_routes
 from osa.service.api.cohere.routes import cohere_routes, parse_documents
 from osa.service.api.cohere.schemas import DocumentsResponse
@@ -156,6 +156,7 @@ def create_service(settings: Settings, engine: Engine | None = None) -> Service:
     exchange = ModelExchange(models, loader, settings, health)
     app.include_router(admin_routes(models, exchange, describe))
     app.include_router(page_routes(settings.server.root_path))
+    _check_prefix(app, settings.server.root_path)
     _handle_errors(app, metrics)
     app.add_middleware(
         RequestGate,
@@ -168,6 +169,19 @@ def create_service(settings: Settings, engine: Engine | None = None) -> Service:
         direct=_direct(inference),
     )
     return Service(app, health, arrivals, grpc)
+
+
+def _check_prefix(app: FastAPI, root_path: str) -> None:
+    """Refuse a prefix that requests without it could be taken to have.
+
+    Raises:
+        ConfigError: It is, or begins, a path of ours.
+    """
+    if not root_path:
+        return
+    for path in (*app.openapi()["paths"], "/docs", "/openapi.json", "/assets"):
+        if f"{path}/".startswith(f"{root_path}/"):
+            raise ConfigError(f"server.root_path: {root_path} is a path of the API itself")
 
 
 def _grpc_server(

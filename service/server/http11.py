@@ -29,7 +29,6 @@ from osa.service.server.heads import (
     refusal_of,
 )
 
-__all__ = ["MAX_HEAD", "LlhttpProtocol"]
 SLICE = 8192
 """Bytes that are parsed at once: what follows waits while a request waits for the one before."""
 FRAMING_SHARE = 8

@@ -6,41 +6,15 @@ import json
 import select
 import socket
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import httpx
 import pytest
 
-from osa.service.server.http11 import MAX_HEAD
+from osa.service.server.heads import MAX_HEAD
+from tests.wire import BODY, HEALTH, connected, post, read_answer
 
-BODY = b'{"inputs": "a"}'
 OFFER = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n"
-HEALTH = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
-
-
-def post(headers: bytes = b"", body: bytes = BODY, path: bytes = b"/embed") -> bytes:
-    length = b"Content-Length: %d\r\n" % len(body)
-    return b"POST %b HTTP/1.1\r\nHost: x\r\n%b%b\r\n%b" % (path, headers, length, body)
-
-
-@contextmanager
-def connected(client: httpx.Client) -> Iterator[socket.socket]:
-    with socket.create_connection((client.base_url.host, client.base_url.port or 0), 20) as wire:
-        yield wire
-
-
-def read_answer(wire: socket.socket) -> tuple[int, dict[bytes, bytes], bytes]:
-    """Status, headers and body of one answer, read no further."""
-    head = b""
-    while not head.endswith(b"\r\n\r\n"):
-        piece = wire.recv(1)
-        assert piece, head
-        head += piece
-    first, *lines = head.strip().split(b"\r\n")
-    headers = {name.lower(): value for name, _, value in (x.partition(b": ") for x in lines)}
-    body = wire.recv(int(headers[b"content-length"]), socket.MSG_WAITALL)
-    return int(first.split()[1]), headers, body
 
 
 @pytest.mark.parametrize("segments", ["one", "head and body", "bytes"])

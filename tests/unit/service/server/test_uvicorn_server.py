@@ -7,6 +7,7 @@ import socket
 
 import pytest
 
+from osa.model.errors import ConfigError
 from osa.service.server.uvicorn_server import ListenError, bind
 from tests.conftest import local_settings
 
@@ -41,3 +42,39 @@ def test_a_taken_address_is_named() -> None:
         for name in ("server__port", "server__grpc_port"):
             with pytest.raises(ListenError, match=f"127.0.0.1:{port}: Address already"):
                 bind(local_settings(**{name: port}).server)
+
+
+@pytest.mark.parametrize(
+    ("host", "family", "reached"),
+    [
+        ("127.0.0.1", socket.AF_INET, ["127.0.0.1"]),
+        ("localhost", socket.AF_INET, ["127.0.0.1"]),
+        ("::1", socket.AF_INET6, ["::1"]),
+        ("[::1]", socket.AF_INET6, ["::1"]),
+        ("::", socket.AF_INET6, ["::1", "127.0.0.1"]),
+        ("[::]", socket.AF_INET6, ["::1", "127.0.0.1"]),
+    ],
+)
+def test_an_address_of_either_kind_is_listened_on(
+    host: str, family: socket.AddressFamily, reached: list[str]
+) -> None:
+    with bind(local_settings(server__host=host).server) as listener:
+        assert listener.family == family
+        for address in reached:
+            socket.create_connection((address, listener.getsockname()[1]), 10).close()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:80", "http://a", "[::1]:80", "", "a b", "[::1"])
+def test_an_address_with_more_than_a_host_is_refused(host: str) -> None:
+    with pytest.raises(ConfigError, match=r"server\.host: .*an address or a host name"):
+        local_settings(server__host=host)
+
+
+@pytest.mark.parametrize(
+    ("host", "written"),
+    [("nowhere.invalid", "nowhere.invalid:"), ("2001:db8::1", "[2001:db8::1]:")],
+)
+def test_an_address_that_is_not_here_is_named(host: str, written: str) -> None:
+    with pytest.raises(ListenError) as refused:
+        bind(local_settings(server__host=host).server)
+    assert f"cannot listen on {written}" in str(refused.value)

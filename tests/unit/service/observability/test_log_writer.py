@@ -1,0 +1,123 @@
+"""Lines of the log reach their reader in order, and nobody waits for one that does not read."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import os
+import threading
+import time
+from collections.abc import Iterator
+from typing import NamedTuple, TextIO
+
+import pytest
+
+from osa.service.observability.log_writer import DROPPED, MAX_BYTES, LogWriter
+from osa.service.observability.logs import JsonFormatter
+from tests.conftest import wait_until
+
+
+class Pipe(NamedTuple):
+    read_end: int
+    stream: TextIO
+
+
+@pytest.fixture
+def pipe() -> Iterator[Pipe]:
+    """A pipe in place of standard error."""
+    read_end, write_end = os.pipe()
+    with os.fdopen(write_end, "w") as stream:
+        yield Pipe(read_end, stream)
+    os.close(read_end)
+
+
+def start(stream: TextIO | None) -> tuple[logging.Logger, LogWriter]:
+    logger, writer = logging.Logger("test"), LogWriter(stream)
+    writer.setFormatter(JsonFormatter())
+    logger.addHandler(writer)
+    return logger, writer
+
+
+def read_lines(read_end: int, last: str) -> list[dict[str, object]]:
+    """Lines up to the first with this message."""
+    data = b""
+    while last.encode() not in data or not data.endswith(b"\n"):
+        data += os.read(read_end, 1 << 20)
+    return [json.loads(line) for line in data.splitlines()]
+
+
+def test_lines_arrive_whole_and_in_order(pipe: Pipe) -> None:
+    logger, writer = start(pipe.stream)
+    for number in range(2000):
+        logger.info("line", extra={"number": number})
+    logger.info("the last")
+    lines = read_lines(pipe.read_end, "the last")
+    assert [line.get("number") for line in lines] == [*range(2000), None]
+    writer.close()
+
+
+def test_who_logs_does_not_wait_for_a_reader_and_is_told_what_was_lost(pipe: Pipe) -> None:
+    logger, writer = start(pipe.stream)
+    began = time.process_time()
+    for number in range(20_000):
+        logger.info("x" * 1000, extra={"number": number})
+    assert time.process_time() - began < 20
+    assert writer.dropped > 1000
+    kept = 20_000 - writer.dropped
+    lines = read_lines(pipe.read_end, DROPPED)
+    assert [line["number"] for line in lines[:kept]] == list(range(kept))
+    assert (lines[kept]["message"], lines[kept]["lines"]) == (DROPPED, writer.dropped)
+    assert sum(len(json.dumps(line)) for line in lines) < MAX_BYTES + 200_000
+    logger.info("again")
+    assert read_lines(pipe.read_end, "again")[-1]["message"] == "again"
+    writer.close()
+
+
+def test_the_end_waits_for_what_is_not_written_but_not_for_ever(pipe: Pipe) -> None:
+    logger, writer = start(pipe.stream)
+    logger.info("short")
+    writer.flush()
+    assert b"short" in os.read(pipe.read_end, 10_000)
+    for _ in range(300):
+        logger.info("x" * 1000)
+    ended = threading.Event()
+
+    def end() -> None:
+        writer.flush()
+        writer.close()
+        ended.set()
+
+    threading.Thread(target=end, daemon=True).start()
+    assert ended.wait(30)
+    while len(os.read(pipe.read_end, 1 << 20)) == 1 << 16:
+        pass  # so that the thread ends
+
+
+def test_a_reader_that_has_gone_costs_the_lines_alone() -> None:
+    read_end, write_end = os.pipe()
+    with os.fdopen(write_end, "w") as stream:
+        logger, writer = start(stream)
+        os.close(read_end)
+        for _ in range(10):
+            logger.info("nobody reads this")
+        wait_until(lambda: writer.dropped == 10)
+        writer.close()
+
+
+def test_without_standard_error_every_line_is_dropped() -> None:
+    logger, writer = start(None)
+    logger.info("nowhere")
+    wait_until(lambda: writer.dropped == 1)
+    writer.close()
+
+
+def test_a_record_that_cannot_be_written_is_counted() -> None:
+    stream = io.StringIO()
+    logger, writer = start(stream)
+    logger.info("%d", "no number")
+    logger.info("fine")
+    writer.flush()
+    assert json.loads(stream.getvalue().splitlines()[0])["message"] == "fine"
+    assert writer.dropped == 1
+    writer.close()
