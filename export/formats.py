@@ -68,6 +68,14 @@ class ArtifactFormat(ABC):
         """Number of uses of each operator in the graph; empty where the format lists none."""
         return {}
 
+    @abstractmethod
+    def runs_here(self, artifact: Artifact) -> str:
+        """Device and kernel that would run an artifact, told without loading it.
+
+        Raises:
+            ExportError: Why this machine cannot run it.
+        """
+
     def advice(self, artifact: Artifact) -> str:
         """Advice on how to run it faster on this machine; empty where there is none."""
         return ""

@@ -21,6 +21,8 @@ from osa.export.errors import ExportError
 from osa.export.layouts import LAYOUTS as LAYOUTS
 from osa.export.layouts import Layout as Layout
 from osa.export.layouts import TensorSpec as TensorSpec
+from osa.export.layouts import input_specs as input_specs
+from osa.export.layouts import output_specs as output_specs
 from osa.model import EmbeddingModel
 from osa.model.config import EncoderConfig
 from osa.model.layers.mixers import MIXERS
@@ -28,30 +30,6 @@ from osa.model.layers.mixers import MIXERS
 OUTPUTS = ("embeddings", "norms", "token_embeddings")
 LEAST = 2
 """torch.export specialises sizes 0 and 1, so smaller batches get a dummy sequence."""
-
-
-def input_specs(config: EncoderConfig, layout: Layout) -> tuple[TensorSpec, TensorSpec]:
-    """Inputs of the graph of a model in a layout, in order."""
-    places: tuple[int | str, ...] = ("tokens",) if layout == "packed" else ("batch", "length")
-    if config.vocab_size is not None:
-        first = TensorSpec("input_ids", "int64", places)
-    else:
-        assert config.feature_size is not None  # checked by EncoderConfig
-        first = TensorSpec("features", "float32", (*places, config.feature_size))
-    if layout == "packed":
-        return first, TensorSpec("cu_seqlens", "int32", ("sequences + 1",))
-    return first, TensorSpec("attention_mask", "int64", places)
-
-
-def output_specs(config: EncoderConfig, layout: Layout) -> tuple[TensorSpec, ...]:
-    """Outputs of the graph of a model in a layout, in order."""
-    rows = "sequences" if layout == "packed" else "batch"
-    places = ("tokens",) if layout == "packed" else ("batch", "length")
-    return (
-        TensorSpec("embeddings", "float32", (rows, config.output_size)),
-        TensorSpec("norms", "float32", (rows,)),
-        TensorSpec("token_embeddings", "float32", (*places, config.vector_size)),
-    )
 
 
 def default_layout(config: EncoderConfig) -> Layout:

@@ -1,4 +1,4 @@
-"""``osa inspect`` of artifacts."""
+"""``osa inspect`` of artifacts: they are read, and nothing of them is loaded or run."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from osa.export.errors import ExportError
 from osa.export.formats import FORMATS
 from osa.export.layouts import describe_head
 from osa.export.manifest import Artifact
-from osa.export.runner import open_runner
 
 
 def describe_artifact(artifact: Artifact) -> dict[str, Any]:
@@ -49,9 +48,10 @@ def _shape(sizes: tuple[int | str, ...]) -> str:
 
 
 def _runs_here(artifact: Artifact) -> str:
+    form = FORMATS[artifact.manifest.kind].load()
     try:
-        runner = open_runner(artifact)
+        where = form.runs_here(artifact)
     except ExportError as error:
         return f"no: {error}"
-    advice = FORMATS[artifact.manifest.kind].load().advice(artifact)
-    return f"on {runner.device}: {runner.kernel}" + (f" ({advice})" if advice else "")
+    advice = form.advice(artifact)
+    return where + (f" ({advice})" if advice else "")

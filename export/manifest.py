@@ -8,83 +8,42 @@
     reference.safetensors  inputs of the parity grid and their vectors in float64
     parity.json            deviations of the grid at export
 
-No file of an artifact is used before its hash is checked.
+What is used of an artifact was read once, into memory, and has the size and the hash that the
+manifest lists: other files are never read, links lead nowhere else, and a file that is exchanged
+between its check and its use is not loaded.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
-import json
+import os
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from osa.export.errors import ArtifactError
-from osa.export.formats import DTYPES, FORMATS
-from osa.export.layouts import LAYOUTS, Layout, TensorSpec
+from osa.export.formats import FORMATS
+from osa.export.layouts import TensorSpec, input_specs, output_specs
+from osa.export.manifest_values import (
+    MANIFEST_LIMIT,
+    Manifest,
+    check_manifest,
+    parse_manifest,
+)
+from osa.export.manifest_values import PARITY as PARITY
+from osa.export.manifest_values import REFERENCE as REFERENCE
+from osa.export.manifest_values import TOLERANCE as TOLERANCE
 from osa.model.calibration import CALIBRATION, Calibration
 from osa.model.common.directories import ARTIFACT as ARTIFACT
 from osa.model.common.directories import CONFIG, TOKENIZER, describe_path
+from osa.model.common.model_files import memory, open_file, read_file
 from osa.model.config import EncoderConfig
 from osa.model.errors import CheckpointError, ConfigError, InputError
 from osa.model.prompts import PROMPTS, prompts_from_json
 from osa.model.tokenization import TextTokenizer
 
-FORMAT = "osa-artifact"
-FORMAT_VERSION = 1
-PARITY, REFERENCE = "parity.json", "reference.safetensors"
-TOLERANCE = {"float32": 1e-5, "float16": 2e-3, "bfloat16": 2e-2, "int8": 0.05}
-"""Largest difference of any entry of a unit vector from the source's in float64."""
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """Description of an artifact.
-
-    Attributes:
-        kind: Name of the format, in ``FORMATS``.
-        layout: Layout of its inputs.
-        dtype: Storage type of its weights. ONNX computes in float32, int8 in integers; aoti and
-            torch-export compute in this type.
-        device: Type of device that it runs on; ``any`` where the runtime decides.
-        inputs: Inputs in order.
-        outputs: Outputs in order.
-        min_sequences: Least number of sequences in a call.
-        min_tokens: Least number of tokens in a call.
-        max_seq_len: Longest sequence [tokens].
-        tolerance: Largest difference of an entry of a unit vector from the source in float64.
-        source_sha256: Identity of the checkpoint that it was made from.
-        versions: Versions of the packages that made it, and facts of the processor.
-        files: Size [bytes] and sha256 of every other file.
-    """
-
-    kind: str
-    layout: Layout
-    dtype: str
-    device: str
-    inputs: tuple[TensorSpec, ...]
-    outputs: tuple[TensorSpec, ...]
-    min_sequences: int
-    min_tokens: int
-    max_seq_len: int
-    tolerance: float
-    source_sha256: str
-    versions: dict[str, str]
-    files: dict[str, tuple[int, str]]
-
-    def to_dict(self) -> dict[str, Any]:
-        """The content of ``artifact.json`` as plain values."""
-        values = dataclasses.asdict(self)
-        values["files"] = {
-            name: {"size": size, "sha256": digest} for name, (size, digest) in self.files.items()
-        }
-        return {"format": FORMAT, "format_version": FORMAT_VERSION, **values}
-
-    def to_json(self) -> str:
-        """``to_dict`` as indented JSON."""
-        return json.dumps(self.to_dict(), indent=2)
+AGAIN = "export the model again, or copy the directory again"
 
 
 @dataclass(frozen=True)
@@ -113,17 +72,33 @@ class Artifact:
 
     @property
     def graph(self) -> Path:
-        """Path of the graph."""
+        """Path of the graph, for messages: ``read`` gives its content."""
         return self.path / FORMATS[self.manifest.kind].graph
+
+    def read(self, name: str) -> bytes:
+        """Content of a file that the manifest lists, as the manifest describes it.
+
+        Raises:
+            ArtifactError: The manifest does not list it, or it has changed.
+        """
+        if name not in self.manifest.files:
+            raise ArtifactError(f"{self.path / ARTIFACT} does not list {name}: it is not read")
+        return _read_listed(self.path, name, self.manifest)
+
+    def read_graph(self) -> bytes:
+        """Content of the graph; see ``read``."""
+        return self.read(self.graph.name)
 
 
 def hash_files(directory: Path) -> dict[str, tuple[int, str]]:
     """Size and sha256 of every file of ``directory`` but the manifest."""
-    return {
-        file.name: (file.stat().st_size, _sha256(file))
-        for file in sorted(directory.iterdir())
-        if file.name != ARTIFACT
-    }
+    found = {}
+    for file in sorted(directory.iterdir()):
+        if file.name != ARTIFACT:
+            with file.open("rb") as opened:
+                digest = hashlib.file_digest(opened, "sha256").hexdigest()
+            found[file.name] = (file.stat().st_size, digest)
+    return found
 
 
 def is_artifact(directory: Path) -> bool:
@@ -139,20 +114,26 @@ def load_artifact(directory: Path) -> Artifact:
     """
     raw = _read(directory)
     manifest = _parse(raw, directory / ARTIFACT)
-    for name, (size, digest) in manifest.files.items():
-        _check_file(directory, name, size, digest)
+    small = (CONFIG, TOKENIZER, CALIBRATION, PROMPTS)
+    for name in manifest.files:
+        if name not in small:
+            _check_listed(directory, name, manifest)
+    contents = {
+        name: _read_listed(directory, name, manifest) for name in small if name in manifest.files
+    }
     try:
-        config = EncoderConfig.from_json((directory / CONFIG).read_text("utf-8"))
+        config = EncoderConfig.from_json(contents[CONFIG].decode("utf-8"))
     except (ConfigError, UnicodeDecodeError) as error:
         raise ArtifactError(f"{directory / CONFIG}: {error}") from error
+    _check_specs(manifest, config, directory / ARTIFACT)
     return Artifact(
         directory,
         manifest,
         config,
-        _tokenizer(directory, config, manifest),
+        _tokenizer(contents.get(TOKENIZER), directory / TOKENIZER, config),
         hashlib.sha256(raw).hexdigest(),
-        _calibration(directory, manifest),
-        *_prompts(directory, manifest),
+        _calibration(contents.get(CALIBRATION), directory / CALIBRATION),
+        *_prompts(contents.get(PROMPTS), directory / PROMPTS),
     )
 
 
@@ -168,119 +149,117 @@ def read_manifest(directory: Path) -> Manifest:
 def _read(directory: Path) -> bytes:
     path = directory / ARTIFACT
     try:
-        return path.read_bytes()
+        return read_file(path, MANIFEST_LIMIT)
     except FileNotFoundError as error:
         raise ArtifactError(f"cannot read {path}: {describe_path(directory)}") from error
     except OSError as error:
         raise ArtifactError(f"cannot read {path}: {error.strerror}") from error
 
 
-def _calibration(directory: Path, manifest: Manifest) -> Calibration | None:
-    if CALIBRATION not in manifest.files:
+def _parse(raw: bytes, path: Path) -> Manifest:
+    manifest = parse_manifest(raw, path)
+    check_manifest(manifest, path)
+    return manifest
+
+
+def _check_specs(manifest: Manifest, config: EncoderConfig, path: Path) -> None:
+    """Refuse other inputs or outputs than a model of this configuration has."""
+    for name, found, wanted in (
+        ("inputs", manifest.inputs, input_specs(config, manifest.layout)),
+        ("outputs", manifest.outputs, output_specs(config, manifest.layout)),
+    ):
+        if found != wanted:
+            raise ArtifactError(
+                f"{path}: {name} must be {describe_specs(wanted)} by {CONFIG}, got "
+                f"{describe_specs(found)}"
+            )
+
+
+def describe_specs(specs: tuple[TensorSpec, ...]) -> str:
+    """Inputs or outputs in a line, in order."""
+    return ", ".join(
+        f"{spec.name} {spec.dtype} [{', '.join(map(str, spec.shape))}]" for spec in specs
+    )
+
+
+def _calibration(content: bytes | None, path: Path) -> Calibration | None:
+    if content is None:
         return None
     try:
-        return Calibration.from_json((directory / CALIBRATION).read_text("utf-8"))
+        return Calibration.from_json(content.decode("utf-8"))
     except (ConfigError, UnicodeDecodeError) as error:
-        raise ArtifactError(f"{directory / CALIBRATION}: {error}") from error
+        raise ArtifactError(f"{path}: {error}") from error
 
 
-def _prompts(directory: Path, manifest: Manifest) -> tuple[dict[str, str], str | None]:
-    if PROMPTS not in manifest.files:
+def _prompts(content: bytes | None, path: Path) -> tuple[dict[str, str], str | None]:
+    if content is None:
         return {}, None
     try:
-        return prompts_from_json((directory / PROMPTS).read_bytes(), directory / PROMPTS)
+        return prompts_from_json(content, path)
     except CheckpointError as error:
         raise ArtifactError(str(error)) from error
 
 
-def _tokenizer(directory: Path, config: EncoderConfig, manifest: Manifest) -> TextTokenizer | None:
-    if TOKENIZER not in manifest.files:
+def _tokenizer(content: bytes | None, path: Path, config: EncoderConfig) -> TextTokenizer | None:
+    if content is None:
         return None
     try:
-        tokenizer = TextTokenizer.from_file(directory / TOKENIZER)
+        tokenizer = TextTokenizer.from_json(content)
     except InputError as error:
-        raise ArtifactError(str(error)) from error
+        raise ArtifactError(f"{path}: {error}") from error
     if tokenizer.vocab_size > (config.vocab_size or 0):
         raise ArtifactError(
-            f"{directory / TOKENIZER} has {tokenizer.vocab_size} ids, the graph embeds "
-            f"{config.vocab_size}: it belongs to another model"
+            f"{path} has {tokenizer.vocab_size} ids, the graph embeds {config.vocab_size}: it "
+            "belongs to another model"
         )
     return tokenizer
 
 
-def _check_file(directory: Path, name: str, size: int, digest: str) -> None:
-    file = directory / name
-    again = "export the model again, or copy the directory again"
-    if Path(name).name != name or not name.isprintable():
-        raise ArtifactError(f"{directory / ARTIFACT} lists {name!r}, which is not a file name")
-    if not file.is_file():
-        raise ArtifactError(f"{file} is missing: {again}")
-    actual = file.stat().st_size
-    if actual != size:
-        raise ArtifactError(f"{file} has {actual} bytes, the manifest says {size}: {again}")
-    if _sha256(file) != digest:
-        raise ArtifactError(f"{file} does not match its sha256 in the manifest: {again}")
-
-
-def _parse(raw: bytes, path: Path) -> Manifest:
+def _read_listed(directory: Path, name: str, manifest: Manifest) -> bytes:
+    """Read a listed file once, and compare what was read with the manifest."""
+    size, digest = manifest.files[name]
+    _check_size(directory / name, size)
     try:
-        values = json.loads(raw)
-        version = (values.pop("format"), values.pop("format_version"))
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ArtifactError(f"{path} is not an artifact's manifest: {error!r}") from error
-    if version[0] != FORMAT or not isinstance(version[1], int):
-        raise ArtifactError(f"{path} is of format {version[0]!r}, expected {FORMAT!r}")
-    if version[1] > FORMAT_VERSION:
+        content = read_file(directory / name, size)
+    except OSError as error:
+        raise ArtifactError(_unreadable(directory / name, error)) from error
+    if len(content) != size or hashlib.sha256(content).hexdigest() != digest:
         raise ArtifactError(
-            f"{path} is of format version {version[1]}, this release reads up to "
-            f"{FORMAT_VERSION}: install a newer osa-encoder"
+            f"{directory / name} does not match its sha256 in the manifest: {AGAIN}"
+        )
+    return content
+
+
+def _check_listed(directory: Path, name: str, manifest: Manifest) -> None:
+    """Compare a listed file with the manifest, without holding it in memory."""
+    size, digest = manifest.files[name]
+    _check_size(directory / name, size)
+    try:
+        with open_file(directory / name, size, raw=True) as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise ArtifactError(_unreadable(directory / name, error)) from error
+    if found != digest:
+        raise ArtifactError(
+            f"{directory / name} does not match its sha256 in the manifest: {AGAIN}"
+        )
+
+
+def _check_size(path: Path, size: int) -> None:
+    """Refuse a file of another size, or one that would not fit in memory, unread."""
+    if size > memory():
+        raise ArtifactError(
+            f"{path} has {size} bytes by the manifest, more than the memory here: {AGAIN}"
         )
     try:
-        manifest = Manifest(
-            **{
-                **values,
-                "inputs": _specs(values["inputs"]),
-                "outputs": _specs(values["outputs"]),
-                "files": {
-                    str(name): (int(entry["size"]), str(entry["sha256"]))
-                    for name, entry in values["files"].items()
-                },
-            }
-        )
-        _check_values(manifest)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ArtifactError(f"{path} is not an artifact's manifest: {error}") from error
-    missing = {FORMATS[manifest.kind].graph, CONFIG, REFERENCE} - set(manifest.files)
-    if missing:
-        raise ArtifactError(f"{path} does not list {', '.join(sorted(missing))}")
-    return manifest
+        actual = os.stat(path)
+    except FileNotFoundError as error:
+        raise ArtifactError(f"{path} is missing: {AGAIN}") from error
+    except OSError as error:
+        raise ArtifactError(_unreadable(path, error)) from error
+    if stat.S_ISREG(actual.st_mode) and actual.st_size != size:
+        raise ArtifactError(f"{path} has {actual.st_size} bytes, the manifest says {size}: {AGAIN}")
 
 
-def _check_values(manifest: Manifest) -> None:
-    allowed: Mapping[str, tuple[str, ...]] = {
-        "kind": tuple(FORMATS),
-        "layout": LAYOUTS,
-        "dtype": DTYPES,
-        "device": ("any", "cpu", "cuda"),
-    }
-    for name, values in allowed.items():
-        value = getattr(manifest, name)
-        if value not in values:
-            raise ValueError(f"{name} must be one of {', '.join(values)}, got {value!r}")
-    for name in ("min_sequences", "min_tokens", "max_seq_len"):
-        value = getattr(manifest, name)
-        if not isinstance(value, int) or value < 1:
-            raise ValueError(f"{name} must be a positive integer, got {value!r}")
-    if not isinstance(manifest.tolerance, float) or not 0 < manifest.tolerance < 1:
-        raise ValueError(f"tolerance must be between 0 and 1, got {manifest.tolerance!r}")
-
-
-def _specs(values: list[dict[str, Any]]) -> tuple[TensorSpec, ...]:
-    return tuple(
-        TensorSpec(str(spec["name"]), str(spec["dtype"]), tuple(spec["shape"])) for spec in values
-    )
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
+def _unreadable(path: Path, error: OSError) -> str:
+    return f"cannot read {path}: {error.strerror}: {AGAIN}"

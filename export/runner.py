@@ -11,6 +11,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from osa.export.errors import ArtifactError
 from osa.export.formats import FORMATS
 from osa.export.graph_inputs import lay_out
 from osa.export.manifest import Artifact, Manifest
@@ -68,7 +69,9 @@ def embed_sequences(
     Raises:
         ExportError: The runtime failed.
     """
-    outputs = runner.run(*lay_out(sequences, manifest))
+    inputs = lay_out(sequences, manifest)
+    outputs = runner.run(*inputs)
+    _check_outputs(outputs, manifest, inputs)
     count, lengths = len(sequences), [len(row) for row in sequences]
     if manifest.layout == "packed":
         tokens = np.split(outputs.token_embeddings[: sum(lengths)], np.cumsum(lengths)[:-1])
@@ -76,3 +79,20 @@ def embed_sequences(
         rows = outputs.token_embeddings[:count]
         tokens = [row[:length] for row, length in zip(rows, lengths, strict=True)]
     return outputs.embeddings[:count], outputs.norms[:count], tokens
+
+
+def _check_outputs(
+    outputs: GraphOutputs, manifest: Manifest, inputs: tuple[np.ndarray, np.ndarray]
+) -> None:
+    """Refuse outputs of other sizes than the manifest says, such as those in another order."""
+    packed = manifest.layout == "packed"
+    tokens = inputs[0].shape[: 1 if packed else 2]
+    rows = len(inputs[1]) - 1 if packed else tokens[0]
+    width, states = manifest.outputs[0].shape[-1], manifest.outputs[2].shape[-1]
+    wanted = ((rows, width), (rows,), (*tokens, states))
+    found = tuple(part.shape for part in outputs)
+    if found != wanted:
+        raise ArtifactError(
+            f"the graph gives outputs of the sizes {found}, the manifest says {wanted} for "
+            f"{', '.join(spec.name for spec in manifest.outputs)}: export the model again"
+        )

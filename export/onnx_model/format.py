@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from osa.export.errors import ExportError
+from osa.export.errors import ArtifactError, ExportError
 from osa.export.formats import ArtifactFormat
 from osa.export.ort_ops import BUILD_COMMAND, find_library
 from osa.model.common.requirements import is_installed, require
@@ -68,11 +68,20 @@ class OnnxFormat(ArtifactFormat):
         """Number of uses of each operator; custom operators with their domain."""
         import onnx
 
-        model = onnx.load(str(artifact.graph), load_external_data=False)
+        try:
+            model = onnx.load_model_from_string(artifact.read_graph())
+        except Exception as error:  # protobuf's own
+            raise ArtifactError(f"{artifact.graph} is not an ONNX model: {error}") from error
         return collections.Counter(
             f"{node.domain}::{node.op_type}" if node.domain else node.op_type
             for node in model.graph.node
         )
+
+    def runs_here(self, artifact: Artifact) -> str:
+        """``on cpu: ...``, without a session: ONNX Runtime computes while it creates one."""
+        from osa.export.onnx_model.runner import describe_here
+
+        return describe_here(artifact)
 
     def advice(self, artifact: Artifact) -> str:
         """How to build the native operator, where it is missing and the model uses it."""
@@ -85,4 +94,10 @@ def calls_attention(artifact: Artifact) -> bool:
     """Whether the graph has nodes of ``osa::OrthogonalAttention``."""
     from osa.model.layers.mixers import MIXERS
 
-    return MIXERS[artifact.config.mixer].calls_attention
+    mixer = MIXERS.get(artifact.config.mixer)
+    if mixer is None:
+        raise ArtifactError(
+            f"{artifact.path}: config.json: mixer must be one of {', '.join(MIXERS)}, got "
+            f"{artifact.config.mixer[:100]!r}"
+        )
+    return mixer.calls_attention

@@ -4,16 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from osa.export.errors import ExportError
-from osa.export.manifest import Artifact
+from osa.export.errors import ArtifactError, ExportError
+from osa.export.manifest import Artifact, describe_specs
+from osa.export.onnx_model.external_data import external_files
 from osa.export.onnx_model.format import calls_attention
+from osa.export.onnx_model.runtime import FATAL, import_onnxruntime
 from osa.export.ort_ops import BUILD_COMMAND, find_library
 from osa.export.runner import GraphOutputs
 from osa.model.common.threads import threads as default_threads
 
+TYPES = {
+    "int64": "tensor(int64)",
+    "int32": "tensor(int32)",
+    "float32": "tensor(float)",
+    "float16": "tensor(float16)",
+}
+"""ONNX Runtime's names of element types."""
 RUNTIMES = ("onnxruntime-gpu", "onnxruntime")
 """Distributions of ONNX Runtime; one of them is needed."""
 
@@ -36,17 +46,11 @@ class OnnxRunner:
         Raises:
             ExportError: The runtime, the library or the device is missing.
         """
-        try:
-            import onnxruntime as ort
-        except ImportError as error:
-            raise ExportError(
-                "ONNX artifacts need onnxruntime: pip install onnxruntime-gpu, or onnxruntime "
-                "where there is no NVIDIA GPU"
-            ) from error
+        ort = import_onnxruntime()
         options = ort.SessionOptions()
         usual = default_threads()
         options.intra_op_num_threads = threads or (usual.count if usual.limited else 0)
-        options.log_severity_level = 3
+        options.log_severity_level = FATAL
         # Spinning threads would take CPU time from tokenisation and HTTP.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         library = None if kernel == "body" else find_library()
@@ -60,10 +64,13 @@ class OnnxRunner:
                     f"{library} cannot be loaded: {error}; build it again: '{BUILD_COMMAND}'"
                 ) from error
         providers = _providers(ort.get_available_providers(), device)
+        model = artifact.read_graph()  # what was hashed is what is loaded
+        _add_external_data(options, model, artifact)
         try:
-            self._session = ort.InferenceSession(str(artifact.graph), options, providers=providers)
+            self._session = ort.InferenceSession(model, options, providers=providers)
         except Exception as error:
             raise ExportError(f"ONNX Runtime cannot load {artifact.graph}: {error}") from error
+        _check_graph(self._session, artifact)
         active = self._session.get_providers()
         self._device = "cuda" if "CUDAExecutionProvider" in active else "cpu"
         if device == "cuda" and self._device != "cuda":
@@ -71,9 +78,7 @@ class OnnxRunner:
                 "device cuda was asked for, but ONNX Runtime could not start its CUDA provider: "
                 "check the driver, or use device cpu"
             )
-        self._kernel = "osa::OrthogonalAttention, native" if library else "function body"
-        if not calls_attention(artifact):
-            self._kernel = "onnxruntime"
+        self._kernel = _kernel_name(artifact, native=library is not None)
         self._names = [spec.name for spec in artifact.manifest.inputs]
         self._outputs = [spec.name for spec in artifact.manifest.outputs]
 
@@ -96,6 +101,68 @@ class OnnxRunner:
         except Exception as error:  # onnxruntime's exceptions share no base but Exception
             raise ExportError(f"ONNX Runtime failed: {error}") from error
         return GraphOutputs(*found)
+
+
+def describe_here(artifact: Artifact) -> str:
+    """Device and kernel that would run an artifact, by what is installed.
+
+    Raises:
+        ExportError: ONNX Runtime is not installed.
+    """
+    providers = _providers(import_onnxruntime().get_available_providers(), "auto")
+    device = "cuda" if len(providers) > 1 else "cpu"
+    return f"on {device}: {_kernel_name(artifact, native=find_library() is not None)}"
+
+
+def _kernel_name(artifact: Artifact, native: bool) -> str:
+    if not calls_attention(artifact):
+        return "onnxruntime"
+    return "osa::OrthogonalAttention, native" if native else "function body"
+
+
+def _add_external_data(options: Any, model: bytes, artifact: Artifact) -> None:
+    """Give the runtime the content of files that the model names, so that it opens none.
+
+    Raises:
+        ArtifactError: The manifest does not list one of them.
+    """
+    names = sorted(external_files(model))
+    for name in names:
+        if name not in artifact.manifest.files:
+            raise ArtifactError(
+                f"{artifact.graph} names the file {name[:100]!r}, which the manifest does not "
+                "list: it is not read; export the model again"
+            )
+    if names:
+        contents = [artifact.read(name) for name in names]
+        sizes = [len(content) for content in contents]
+        options.add_external_initializers_from_files_in_memory(names, contents, sizes)
+
+
+def _check_graph(session: Any, artifact: Artifact) -> None:
+    """Refuse a graph whose inputs and outputs are not those of the manifest, in its order.
+
+    Raises:
+        ArtifactError: Naming both.
+    """
+    for what, found, specs in (
+        ("inputs", session.get_inputs(), artifact.manifest.inputs),
+        ("outputs", session.get_outputs(), artifact.manifest.outputs),
+    ):
+        wanted = [(spec.name, TYPES.get(spec.dtype), len(spec.shape)) for spec in specs]
+        there = [(value.name, value.type, len(value.shape)) for value in found]
+        sizes = [
+            (size, other)
+            for spec, value in zip(specs, found, strict=False)
+            for size, other in zip(spec.shape, value.shape, strict=False)
+            if isinstance(size, int) and isinstance(other, int)
+        ]
+        if there != wanted or any(size != other for size, other in sizes):
+            shown = ", ".join(f"{each.name} {each.type} {each.shape}" for each in found)
+            raise ArtifactError(
+                f"{artifact.graph} has the {what} {shown[:500]}; the manifest says "
+                f"{describe_specs(specs)}: export the model again"
+            )
 
 
 def _providers(available: Sequence[str], device: str) -> list[str]:

@@ -7,14 +7,13 @@ at run time with one scale per product.
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
-
 import numpy as np
 import onnx
 from onnx import TensorProto, numpy_helper
 
 from osa.export.errors import ExportError
+from osa.export.onnx_model.runtime import import_onnxruntime
+from osa.model.common.scratch import scratch_directory
 
 STORED = {"float16": TensorProto.FLOAT16, "bfloat16": TensorProto.BFLOAT16}
 LEAST_WEIGHT = 4096
@@ -70,6 +69,7 @@ def quantize_int8(proto: onnx.ModelProto) -> onnx.ModelProto:
     Raises:
         ExportError: onnxruntime is not installed.
     """
+    import_onnxruntime()
     try:
         from onnxruntime.quantization import QuantType, quantize_dynamic
     except ImportError as error:
@@ -80,8 +80,8 @@ def quantize_int8(proto: onnx.ModelProto) -> onnx.ModelProto:
     bare = onnx.ModelProto()
     bare.CopyFrom(proto)
     del bare.functions[:]
-    with tempfile.TemporaryDirectory() as scratch:
-        source, target = Path(scratch) / "float.onnx", Path(scratch) / "int8.onnx"
+    with scratch_directory("an int8 export") as scratch:
+        source, target = scratch / "float.onnx", scratch / "int8.onnx"
         onnx.save(bare, str(source))
         quantize_dynamic(
             source,

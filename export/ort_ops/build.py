@@ -12,7 +12,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from osa.export.errors import ExportError
 from osa.export.ort_ops import LIBRARY
 from osa.export.ort_ops.headers import include_dir
 from osa.export.ort_ops.steps import Progress, Step, run_steps, tell_nobody
+from osa.model.common.scratch import scratch_directory
 from osa.model.errors import OsaError
 
 HERE = Path(__file__).parent
@@ -59,8 +59,7 @@ def build(
         for name, flags in INSTRUCTION_SETS.items()
         if name == "baseline" or _knows(compiler, flags)
     }
-    with tempfile.TemporaryDirectory() as scratch:
-        objects = Path(scratch)
+    with scratch_directory("the native operator's build") as objects:
         steps = _cpu_steps(common, sets, kernel, objects, with_cuda=nvcc is not None)
         if nvcc is not None:  # the longest first
             cuda_step = Step("compiling for CUDA", _nvcc(nvcc, kernel, objects / "cuda.o"))

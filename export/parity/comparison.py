@@ -10,16 +10,16 @@ import dataclasses
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from safetensors import SafetensorError
-from safetensors.numpy import load_file
+from safetensors.numpy import load
 
 from osa.export.errors import ArtifactError, ParityError
 from osa.export.graph_inputs import fill
 from osa.export.manifest import REFERENCE, Artifact
 from osa.export.runner import Runner
+from osa.model.common.model_files import parse_json
 
 TOKEN_ROWS_UP_TO = 130
 """Cases of at most so many tokens store their token embeddings too."""
@@ -61,7 +61,7 @@ def compare(
         ArtifactError: The reference cannot be read.
         ExportError: The runtime failed.
     """
-    tensors, names = _read_reference(artifact.path / REFERENCE)
+    tensors, names = _read_reference(artifact)
     deviations = []
     for place, name in enumerate(names):
         progress(f"case {place + 1} of {len(names)}: {name}")
@@ -69,16 +69,18 @@ def compare(
     return deviations
 
 
-def _read_reference(path: Path) -> tuple[dict[str, np.ndarray], list[str]]:
+def _read_reference(artifact: Artifact) -> tuple[dict[str, np.ndarray], list[str]]:
     """Inputs and results by case and part, and the names of the cases."""
-    from safetensors import safe_open
-
+    content = artifact.read(REFERENCE)
     try:
-        tensors = load_file(path)
-        with safe_open(path, "numpy") as handle:
-            names = json.loads(handle.metadata()["cases"])
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-        raise ArtifactError(f"{path} is not a parity reference: {error}") from error
+        tensors = load(content)
+        header = parse_json(content[8 : 8 + int.from_bytes(content[:8], "little")])
+        names = parse_json(header["__metadata__"]["cases"])
+        for place in range(len(names)):
+            _ = [tensors[f"{place}.{part}"] for part in PARTS[:4]]
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        where = artifact.path / REFERENCE
+        raise ArtifactError(f"{where} is not a parity reference: {error}") from error
     return tensors, list(map(str, names))
 
 

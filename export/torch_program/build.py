@@ -15,8 +15,10 @@ import torch
 
 from osa.export.errors import ExportError
 from osa.export.graph import Layout, trace
+from osa.export.torch_program.compiler_cache import with_cache
 from osa.model import EmbeddingModel
 from osa.model.common.requirements import has_compiler
+from osa.model.errors import OsaError
 from osa.model.inference.bfloat16 import use_bfloat16
 
 
@@ -45,9 +47,15 @@ def compile_package(model: EmbeddingModel, layout: Layout, path: Path) -> None:
     if not has_compiler():
         raise ExportError("aoti needs a C++ compiler: install one, or use --format torch-export")
     program = trace(model, layout)
-    try:
+
+    def compile_it() -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             torch._inductor.aoti_compile_and_package(program, package_path=str(path))
+
+    try:
+        with_cache(compile_it)
+    except OsaError:
+        raise
     except Exception as error:  # inductor raises exceptions of many types
         raise ExportError(f"AOTInductor cannot compile this model: {error}") from error

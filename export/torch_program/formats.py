@@ -7,7 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from osa.export.errors import ArtifactError
 from osa.export.formats import ArtifactFormat
+from osa.export.processor import check_processor
+from osa.export.torch_program.archive import GRAPH, Archive
+from osa.model.common.model_files import parse_json
 from osa.model.common.requirements import has_compiler
 from osa.model.errors import ConfigError
 
@@ -42,6 +46,17 @@ class AotiFormat(ArtifactFormat):
 
         return AotiRunner(artifact, device)
 
+    def operators(self, artifact: Artifact) -> Mapping[str, int]:
+        """None are listed; the members of the package are checked."""
+        Archive(artifact.read_graph(), artifact.graph)
+        return {}
+
+    def runs_here(self, artifact: Artifact) -> str:
+        """``on cpu: ...``, without loading the package."""
+        if artifact.manifest.device == "cpu":
+            check_processor(artifact.manifest.versions, artifact.path)
+        return describe_here(artifact)
+
 
 class ExportedFormat(ArtifactFormat):
     """A plain ``torch.export`` program."""
@@ -64,10 +79,28 @@ class ExportedFormat(ArtifactFormat):
         return ExportedRunner(artifact, device)
 
     def operators(self, artifact: Artifact) -> Mapping[str, int]:
-        """Number of calls of each operator in the graph."""
-        import torch
+        """Number of calls of each operator in the graph, which is read and not loaded."""
+        content = Archive(artifact.read_graph(), artifact.graph).read(GRAPH)
+        try:
+            nodes = parse_json(content)["graph_module"]["graph"]["nodes"]
+            targets = [str(node["target"])[:200].removeprefix("torch.ops.") for node in nodes]
+        except (ValueError, KeyError, TypeError) as error:
+            raise ArtifactError(f"{artifact.graph}: {GRAPH} is damaged") from error
+        return collections.Counter(targets)
 
-        from osa.model import ops  # noqa: F401  registers osa::attention
+    def runs_here(self, artifact: Artifact) -> str:
+        """``on cpu: ...``, without loading the program."""
+        return describe_here(artifact)
 
-        nodes = torch.export.load(str(artifact.graph)).graph.nodes
-        return collections.Counter(str(node.target) for node in nodes if node.op == "call_function")
+
+def describe_here(artifact: Artifact) -> str:
+    """Device and kernel that would run an artifact.
+
+    Raises:
+        ExportError: It was made for a device that is not there.
+    """
+    from osa.export.torch_program.runner import device_of
+    from osa.model import kernels
+
+    device = device_of(artifact)
+    return f"on {device}: {kernels.describe(device)}"

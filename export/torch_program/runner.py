@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import warnings
 from abc import ABC, abstractmethod
@@ -15,8 +16,11 @@ from osa.export.errors import ExportError
 from osa.export.manifest import Artifact
 from osa.export.processor import check_processor
 from osa.export.runner import GraphOutputs
+from osa.export.torch_program.archive import SAMPLES, Archive
 from osa.model import kernels
 from osa.model import ops as ops  # registers osa::attention
+from osa.model.common.scratch import scratch_directory
+from osa.model.errors import OsaError
 
 
 class TorchRunner(ABC):
@@ -28,13 +32,7 @@ class TorchRunner(ABC):
         Raises:
             ExportError: It was made for another device, or torch cannot load it.
         """
-        manifest = artifact.manifest
-        if manifest.device == "cuda" and not torch.cuda.is_available():
-            raise ExportError(
-                f"{artifact.path} was compiled for cuda, and torch finds no CUDA device here: "
-                "export it again on this machine, or with --device cpu"
-            )
-        own = manifest.device if manifest.device != "any" else "cpu"
+        own = device_of(artifact)
         if device not in ("auto", own):
             raise ExportError(
                 f"{artifact.path} was made for {own}, not {device}: export it with "
@@ -48,7 +46,9 @@ class TorchRunner(ABC):
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                return self.load_graph(str(artifact.graph))
+                return self.load_graph(Archive(artifact.read_graph(), artifact.graph))
+        except OsaError:
+            raise
         except Exception as error:  # loaders raise exceptions of many types
             raise ExportError(
                 f"torch {torch.__version__} cannot load {artifact.graph}, made by torch "
@@ -56,7 +56,7 @@ class TorchRunner(ABC):
             ) from error
 
     @abstractmethod
-    def load_graph(self, file: str) -> Callable[..., Sequence[Tensor]]:
+    def load_graph(self, archive: Archive) -> Callable[..., Sequence[Tensor]]:
         """Load the graph of a file, as a function of its inputs."""
 
     @property
@@ -80,6 +80,21 @@ class TorchRunner(ABC):
         return GraphOutputs(*(part.cpu().numpy() for part in found))
 
 
+def device_of(artifact: Artifact) -> str:
+    """The device that an artifact runs on.
+
+    Raises:
+        ExportError: There is none here.
+    """
+    device = artifact.manifest.device
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ExportError(
+            f"{artifact.path} was compiled for cuda, and torch finds no CUDA device here: "
+            "export it again on this machine, or with --device cpu"
+        )
+    return "cpu" if device == "any" else device
+
+
 class AotiRunner(TorchRunner):
     """An AOTInductor package."""
 
@@ -93,16 +108,23 @@ class AotiRunner(TorchRunner):
             check_processor(artifact.manifest.versions, artifact.path)
         super().__init__(artifact, device)
 
-    def load_graph(self, file: str) -> Callable[..., Sequence[Tensor]]:
-        """The compiled graph of a package."""
-        package: Callable[..., Sequence[Tensor]] = torch._inductor.aoti_load_package(file)
+    def load_graph(self, archive: Archive) -> Callable[..., Sequence[Tensor]]:
+        """The compiled graph of a package, from a private copy of the members that were checked."""
+        with scratch_directory("an aoti artifact") as scratch:
+            copy = scratch / "model.pt2"
+            copy.write_bytes(archive.rewritten())
+            package: Callable[..., Sequence[Tensor]] = torch._inductor.aoti_load_package(str(copy))
         return package
 
 
 class ExportedRunner(TorchRunner):
     """A plain exported program."""
 
-    def load_graph(self, file: str) -> Callable[..., Sequence[Tensor]]:
+    def load_graph(self, archive: Archive) -> Callable[..., Sequence[Tensor]]:
         """The program as a module."""
-        module: Callable[..., Sequence[Tensor]] = torch.export.load(file).module()
+        archive.check_program()
+        # torch would read a pickle of any kind where this fails
+        torch.load(io.BytesIO(archive.read(SAMPLES)), weights_only=True)
+        program = torch.export.load(io.BytesIO(archive.rewritten()))
+        module: Callable[..., Sequence[Tensor]] = program.module()
         return module

@@ -11,12 +11,13 @@ import torch
 
 from osa.export.graph import LEAST, trace
 from osa.export.graph_inputs import dummy_lengths
+from osa.export.torch_program.compiler_cache import cache_directory, with_cache
 from osa.model.common.requirements import has_compiler
 from osa.model.errors import ConfigError
 from osa.model.functional.varlen import cu_seqlens_of
 from osa.model.layers.mixers import MIXERS
 from osa.model.sequences import InputRows
-from osa.service.engines.base import Details, EngineOutput, with_details
+from osa.service.engines.base import Details, EngineOutput, run_warm_up, with_details
 from osa.service.engines.eager import EagerEngine
 
 
@@ -39,8 +40,29 @@ class CompiledEngine(EagerEngine):
                 "model.engine is compile, but there is no C++ compiler: install one, use eager, or "
                 "serve an aoti artifact, which was compiled elsewhere"
             )
+        cache_directory()
+        self._trace()
+
+    def _trace(self) -> None:
         with _quiet():
             self._program = torch.compile(trace(self._model, "packed").module(), dynamic=True)
+
+    def warm_up(self) -> None:
+        """Compile, and run both regimes of the operator once, alone and in a batch.
+
+        Raises:
+            ConfigError: The compiler's cache cannot be written.
+        """
+        fresh = True
+
+        def compile_it() -> None:
+            nonlocal fresh
+            if not fresh:
+                self._trace()
+            fresh = False
+            run_warm_up(self)
+
+        with_cache(compile_it)
 
     @torch.inference_mode()
     def embed(

@@ -197,8 +197,8 @@ def _check_sizes(folder: Path, config: dict[str, Any]) -> None:
         layers = config.get(name)
         if isinstance(layers, int | float) and not layers <= max(tensors, SHARED):
             raise CheckpointError(
-                f"{folder / CONFIG} says {name} {layers}, but the weights have {tensors} tensors in "
-                "all: copy both again"
+                f"{folder / CONFIG} says {name} {layers}, but the weights have {tensors} tensors: "
+                "copy both again"
             )
 
 

@@ -1,4 +1,4 @@
-"""Directories of models that would hang, kill or fill a process are refused in one line, quickly."""
+"""Directories that would hang, kill or fill a process are refused in one line, quickly."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ def test_what_is_no_file_of_a_model_is_refused_at_once(
 ) -> None:
     monkeypatch.chdir(tmp_path)  # names of sockets are short
     make(Path("config.json"))
-    with pytest.raises(OSError) as caught:
+    with pytest.raises(OSError, match=reason) as caught:
         read_json(Path("config.json"))
     assert caught.value.strerror == reason
 

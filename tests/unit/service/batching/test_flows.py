@@ -72,7 +72,7 @@ def test_what_is_put_is_served_or_cancelled_once_and_nothing_else_is_kept(
 @given(
     weights=st.tuples(st.integers(1, 5), st.integers(1, 5), st.integers(1, 5)),
     lengths=st.tuples(st.integers(10, 50), st.integers(10, 50), st.integers(10, 50)),
-    budget=st.integers(50, 400),
+    budget=st.integers(400, 800),  # holds several items of each, as batches do
 )
 def test_shares_of_those_that_wait_follow_their_weights(
     weights: tuple[int, ...], lengths: tuple[int, ...], budget: int
@@ -80,9 +80,9 @@ def test_shares_of_those_that_wait_follow_their_weights(
     queue = queue_of(budget=budget)
     tenants = [Tenant(str(n), weight) for n, weight in enumerate(weights)]
     for tenant, length in zip(tenants, lengths, strict=True):
-        queue.put([item(length) for _ in range(4000 // length)], tenant)
+        queue.put([item(length) for _ in range(12_000 // length)], tenant)
     served: Counter[str] = Counter()
-    for _ in range(3000 // budget):  # nobody's work is done by then
+    for _ in range(9000 // budget):  # nobody's work is done by then
         for one in queue.take():
             assert one.flow is not None
             served[one.flow.tenant.identity] += one.tokens

@@ -1,0 +1,50 @@
+"""Private temporary directories, and a clear message where there can be none."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from osa.model.errors import ConfigError
+
+
+@contextmanager
+def scratch_directory(purpose: str) -> Iterator[Path]:
+    """A directory that this user alone can enter, removed when the block ends.
+
+    Args:
+        purpose: What needs it, for the message.
+
+    Raises:
+        ConfigError: No temporary directory can be written.
+    """
+    try:
+        scratch = tempfile.TemporaryDirectory(prefix="osa-", ignore_cleanup_errors=True)
+    except OSError as error:
+        raise ConfigError(no_temporary_directory(purpose, error)) from error
+    with scratch as name:
+        yield Path(name)
+
+
+def check_temporary_directory(purpose: str) -> None:
+    """Refuse to begin what will need a temporary directory where there is none.
+
+    Raises:
+        ConfigError: As ``scratch_directory``.
+    """
+    with scratch_directory(purpose):
+        pass
+
+
+def no_temporary_directory(purpose: str, error: OSError) -> str:
+    """What is needed and how to give it, in one line."""
+    named = os.environ.get("TMPDIR")
+    tried = f"TMPDIR is {named}" if named else "TMPDIR is not set"
+    reason = error.strerror or "no usable one was found"
+    return (
+        f"{purpose} needs a temporary directory that can be written ({tried}: {reason}): set "
+        "TMPDIR to one"
+    )
