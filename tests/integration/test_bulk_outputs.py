@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from osa.model.errors import ConfigError
 from osa.service.bulk.output_parts import Parts
 from tests.conftest import Embed
 
@@ -106,3 +108,81 @@ def test_one_run_at_a_time_works_on_an_output(
     assert embed(tmp_path / "a.txt", options="--resume") == 2
     assert "another process works on" in capsys.readouterr().err
     held.close()
+
+
+def test_what_lies_beyond_a_link_is_left_alone(
+    embed: Embed, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.txt").write_text("a cat\n")
+    other, partial = tmp_path / "other", tmp_path / "out.parquet.partial"
+    other.mkdir()
+    for name in ("part-000000.parquet.tmp", "job.json", "lock"):
+        (other / name).write_text("theirs")
+    partial.symlink_to(other)
+    for options in ("", "--resume"):
+        assert embed(tmp_path / "a.txt", options=options) == 2
+        assert "out.parquet.partial is a link, which is not followed" in capsys.readouterr().err
+    assert {file.read_text() for file in other.iterdir()} == {"theirs"}
+    partial.unlink()
+    (tmp_path / "out.parquet").symlink_to(tmp_path / "nothing")
+    assert embed(tmp_path / "a.txt") == 2
+    assert "out.parquet is a link" in capsys.readouterr().err
+    assert not (tmp_path / "nothing").exists()
+
+
+def test_files_within_the_parts_are_not_followed_either(embed: Embed, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("a cat\n")
+    victim, partial = tmp_path / "victim", tmp_path / "out.parquet.partial"
+    victim.write_text("theirs")
+    partial.mkdir()
+    for name in ("job.json", "job.json.tmp", "part-000000.parquet.tmp", "output.parquet.tmp"):
+        (partial / name).symlink_to(victim)
+    assert embed(tmp_path / "a.txt", options="--resume") == 0
+    assert victim.read_text() == "theirs"
+    assert pq.read_table(tmp_path / "out.parquet").num_rows == 1
+
+
+def test_only_files_of_the_run_are_removed(embed: Embed, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("a cat\n")
+    partial = tmp_path / "out.parquet.partial"
+    partial.mkdir()
+    (partial / "notes.tmp").write_text("mine")
+    assert embed(tmp_path / "a.txt", options="--resume") == 0
+    assert [file.name for file in partial.iterdir()] == ["notes.tmp"]
+    (partial / "job.json").write_text('{"other": "job"}')
+    (partial / "part-000000.parquet").write_text("of another run")
+    assert embed(tmp_path / "a.txt", options="--resume") == 0, "it is finished"
+    assert (partial / "part-000000.parquet").exists()
+
+
+def test_damaged_parts_are_refused_in_a_line(
+    embed: Embed, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.txt").write_text("\n".join([*TEXTS, ""]) + "\n")
+    partial = tmp_path / "out.parquet.partial"
+    assert embed(tmp_path / "a.txt", options="--rows-per-group 2") == 1
+    job = (partial / "job.json").read_bytes()
+    (partial / "job.json").write_text("{")
+    assert embed(tmp_path / "a.txt", options="--rows-per-group 2 --resume") == 2
+    assert "job.json is damaged" in capsys.readouterr().err
+    (partial / "job.json").write_bytes(job)
+    (partial / "part-000001.parquet").write_bytes(b"PAR1")
+    assert embed(tmp_path / "a.txt", options="--rows-per-group 2 --resume") == 1
+    assert "part-000001.parquet is damaged" in capsys.readouterr().err
+    (partial / "part-000001.parquet").unlink()
+    assert embed(tmp_path / "a.txt", options="--rows-per-group 2 --resume") == 2
+    assert "but not all before it" in capsys.readouterr().err
+
+
+def test_an_output_that_appears_meanwhile_is_not_written_over(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "out.parquet"
+    parts = Parts(output, {}, resume=False)
+    table = pa.table({"text": ["a cat"]})
+    parts.append(table, {"texts": 1, "tokens": 1, "truncated": 0, "skipped": {}, "failed": []})
+    output.write_text("theirs")
+    with pytest.raises(ConfigError, match="exists by now"):
+        parts.finish(table.schema, {})
+    parts.close()
+    assert output.read_text() == "theirs"
