@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tarfile
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,6 +31,8 @@ class Store(http.server.BaseHTTPRequestHandler):
     breaks: list[str]
     asked: list[str | None]
     ranges = True
+    replaced = b""
+    """What the archive is after an answer that breaks as ``replaced``."""
 
     def do_GET(self) -> None:
         wanted = self.headers.get("Range")
@@ -43,16 +46,28 @@ class Store(http.server.BaseHTTPRequestHandler):
             self.send_header("Location", fault.removeprefix("to "))
             self.end_headers()
             return
-        start = int(wanted[len("bytes=") : -1]) if wanted and self.ranges else 0
+        tag = f'"{digest(self.body)}"'
+        goes_on = self.ranges and self.headers.get("If-Range", tag) == tag
+        start = int(wanted[len("bytes=") : -1]) if wanted and goes_on else 0
         part = self.body[start:]
         self.send_response(206 if start else 200)
+        self.send_header("ETag", tag)
         if start:
             place = f"bytes {start}-{len(self.body) - 1}/{len(self.body)}"
             self.send_header("Content-Range", place)
         if fault != "unsaid":
             self.send_header("Content-Length", str(len(part)))
         self.end_headers()
-        self.wfile.write(part[: len(part) // 2] if fault == "cut" else part)
+        if fault == "slow":
+            step = 1 + len(part) // 20
+            for at in range(0, len(part) // 2, step):
+                self.wfile.write(part[at : at + step])
+                time.sleep(0.1)
+        else:
+            half = fault in ("cut", "replaced")
+            self.wfile.write(part[: len(part) // 2] if half else part)
+        if fault == "replaced":
+            type(self).body = self.replaced
 
     def log_message(self, format: str, *arguments: object) -> None:
         """Print nothing."""

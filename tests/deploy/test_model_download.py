@@ -75,6 +75,18 @@ def test_redirects_lead_to_http_alone_and_end(tmp_path: Path, place: str) -> Non
     assert list(target.iterdir()) == []
 
 
+def test_a_redirect_does_not_leave_https(tmp_path: Path) -> None:
+    asked = "m.urllib.request.Request('https://a/b')"
+    leave = (
+        f"m.download = lambda *_: m.Redirects().redirect_request({asked}, *[None] * 4, 'http://a')"
+    )
+    done = run("https://a/b", "0" * 64, tmp_path, before=f"{leave}; ")
+    assert (done.returncode, done.stderr) == (
+        1,
+        "fetch_model: https://a/b redirects from https to http: refused\n",
+    )
+
+
 def test_a_few_redirects_are_followed(tmp_path: Path) -> None:
     body = packed(("a", b"1"))
     with store(body, ["to /b", "to /c"]) as (url, _):
@@ -104,3 +116,22 @@ def test_a_limit_that_is_no_quantity_is_told(tmp_path: Path) -> None:
     done = run("http://a/b", "0" * 64, tmp_path, "8GB")
     assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
     assert "'8GB'" in done.stderr
+
+
+def test_a_download_that_crawls_is_begun_again(tmp_path: Path) -> None:
+    body = packed(("a", bytes(5000)))
+    with store(body, ["slow"]) as (url, handler):
+        hasty = "m.TIMEOUT_S = 0.25; m.LEAST_RATE = 1e6; "
+        done = run(url, digest(body), tmp_path, before=hasty)
+    assert done.returncode == 0, done.stderr
+    assert "bytes came in" in done.stderr
+    assert handler.asked[1] is not None, "it goes on where it stopped"
+
+
+def test_an_archive_that_changes_during_the_download_is_not_mixed(tmp_path: Path) -> None:
+    old, new = packed(("a", b"1" * 3000)), packed(("a", b"2" * 3000))
+    with store(old, ["replaced"]) as (url, handler):
+        handler.replaced = new
+        done = run(url, digest(new), tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "a").read_text() == "2" * 3000
