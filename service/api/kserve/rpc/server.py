@@ -81,6 +81,7 @@ class GrpcServer:
             ("grpc.so_reuseport", 0),  # else a second server would share the port unnoticed
             ("grpc.max_receive_message_length", self._settings.payload_limit),
             ("grpc.max_send_message_length", -1),
+            ("grpc.max_concurrent_streams", self._settings.max_concurrent_requests),
             ("grpc.keepalive_time_ms", self._settings.keep_alive_s * 1000),
             ("grpc.keepalive_permit_without_calls", 1),
             ("grpc.http2.min_ping_interval_without_data_ms", LEAST_PING_MS),
