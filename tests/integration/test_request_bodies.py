@@ -10,7 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import httpx
-import numpy as np
 import pytest
 
 from osa.service.auth.api_keys import make_key
@@ -122,8 +121,8 @@ def test_what_is_no_gzip_is_told_so(client: httpx.Client) -> None:
 
 def test_a_byte_order_mark_is_passed_over(client: httpx.Client) -> None:
     marked = b"\xef\xbb\xbf" + BODY
-    vectors = [client.post("/embed", content=sent).json() for sent in (BODY, marked)]
-    assert np.array_equal(*map(np.array, vectors))
+    plain, passed = (client.post("/embed", content=sent).content for sent in (BODY, marked))
+    assert plain == passed
 
 
 @pytest.mark.parametrize(
