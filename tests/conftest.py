@@ -105,7 +105,7 @@ def free_port() -> int:
         return port
 
 
-PATIENCE_S = 30.0
+PATIENCE_S = 300.0
 """Tests wait for events; one that has not come by then never will, on a busy machine either [s]."""
 
 

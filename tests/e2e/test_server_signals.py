@@ -28,8 +28,9 @@ def test_a_terminal_that_closes_drains_the_server(tmp_path: Path) -> None:
         process.send_signal(signal.SIGHUP)
         wait_until(lambda: not is_ready(port))
         process.send_signal(signal.SIGHUP)  # shells repeat that of the terminal
+        assert process.poll() is None, "it must wait for the open request"
         slow.sendall(b'{"inputs": "a cat"}'.ljust(100))
-        assert slow.recv(65536).startswith(b"HTTP/1.1 200")
+        assert b"the server is draining" in slow.recv(65536)
         assert process.wait(timeout=PATIENCE_S) == 0
     assert "draining" in [event["message"] for event in events(log)]
 

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import httpx
-import numpy as np
 import pytest
 
 from osa.service.auth.api_keys import make_key
@@ -34,16 +33,22 @@ def kinds(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+def without_id(answer: httpx.Response) -> object:
+    body = answer.json()
+    return {**body, "id": None} if isinstance(body, dict) else body
+
+
 def test_compressed_bodies_are_read_on_every_route(serve: Serve, kinds: Path) -> None:
     client = serve(**every_kind(kinds))
     for path in (*INFERENCE, *TEXT):
         plain = json.dumps(body_of(path)).encode()
-        expected = client.post(place(path), content=plain, headers=JSON)
-        assert expected.status_code == 200, path
+        first = client.post(place(path), content=plain, headers=JSON)
+        assert first.status_code == 200, path
+        expected = without_id(first)
         for coding, sent in (("gzip", gzip.compress(plain)), ("deflate", zlib.compress(plain))):
             headers = {**JSON, "content-encoding": coding}
             answer = client.post(place(path), content=sent, headers=headers)
-            assert (answer.status_code, answer.json()) == (200, expected.json()), path
+            assert (answer.status_code, without_id(answer)) == (200, expected), path
         refused = client.post(
             place(path), content=plain, headers={**JSON, "content-encoding": "br"}
         )
@@ -116,8 +121,8 @@ def test_what_is_no_gzip_is_told_so(client: httpx.Client) -> None:
 
 def test_a_byte_order_mark_is_passed_over(client: httpx.Client) -> None:
     marked = b"\xef\xbb\xbf" + BODY
-    vectors = [client.post("/embed", content=sent).json() for sent in (BODY, marked)]
-    assert np.array_equal(*map(np.array, vectors))
+    plain, passed = (client.post("/embed", content=sent).content for sent in (BODY, marked))
+    assert plain == passed
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,8 @@ logger = logging.getLogger(__name__)
 LEAST_PING_MS = 10_000
 """Clients that ping more often are disconnected; gRPC's own limit of five minutes is too strict for
 the keep-alive that many set [ms]."""
+PROBES = 100
+"""Calls of one connection beyond twice those that are served at once: more wait in the client."""
 FLUSH_S = 1.0
 """Least time that answers have to reach their clients after the drain [s]."""
 
@@ -81,6 +83,7 @@ class GrpcServer:
             ("grpc.so_reuseport", 0),  # else a second server would share the port unnoticed
             ("grpc.max_receive_message_length", self._settings.payload_limit),
             ("grpc.max_send_message_length", -1),
+            ("grpc.max_concurrent_streams", 2 * self._settings.max_concurrent_requests + PROBES),
             ("grpc.keepalive_time_ms", self._settings.keep_alive_s * 1000),
             ("grpc.keepalive_permit_without_calls", 1),
             ("grpc.http2.min_ping_interval_without_data_ms", LEAST_PING_MS),
