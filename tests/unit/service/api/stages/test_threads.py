@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import math
 import subprocess
 import sys
@@ -25,7 +26,7 @@ def fail() -> None:
 def test_results_and_errors_come_back_in_order() -> None:
     async def run() -> list[int]:
         threads = WorkerThreads(1, "test")
-        found = [threads.submit(lambda number=number: number) for number in range(5)]
+        found = [threads.submit(functools.partial(int, number)) for number in range(5)]
         with pytest.raises(ValueError, match="no"):
             await threads.submit(fail)
         threads.close()
