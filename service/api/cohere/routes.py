@@ -144,7 +144,13 @@ def whole_documents(documents: Sequence[Any], texts: Sequence[str]) -> list[dict
 
 
 def cut_texts(model: ServedModel, texts: Sequence[str], limit: int, check: Check) -> list[str]:
-    """Texts cut behind their first ``limit`` tokens; ``check`` is called between steps.
+    """Texts cut behind their first ``limit`` tokens.
+
+    Args:
+        model: Whose tokens.
+        texts: The texts.
+        limit: Most tokens of a text.
+        check: Called between steps.
 
     Raises:
         ValidationError: The model has no tokenizer.
