@@ -66,7 +66,14 @@ def read_raw_lines(file: Path, limit: int, compressed: bool) -> Generator[RawLin
 
 
 def too_long(file: Path, line: int, size: int, limit: int) -> Problem:
-    """The problem of a line of ``size`` bytes."""
+    """The problem of a line that is too long.
+
+    Args:
+        file: The file.
+        line: Its number.
+        size: Its length [bytes].
+        limit: What is allowed [bytes].
+    """
     reason = f"{size} bytes, longer than max_record_bytes ({limit})"
     return Problem(file, line, reason, "too long")
 

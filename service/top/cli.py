@@ -20,6 +20,7 @@ from collections import deque
 from pathlib import Path
 from typing import Any
 
+from osa.model.common.terminal import harmless
 from osa.model.errors import ConfigError, OsaError
 from osa.service.top.scrape import SHOWN, Reading, ReadingError, parse
 from osa.service.top.snapshot import Snapshot, compare
@@ -134,7 +135,7 @@ class Server:
         try:
             return _fetch(request)
         except (OSError, ValueError, OverflowError, http.client.HTTPException) as error:
-            cause = str(getattr(error, "reason", error)) or type(error).__name__
+            cause = harmless(str(getattr(error, "reason", error)).strip()) or type(error).__name__
             place = f"{self.url}{path}"
             raise ServerGoneError(f"no answer from {place}: {cause[:SHOWN]}") from None
 
