@@ -48,7 +48,6 @@ def document_routes(pipeline: InferencePipeline) -> APIRouter:
     @router.post(
         "/embed_all",
         summary="Embed every token",
-        response_model=list[list[list[float]]],
         responses=TOKENS_ANSWER,
         openapi_extra=reads(EmbedAllRequest),
     )
