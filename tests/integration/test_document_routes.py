@@ -160,17 +160,17 @@ def test_a_document_is_tokenised_once_and_its_token_vectors_stay_in_the_engine(
 ) -> None:
     tokenised: list[int] = []
     results: list[ItemResult] = []
-    encode, deliver = TextTokenizer.encode, worker.deliver
+    iterate, deliver = TextTokenizer.iterate, worker.deliver
 
     def count(self: TextTokenizer, texts: Any, *rest: Any) -> Any:
         tokenised.append(len(texts))
-        return encode(self, texts, *rest)
+        return iterate(self, texts, *rest)
 
     def see(items: Any, found: Any) -> None:
         results.extend(found)
         deliver(items, found)
 
-    monkeypatch.setattr(TextTokenizer, "encode", count)
+    monkeypatch.setattr(TextTokenizer, "iterate", count)
     monkeypatch.setattr(TextTokenizer, "offsets", None)
     monkeypatch.setattr(worker, "deliver", see)
     body = {"inputs": [DOCUMENT, "Short."], "chunking": {"size": 16, "overlap": 4}}
