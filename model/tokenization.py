@@ -71,10 +71,8 @@ class TextTokenizer:
         """
         try:
             return cls.from_json(read_file(path))
-        except OSError as error:
-            raise InputError(f"{path}: {error.strerror}") from error
-        except InputError as error:
-            raise InputError(f"{path}: {error}") from error
+        except (OSError, InputError) as error:
+            raise InputError(f"{path}: {getattr(error, 'strerror', error)}") from error
 
     @classmethod
     def from_json(cls, content: bytes) -> TextTokenizer:

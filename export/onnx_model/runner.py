@@ -65,7 +65,7 @@ class OnnxRunner:
                 ) from error
         providers = _providers(ort.get_available_providers(), device)
         model = artifact.read_graph()  # what was hashed is what is loaded
-        _add_external_data(options, model, artifact)
+        self._external = _add_external_data(options, model, artifact)
         try:
             self._session = ort.InferenceSession(model, options, providers=providers)
         except Exception as error:
@@ -120,8 +120,10 @@ def _kernel_name(artifact: Artifact, native: bool) -> str:
     return "osa::OrthogonalAttention, native" if native else "function body"
 
 
-def _add_external_data(options: Any, model: bytes, artifact: Artifact) -> None:
+def _add_external_data(options: Any, model: bytes, artifact: Artifact) -> list[bytes]:
     """Give the runtime the content of files that the model names, so that it opens none.
+
+    Returns the contents: the runtime reads them where they lie.
 
     Raises:
         ArtifactError: The manifest does not list one of them.
@@ -133,10 +135,11 @@ def _add_external_data(options: Any, model: bytes, artifact: Artifact) -> None:
                 f"{artifact.graph} names the file {name[:100]!r}, which the manifest does not "
                 "list: it is not read; export the model again"
             )
+    contents = [artifact.read(name) for name in names]
     if names:
-        contents = [artifact.read(name) for name in names]
         sizes = [len(content) for content in contents]
         options.add_external_initializers_from_files_in_memory(names, contents, sizes)
+    return contents
 
 
 def _check_graph(session: Any, artifact: Artifact) -> None:

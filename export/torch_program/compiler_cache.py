@@ -23,6 +23,8 @@ logger = logging.getLogger(__name__)
 ELF = b"\x7fELF"
 BUILT = ("*.so", "*.o", "*.gch")
 """What a compiler writes; torch's own entries are renamed when they are complete."""
+GRAPHS = ("fxgraph", "aotautograd")
+"""Folders of torch's own entries."""
 
 
 def cache_directory() -> Path:
@@ -56,13 +58,7 @@ def mend_cache() -> list[Path]:
         ConfigError: As ``cache_directory``.
     """
     directory = cache_directory()
-    removed = []
-    for pattern in BUILT:
-        for file in directory.rglob(pattern):
-            with contextlib.suppress(OSError):  # gone, by another process that mends as well
-                if not is_complete(file) and _unlocked(directory, file):
-                    file.unlink()
-                    removed.append(file)
+    removed = _remove(directory, lambda file: not is_complete(file))
     if removed:
         logger.warning(
             "unfinished libraries were removed from the compiler's cache",
@@ -90,10 +86,23 @@ def with_cache(compile_it: Callable[[], None]) -> None:
             "compiling failed, and is tried again without the compiler's cache",
             extra={"directory": str(directory), "reason": str(error)[:500]},
         )
-        for entry in directory.iterdir():
-            shutil.rmtree(entry, ignore_errors=True)
+        _remove(directory, lambda file: True)
+        for folder in GRAPHS:
+            shutil.rmtree(directory / folder, ignore_errors=True)
         torch.compiler.reset()
         compile_it()
+
+
+def _remove(directory: Path, unwanted: Callable[[Path], bool]) -> list[Path]:
+    """Remove what was built and is unwanted, unless it is being built; returns it."""
+    removed = []
+    for pattern in BUILT:
+        for file in directory.rglob(pattern):
+            with contextlib.suppress(OSError):  # gone, by another process that mends as well
+                if unwanted(file) and _unlocked(directory, file):
+                    file.unlink()
+                    removed.append(file)
+    return removed
 
 
 def is_complete(file: Path) -> bool:

@@ -13,8 +13,9 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 MIB = 1 << 20
 JSON_LIMIT = 16 * MIB
@@ -52,7 +53,7 @@ def limit_of(name: str) -> int:
 
 
 @contextmanager
-def open_file(path: Path, limit: int | None = None, raw: bool = False) -> Iterator[BinaryIO]:
+def open_file(path: Path, limit: int | None = None, raw: bool = False) -> Iterator[BufferedReader]:
     """Open a regular file, or a link to one, for reading.
 
     Args:
@@ -110,7 +111,7 @@ def parse_json(content: bytes | str) -> Any:
         raise ValueError("it is nested too deeply") from None
 
 
-def check_weights(path: Path, file: BinaryIO, size: int) -> int:
+def check_weights(path: Path, file: BufferedReader, size: int) -> int:
     """Compare a file of safetensors with its own header; returns the number of its tensors.
 
     Args:

@@ -10,8 +10,9 @@ import contextlib
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 from osa.model.common.directories import CONFIG, MODULES, TOKENIZER, WEIGHTS
 from osa.model.common.model_files import check_weights, open_file, read_json
@@ -238,7 +239,7 @@ def _require(folder: Path, name: str) -> Path:
 
 
 @contextlib.contextmanager
-def _opened(file: Path) -> Iterator[BinaryIO]:
+def _opened(file: Path) -> Iterator[BufferedReader]:
     """``open_file``, whose refusals become ``CheckpointError``."""
     try:
         with open_file(file) as opened:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import onnx
 import pytest
 
 from osa.export.errors import ArtifactError
 from osa.export.manifest import ARTIFACT, PARITY, REFERENCE, Manifest, load_artifact
+from osa.export.runner import open_runner
 from osa.model import EmbeddingModel
+from tests.artifact_edits import edit, relist
 from tests.conftest import ArtifactMaker, make_tiny_model
 
 
@@ -19,13 +23,6 @@ from tests.conftest import ArtifactMaker, make_tiny_model
 def artifact(make_artifact: ArtifactMaker, tmp_path: Path) -> Path:
     """A copy that a test may modify."""
     return shutil.copytree(make_artifact("onnx"), tmp_path / "artifact")
-
-
-def edit(artifact: Path, change: Callable[[dict], None]) -> None:  # type: ignore[type-arg]
-    path = artifact / ARTIFACT
-    values = json.loads(path.read_text())
-    change(values)
-    path.write_text(json.dumps(values))
 
 
 def test_an_artifact_tells_what_it_is(artifact: Path) -> None:
@@ -100,8 +97,6 @@ def test_a_tokenizer_of_another_model_is_refused(
     """Even if the manifest was changed to match."""
     assert default_model.tokenizer is not None
     (artifact / "tokenizer.json").write_text(default_model.tokenizer.to_json(), encoding="utf-8")
-    import hashlib
-
     content = (artifact / "tokenizer.json").read_bytes()
     entry = {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
     edit(artifact, lambda values: values["files"].update({"tokenizer.json": entry}))
@@ -149,3 +144,115 @@ def test_the_manifest_survives_a_round_trip(artifact: Path) -> None:
     (artifact / ARTIFACT).write_text(manifest.to_json())
     again: Manifest = load_artifact(artifact).manifest
     assert again == manifest
+
+
+def put(values: dict, place: str, value: object) -> None:  # type: ignore[type-arg]
+    """Set the value of a place such as ``inputs.0.name``."""
+    *way, last = place.split(".")
+    for step in way:
+        values = values[int(step) if isinstance(values, list) else step]
+    values[int(last) if isinstance(values, list) else last] = value
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        ("tolerance", float("inf")),
+        ("tolerance", float("nan")),
+        ("tolerance", "0.1"),
+        ("min_sequences", 10**9),
+        ("min_sequences", True),
+        ("min_tokens", 10**4000),
+        ("max_seq_len", 1e3),
+        ("max_seq_len", 2**40),
+        ("inputs", []),
+        ("inputs", {"a": 1}),
+        ("outputs", [{"name": "a", "dtype": "float32", "shape": [1]}] * 4),
+        ("inputs.0", 3),
+        ("inputs.0.name", "x" * 300),
+        ("inputs.0.name", "a\nb"),
+        ("inputs.0.dtype", "complex128"),
+        ("inputs.0.dtype", ["int64"]),
+        ("inputs.0.shape", []),
+        ("inputs.0.shape", [-1]),
+        ("inputs.0.shape", [10**30]),
+        ("inputs.0.shape", [["tokens"]]),
+        ("outputs.0.shape", ["sequences", 17]),
+        ("outputs.1.name", "embeddings"),
+        ("kind", ["onnx"]),
+        ("kind", None),
+        ("layout", {}),
+        ("device", 3),
+        ("dtype", float("inf")),
+        ("source_sha256", 5),
+        ("source_sha256", "x" * 64),
+        ("versions", []),
+        ("versions", {"torch": 2}),
+        ("versions", {"x" * 300: "1"}),
+        ("files", []),
+        ("files", {str(place): {} for place in range(1000)}),
+        ("files.parity\\.json", {"size": 1, "sha256": "0" * 64}),
+    ],
+)
+def test_a_value_that_cannot_be_is_refused_by_its_name(
+    artifact: Path, place: str, value: object
+) -> None:
+    edit(artifact, lambda values: put(values, place.replace("\\.", "/"), value))
+    with pytest.raises(ArtifactError) as caught:
+        load_artifact(artifact)
+    line = str(caught.value)
+    assert place.split(".")[0] in line
+    assert "\n" not in line
+    assert len(line) < 1000
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [("size", -1), ("size", 1e999), ("size", "5"), ("size", 10**15), ("sha256", 5), ("sha256", "")],
+)
+def test_facts_of_a_file_that_cannot_be_are_refused(
+    artifact: Path, place: str, value: object
+) -> None:
+    edit(artifact, lambda values: values["files"]["parity.json"].update({place: value}))
+    with pytest.raises(ArtifactError, match=rf"files\['parity.json'\].{place}"):
+        load_artifact(artifact)
+
+
+def test_a_manifest_of_a_hundred_megabytes_is_not_read(artifact: Path) -> None:
+    edit(artifact, lambda values: values["versions"].update(torch="2" * 100_000_000))
+    with pytest.raises(ArtifactError, match="allowed are 1048576"):
+        load_artifact(artifact)
+
+
+def test_outputs_in_another_order_are_noticed(artifact: Path) -> None:
+    edit(artifact, lambda values: values["outputs"].reverse())
+    with pytest.raises(ArtifactError, match=r"outputs must be embeddings .* by config.json, got"):
+        load_artifact(artifact)
+
+
+def test_a_graph_with_outputs_in_another_order_is_noticed(artifact: Path) -> None:
+    model = onnx.load(str(artifact / "model.onnx"))
+    outputs = list(model.graph.output)
+    del model.graph.output[:]
+    model.graph.output.extend(outputs[::-1])
+    onnx.save(model, str(artifact / "model.onnx"))
+    relist(artifact, "model.onnx")
+    with pytest.raises(ArtifactError, match="has the outputs token_embeddings"):
+        open_runner(load_artifact(artifact))
+
+
+def test_a_file_that_is_exchanged_after_its_check_is_not_loaded(artifact: Path) -> None:
+    loaded = load_artifact(artifact)
+    content = bytearray((artifact / "model.onnx").read_bytes())
+    content[len(content) // 2] ^= 1
+    (artifact / "model.onnx").write_bytes(content)
+    with pytest.raises(ArtifactError, match="does not match its sha256"):
+        open_runner(loaded)
+
+
+def test_links_and_hard_links_are_read_as_what_they_hold(artifact: Path, tmp_path: Path) -> None:
+    """Volumes of Kubernetes and caches are made of them; the hash decides."""
+    shutil.move(artifact / "model.onnx", tmp_path / "elsewhere")
+    (artifact / "model.onnx").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "second").hardlink_to(artifact / "config.json")
+    assert open_runner(load_artifact(artifact)).device in ("cpu", "cuda")

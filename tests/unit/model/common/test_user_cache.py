@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from osa.export.user_cache import user_cache
+from osa.model.common.user_cache import user_cache
 
 
 @pytest.mark.parametrize("named", ["", "relative/cache"])
