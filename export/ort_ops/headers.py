@@ -15,7 +15,7 @@ from pathlib import Path
 
 from osa.export.errors import ExportError
 from osa.export.ort_ops.steps import Progress, Step, run_steps, tell_nobody
-from osa.model.common.user_cache import user_cache
+from osa.model.common.scratch import user_cache
 
 HEADER = "onnxruntime_cxx_api.h"
 VARIABLE = "ORT_INCLUDE_DIR"

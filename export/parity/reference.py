@@ -31,8 +31,8 @@ from osa.export.parity import cases, comparison
 from osa.export.parity.cases import Case, grid
 from osa.export.parity.comparison import PARTS, TOKEN_ROWS_UP_TO
 from osa.model import EmbeddingModel
+from osa.model.common.scratch import user_cache
 from osa.model.common.threads import threads
-from osa.model.common.user_cache import user_cache
 
 FOLDER = "parity-references"
 MAX_ENTRIES = 16

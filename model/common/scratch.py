@@ -1,4 +1,4 @@
-"""Private temporary directories, and a clear message where there can be none."""
+"""Directories beside a user's own: private temporary ones, and the cache."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from osa.model.errors import ConfigError
+
+CACHE = "osa-encoder"
 
 
 @contextmanager
@@ -48,3 +50,17 @@ def no_temporary_directory(purpose: str, error: OSError) -> str:
         f"{purpose} needs a temporary directory that can be written ({tried}: {reason}): set "
         "TMPDIR to one"
     )
+
+
+def user_cache() -> Path | None:
+    """``osa-encoder`` in ``$XDG_CACHE_HOME``, or in ``~/.cache``; None for a user without a home.
+
+    It may not exist yet. A relative ``XDG_CACHE_HOME`` counts as unset, as the XDG Base Directory specification asks.
+    """
+    named = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    if named.is_absolute():
+        return named / CACHE
+    try:
+        return Path.home() / ".cache" / CACHE
+    except RuntimeError:
+        return None

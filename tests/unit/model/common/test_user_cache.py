@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from osa.model.common.user_cache import user_cache
+from osa.model.common.scratch import user_cache
 
 
 @pytest.mark.parametrize("named", ["", "relative/cache"])
