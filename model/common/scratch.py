@@ -55,7 +55,8 @@ def no_temporary_directory(purpose: str, error: OSError) -> str:
 def user_cache() -> Path | None:
     """``osa-encoder`` in ``$XDG_CACHE_HOME``, or in ``~/.cache``; None for a user without a home.
 
-    It may not exist yet. A relative ``XDG_CACHE_HOME`` counts as unset, as the XDG Base Directory specification asks.
+    It may not exist yet. A relative ``XDG_CACHE_HOME`` counts as unset, as the XDG Base Directory
+    specification asks.
     """
     named = Path(os.environ.get("XDG_CACHE_HOME", ""))
     if named.is_absolute():

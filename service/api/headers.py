@@ -5,8 +5,11 @@ from __future__ import annotations
 import itertools
 import uuid
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from osa.service.inference.request import PreparedRequest
+if TYPE_CHECKING:  # a used port is reported before torch is imported
+    from osa.service.inference.request import PreparedRequest
+
 
 COMPUTE_TYPE = "x-compute-type"
 COMPUTE_TYPES = {"cpu": "cpu+optimized", "cuda": "gpu+optimized"}

@@ -19,7 +19,7 @@ import struct
 import sys
 import termios
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 from uvicorn._types import ASGI3Application, ASGISendEvent
@@ -33,7 +33,9 @@ from uvicorn.protocols.http.httptools_impl import (
 
 from osa.service.api.errors.dialects import reply_for
 from osa.service.errors import ServiceError
-from osa.service.models.health import Health
+
+if TYPE_CHECKING:  # a used port is reported before torch is imported
+    from osa.service.models.health import Health
 
 logger = logging.getLogger(__name__)
 PIECE = 131_072

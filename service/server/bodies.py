@@ -9,10 +9,13 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from osa.service.errors import OverloadedError, ServiceError, SlowBodyError, UnavailableError
-from osa.service.models.health import Health
 from osa.service.server.exchange import Exchange
+
+if TYPE_CHECKING:  # a used port is reported before torch is imported
+    from osa.service.models.health import Health
 
 SLOW_S = 1.0
 """A body that has been arriving for so long is given up for others [s]."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import TYPE_CHECKING
 
 import orjson
 from starlette.datastructures import Headers, MutableHeaders
@@ -11,7 +12,9 @@ from starlette.types import Message, Receive, Scope, Send
 from osa.service.api.errors.dialects import reply_for
 from osa.service.api.headers import request_id
 from osa.service.errors import PayloadTooLargeError
-from osa.service.models.health import Health
+
+if TYPE_CHECKING:  # a used port is reported before torch is imported
+    from osa.service.models.health import Health
 
 QUIET_S = 0.5
 """A drain ends when nothing has been open for so long [s]."""

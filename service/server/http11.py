@@ -9,14 +9,13 @@ text at once, even before the answer to an earlier request (decisions 20 and 28)
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httptools
 from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from osa.service.errors import MalformedBodyError, ServiceError
-from osa.service.models.health import Health
 from osa.service.server.answers import Outlet, PacedCycle, refusal
 from osa.service.server.heads import (
     MAX_HEAD,
@@ -28,6 +27,9 @@ from osa.service.server.heads import (
     read_target,
     refusal_of,
 )
+
+if TYPE_CHECKING:  # a used port is reported before torch is imported
+    from osa.service.models.health import Health
 
 SLICE = 8192
 """Bytes that are parsed at once: what follows waits while a request waits for the one before."""
