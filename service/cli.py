@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 
+from osa.model.common.scratch import no_temporary_directory
 from osa.model.errors import ConfigError, OsaError
 from osa.service.commands.command_parser import CommandParser, positive
 from osa.service.commands.settings_options import add_settings, read_settings
@@ -27,6 +28,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except OsaError as error:
         print(f"osa: {error}", file=sys.stderr)
+        return 1
+    except FileNotFoundError as error:
+        if "usable temporary directory" not in str(error):
+            raise
+        print(f"osa: {no_temporary_directory('this command', error)}", file=sys.stderr)
         return 1
 
 
