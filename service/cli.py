@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import version
 
 from osa.model.common.progress import say
+from osa.model.common.scratch import no_temporary_directory
 from osa.model.errors import ConfigError, OsaError
 from osa.service.commands.command_parser import CommandParser, positive
 from osa.service.commands.settings_options import add_settings, read_settings
@@ -28,6 +29,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except OsaError as error:
         say(f"osa: {error}")
+        return 1
+    except FileNotFoundError as error:
+        if "usable temporary directory" not in str(error):
+            raise
+        say(f"osa: {no_temporary_directory('this command', error)}")
         return 1
 
 

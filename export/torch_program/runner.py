@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import warnings
@@ -19,7 +20,7 @@ from osa.export.runner import GraphOutputs
 from osa.export.torch_program.archive import SAMPLES, Archive
 from osa.model import kernels
 from osa.model import ops as ops  # registers osa::attention
-from osa.model.common.scratch import scratch_directory
+from osa.model.common.scratch import no_temporary_directory, scratch_directory
 from osa.model.errors import OsaError
 
 
@@ -50,6 +51,9 @@ class TorchRunner(ABC):
         except OsaError:
             raise
         except Exception as error:  # loaders raise exceptions of many types
+            if "temporary directory" in str(error):  # in C++, which takes TMPDIR alone
+                reason = OSError(errno.EACCES, "torch cannot make one there")
+                raise ExportError(no_temporary_directory("this artifact", reason)) from error
             raise ExportError(
                 f"torch {torch.__version__} cannot load {artifact.graph}, made by torch "
                 f"{artifact.manifest.versions.get('torch')}: {error}"

@@ -10,6 +10,7 @@ of the widest dtype are compared, and bfloat16 beside float32 where ``model.dtyp
 
 from __future__ import annotations
 
+import logging
 import statistics
 import time
 from dataclasses import dataclass
@@ -53,6 +54,7 @@ def select_engine(settings: ModelSettings) -> Selection:
     Raises:
         OsaError: Nothing in the directory can be served here; says why.
     """
+    _route_torch_logs()
     path = settings.path
     if path is None or kind_of(path) == "checkpoint":
         return _open_checkpoint(path, settings)
@@ -70,6 +72,14 @@ def select_engine(settings: ModelSettings) -> Selection:
     if not members:
         raise ConfigError(f"model.path: {describe_path(path)}")
     return _open_fastest(members, settings)
+
+
+def _route_torch_logs() -> None:
+    """Let the process's own log have what torch's loggers print to standard error themselves."""
+    for name, logger in list(logging.root.manager.loggerDict.items()):
+        if name.partition(".")[0] == "torch" and isinstance(logger, logging.Logger):
+            logger.handlers.clear()
+            logger.propagate = True
 
 
 def _open_checkpoint(path: Path | None, settings: ModelSettings) -> Selection:

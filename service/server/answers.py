@@ -183,18 +183,29 @@ class PacedCycle(RequestResponseCycle):
         super().__init__(**parts)
         self._outlet = outlet
         self._head = b""
-        self._begun = False
+        self._begun = self._sending = False
 
     def begin(self) -> None:
-        """Send what every answer begins with; a peer that is gone refuses it."""
-        if not self._begun and not self.response_started:
+        """Send what the answer, or a stream's next chunk, begins with; a peer that is gone refuses.
+
+        The length of a chunk may begin with zeros. A part that is on its way tells as much.
+        """
+        if not (self._begun or self._sending or self.response_complete):
             self._begun = True
-            self.transport.write(BEGINNING)
+            if self.chunked_encoding or not self.response_started:
+                self.transport.write(b"0" if self.response_started else BEGINNING)
 
     async def send(self, message: ASGISendEvent) -> None:
         """Send a part of the answer; returns when it is out, or the connection is gone."""
         if self._is_gone():
             return
+        self._sending = True
+        try:
+            await self._send(message)
+        finally:
+            self._sending = False
+
+    async def _send(self, message: ASGISendEvent) -> None:
         if not self.response_started:
             if message["type"] != "http.response.start":
                 raise RuntimeError(f"an answer begins with its head, not with {message['type']}")

@@ -10,7 +10,7 @@ import pytest
 from osa.service.server.app import create_service
 from tests.conftest import local_settings, run_service
 
-CHANGING = {"x-request-id", "x-total-time", "x-tokenization-time", "x-queue-time",
+CHANGING = {"x-request-id", "x-compute-time", "x-total-time", "x-tokenization-time", "x-queue-time",
             "x-inference-time", "date"}  # fmt: skip
 BODIES: list[tuple[str, object]] = [
     ("/embed", {"inputs": ["a", "b"]}),

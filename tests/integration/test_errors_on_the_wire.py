@@ -178,7 +178,7 @@ def test_an_error_nobody_foresaw_is_answered_and_tells_nothing(
         raise RuntimeError("secret")
 
     engine = EagerEngine(tiny_checkpoint, "cpu")
-    monkeypatch.setattr(engine.tokenizer, "encode", broken)
+    monkeypatch.setattr(engine.tokenizer, "iterate", broken)
     bound = serve(engine, batching__max_batch_tokens=256)
     for path, field, check in (
         ("/embed", "inputs", is_native_error),

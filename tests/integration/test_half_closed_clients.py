@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
+import io
 import json
 import socket
+import types
 from collections.abc import Callable
 from pathlib import Path
 
@@ -50,6 +53,29 @@ def test_the_answer_comes_however_long_it_takes(serve: Serve, tiny_checkpoint: P
         answer = head + read_to_end(wire)
     assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
     assert len(json.loads(answer.partition(b"\r\n\r\n")[2])) == 1
+
+
+def test_a_stream_that_has_begun_goes_on_for_a_client_that_closes_its_side(
+    serve: Serve, tiny_checkpoint: Path
+) -> None:
+    engine = GatedEngine(tiny_checkpoint)
+    client = serve(engine, **SMALL)
+    with held(engine, client), connected(client) as wire:
+        wire.sendall(post(b"Accept: application/x-ndjson\r\n", b'{"inputs": [[5], [6]]}'))
+        answer = b""
+        while b"\r\n\r\n" not in answer:
+            answer += wire.recv(4096)
+        wire.shutdown(socket.SHUT_WR)
+        wire.settimeout(5)
+        answer += wire.recv(1)  # the server asks whether anybody is there
+        engine.gate.set()
+        wire.settimeout(20)
+        answer += read_to_end(wire)
+    wire_like = types.SimpleNamespace(makefile=lambda *_: io.BytesIO(answer))
+    response = http.client.HTTPResponse(wire_like)  # type: ignore[arg-type]
+    response.begin()
+    lines = [json.loads(line) for line in response.read().splitlines()]
+    assert sorted(line["index"] for line in lines) == [0, 1]
 
 
 def test_every_complete_request_is_answered(client: httpx.Client) -> None:

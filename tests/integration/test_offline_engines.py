@@ -16,7 +16,7 @@ from tests.conftest import ArtifactMaker
 from tests.library_models import make_library_model
 
 PROGRAM = """
-import sys, time
+import logging, sys, time
 from pathlib import Path
 from osa.service.engines.selection import select_engine
 from osa.service.engines.trial import try_engine
@@ -29,6 +29,8 @@ for path in sys.argv[2:]:
     engine.warm_up()
     try_engine(engine)
     print(engine.info.backend, flush=True)
+for name in ("torch", "torch._inductor.package.package", "torch._dynamo"):
+    logging.getLogger(name).warning("a warning of torch")
 time.sleep(float(sys.argv[1]))
 """
 """Opens and tries models, and waits for what threads of theirs would send."""
@@ -77,5 +79,5 @@ def test_no_engine_keeps_an_id_of_the_machine(traced: tuple[Path, str, str, str]
 
 
 def test_every_line_on_standard_error_is_json(traced: tuple[Path, str, str, str]) -> None:
-    for line in traced[2].splitlines():
-        assert isinstance(json.loads(line), dict)
+    lines = [json.loads(line) for line in traced[2].splitlines()]
+    assert [line["message"] for line in lines].count("a warning of torch") == 3

@@ -101,7 +101,9 @@ def test_every_model_is_listed_with_its_facts(both: httpx.Client) -> None:
     listed = both.get("/v1/models").json()["data"]
     for entry in listed:
         assert entry.pop("created") > 1e9
-    common = {"object": "model", "owned_by": "osa", "kind": "embedding"}
+    common = {
+        "object": "model", "owned_by": "osa", "kind": "embedding", "any_dimension": True
+    }  # fmt: skip
     assert listed == [
         {
             **common, "id": "tiny", "dtype": "float32", "dimensions": [16, 8],

@@ -30,6 +30,7 @@ from osa.service.errors import (
     UnknownModelError,
     ValidationError,
 )
+from osa.service.inference.limits import too_many_tokens
 from osa.service.inference.tasks import NO_RERANKER, no_pairs, other_kind
 
 Samples = Mapping[str, ServiceError]
@@ -64,6 +65,10 @@ WORKING: Samples = {
 TOKENIZING: Samples = {
     **WORKING,
     "quota": QuotaError("32 tokens are asked for, 20 of 600 a minute are left", 2),
+    "over-quota": TooManyTokensError(
+        "900 tokens are asked for at once, this API key's quota of 600 a minute allows 600 a "
+        "request: send less at once"
+    ),
     "deadline": DeadlineError("no answer before the deadline"),
 }
 """Of routes that use the tokenizer alone."""
@@ -73,11 +78,7 @@ EMBEDDING: Samples = {
     "queue-full": OverloadedError(
         "the queue holds 1040000 of 1048576 tokens, no room for 9000 more", 9
     ),
-    "quota": QuotaError("32 tokens are asked for, 20 of 600 a minute are left", 2),
-    "over-quota": TooManyTokensError(
-        "900 tokens are asked for at once, this API key's quota of 600 a minute allows 600 a "
-        "request: send less at once"
-    ),
+    "over-tokens": too_many_tokens(1_048_576),
     "over-queue": TooManyTokensError(
         "the request has 1200000 tokens, the queue takes at most 1048576 at once "
         "(batching.max_queue_tokens is 1048576): send less at once"

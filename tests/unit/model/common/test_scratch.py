@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -30,3 +32,24 @@ def test_the_variable_to_set_is_named(tmp_path: Path, monkeypatch: pytest.Monkey
     assert f"(TMPDIR is {named}" in line
     assert line.endswith("set TMPDIR to one")
     assert "\n" not in line
+
+
+NOWHERE = """
+import os, sys, tempfile
+tempfile._candidate_tempdir_list = lambda: [os.environ["TMPDIR"]]
+from osa.service.cli import main
+sys.exit(main(["verify", sys.argv[1]]))
+"""
+
+
+def test_a_command_without_one_works_or_says_so_in_a_line(
+    tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether torch itself needs one depends on what is installed beside it."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "missing"))
+    command = [sys.executable, "-c", NOWHERE, str(tiny_checkpoint)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "Traceback" not in done.stderr
+    if done.returncode:
+        assert done.stderr.startswith("osa: this command needs a temporary directory that can be")
+        assert done.stderr.endswith("set TMPDIR to one\n")
