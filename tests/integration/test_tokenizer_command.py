@@ -61,7 +61,8 @@ def test_texts_are_framed_and_a_mask_is_one_token(texts: Path, kind: str) -> Non
     tokenizer = TextTokenizer.from_file(trained(texts, kind))
     assert tokenizer.num_special_tokens == 2
     plain, masked, empty = (
-        item.ids for item in tokenizer.encode(["the old dog", "the [MASK] dog", ""])
+        item.ids
+        for item in tokenizer.encode(["the old dog", "the [MASK] dog", ""], parse_special=True)
     )
     assert plain[0] == masked[0] == 2
     assert plain[-1] == masked[-1] == 3

@@ -79,10 +79,6 @@ EMBEDDING: Samples = {
         "the queue holds 1040000 of 1048576 tokens, no room for 9000 more", 9
     ),
     "over-tokens": too_many_tokens(1_048_576),
-    "over-queue": TooManyTokensError(
-        "the request has 1200000 tokens, the queue takes at most 1048576 at once "
-        "(batching.max_queue_tokens is 1048576): send less at once"
-    ),
     "engine": BackendError("input 0: the engine failed on this input", param="input"),
 }
 """Of routes that embed."""
