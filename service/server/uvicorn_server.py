@@ -15,6 +15,7 @@ import logging
 import math
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -34,6 +35,10 @@ if TYPE_CHECKING:  # a used port is reported before the service is imported
 
 logger = logging.getLogger(__name__)
 BACKLOG = 2048
+SWITCH_S = 0.0005
+"""Longest time that a thread which needs the interpreter waits for one that has it [s]. An engine
+needs it after every operator: with Python's 0.005 s, one large body that is read takes most of the
+engine's rate."""
 
 
 class ListenError(OsaError):
@@ -158,6 +163,7 @@ def _written(host: str) -> str:
 
 def serve(service: Service, settings: Settings, listener: socket.socket) -> None:
     """Serve on ``listener`` until SIGTERM or SIGINT, and drain."""
+    sys.setswitchinterval(SWITCH_S)
     # loaded objects live as long as the process: the garbage collector need not scan them
     gc.collect()
     gc.freeze()

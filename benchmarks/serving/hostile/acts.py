@@ -108,9 +108,9 @@ async def load_models(grounds: Grounds) -> list[str]:
     """Ask for directories that are no models."""
     found = []
     for place, path in enumerate(grounds.directories):
-        body = orjson.dumps({"name": f"stranger-{place}", "path": path})
-        found.append(await ask(grounds, Body("/admin/models", body), "operator"))
-    other = Body("/admin/models/osa%0a", b"")
+        body = Body(f"/admin/models/stranger-{place}", orjson.dumps({"path": path}))
+        found.append(await ask(grounds, body, "operator"))
+    other = Body("/admin/models/osa-default%0a", b"")
     found.append(await ask(grounds, other, "operator", "DELETE"))
     return found
 

@@ -51,8 +51,8 @@ def wrong_bodies() -> list[Body]:
         ("/v1/embeddings", {"input": lists}),
         ("/v1/rerank", {"query": "a", "documents": ones}),
         ("/v2/rerank", {"query": "a", "documents": ones}),
-        ("/v2/models/osa/infer", {"inputs": ones}),
-        ("/v2/models/osa/infer", {"inputs": [_tensor(ones)]}),
+        ("/v2/models/osa-default/infer", {"inputs": ones}),
+        ("/v2/models/osa-default/infer", {"inputs": [_tensor(ones)]}),
     ]
     return [Body(path, orjson.dumps(body)) for path, body in bodies]
 

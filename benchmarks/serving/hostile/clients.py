@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
+import os
 from collections import Counter
 from multiprocessing.connection import Connection
 from types import TracebackType
@@ -11,6 +12,8 @@ from types import TracebackType
 from benchmarks.serving.hostile.acts import ACTS, PATIENCE_S, Act
 from benchmarks.serving.hostile.connections import Grounds
 
+NICENESS = 15
+"""Of the process: clients elsewhere would take no time of the server's processors."""
 Answers = dict[str, dict[str, int]]
 """How often the server gave which answer, by act."""
 
@@ -53,6 +56,7 @@ class HostileClients:
 
 
 def _main(grounds: Grounds, wanted: Connection) -> None:
+    os.nice(NICENESS)
     asyncio.run(_run(grounds, wanted))
 
 
