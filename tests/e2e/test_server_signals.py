@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -16,6 +17,14 @@ import pytest
 from tests.conftest import PATIENCE_S, free_port, wait_until
 from tests.e2e.test_server_process import PATIENT, open_request
 from tests.server_process import OSA, is_ready, running_server
+
+
+@pytest.fixture(autouse=True)
+def _a_terminal() -> Iterator[None]:
+    """Tests that run under nohup ignore SIGHUP, and servers inherit that."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 def events(log: Path) -> list[dict[str, str]]:

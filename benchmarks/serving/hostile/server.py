@@ -59,6 +59,7 @@ def attacked_server(directory: Path, log: Path | None = None) -> Iterator[Attack
     model = make_osa_model(directory).absolute()
     keys = {holder: "osa-" + secrets.token_urlsafe(24) for holder in QUOTAS}
     file = directory.absolute() / "keys.toml"
+    file.unlink(missing_ok=True)  # an earlier run may have ended while it was a FIFO
     file.write_text("\n".join(_entry(holder, key) for holder, key in keys.items()))
     corpora = make_corpora("osa", model, (), TEXTS)
     broken = broken_directories(directory.absolute() / "broken", model / "checkpoint")
