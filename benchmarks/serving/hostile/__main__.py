@@ -20,7 +20,7 @@ from benchmarks.serving.hostile.clients import HostileClients
 from benchmarks.serving.hostile.probe import LivenessProbe
 from benchmarks.serving.hostile.report import Observed, render, requirements
 from benchmarks.serving.hostile.server import DRAIN_S, Attacked, attacked_server
-from benchmarks.serving.ours.setup import add_load_options, make_parser, publish
+from benchmarks.serving.ours.setup import make_parser, publish
 from benchmarks.serving.ours.soak import SAMPLE_S, MemorySampler
 
 ALONE = 0.25
@@ -64,7 +64,8 @@ def observe(attacked: Attacked, load: float, minutes: float, deadline_s: float) 
 def main() -> int:
     """Measure and print; returns the exit code."""
     parser = make_parser("hostile", __doc__)
-    add_load_options(parser, minutes=20.0, deadline_s=10.0)
+    parser.add_argument("--minutes", type=float, default=20.0)
+    parser.add_argument("--deadline-s", type=float, default=10.0, help="of ordinary clients [s]")
     parser.add_argument("--load", type=float, default=0.3, help="of ordinary clients, of capacity")
     parser.add_argument(
         "--log", type=Path, metavar="FILE", help="the server's log; default is a pipe nobody reads"
