@@ -78,7 +78,7 @@ def test_what_is_refused_has_the_servers_words(
 def test_a_quota_and_a_wrong_key(
     browser: Page, serve: Callable[..., httpx.Client], tiny_checkpoint: Path, tmp_path: Path
 ) -> None:
-    secret, entry = make_key("team", 60, admin=False)
+    secret, entry = make_key("team", 100, admin=False)
     (tmp_path / "keys.toml").write_text(entry)
     client = serve(model__path=tiny_checkpoint, auth__keys_file=tmp_path / "keys.toml")
     browser.open(f"{client.base_url}")
