@@ -126,7 +126,8 @@ def test_every_model_is_listed_with_its_facts(both: httpx.Client) -> None:
             assert facts[field] == entry[field]
         tensors = both.get(f"/v2/models/{entry['id']}").json()
         assert tensors["parameters"] == {
-            field: entry[field] for field in ("kind", "dtype", "dimensions", "max_input_length")
+            field: entry[field]
+            for field in ("kind", "dtype", "dimensions", "any_dimension", "max_input_length")
         }
         assert tensors["outputs"][0]["shape"] == [-1, entry["dimensions"][0]]
     assert both.get("/info").json()["model_id"] == "tiny"

@@ -68,10 +68,10 @@ def test_validation_that_fails_is_cheap(case: int) -> None:
     """Each took 2 to 5 s of CPU time and half a gigabyte, or named nothing in particular."""
     model, body, told = WRONG[case]
     raw = orjson.dumps(body)
-    began = time.process_time()
+    began = time.thread_time()
     with pytest.raises(ValidationError) as caught:
         parse_body(raw, None, model)
-    assert time.process_time() - began < 1.0
+    assert time.thread_time() - began < 1.0
     assert told in str(caught.value)
     assert len(str(caught.value)) < 2000
     tracemalloc.start()  # after the time: it makes everything slow
