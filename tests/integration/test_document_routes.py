@@ -170,11 +170,12 @@ def test_a_document_is_tokenised_once_and_its_token_vectors_stay_in_the_engine(
         results.extend(found)
         deliver(items, found)
 
+    client = serve()  # which has tokenised trial texts
     monkeypatch.setattr(TextTokenizer, "iterate", count)
     monkeypatch.setattr(TextTokenizer, "offsets", None)
     monkeypatch.setattr(worker, "deliver", see)
     body = {"inputs": [DOCUMENT, "Short."], "chunking": {"size": 16, "overlap": 4}}
-    chunks = post(serve(), "/embed_chunks", body)
+    chunks = post(client, "/embed_chunks", body)
     assert tokenised == [2]
     assert all(result.token_vectors is None for result in results)
     assert [len(one.span_vectors) for one in results if one.span_vectors is not None] == [
