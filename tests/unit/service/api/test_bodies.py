@@ -69,9 +69,12 @@ def test_validation_that_fails_is_cheap(case: int) -> None:
     model, body, told = WRONG[case]
     raw = orjson.dumps(body)
     began = time.thread_time()
+    orjson.loads(raw)  # of many small lists most of the time goes into collecting garbage
+    reading_s = time.thread_time() - began
+    began = time.thread_time()
     with pytest.raises(ValidationError) as caught:
         parse_body(raw, None, model)
-    assert time.thread_time() - began < 1.0
+    assert time.thread_time() - began < 1.0 + 2 * reading_s
     assert told in str(caught.value)
     assert len(str(caught.value)) < 2000
     tracemalloc.start()  # after the time: it makes everything slow
