@@ -10,10 +10,7 @@ sent. Work that is waited for is joined by the drain; the rest is of no use.
 
 from __future__ import annotations
 
-import contextlib
-import os
 import queue
-import sys
 import threading
 import time
 from collections import deque
@@ -23,9 +20,6 @@ from typing import Any
 
 from osa.service.auth.tenants import Tenant
 
-NICENESS = 10
-"""Of the threads, where the system has it for threads (Linux): reading a large body yields to the
-engine and to the event loop, so that whoever sends many slows others less."""
 Work = tuple[Future[Any], Callable[[], Any]]
 
 
@@ -89,9 +83,6 @@ class FairPool:
         self._turns.put(True)
 
     def _run(self) -> None:
-        if sys.platform == "linux":
-            with contextlib.suppress(OSError):
-                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
         while self._turns.get():
             self._run_next()
 

@@ -35,10 +35,10 @@ if TYPE_CHECKING:  # a used port is reported before the service is imported
 
 logger = logging.getLogger(__name__)
 BACKLOG = 2048
-SWITCH_S = 0.0005
-"""Longest time that a thread which needs the interpreter waits for one that has it [s]. An engine
-needs it after every operator: with Python's 0.005 s, one large body that is read takes most of the
-engine's rate."""
+SWITCH_S = 0.0001
+"""Longest time that a thread which needs the interpreter waits for one that has it [s]. An eager
+engine needs it after every operator, so Python's own 0.005 s lets one thread that reads a large body
+take most of the engine's rate (docs/log.md)."""
 
 
 class ListenError(OsaError):

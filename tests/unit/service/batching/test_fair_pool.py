@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import threading
@@ -13,7 +12,7 @@ from concurrent.futures import CancelledError
 import pytest
 
 from osa.service.auth.tenants import Tenant
-from osa.service.batching.fair_pool import NICENESS, FairPool
+from osa.service.batching.fair_pool import FairPool
 from tests.conftest import PATIENCE_S, wait_until
 
 A, B = Tenant("a"), Tenant("b")
@@ -87,15 +86,7 @@ def test_its_threads_do_not_keep_the_process_alive() -> None:
     program = (
         "import time\n"
         "from osa.service.auth.tenants import EVERYBODY\n"
-        "from osa.service.batching.fair_pool import NICENESS, FairPool\n"
+        "from osa.service.batching.fair_pool import FairPool\n"
         "FairPool(1, 'test').of(EVERYBODY).submit(time.sleep, 600)\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="threads have their own niceness on Linux")
-def test_its_threads_yield_to_others() -> None:
-    pool = FairPool(1, "test")
-    found = pool.of(A).submit(lambda: os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
-    assert found.result(PATIENCE_S) == NICENESS
-    pool.shutdown()
