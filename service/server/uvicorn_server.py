@@ -37,8 +37,8 @@ logger = logging.getLogger(__name__)
 BACKLOG = 2048
 SWITCH_S = 0.0001
 """Longest time that a thread which needs the interpreter waits for one that has it [s]. An eager
-engine needs it after every operator, so Python's own 0.005 s lets one thread that reads a large body
-take most of the engine's rate (docs/log.md)."""
+engine needs it after every operator: with Python's own 0.005 s, one thread that reads a large body
+takes most of the engine's rate (docs/log.md)."""
 
 
 class ListenError(OsaError):
