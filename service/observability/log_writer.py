@@ -1,7 +1,8 @@
 """Lines of the log on their way to standard error, which may be a pipe that nobody reads.
 
 One thread writes. Whoever logs never waits for it: lines beyond ``MAX_BYTES`` are dropped and
-counted, and the log says how many as soon as it can.
+counted, and the log says how many as soon as it can. A signal handler or a finalizer may log while
+the same thread is in here already.
 """
 
 from __future__ import annotations
@@ -36,9 +37,9 @@ class LogWriter(logging.Handler):
         self.dropped = self._told = 0
         self._stream, self._file = stream, _file_of(stream)
         self._lines: collections.deque[bytes] = collections.deque()
-        self._bytes = 0
-        self._writing = self._closed = False
-        self._change = threading.Condition(threading.Lock())
+        self._bytes = self._taken = 0  # of lines in the queue, and of those being written
+        self._closed = False
+        self._change = threading.Condition(threading.RLock())
         self._thread = threading.Thread(target=self._run, name="osa-log", daemon=True)
         self._thread.start()
 
@@ -50,19 +51,18 @@ class LogWriter(logging.Handler):
             self.dropped += 1  # a value that cannot be written must not stop a request
             return
         with self._change:
-            if self._closed or self._bytes + len(line) > MAX_BYTES:
+            if self._closed or self._bytes + self._taken + len(line) > MAX_BYTES:
                 self.dropped += 1
                 return
             self._lines.append(line)
             self._bytes += len(line)
-            if len(self._lines) == 1:
-                self._change.notify_all()
+            self._change.notify_all()
 
     def flush(self) -> None:
         """Wait until all is written, for at most ``FLUSH_S``."""
         until = time.monotonic() + FLUSH_S
         with self._change:
-            while (self._lines or self._writing) and (left := until - time.monotonic()) > 0:
+            while (self._lines or self._taken) and (left := until - time.monotonic()) > 0:
                 self._change.wait(left)
 
     def close(self) -> None:
@@ -81,18 +81,17 @@ class LogWriter(logging.Handler):
                     self._change.wait()
             if not self._closed:
                 time.sleep(GATHER_S)
+            fresh: collections.deque[bytes] = collections.deque()
             with self._change:
-                data, count, lost = b"".join(self._lines), len(self._lines), self.dropped
-                self._lines.clear()
-                self._writing = True
-            written = self._write(data)
+                lines, self._lines, lost = self._lines, fresh, self.dropped
+                self._bytes, self._taken = 0, sum(map(len, lines))
+            written = self._write(b"".join(lines))
             if not written:
-                self.dropped += count
+                self.dropped += len(lines)
             elif lost > self._told:  # after the lines that came before those
                 self._tell(lost)
             with self._change:
-                self._bytes -= len(data)
-                self._writing = False
+                self._taken = 0
                 self._change.notify_all()
 
     def _tell(self, lost: int) -> None:

@@ -55,7 +55,7 @@ class DrainingServer(uvicorn.Server):
         super().__init__(config)
         self._health, self._arrivals = service.health, service.arrivals
         self._busy_at = 0.0
-        self._told_arrivals = False
+        self._told_drain = False
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -76,7 +76,8 @@ class DrainingServer(uvicorn.Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to drain on the first signal; end at once on the second.
 
-        A second one that is SIGHUP changes nothing: shells repeat that of the terminal.
+        A second one that is SIGHUP changes nothing: shells repeat that of the terminal. A handler
+        interrupts whatever the main thread does, so that this one takes no lock and writes no log.
         """
         if self._health.draining:
             if sig == getattr(signal, "SIGHUP", None):
@@ -86,14 +87,14 @@ class DrainingServer(uvicorn.Server):
             return
         self._health.begin_drain()
         self._busy_at = time.monotonic()
-        logger.info("draining", extra={"open_requests": self._health.open_requests})
 
     async def on_tick(self, counter: int) -> bool:
         """Called ten times a second: end once nothing is open, or the drain's time is over."""
         if self._health.draining and not self.should_exit:
             left_s, now = self._health.drain_left_s(), time.monotonic()
-            if not self._told_arrivals:
-                self._told_arrivals = True
+            if not self._told_drain:
+                self._told_drain = True
+                logger.info("draining", extra={"open_requests": self._health.open_requests})
                 self._arrivals.end_with_drain()
             if self._health.open_requests:
                 self._busy_at = now

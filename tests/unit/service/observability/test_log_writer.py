@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import faulthandler
 import io
 import json
 import logging
 import os
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -15,7 +17,7 @@ import pytest
 
 from osa.service.observability.log_writer import DROPPED, MAX_BYTES, LogWriter
 from osa.service.observability.logs import JsonFormatter
-from tests.conftest import wait_until
+from tests.conftest import PATIENCE_S, wait_until
 
 
 class Pipe(NamedTuple):
@@ -71,6 +73,33 @@ def test_who_logs_does_not_wait_for_a_reader_and_is_told_what_was_lost(pipe: Pip
     assert sum(len(json.dumps(line)) for line in lines) < MAX_BYTES + 200_000
     logger.info("again")
     assert read_lines(pipe.read_end, "again")[-1]["message"] == "again"
+    writer.close()
+
+
+def test_a_signal_handler_may_log_while_its_thread_logs(pipe: Pipe) -> None:
+    """Nor does a record get lost where one logs within another's way to the queue."""
+    logger, writer = start(pipe.stream)
+    logged = 0
+
+    def log(number: int, frame: object) -> None:
+        nonlocal logged
+        logged += 1
+        logger.info("from the handler")
+
+    before = signal.signal(signal.SIGALRM, log)
+    faulthandler.dump_traceback_later(PATIENCE_S, exit=True)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.0002, 0.0002)
+        for _ in range(3000):
+            logger.info("from the loop")
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        faulthandler.cancel_dump_traceback_later()
+        signal.signal(signal.SIGALRM, before)
+    assert logged > 50
+    logger.info("the last")
+    lines = read_lines(pipe.read_end, "the last")
+    assert len(lines) == 3000 + logged + 1
     writer.close()
 
 
