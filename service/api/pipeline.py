@@ -14,7 +14,6 @@ import functools
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from concurrent.futures import Executor
 from typing import TypeVar
 
 from fastapi import Request, Response
@@ -24,11 +23,10 @@ from osa.service.api.deadlines import deadline_of, disconnected
 from osa.service.api.job import Arrival, Find, Parse, RequestContext, Running, TextAnswer
 from osa.service.api.scoring.reduction import reduce_results
 from osa.service.api.stages.answers import ANSWER_LIMIT, AnswerLimit
+from osa.service.api.stages.threads import WorkThreads
 from osa.service.api.stages.waiting import Left, wait
 from osa.service.api.vector_encoding import JSON, Answer
 from osa.service.auth.api_keys import KEY_SCOPE, charged, tenant_of
-from osa.service.auth.tenants import EVERYBODY
-from osa.service.batching.fair_pool import FairPool
 from osa.service.batching.item import ItemResult
 from osa.service.errors import UnavailableError
 from osa.service.inference.cancellation import Cancellation
@@ -60,23 +58,21 @@ class InferencePipeline:
 
         Args:
             models: The served models.
-            workers: Threads that parse bodies.
+            workers: Threads that parse bodies, and as many for large ones.
             request_timeout_s: Deadline of requests that set none [s].
             tracing: Records the stages of every request.
             answer_limit: As ``server.answer_limit`` [bytes].
         """
         self.models, self._tracing = models, tracing
         self.request_timeout_s, self.answers = request_timeout_s, AnswerLimit(answer_limit)
-        self._parsers = FairPool(workers, "osa-parse")
-        self._renderer = FairPool(1, "osa-render")
+        self._threads = WorkThreads(workers, models.computing)
         self._open: set[Cancellation] = set()
 
     def close(self) -> None:
         """End the work of every request that is still open, and the threads."""
         for cancellation in self._open:
             cancellation.cancel(UnavailableError("the server has stopped"))
-        self._parsers.shutdown()
-        self._renderer.shutdown()
+        self._threads.shutdown()
 
     async def handle(self, request: Request, parse: Parse) -> Response:
         """Answer an inference request.
@@ -137,8 +133,9 @@ class InferencePipeline:
             if len(arrival.raw) <= SMALL_BODY:
                 job = parse(context)
             else:
-                threads = self._parsers.of(tenant)
-                job = await self._on(threads, lambda: parse(context), cancellation, left)
+                job = await self._threads.parse(
+                    len(arrival.raw), lambda: parse(context), tenant, cancellation, left
+                )
             embedder, later = job.model.embedder, deque(job.portions() if paced else ())
             job.model.metrics.count_request(len(job.prepared.ids))
             with charged(arrival.key, job.prepared.tokens):
@@ -183,8 +180,7 @@ class InferencePipeline:
         if len(results) <= FEW and not job.large:
             answer = finish()
         else:
-            threads = self._renderer.of(running.tenant)
-            answer = await self._on(threads, finish, running.cancellation, left)
+            answer = await self._threads.write(finish, running.tenant, running.cancellation, left)
         self.answers.check(len(answer.content))
         return answer, self.account(running, results)
 
@@ -231,15 +227,17 @@ class InferencePipeline:
             self._context(arrival, find, cancellation) as context,
         ):
             left = functools.partial(disconnected, request)
-            threads = self._parsers.of(tenant_of(arrival.key))
-            answer = await self._on(threads, lambda: work(context), cancellation, left)
+            tenant, size = tenant_of(arrival.key), len(arrival.raw)
+            answer = await self._threads.parse(
+                size, lambda: work(context), tenant, cancellation, left
+            )
             with charged(arrival.key, answer.tokens):
                 self.answers.check(len(answer.content))
         return Response(answer.content, media_type=JSON)
 
     async def render(self, work: Callable[[], Result]) -> Result:
         """Run ``work`` on the thread that renders."""
-        return await asyncio.wrap_future(self._renderer.of(EVERYBODY).submit(work))
+        return await self._threads.write_part(work)
 
     async def _arrived(self, running: Running, left: Left | None) -> None:
         """Wait for all results, reduced where the job says so."""
@@ -270,23 +268,3 @@ class InferencePipeline:
         finally:
             cancellation.cancel()
             self._open.discard(cancellation)
-
-    @staticmethod
-    async def _on(
-        threads: Executor,
-        work: Callable[[], Result],
-        cancellation: Cancellation,
-        left: Left | None,
-    ) -> Result:
-        """Run ``work`` on a thread while the request is wanted; see ``wait``."""
-
-        def wanted() -> Result:
-            cancellation.check()  # it may have waited for its turn
-            return work()
-
-        done = asyncio.wrap_future(threads.submit(wanted))
-        try:
-            await wait(done, cancellation, left)
-            return done.result()
-        finally:
-            done.cancel()

@@ -101,6 +101,11 @@ class EngineSupervisor:
         """Whether an engine is there to take batches."""
         return self._down_since is None
 
+    @property
+    def computing(self) -> bool:
+        """Whether a batch is in progress."""
+        return self._current.batch is not None
+
     def problem(self, stall_timeout_s: float) -> str | None:
         """Why the process should be restarted, or None."""
         alive = sum(thread.is_alive() for thread in self._left_behind)

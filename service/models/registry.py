@@ -48,6 +48,10 @@ class ModelRegistry:
     def _sorted(self) -> list[ServedModel]:
         return sorted(self._models.values(), key=lambda model: model.name != self.default_name)
 
+    def computing(self) -> bool:
+        """Whether the engine of any model computes now; takes no lock."""
+        return any(model.supervisor.computing for model in tuple(self._models.values()))
+
     def names(self) -> list[str]:
         """Their names, the default first."""
         return [model.name for model in self.all()]

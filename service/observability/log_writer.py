@@ -2,7 +2,7 @@
 
 One thread writes. Whoever logs never waits for it: lines beyond ``MAX_BYTES`` are dropped and
 counted, and the log says how many as soon as it can. A signal handler or a finalizer may log while
-the same thread is in here already.
+the same thread is in here already: there is one lock, the handler's own, which may be taken again.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ class LogWriter(logging.Handler):
         self._lines: collections.deque[bytes] = collections.deque()
         self._bytes = self._taken = 0  # of lines in the queue, and of those being written
         self._closed = False
-        self._change = threading.Condition(threading.RLock())
+        assert self.lock is not None  # a handler has one from its start
+        self._change = threading.Condition(self.lock)
         self._thread = threading.Thread(target=self._run, name="osa-log", daemon=True)
         self._thread.start()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import faulthandler
+import gc
 import io
 import json
 import logging
@@ -100,6 +101,36 @@ def test_a_signal_handler_may_log_while_its_thread_logs(pipe: Pipe) -> None:
     logger.info("the last")
     lines = read_lines(pipe.read_end, "the last")
     assert len(lines) == 3000 + logged + 1
+    writer.close()
+
+
+def test_a_finalizer_may_log_on_any_thread(pipe: Pipe) -> None:
+    """The garbage collector runs them wherever something is allocated, in the writer too."""
+    logger, writer = start(pipe.stream)
+    finalized = 0
+
+    class Logs:
+        def __init__(self) -> None:
+            self.itself = self
+
+        def __del__(self) -> None:
+            nonlocal finalized
+            finalized += 1
+            logger.info("from a finalizer")
+
+    before = gc.get_threshold()
+    faulthandler.dump_traceback_later(PATIENCE_S, exit=True)
+    try:
+        gc.set_threshold(5)
+        for _ in range(500):
+            Logs()
+            logger.info("from the loop")
+            time.sleep(0.0002)
+    finally:
+        gc.set_threshold(*before)
+        faulthandler.cancel_dump_traceback_later()
+    assert finalized > 50
+    writer.flush()
     writer.close()
 
 

@@ -1,0 +1,102 @@
+"""The threads that read bodies and write answers, off the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import Executor
+from typing import TypeVar
+
+from osa.service.api.stages.waiting import Left, wait
+from osa.service.auth.tenants import EVERYBODY, Tenant
+from osa.service.batching.fair_pool import FairPool
+from osa.service.batching.long_work import LongWork
+from osa.service.inference.cancellation import Cancellation
+
+LARGE_BODY = 65_536
+"""Bodies beyond this many bytes have threads of their own, which leave the engine its time: a short
+one never waits for a long one."""
+Result = TypeVar("Result")
+
+
+class WorkThreads:
+    """Threads for short bodies, for large ones, and one that renders; fair between tenants."""
+
+    def __init__(self, workers: int, computing: Callable[[], bool]) -> None:
+        """Prepare the threads; the first piece of work of a kind starts them.
+
+        Args:
+            workers: Threads for short bodies, and as many for large ones.
+            computing: Whether an engine computes now; called on any thread.
+        """
+        self._long_work = LongWork(computing)
+        self._short = FairPool(workers, "osa-parse")
+        self._large = FairPool(workers, "osa-parse-large")
+        self._renderer = FairPool(1, "osa-render")
+
+    def shutdown(self) -> None:
+        """Begin no more work."""
+        for pool in (self._short, self._large, self._renderer):
+            pool.shutdown()
+
+    async def parse(
+        self,
+        size: int,
+        work: Callable[[], Result],
+        tenant: Tenant,
+        cancellation: Cancellation,
+        left: Left | None,
+    ) -> Result:
+        """Read a body of ``size`` bytes while the request is wanted; see ``waiting.wait``.
+
+        Args:
+            size: Of the body [bytes].
+            work: Reads it; calls the cancellation's ``check`` between its steps.
+            tenant: Whose it is.
+            cancellation: Of the request.
+            left: Returns once the client has gone away.
+        """
+        if size <= LARGE_BODY:
+            return await _on(self._short.of(tenant), work, cancellation, left)
+
+        def in_steps() -> Result:
+            steps = self._long_work.begin()
+            try:
+                with cancellation.stepping(steps):
+                    return work()
+            finally:
+                steps.end()
+
+        return await _on(self._large.of(tenant), in_steps, cancellation, left)
+
+    async def write(
+        self,
+        work: Callable[[], Result],
+        tenant: Tenant,
+        cancellation: Cancellation,
+        left: Left | None,
+    ) -> Result:
+        """Write an answer while the request is wanted."""
+        return await _on(self._renderer.of(tenant), work, cancellation, left)
+
+    async def write_part(self, work: Callable[[], Result]) -> Result:
+        """Run ``work`` on the thread that renders, whoever waits."""
+        return await asyncio.wrap_future(self._renderer.of(EVERYBODY).submit(work))
+
+
+async def _on(
+    threads: Executor,
+    work: Callable[[], Result],
+    cancellation: Cancellation,
+    left: Left | None,
+) -> Result:
+    def wanted() -> Result:
+        cancellation.check()  # it may have waited for its turn
+        return work()
+
+    done = asyncio.wrap_future(threads.submit(wanted))
+    try:
+        await wait(done, cancellation, left)
+        return done.result()
+    finally:
+        done.cancel()

@@ -1,0 +1,68 @@
+"""Long work beside the engine: done in steps, with rests between them while the engine computes.
+
+The threads that read large bodies, and the engine between its operators, need the same interpreter
+and the same processors. A body of two megabytes holds the interpreter for 30 ms at a time; without
+rests, a client that sends one after the other takes most of the engine's rate. No HTTP.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+STEP_S = 0.005
+"""Work of a thread that is worth a rest [s]."""
+RESTS = 3.0
+"""Rest after a step, over its time on a processor: long work takes a quarter of one processor, or
+what the engine leaves idle."""
+NAP_S = 0.01
+"""How often a thread that rests looks whether the engine still computes [s]."""
+
+
+class LongWork:
+    """Takes turns with the engine; all threads that do long work share one."""
+
+    def __init__(self, computing: Callable[[], bool]) -> None:
+        """Rest while ``computing()``, which any thread may call."""
+        self._computing = computing
+        self._rest_until = 0.0
+        self._lock = threading.Lock()
+
+    def begin(self) -> Steps:
+        """Begin a piece of work on this thread, after the rest that earlier ones have left."""
+        self.rest()
+        return Steps(self)
+
+    def worked(self, seconds: float) -> None:
+        """Note a step of ``seconds`` [s] on a processor: nobody's next one begins before a rest."""
+        with self._lock:
+            start = max(time.monotonic(), self._rest_until)
+            self._rest_until = start + RESTS * seconds
+
+    def rest(self) -> None:
+        """Wait until the engine computes no longer, or has been left alone for long enough."""
+        while (left := self._rest_until - time.monotonic()) > 0 and self._computing():
+            time.sleep(min(left, NAP_S))
+
+
+class Steps:
+    """The steps of one piece of work; used on the thread that made it."""
+
+    def __init__(self, work: LongWork) -> None:
+        """The first step begins."""
+        self._work, self._since = work, time.thread_time()
+
+    def __call__(self) -> None:
+        """Between two steps: rest, where the last ones were long enough."""
+        if self.end():
+            self._work.rest()
+            self._since = time.thread_time()
+
+    def end(self) -> bool:
+        """Note what was done; whether it is worth a rest."""
+        worked = time.thread_time() - self._since
+        if worked < STEP_S:
+            return False
+        self._work.worked(worked)
+        return True
