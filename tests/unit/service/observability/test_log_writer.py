@@ -107,7 +107,7 @@ def test_a_signal_handler_may_log_while_its_thread_logs(pipe: Pipe) -> None:
 def test_a_finalizer_may_log_on_any_thread(pipe: Pipe) -> None:
     """The garbage collector runs them wherever something is allocated, in the writer too."""
     logger, writer = start(pipe.stream)
-    finalized = 0
+    finalized, stop = 0, threading.Event()
 
     class Logs:
         def __init__(self) -> None:
@@ -118,19 +118,31 @@ def test_a_finalizer_may_log_on_any_thread(pipe: Pipe) -> None:
             finalized += 1
             logger.info("from a finalizer")
 
-    before = gc.get_threshold()
-    faulthandler.dump_traceback_later(PATIENCE_S, exit=True)
-    try:
-        gc.set_threshold(5)
-        for _ in range(500):
+    def log() -> None:
+        while not stop.is_set():
             Logs()
-            logger.info("from the loop")
-            time.sleep(0.0002)
+            logger.info("from a thread")
+
+    def read() -> None:
+        while not stop.is_set():
+            os.read(pipe.read_end, 1 << 20)
+
+    threads = [threading.Thread(target=run, daemon=True) for run in (log, log, read)]
+    before = gc.get_threshold()
+    try:
+        gc.set_threshold(5, 1, 1)
+        for thread in threads:
+            thread.start()
+        for _ in range(8):
+            seen = finalized
+            wait_until(lambda seen=seen: finalized > seen + 200)
     finally:
         gc.set_threshold(*before)
-        faulthandler.cancel_dump_traceback_later()
-    assert finalized > 50
-    writer.flush()
+        stop.set()
+    logger.info("the last")
+    for thread in threads:
+        thread.join(PATIENCE_S)
+        assert not thread.is_alive()
     writer.close()
 
 
