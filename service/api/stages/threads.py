@@ -76,7 +76,14 @@ class WorkThreads:
         cancellation: Cancellation,
         left: Left | None,
     ) -> Result:
-        """Write an answer while the request is wanted."""
+        """Write an answer while the request is wanted.
+
+        Args:
+            work: Writes it.
+            tenant: Whose it is.
+            cancellation: Of the request.
+            left: Returns once the client has gone away.
+        """
         return await _on(self._renderer.of(tenant), work, cancellation, left)
 
     async def write_part(self, work: Callable[[], Result]) -> Result:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from importlib.metadata import version
 
-from osa.model.common.threads import threads
+from osa.model.common.threads import Threads, threads
 from osa.model.common.widths import takes_any_width
 from osa.service.api.tei.info_schemas import (
     Classifies,
@@ -22,7 +23,7 @@ from osa.service.settings import Settings
 
 def model_info(settings: Settings, model: ServedModel, names: list[str]) -> Info:
     """Model, limits, engine, and the artifact's manifest if there is one; ``names`` are served."""
-    about, running = model.about, threads()
+    about, (installed, running) = model.about, _process()
     return Info(
         model_id=model.name,
         models=names,
@@ -39,7 +40,7 @@ def model_info(settings: Settings, model: ServedModel, names: list[str]) -> Info
         tokenization_workers=settings.batching.tokenization_workers,
         threads=running.count,
         threads_reason=running.reason,
-        version=version("osa-encoder"),
+        version=installed,
         dimensions=list(about.dimensions),
         any_dimension=takes_any_width(about.dimensions),
         kind=about.task,
@@ -57,6 +58,12 @@ def model_info(settings: Settings, model: ServedModel, names: list[str]) -> Info
         feature_size=about.feature_size,
         artifact=None if about.manifest is None else dict(about.manifest),
     )
+
+
+@functools.cache
+def _process() -> tuple[str, Threads]:
+    """Installed version and threads: read from files, the same for as long as the process lives."""
+    return version("osa-encoder"), threads()
 
 
 def model_type(about: EngineInfo) -> ModelType:
