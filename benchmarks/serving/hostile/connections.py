@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from benchmarks.serving.hostile import bodies
 from benchmarks.serving.hostile.bodies import Body
@@ -72,10 +73,11 @@ async def _read_late(grounds: Grounds, request: bytes, whole: bytes) -> str:
         where the server has given up.
     """
     async with connected(grounds.port, SMALL_BUFFER) as (reader, writer):
-        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        transport = cast(asyncio.Transport, writer.transport)  # of a socket: reads too
+        transport.pause_reading()
         writer.write(request)
         await asyncio.sleep(HELD_S)
-        writer.transport.resume_reading()  # type: ignore[attr-defined]
+        transport.resume_reading()
         try:
             status = await status_of(reader)
             end = b""
