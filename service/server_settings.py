@@ -65,14 +65,16 @@ class ServerSettings(Section):
     body_memory: int = Field(
         268_435_456,
         ge=1024,
-        description="Bodies of all requests that are arriving or being answered; more are answered "
-        "429, and the slowest given up [bytes].",
+        description="Bodies of all requests that are arriving or being answered, decompressed; "
+        "more are answered 429, and the slowest given up; one API key's hold at most as much as "
+        "they leave free [bytes].",
     )
     answer_memory: int = Field(
         268_435_456,
         ge=1024,
         description="Answers that clients have not taken yet; beyond it inference is answered 429 "
-        "and clients that take nothing for two seconds are disconnected [bytes].",
+        "and the slowest clients are disconnected until the rest fit, but none that takes 1 MB/s "
+        "or would have all within write_timeout_s [bytes].",
     )
     cors_origins: Names = Field(
         (),

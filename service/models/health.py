@@ -26,7 +26,7 @@ class Health:
         open_requests: Requests that have come and are not answered, over HTTP and gRPC.
         in_flight: Of these, inference requests whose body has arrived.
         body_bytes: Of bodies that are arriving or being answered.
-        answer_bytes: Of answers that clients have not taken yet.
+        answer_bytes: Of answers that clients have not taken to the end yet.
         slow_readers: Connections that were closed because the client did not read.
         drain_until: When the drain ends at the latest (monotonic clock) [s]; None before it.
     """

@@ -1,29 +1,15 @@
-"""Answers on their way out: written piece by piece, as fast as the client takes them.
+"""Answers on their way out: a request ends when the kernel has taken its answer.
 
 uvicorn hands a whole answer to the transport, which keeps what the client does not read for as long
-as the connection lives, and takes the request for done. Here a request ends when the kernel has
-taken its answer; a client must take ``LEAST_TAKEN`` bytes in every ``server.write_timeout_s``, or
-the connection is aborted.
+as the connection lives, and takes the request for done.
 """
 
 from __future__ import annotations
 
-import array
-import asyncio
-import contextlib
-import fcntl
-import logging
-import select
-import socket
-import struct
-import sys
-import termios
-import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import orjson
 from uvicorn._types import ASGI3Application, ASGISendEvent
-from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import (
     HEADER_RE,
     HEADER_VALUE_RE,
@@ -33,26 +19,12 @@ from uvicorn.protocols.http.httptools_impl import (
 
 from osa.service.api.errors.dialects import reply_for
 from osa.service.errors import ServiceError
+from osa.service.server.outlets import Outlet
 
-if TYPE_CHECKING:  # a used port is reported before torch is imported
-    from osa.service.models.health import Health
-
-logger = logging.getLogger(__name__)
-PIECE = 131_072
-"""Bytes that are handed to the transport at once; they are sent at once, or waited for."""
 JOINED = 16_384
 """A body of up to so many bytes goes out in one piece with its head."""
-UNSENT_IN_KERNEL = 131_072
-"""Bytes that the kernel takes beyond what the client's window admits."""
-LEAST_TAKEN = 16_384
-"""Bytes that a client takes in every ``server.write_timeout_s``, or the rest of its answer."""
-PRESSED_S = 2.0
-"""The same time while the answers of all clients exceed ``server.answer_memory`` [s]."""
 BEGINNING = b"HTTP/1.1 "
 """Every answer begins so."""
-RESET = struct.pack("ii", 1, 0)
-"""Value of SO_LINGER: closing discards what is unsent."""
-_OUTQ = getattr(termios, "TIOCOUTQ", None) if sys.platform == "linux" else None
 
 
 def refusal(error: ServiceError) -> bytes:
@@ -65,116 +37,6 @@ def refusal(error: ServiceError) -> bytes:
     )
 
 
-class Outlet:
-    """What one connection sends."""
-
-    def __init__(self, transport: asyncio.Transport, flow: FlowControl, health: Health) -> None:
-        """Have the transport keep nothing that it need not, and tell when it has sent all."""
-        self.transport, self.flow, self.health = transport, flow, health
-        self._timeout_s = health.settings.write_timeout_s
-        self._written = self._credited = 0
-        self._stalled_s = 0.0
-        transport.set_write_buffer_limits(high=0)
-        self.socket: socket.socket | None = transport.get_extra_info("socket")
-        option = getattr(socket, "TCP_NOTSENT_LOWAT", None)
-        if self.socket is not None and option is not None:
-            with contextlib.suppress(OSError):  # a hint to the kernel; no TCP, no hint
-                self.socket.setsockopt(socket.IPPROTO_TCP, option, UNSENT_IN_KERNEL)
-
-    async def put(self, data: bytes) -> None:
-        """Send, and return when the kernel has taken all, or the connection is gone."""
-        size = len(data)
-        if size <= PIECE:
-            self._write(data)
-            if self.flow.write_paused:
-                await self._wait(size)
-            return
-        view, left = memoryview(data), size
-        self.health.answer_bytes += size
-        try:
-            for start in range(0, size, PIECE):
-                piece = view[start : start + PIECE]
-                self._write(piece)
-                if self.flow.write_paused:
-                    await self._wait()
-                if self.transport.is_closing():
-                    return
-                left -= len(piece)
-                self.health.answer_bytes -= len(piece)
-        finally:
-            self.health.answer_bytes -= left
-
-    def is_reset(self) -> bool:
-        """Whether the peer has refused what was sent to it."""
-        if self.socket is None:
-            return False
-        poll = select.poll()
-        poll.register(self.socket.fileno(), 0)
-        return bool(poll.poll(0))  # an error or a hang-up
-
-    def close(self) -> None:
-        """Close, and do not wait for ever for what is unsent."""
-        self.transport.close()
-        if self.transport.get_write_buffer_size():
-            asyncio.get_running_loop().call_later(self._timeout_s, self.transport.abort)
-
-    def _write(self, data: bytes | memoryview) -> None:
-        self.transport.write(data)
-        self._written += len(data)
-
-    async def _wait(self, counted: int = 0) -> None:
-        """Wait until all is sent, while the client takes something.
-
-        Args:
-            counted: What to count as an answer that waits, for as long as it does [bytes].
-        """
-        tick_s = min(1.0, PRESSED_S / 4, self._timeout_s / 4)
-        self.health.answer_bytes += counted
-        try:
-            while self.flow.write_paused and not self.transport.is_closing():
-                began = time.monotonic()
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(tick_s):
-                        await self.flow.drain()
-                self._stalled_s += time.monotonic() - began
-                taken = self._written - self._unsent()
-                if taken - self._credited >= LEAST_TAKEN:
-                    self._credited, self._stalled_s = taken, 0.0
-                if self.flow.write_paused and self._stalled_s >= self._patience_s():
-                    self._let_go()
-        finally:
-            self.health.answer_bytes -= counted
-
-    def _patience_s(self) -> float:
-        crowded = self.health.answer_bytes > self.health.settings.answer_memory
-        return min(self._timeout_s, PRESSED_S) if crowded else self._timeout_s
-
-    def _unsent(self) -> int:
-        """Bytes that the client has not acknowledged, or where nobody knows, not been sent."""
-        unsent = self.transport.get_write_buffer_size()
-        if _OUTQ is not None and self.socket is not None:
-            queued = array.array("i", [0])
-            with contextlib.suppress(OSError, ValueError):  # closed meanwhile
-                fcntl.ioctl(self.socket.fileno(), _OUTQ, queued)
-            unsent += queued[0]
-        return unsent
-
-    def abort(self) -> None:
-        """Reset the connection, so that the kernel forgets what it has not sent."""
-        if self.socket is not None and not self.transport.is_closing():
-            with contextlib.suppress(OSError):
-                self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
-        self.transport.abort()
-
-    def _let_go(self) -> None:
-        self.health.slow_readers += 1
-        logger.warning(
-            "a client that does not read was disconnected",
-            extra={"unsent_bytes": self._unsent(), "waited_s": round(self._stalled_s, 1)},
-        )
-        self.abort()
-
-
 class PacedCycle(RequestResponseCycle):
     """A request and its answer, which is complete when the kernel has taken it."""
 
@@ -183,7 +45,7 @@ class PacedCycle(RequestResponseCycle):
         super().__init__(**parts)
         self._outlet = outlet
         self._head = b""
-        self._begun = self._sending = False
+        self._begun = self._sending = self._unframed = False
 
     def begin(self) -> None:
         """Send what the answer, or a stream's next chunk, begins with; a peer that is gone refuses.
@@ -210,7 +72,7 @@ class PacedCycle(RequestResponseCycle):
             if message["type"] != "http.response.start":
                 raise RuntimeError(f"an answer begins with its head, not with {message['type']}")
             self._head = self._make_head(message["status"], list(message.get("headers", [])))
-            if self.chunked_encoding:  # a stream: its head tells that it has begun
+            if self.chunked_encoding or self._unframed:  # a stream: its head tells that it began
                 head, self._head = self._head, b""
                 await self._outlet.put(head)
             return
@@ -220,7 +82,7 @@ class PacedCycle(RequestResponseCycle):
         head, self._head = self._head, b""
         if self.scope["method"] == "HEAD":
             self.expected_content_length, body = 0, b""
-        elif not self.chunked_encoding:
+        elif not self.chunked_encoding and not self._unframed:
             self.expected_content_length -= len(body)
             if self.expected_content_length < 0:
                 raise RuntimeError("the body is longer than Content-Length")
@@ -239,7 +101,9 @@ class PacedCycle(RequestResponseCycle):
     async def run_asgi(self, app: ASGI3Application) -> None:
         """Run the application; what it leaves unsent does not hold the connection for ever."""
         await super().run_asgi(app)
-        if self.transport.is_closing():
+        if self._unframed and not self.response_complete:
+            self._outlet.abort()  # a mere end would be that of a whole answer
+        elif self.transport.is_closing():
             self._outlet.close()
 
     async def _put_chunk(self, head: bytes, body: bytes, last: bool) -> None:
@@ -290,7 +154,9 @@ class PacedCycle(RequestResponseCycle):
         if not self.keep_alive and not closes:
             content.append(b"connection: close\r\n")
         bodiless = self.scope["method"] == "HEAD" or status in (204, 304)
-        if self.chunked_encoding is None and not bodiless:
+        if self.chunked_encoding is None and not bodiless and self.scope["http_version"] == "1.0":
+            self._unframed = True  # its body ends with the connection (RFC 9112, 6.1 and 6.3)
+        elif self.chunked_encoding is None and not bodiless:
             self.chunked_encoding = True
             content.append(b"transfer-encoding: chunked\r\n")
         content.append(b"\r\n")

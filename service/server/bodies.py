@@ -2,6 +2,8 @@
 
 Those that are being answered count too. Where all together exceed ``server.body_memory``, the body
 that has been arriving longest is given up for the rest; one that is slow does not keep out others.
+A tenant of several may hold as much as it leaves free. Bodies of administrators are small, and
+always have room: operators must be heard when it is most needed.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from osa.service.auth.tenants import EVERYBODY
 from osa.service.errors import OverloadedError, ServiceError, SlowBodyError, UnavailableError
 from osa.service.server.exchange import Exchange
 
@@ -19,6 +22,8 @@ if TYPE_CHECKING:  # a used port is reported before torch is imported
 
 SLOW_S = 1.0
 """A body that has been arriving for so long is given up for others [s]."""
+ADMIN_LIMIT = 65_536
+"""Largest body of an administrator's request, which no limit of all bodies concerns [bytes]."""
 ANSWER_S = 2.0
 """Time before the end of the drain at which bodies that are not there are given up [s]."""
 
@@ -40,6 +45,7 @@ class Arrivals:
         """Count in ``health``, within its settings."""
         self._health = health
         self._arriving: dict[_Arrival, None] = {}
+        self._of_tenants: dict[str, int] = {}
 
     async def read(self, exchange: Exchange, limit: int) -> bytes | None:
         """The whole body of at most ``limit`` bytes; None if the client went away.
@@ -58,9 +64,10 @@ class Arrivals:
         try:
             async with arrival.timer:
                 while (size := await exchange.read_some(limit)) is not None:
-                    self._health.body_bytes += size
-                    if self._health.body_bytes > self._health.settings.body_memory:
-                        self._make_room(arrival)
+                    if arrival.given_up:  # between the piece's arrival and now
+                        raise self._reason(arrival)
+                    self._count(exchange, size)
+                    self._make_room(exchange)
                     if exchange.body_complete:
                         return exchange.take_body()
                 return None
@@ -70,14 +77,27 @@ class Arrivals:
             del self._arriving[arrival]
 
     def hold(self, exchange: Exchange, size: int) -> None:
-        """Count ``size`` bytes more until the request is answered."""
-        exchange.held += size
-        self._health.body_bytes += size
+        """Count ``size`` bytes more until the request is answered.
+
+        Raises:
+            OverloadedError: There is no room for them.
+        """
+        self._count(exchange, size)
+        self._make_room(exchange)
 
     def release(self, exchange: Exchange) -> None:
         """Count the body no longer."""
-        self._health.body_bytes -= exchange.held
-        exchange.held = 0
+        self._count(exchange, -exchange.held)
+
+    def _count(self, exchange: Exchange, size: int) -> None:
+        if exchange.admin:
+            return
+        exchange.held += size
+        self._health.body_bytes += size
+        holder = exchange.tenant.identity
+        held = self._of_tenants.pop(holder, 0) + size
+        if held:
+            self._of_tenants[holder] = held
 
     def end_with_drain(self) -> None:
         """Give bodies on their way no more time than the drain has."""
@@ -90,33 +110,50 @@ class Arrivals:
     def _drain_s(self) -> float:
         return max(0.0, self._health.drain_left_s() - ANSWER_S)
 
-    def _make_room(self, newest: _Arrival) -> None:
+    def _make_room(self, newest: Exchange) -> None:
         """Give up the slowest bodies until the rest fit.
 
         Raises:
             OverloadedError: None is slow but ``newest``.
         """
-        health, now = self._health, time.monotonic()
+        problem = "" if newest.admin else self._problem(newest)
+        if not problem:
+            return
+        now = time.monotonic()
         for arrival in self._arriving:  # in the order in which they began
-            if health.body_bytes <= health.settings.body_memory:
-                return
-            if arrival is newest or now - arrival.began < SLOW_S:
+            other = arrival.exchange
+            if not problem or other is newest or now - arrival.began < SLOW_S:
                 break
+            if not other.held or not (self._is_over() or other.tenant == newest.tenant):
+                continue
             if not arrival.given_up and not arrival.timer.expired():
                 arrival.given_up = True
                 arrival.timer.reschedule(0.0)
-                arrival.exchange.drop_body()
-                self.release(arrival.exchange)
-        if health.body_bytes > health.settings.body_memory:
-            raise self._no_room()
+                other.drop_body()
+                self.release(other)
+                problem = self._problem(newest)
+        if problem:
+            raise OverloadedError(problem, max(1, round(self._health.backlog_s())))
 
-    def _no_room(self) -> ServiceError:
-        health = self._health
-        return OverloadedError(
-            f"bodies of requests hold {health.body_bytes} bytes, at most "
-            f"{health.settings.body_memory} are kept (server.body_memory)",
-            max(1, round(health.backlog_s())),
-        )
+    def _is_over(self) -> bool:
+        return self._health.body_bytes > self._health.settings.body_memory
+
+    def _problem(self, newest: Exchange) -> str:
+        """Why there is no room for a body that has been counted; empty if there is."""
+        total, most = self._health.body_bytes, self._health.settings.body_memory
+        held = self._of_tenants.get(newest.tenant.identity, 0)
+        if self._is_over():
+            return (
+                f"bodies of requests hold {total} bytes, at most {most} are kept "
+                "(server.body_memory)"
+            )
+        others = newest.tenant.identity != EVERYBODY.identity and held > newest.held
+        if others and held > most - total:
+            return (
+                f"bodies of this API key's requests hold {held} bytes, which leaves "
+                f"{most - total} for all (server.body_memory)"
+            )
+        return ""
 
     def _reason(self, arrival: _Arrival) -> ServiceError:
         """Why the time of a body was over."""

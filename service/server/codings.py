@@ -22,8 +22,10 @@ def coding_of(header: bytes | None) -> str | None:
     Raises:
         ContentCodingError: One that is not read, or several.
     """
-    coding = (header or b"").decode("latin-1").strip().lower()
-    if coding in ("", "identity"):
+    coding = (header or b"").decode("latin-1").lower()
+    parts = (part.strip() for part in coding.split(","))
+    coding = ", ".join(part for part in parts if part not in ("", "identity"))
+    if not coding:
         return None
     coding = coding.removeprefix("x-") if coding == "x-gzip" else coding
     if coding not in CODINGS:

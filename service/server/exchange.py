@@ -11,6 +11,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from osa.service.api.errors.dialects import reply_for
 from osa.service.api.headers import request_id
+from osa.service.auth.tenants import EVERYBODY
 from osa.service.errors import PayloadTooLargeError
 
 if TYPE_CHECKING:  # a used port is reported before torch is imported
@@ -32,6 +33,8 @@ class Exchange:
         status: Of the answer; 0 before it.
         body_complete: Whether the whole body has come.
         held: What is counted of its body [bytes].
+        tenant: Whose request it is; everybody's until its key is known.
+        admin: Whether it is an administrator's, to administer.
         answer_headers: Further headers of whatever is answered.
     """
 
@@ -47,7 +50,8 @@ class Exchange:
         self.scope, self._receive, self._send, self._health = scope, receive, send, health
         self.request_id = request_id(Headers(scope=scope).get("x-request-id"))
         self.status = self.held = 0
-        self.body_complete = False
+        self.body_complete = self.admin = False
+        self.tenant = EVERYBODY
         self.answer_headers: list[tuple[bytes, bytes]] = []
         self._body: bytes | bytearray = b""
 
@@ -80,7 +84,6 @@ class Exchange:
             self._body += piece
         else:  # the usual one: all of a small body at once
             self._body = piece if self.body_complete else bytearray(piece)
-        self.held += len(piece)
         return len(piece)
 
     def take_body(self) -> bytes:
@@ -111,12 +114,13 @@ class Exchange:
         body = orjson.dumps(reply.body)
         headers = {**reply.headers, "content-type": "application/json"}
         headers["content-length"] = str(len(body))
-        if not self.body_complete:
+        whole = self.body_complete or not _has_body(self.scope)
+        if not whole:
             headers["connection"] = "close"
         raw = [(name.encode(), value.encode()) for name, value in headers.items()]
         await self.send({"type": "http.response.start", "status": reply.status, "headers": raw})
         await self.send({"type": "http.response.body", "body": body, "more_body": True})
-        if linger and not self.body_complete:
+        if linger and not whole:
             try:
                 async with asyncio.timeout(self._linger_s()):
                     while (await self._receive()).get("more_body"):
@@ -129,3 +133,11 @@ class Exchange:
         if not self._health.draining:
             return LINGER_S
         return min(LINGER_S, max(0.0, self._health.drain_left_s() - 2 * QUIET_S))
+
+
+def _has_body(scope: Scope) -> bool:
+    """Whether a request has a body that its head announces."""
+    return any(
+        name == b"transfer-encoding" or (name == b"content-length" and value.strip(b"0"))
+        for name, value in scope["headers"]
+    )

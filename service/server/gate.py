@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from starlette.datastructures import Headers
 from starlette.requests import Request
@@ -17,7 +17,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from osa.service.auth.access import is_open
-from osa.service.auth.api_keys import KEY_SCOPE, KeyFile, tenant_of
+from osa.service.auth.api_keys import KEY_SCOPE, ApiKey, KeyFile, tenant_of
 from osa.service.errors import (
     MalformedBodyError,
     PayloadTooLargeError,
@@ -28,7 +28,7 @@ from osa.service.errors import (
 from osa.service.models.health import Health
 from osa.service.observability.metrics import Metrics
 from osa.service.observability.tracing import SCOPE_KEY, Tracing
-from osa.service.server.bodies import Arrivals
+from osa.service.server.bodies import ADMIN_LIMIT, Arrivals
 from osa.service.server.codings import coding_of, decode
 from osa.service.server.exchange import Exchange
 from osa.service.server.origins import Origins, is_preflight
@@ -37,6 +37,8 @@ from osa.service.server_settings import ServerSettings
 logger = logging.getLogger("osa.service.access")
 Endpoint = Callable[[Request], Awaitable[Response]]
 MAX_LOGGED_PATH = 256
+DECODED_AT_ONCE = 4
+"""Bodies that are decompressed at the same time: so many are not counted yet."""
 SERVER_METHODS = "GET, HEAD, POST, DELETE, OPTIONS"
 
 
@@ -69,6 +71,7 @@ class RequestGate:
         self.tracing, self.direct = tracing, direct or {}
         self.app, self.health, self.metrics, self.settings = app, health, metrics, settings
         self.keys, self.arrivals, self.origins = keys, arrivals, Origins(settings)
+        self._decoders = asyncio.Semaphore(DECODED_AT_ONCE)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one ASGI scope."""
@@ -119,7 +122,7 @@ class RequestGate:
 
     async def _handle(self, exchange: Exchange) -> None:
         scope = exchange.scope
-        method, found = scope["method"], dict(scope["headers"])
+        method, found = scope["method"], joined(scope["headers"])
         self.origins.check_host(found)
         if is_preflight(method, found):
             exchange.answer_headers = self.origins.preflight(found)
@@ -147,14 +150,17 @@ class RequestGate:
             return
         coding = coding_of(found.get(b"content-encoding"))
         admin = scope["path"].startswith("/admin/")  # must be heard when it is most needed
-        tenant = tenant_of(scope.get(KEY_SCOPE))
+        key: ApiKey | None = scope.get(KEY_SCOPE)
+        exchange.tenant = tenant = tenant_of(key)
+        if admin and key is not None and key.admin:
+            exchange.admin, limit = True, min(limit, ADMIN_LIMIT)
         if not admin:
             self.health.admit(tenant)
         body = await self.arrivals.read(exchange, limit)
         if body is None:
             return
         if coding is not None:
-            body = await self._decode(exchange, body, coding)
+            body = await self._decode(exchange, body, coding, limit)
         if admin:
             await self.app(scope, exchange.replay(body), exchange.send)
             return
@@ -167,10 +173,38 @@ class RequestGate:
                 response = await endpoint(Request(scope, receive))
                 await response(scope, receive, exchange.send)
 
-    async def _decode(self, exchange: Exchange, body: bytes, coding: str) -> bytes:
-        """Decompress a body, and say no more that it is compressed."""
-        plain = await asyncio.to_thread(decode, body, coding, self.settings.payload_limit)
-        self.arrivals.hold(exchange, len(plain) - len(body))
+    async def _decode(self, exchange: Exchange, body: bytes, coding: str, limit: int) -> bytes:
+        """Decompress a body, and say no more that it is compressed.
+
+        Args:
+            exchange: The request.
+            body: As it came.
+            coding: Of the body.
+            limit: Most bytes of the result.
+
+        Raises:
+            OverloadedError: There is no room for the result.
+        """
+        async with self._decoders:  # what is decompressed is counted before there is more
+            plain = await asyncio.to_thread(decode, body, coding, limit)
+            self.arrivals.hold(exchange, len(plain) - len(body))
         headers = exchange.scope["headers"]
         headers[:] = [header for header in headers if header[0] != b"content-encoding"]
         return plain
+
+
+def joined(headers: Sequence[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+    """Headers by name; what stands in several lines is one list (RFC 9110, 5.3).
+
+    Raises:
+        MalformedBodyError: Several origins, of which a browser sends one.
+    """
+    found = dict(headers)
+    if len(found) == len(headers):
+        return found
+    found = {}
+    for name, value in headers:
+        if name == b"origin" and name in found:
+            raise MalformedBodyError("send one Origin header, not several")
+        found[name] = found[name] + b", " + value if name in found else value
+    return found

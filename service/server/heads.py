@@ -26,8 +26,6 @@ MAX_HEADERS = 256
 HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]*)(?::[0-9]*)?")
 ABSOLUTE = re.compile(rb"(?i)https?://([^/?]+)([^?]*)(?:\?(.*))?")
 SLASHES = re.compile(rb"//+")
-OTHER_PROTOCOL = re.compile(rb"[\r\n]*[^\r\n]* (?:RTSP|ICE)/[0-9]")
-"""llhttp reads them too."""
 REQUEST_LINE = re.compile(rb"[\r\n]*[!#$%&'*+.^_`|~0-9A-Za-z-]+ +[^ \r\n]+ +HTTP/1\.[01]\r\n")
 HTTP2 = re.compile(rb"PRI \* HTTP/2")
 NO_HTTP = "the request is not valid HTTP"
@@ -69,6 +67,23 @@ def head_too_large() -> ServiceError:
     return HeadTooLargeError(f"the head is over the limit of {MAX_HEAD} bytes")
 
 
+def check_protocol(head: bytes, method: bytes, target: bytes) -> None:
+    """Refuse the other protocols that llhttp reads.
+
+    Args:
+        head: What was read of the head, and perhaps of requests before and after it.
+        method: Of the request.
+        target: As it came.
+
+    Raises:
+        MalformedBodyError: It is RTSP or ICE.
+    """
+    if b" RTSP/" in head or b" ICE/" in head:
+        line = rb"(?:\A|\n)%b +%b +(?:RTSP|ICE)/[0-9]" % (re.escape(method), re.escape(target))
+        if re.search(line, head):
+            raise MalformedBodyError(NO_HTTP)
+
+
 def check_head(version: str, headers: Headers) -> bool:
     """Refuse heads that RFC 9112 forbids to serve.
 
@@ -89,6 +104,7 @@ def check_head(version: str, headers: Headers) -> bool:
             raise MalformedBodyError(f"{NO_HTTP}: the request line has no version")
         raise other_version()
     hosts, expects = 0, False
+    codings: list[bytes] | None = None
     for name, value in headers:
         if name == b"host":
             hosts += 1
@@ -97,13 +113,15 @@ def check_head(version: str, headers: Headers) -> bool:
         elif name == b"transfer-encoding":
             if version == "1.0":
                 raise MalformedBodyError(f"{NO_HTTP}: HTTP/1.0 has no Transfer-Encoding")
-            *before, last = value.lower().split(b",")
-            if last.strip(b" \t") != b"chunked":
-                raise MalformedBodyError(f"{NO_HTTP}: the last transfer coding must be chunked")
-            if before:
-                raise UnknownMethodError("the only transfer coding that is read is chunked")
+            found = (one.strip(b" \t") for one in value.lower().split(b","))
+            codings = [*(codings or ()), *filter(None, found)]  # empty ones are no codings
         elif name == b"expect" and value.lower() == b"100-continue":
             expects = version == "1.1"
+    if codings is not None:
+        if codings[-1:] != [b"chunked"]:
+            raise MalformedBodyError(f"{NO_HTTP}: the last transfer coding must be chunked")
+        if len(codings) > 1:
+            raise UnknownMethodError("the only transfer coding that is read is chunked")
     if hosts > 1 or (not hosts and version == "1.1"):
         raise MalformedBodyError(f"{NO_HTTP}: it needs one Host header, got {hosts}")
     return expects

@@ -9,66 +9,76 @@ text at once, even before the answer to an earlier request (decisions 20 and 28)
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import httptools
 from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from osa.service.errors import MalformedBodyError, ServiceError
-from osa.service.server.answers import Outlet, PacedCycle, refusal
+from osa.service.errors import ServiceError
+from osa.service.server.answers import PacedCycle, refusal
+from osa.service.server.exchange import LINGER_S
 from osa.service.server.heads import (
     MAX_HEAD,
-    NO_HTTP,
-    OTHER_PROTOCOL,
     check_head,
+    check_protocol,
     check_size,
     head_too_large,
     read_target,
     refusal_of,
 )
-
-if TYPE_CHECKING:  # a used port is reported before torch is imported
-    from osa.service.models.health import Health
+from osa.service.server.outlets import Departures, Outlet
 
 SLICE = 8192
 """Bytes that are parsed at once: what follows waits while a request waits for the one before."""
 FRAMING_SHARE = 8
 """A chunked body may have so many bytes of framing for each of its own, beyond ``MAX_HEAD``."""
-LINGER_S = 2.0
-"""How long a refused client may finish sending, so that it sees the answer [s]."""
 LINGER_BYTES = 4 * MAX_HEAD
-PROBE_S, FIRST_LOOK_S, MOST_LOOK_S = 0.05, 0.02, 1.0
+PROBE_S, FIRST_LOOK_S = 0.05, 0.02
 """When a client that closed its side is asked whether it is still there, by the beginning of its
-answer; time to the first look whether it has gone, and most between two [s]."""
+answer; time to the first look whether it has gone [s]."""
+
+
+class _Flow(FlowControl):
+    """Reads nothing while bytes that have come wait to be parsed."""
+
+    held = b""
+
+    def resume_reading(self) -> None:
+        if not self.held:
+            super().resume_reading()
 
 
 class LlhttpProtocol(HttpToolsProtocol):
     """One connection."""
 
+    flow: _Flow
     _unfinished = _framing = _lingered = 0
-    _held = b""
+    _head = b""
     _in_head = _ending = _deaf = _refused = False
     _running: PacedCycle | None = None
     _outlet: Outlet
 
-    def __init__(self, *, health: Health, **parts: Any) -> None:
-        """Take uvicorn's ``parts``, and the state of the process."""
+    def __init__(self, *, departures: Departures, **parts: Any) -> None:
+        """Take uvicorn's ``parts``, and the answers of all connections."""
         super().__init__(**parts)
-        self._health = health
-        self._root_path = health.settings.root_path.encode()
+        self._departures = departures
+        self._root_path = departures.health.settings.root_path.encode()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Limit the time of the first head like that of later ones: ``keep_alive_s``."""
         super().connection_made(transport)
-        self._outlet = Outlet(transport, self.flow, self._health)
+        self.flow = _Flow(transport)
+        self._outlet = Outlet(transport, self.flow, self._departures)
         self.timeout_keep_alive_task = self.loop.call_later(
             self.timeout_keep_alive, self.timeout_keep_alive_handler
         )
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell every request of the connection, also those that wait for another."""
-        self._held = b""
+        self.flow.held = self._head = b""
+        self._unset_keepalive_if_required()
         for cycle in (self._running, *(waiting for waiting, _ in self.pipeline)):
             if cycle is not None and not cycle.response_complete:
                 cycle.disconnected = True
@@ -84,9 +94,8 @@ class LlhttpProtocol(HttpToolsProtocol):
                 self.transport.close()
         elif self._deaf:
             pass
-        elif self._held:
-            self._held += data
-            self.flow.pause_reading()
+        elif self.flow.held:  # read before reading was paused
+            self.flow.held += data
         elif len(data) <= SLICE and not self.pipeline:
             self._consume(data)
         else:
@@ -94,7 +103,7 @@ class LlhttpProtocol(HttpToolsProtocol):
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """Called when the client has closed its side: True while answers are due to it."""
-        if self._refused or not self._end_after_due():
+        if self._refused or not self._leave_due():
             return False
         self.loop.call_later(PROBE_S, self._probe)
         return True
@@ -103,7 +112,7 @@ class LlhttpProtocol(HttpToolsProtocol):
         """Parse slice by slice, until a request waits for the one before; the rest is held."""
         for start in range(0, len(data), SLICE):
             if self.pipeline:
-                self._held = data[start:]
+                self.flow.held = data[start:]
                 self.flow.pause_reading()
                 return
             if self._deaf or self.transport.is_closing():
@@ -111,19 +120,18 @@ class LlhttpProtocol(HttpToolsProtocol):
             self._consume(data[start : start + SLICE])
 
     def _consume(self, data: bytes) -> None:
-        fresh = not self._unfinished and not self._in_body()
         self._unfinished += len(data)
         self._framing += len(data)
-        if fresh and OTHER_PROTOCOL.match(data):
-            self._refuse(MalformedBodyError(NO_HTTP))
-            return
+        self._head += data
         rest = data
         try:
             while rest:
                 rest = self._parse(rest)
         except httptools.HttpParserError as error:
-            self._refuse(refusal_of(error, data if fresh else b""))
+            self._refuse(refusal_of(error, self._head))
             return
+        if not self._in_head:
+            self._head = b""
         if self._unfinished > MAX_HEAD or self._framing > MAX_HEAD:
             self._refuse(self._oversize())
 
@@ -134,9 +142,6 @@ class LlhttpProtocol(HttpToolsProtocol):
         except ServiceError as error:
             return error
         return head_too_large()
-
-    def _in_body(self) -> bool:
-        return self.cycle is not None and self.cycle.more_body
 
     def _parse(self, data: bytes) -> bytes:
         """Feed the parser; returns what to feed next, where the client offered an upgrade.
@@ -188,6 +193,7 @@ class LlhttpProtocol(HttpToolsProtocol):
         if self.parser.should_upgrade():
             return
         check_size(self.url, self.headers)
+        check_protocol(self._head, self.parser.get_method(), self.url)
         version, method = self.parser.get_http_version(), self.parser.get_method().decode("ascii")
         expects = check_head(version, self.headers)
         target = read_target(method, self.url, self._root_path, self.headers)
@@ -228,17 +234,18 @@ class LlhttpProtocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """Called when an answer is out: the next request begins, or what was held is read."""
         super().on_response_complete()
-        if self._held:
+        if self.flow.held:
             self.loop.call_soon(self._read_held)
         elif self._ending and (self._running is None or self._running.response_complete):
             self._outlet.close()
 
     def _read_held(self) -> None:
-        data, self._held = self._held, b""
+        data, self.flow.held = self.flow.held, b""
         if self._deaf or self.transport.is_closing():
             return
+        self.flow.resume_reading()
         self._feed(data)
-        if self._ending and not self._held and not self._end_after_due():
+        if self._ending and not self.flow.held and not self._leave_due():
             self._outlet.close()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
@@ -246,17 +253,22 @@ class LlhttpProtocol(HttpToolsProtocol):
         self._running = cycle
         super()._start_asgi_task(cycle, app)
 
-    def _end_after_due(self) -> bool:
-        """Read no more; whether complete requests are unanswered, after which to close."""
-        if self._in_body() and not self.cycle.response_complete and self.pipeline:
-            self.pipeline.popleft()  # it never becomes complete; those before it are
-        running = self._running
+    def _leave_due(self) -> bool:
+        """Drop a request that is incomplete, and have the connection end after those that are due.
+
+        Returns:
+            Whether any is: complete and unanswered, or not parsed yet.
+        """
+        running, held = self._running, bool(self.flow.held)
+        if running is not None and self.pipeline and self.cycle.more_body and not held:
+            self.pipeline.popleft()  # those before it are complete
+            self.cycle = self.pipeline[0][0] if self.pipeline else running
         due = running is not None and not (running.response_complete or running.more_body)
-        self._ending = self._ending or due or bool(self._held)
-        if due and running is not None and not self._held:
+        self._ending = self._ending or due or held
+        if due and running is not None and not held:
             last = self.pipeline[0][0] if self.pipeline else running
             last.keep_alive = False
-        return due or bool(self._held)
+        return due or held
 
     def _probe(self) -> None:
         """Begin to answer a client that closed its side: one that has gone resets the connection.
@@ -265,21 +277,12 @@ class LlhttpProtocol(HttpToolsProtocol):
         """
         if self._running is not None and not self.transport.is_closing():
             self._running.begin()
-            self._look(FIRST_LOOK_S)
-
-    def _look(self, wait_s: float) -> None:
-        """Close if the client has gone altogether; look again later."""
-        if self.transport.is_closing():
-            return
-        if self._outlet.is_reset():
-            self.transport.abort()
-            return
-        self.loop.call_later(wait_s, self._look, min(2 * wait_s, MOST_LOOK_S))
+            self._outlet.look(FIRST_LOOK_S)
 
     def _refuse(self, error: ServiceError) -> None:
         """Answer with an error and close; if earlier answers are due, only those are sent."""
-        self._held, self._deaf = b"", True
-        if self._end_after_due():
+        self.flow.held, self._deaf = b"", True
+        if self._leave_due():
             self.flow.pause_reading()
             return
         self._refused = True

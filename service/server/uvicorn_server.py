@@ -27,6 +27,7 @@ import uvicorn
 from osa.model.errors import OsaError
 from osa.service.server.exchange import QUIET_S
 from osa.service.server.http11 import LlhttpProtocol
+from osa.service.server.outlets import Departures
 from osa.service.server_settings import ServerSettings
 from osa.service.settings import Settings
 
@@ -116,7 +117,9 @@ def uvicorn_config(service: Service, settings: Settings) -> uvicorn.Config:
         service.app,
         host=settings.server.host,
         port=settings.server.port,
-        http=functools.partial(LlhttpProtocol, health=service.health),  # type: ignore[arg-type]
+        http=functools.partial(  # type: ignore[arg-type]
+            LlhttpProtocol, departures=Departures(service.health)
+        ),
         ws="none",
         log_config=None,
         access_log=False,

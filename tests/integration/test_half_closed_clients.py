@@ -20,6 +20,7 @@ from tests.integration.test_overload import SMALL, held, sample
 from tests.wire import BODY, HEALTH, connected, post, read_to_end
 
 Serve = Callable[..., httpx.Client]
+MALFORMED = b"POST /embed HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"
 
 
 def answers_of(client: httpx.Client, sent: bytes) -> bytes:
@@ -81,6 +82,10 @@ def test_a_stream_that_has_begun_goes_on_for_a_client_that_closes_its_side(
 def test_every_complete_request_is_answered(client: httpx.Client) -> None:
     answer = answers_of(client, post() * 3 + post()[:-1])
     assert answer.count(b"HTTP/1.1 200 OK") == 3
+    answer = answers_of(client, post() * 3 + MALFORMED)
+    assert answer.count(b"HTTP/1.1 200 OK") == 3
+    answer = answers_of(client, post() * 3 + post(body=BODY.ljust(20_000)))
+    assert answer.count(b"HTTP/1.1 200 OK") == 4
     answer = answers_of(client, HEALTH * 1000)
     assert answer.count(b"HTTP/1.1 200 OK") == 1000
 

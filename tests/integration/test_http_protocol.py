@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from osa.service.server.heads import MAX_HEAD
-from tests.wire import BODY, HEALTH, connected, post, read_answer
+from tests.wire import BODY, HEALTH, connected, post, read_answer, read_to_end
 
 OFFER = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n"
 
@@ -151,6 +151,16 @@ def test_an_old_client_gets_its_answer_and_the_end(client: httpx.Client) -> None
         status, headers, _ = read_answer(wire)
         assert (status, headers[b"connection"]) == (200, b"close")
         assert wire.recv(1) == b""
+
+
+def test_an_old_client_gets_a_stream_without_chunks(client: httpx.Client) -> None:
+    request = post(b"Accept: application/x-ndjson\r\n", b'{"inputs": ["a", "b"]}')
+    with connected(client) as wire:
+        wire.sendall(request.replace(b"HTTP/1.1", b"HTTP/1.0"))
+        head, _, body = read_to_end(wire).partition(b"\r\n\r\n")
+    assert b"connection: close" in head
+    assert b"transfer-encoding" not in head
+    assert sorted(json.loads(line)["index"] for line in body.splitlines()) == [0, 1]
 
 
 @pytest.mark.parametrize(

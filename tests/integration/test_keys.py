@@ -14,6 +14,7 @@ from osa.service.auth import api_keys as key_module
 from osa.service.auth.api_keys import make_key
 from osa.service.server.app import create_service
 from tests.conftest import local_settings, make_tiny_model, run_service, wait_until
+from tests.wire import connected, post, read_answer
 
 Serve = Callable[..., httpx.Client]
 
@@ -92,6 +93,18 @@ def test_who_does_not_come_in_is_told_why(
         assert told in message, path
         for secret in ("osa-wrong", "b3NhOndyb25n", "team", ".toml"):
             assert secret not in refused.text
+
+
+def test_a_refused_reader_keeps_its_connection(guarded: httpx.Client) -> None:
+    """There is no body to wait for; a request with one ends the connection."""
+    with connected(guarded) as wire:
+        for _ in range(2):
+            wire.sendall(b"GET /info HTTP/1.1\r\nHost: x\r\n\r\n")
+            status, headers, _ = read_answer(wire)
+            assert (status, headers.get(b"connection")) == (401, None)
+        wire.sendall(post())
+        status, headers, _ = read_answer(wire)
+        assert (status, headers[b"connection"]) == (401, b"close")
 
 
 def test_a_path_that_is_open_to_readers_embeds_for_nobody(

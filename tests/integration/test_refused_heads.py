@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import time
@@ -73,6 +74,8 @@ REFUSED = {
     "HTTP/0.9": (b"GET /health\r\n\r\n", 400),
     "version that is none": (get(b"GET /health HTTP/1.10"), 400),
     "another protocol": (get(b"GET /health RTSP/1.0"), 400),
+    "a third protocol": (get(b"SOURCE /health ICE/1.0"), 400),
+    "two origins": (post(b"Origin: http://x\r\nOrigin: http://y\r\n"), 400),
     "TLS": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400),
     "many headers": (post(b"x: 1\r\n" * MAX_HEADERS), 431),
     "long head in one": (post(b"x: " + b"a" * 200_000 + b"\r\n"), 431),
@@ -95,8 +98,45 @@ ACCEPTED = {
     "100-continue in HTTP/1.0": post(b"Expect: 100-continue\r\n").replace(b"TP/1.1", b"TP/1.0"),
     "head within the limit": post(b"x: " + b"a" * 60_000 + b"\r\n"),
     "body of a GET": get(b"GET /health HTTP/1.1", b"Host: x\r\nContent-Length: 2\r\n") + b"{}",
+    "empty codings": chunked(CHUNKS, b"Transfer-Encoding: , ,chunked\r\n"),
+    "an empty coding before": chunked(CHUNKS, b"Transfer-Encoding: ,\r\n" + CHUNKED),
     "empty segments": post(path=b"///embed?a=//"),
 }
+
+
+OTHERS = ("another protocol", "a third protocol", "HTTP/2.0", "HTTP/9.9", "preface of HTTP/2")
+
+
+@pytest.mark.parametrize("name", [*OTHERS, "unknown method"])
+def test_a_refusal_is_the_same_behind_a_body_that_nobody_read(
+    client: httpx.Client, name: str
+) -> None:
+    sent, status = REFUSED[name]
+    with connected(client) as wire:
+        wire.sendall(get(b"GET /health HTTP/1.1", b"Host: x\r\nContent-Length: 2\r\n"))
+        assert read_answer(wire)[0] == 200  # before its body came
+        wire.sendall(b"{}")
+        time.sleep(0.02)
+        wire.sendall(sent)
+        assert read_answer(wire)[0] == status
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_a_refusal_is_the_same_in_pieces(client: httpx.Client, name: str) -> None:
+    sent, status = REFUSED[name]
+    with connected(client) as wire:
+        wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for place in range(0, len(sent), 3):
+            with contextlib.suppress(ConnectionError):  # refused before the end
+                wire.sendall(sent[place : place + 3])
+            time.sleep(0.002)
+        assert read_answer(wire)[0] == status
+
+
+def test_another_protocol_behind_a_request_is_not_answered(client: httpx.Client) -> None:
+    with connected(client) as wire:
+        wire.sendall(HEALTH + get(b"GET /livez RTSP/1.0") + HEALTH)
+        assert read_to_end(wire).count(b"HTTP/1.1 200 OK") == 1
 
 
 @pytest.mark.parametrize(("sent", "status"), REFUSED.values(), ids=REFUSED)

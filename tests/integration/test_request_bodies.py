@@ -119,6 +119,27 @@ def test_what_is_no_gzip_is_told_so(client: httpx.Client) -> None:
     assert client.post("/embed", content=several, headers=GZIP).status_code == 200
 
 
+def test_decompressed_bodies_are_bounded_in_all(serve: Serve, tiny_checkpoint: Path) -> None:
+    client = serve(model__path=tiny_checkpoint, batching__max_batch_tokens=256,
+                   server__body_memory=1_000_000)  # fmt: skip
+    sent = gzip.compress(BODY.ljust(1_900_000))
+    refused = client.post("/embed", content=sent, headers=GZIP)
+    assert refused.status_code == 429
+    assert "server.body_memory" in refused.json()["error"]
+    assert sample(client, "osa_body_bytes") == 0
+    assert client.post("/embed", content=gzip.compress(BODY), headers=GZIP).status_code == 200
+
+
+def test_codings_in_several_headers_are_several(client: httpx.Client) -> None:
+    twice = [("content-type", "application/json")] + [("content-encoding", "gzip")] * 2
+    answer = client.post("/embed", content=gzip.compress(BODY), headers=twice)
+    assert (answer.status_code, answer.headers["accept-encoding"]) == (415, "gzip, deflate")
+    for none in ("gzip,", ", gzip", "identity, gzip"):
+        headers = {**GZIP, "content-encoding": none}
+        answer = client.post("/embed", content=gzip.compress(BODY), headers=headers)
+        assert answer.status_code == 200, none
+
+
 def test_a_byte_order_mark_is_passed_over(client: httpx.Client) -> None:
     marked = b"\xef\xbb\xbf" + BODY
     plain, passed = (client.post("/embed", content=sent).content for sent in (BODY, marked))
@@ -145,9 +166,9 @@ def test_other_encodings_are_told_so_with_the_byte(
     assert why in answer.text
 
 
-def start_of(size: int) -> bytes:
+def start_of(size: int, headers: bytes = b"") -> bytes:
     """All but the last byte of a request whose body has ``size`` bytes."""
-    return post(body=b'{"inputs": "a"}'.ljust(size))[:-1]
+    return post(headers, body=b'{"inputs": "a"}'.ljust(size))[:-1]
 
 
 def test_a_body_that_does_not_come_makes_room_for_one_that_does(
@@ -178,3 +199,32 @@ def test_bodies_are_bounded_in_all(serve: Serve, tiny_checkpoint: Path) -> None:
     assert int(refused.headers["retry-after"]) >= 1
     assert client.post("/embed", content=BODY, headers=JSON).status_code == 200
     assert sample(client, "osa_body_bytes") == 0
+
+
+def test_bodies_of_one_key_leave_room_for_others_and_for_operators(
+    serve: Serve, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    made = {name: make_key(name, None, admin=name == "admin") for name in ("a", "b", "admin")}
+    (tmp_path / "keys.toml").write_text("".join(entry for _, entry in made.values()))
+    client = serve(model__path=tiny_checkpoint, batching__max_batch_tokens=256,
+                   server__body_memory=100_000, auth__keys_file=tmp_path / "keys.toml")  # fmt: skip
+    header = {name: b"x-api-key: %b\r\n" % secret.encode() for name, (secret, _) in made.items()}
+    with connected(client) as first, connected(client) as second, connected(client) as third:
+        first.sendall(start_of(35_000, header["a"]))
+        wait_until(lambda: sample(client, "osa_body_bytes") >= 34_000)
+        second.sendall(start_of(35_000, header["a"]))
+        status, _, told = read_answer(second)
+        assert status == 429
+        assert b"of this API key" in told
+        third.sendall(start_of(60_000, header["b"]))  # its only one
+        wait_until(lambda: sample(client, "osa_body_bytes") >= 94_000)
+        body = json.dumps({"path": str(tiny_checkpoint)}).encode().ljust(20_000)
+        key = {"x-api-key": made["admin"][0]}
+        answer = client.post("/admin/models/other", content=body, headers={**JSON, **key})
+        assert answer.status_code == 200, answer.text
+        large = client.post("/admin/models/other", content=body.ljust(70_000), headers=key)
+        assert large.status_code == 413
+        for wire in (first, third):
+            wire.sendall(b" ")
+            assert read_answer(wire)[0] == 200
+    wait_until(lambda: sample(client, "osa_body_bytes") == 0)

@@ -41,12 +41,14 @@ def quick(serve: Serve, tiny_checkpoint: Path) -> Callable[..., httpx.Client]:
 
 
 @contextmanager
-def asked(client: httpx.Client, request: bytes, times: int = 1) -> Iterator[list[socket.socket]]:
+def asked(
+    client: httpx.Client, request: bytes, times: int = 1, receive_buffer: int = 4096
+) -> Iterator[list[socket.socket]]:
     """Clients that ask and do not read."""
     with ExitStack() as stack:
         wires = []
         for _ in range(times):
-            wires.append(stack.enter_context(connected(client, receive_buffer=4096)))
+            wires.append(stack.enter_context(connected(client, receive_buffer)))
             wires[-1].sendall(request)
         yield wires
 
@@ -123,7 +125,7 @@ def test_thousands_of_pipelined_requests_are_not_answered_into_memory(
 
 
 def test_answers_that_nobody_takes_are_bounded_in_all(quick: Callable[..., httpx.Client]) -> None:
-    client = quick(server__answer_memory=1_000_000)
+    client = quick(server__answer_memory=1_000_000, server__write_timeout_s=30)
     with asked(client, ASKING["tokens"], times=2):
         wait_until(lambda: sample(client, "osa_answer_bytes") > 1_000_000)
         refused = client.post("/embed", json={"inputs": "a"})
@@ -133,3 +135,19 @@ def test_answers_that_nobody_takes_are_bounded_in_all(quick: Callable[..., httpx
         assert client.get("/livez").status_code == 200
         wait_until(lambda: sample(client, "osa_slow_readers_total") == 2)  # after two seconds
         assert client.post("/embed", json={"inputs": "a"}).status_code == 200
+
+
+@pytest.mark.parametrize(("piece", "stays"), [(4096, False), (131_072, True)])
+def test_who_reads_too_slowly_for_so_much_is_let_go(
+    quick: Callable[..., httpx.Client], piece: int, stays: bool
+) -> None:
+    """Both read steadily; only one would be done within the time."""
+    client = quick(server__answer_memory=1_000_000, server__write_timeout_s=30)
+    began, asking = time.monotonic(), asked(client, ASKING["tokens"], receive_buffer=piece)
+    with asking as (wire,), contextlib.suppress(ConnectionError):
+        while wire.recv(piece, socket.MSG_WAITALL):
+            if time.monotonic() - began < 5:
+                time.sleep(0.25)
+    assert time.monotonic() - began > 2
+    assert sample(client, "osa_slow_readers_total") == (0 if stays else 1)
+    wait_until(lambda: sample(client, "osa_answer_bytes") == 0)
