@@ -25,16 +25,12 @@ from osa.export.formats import FORMATS
 from osa.export.layouts import TensorSpec, input_specs, output_specs
 from osa.export.manifest_values import (
     MANIFEST_LIMIT,
+    Manifest,
     check_manifest,
     parse_manifest,
 )
-from osa.export.manifest_values import PARITY as PARITY
-from osa.export.manifest_values import REFERENCE as REFERENCE
-from osa.export.manifest_values import TOLERANCE as TOLERANCE
-from osa.export.manifest_values import Manifest as Manifest
 from osa.model.calibration import CALIBRATION, Calibration
-from osa.model.common.directories import ARTIFACT as ARTIFACT
-from osa.model.common.directories import CONFIG, TOKENIZER, describe_path
+from osa.model.common.directories import ARTIFACT, CONFIG, TOKENIZER, describe_path
 from osa.model.common.model_files import (
     AlteredFileError,
     check_listed,

@@ -13,8 +13,7 @@ from typing import Any
 from osa.export.errors import ArtifactError
 from osa.export.formats import DTYPES, FORMATS
 from osa.export.layouts import LAYOUTS, Layout, TensorSpec
-from osa.model.common.directories import ARTIFACT as ARTIFACT
-from osa.model.common.directories import CONFIG
+from osa.model.common.directories import ARTIFACT, CONFIG
 from osa.model.common.field_types import check_known
 from osa.model.common.model_files import MIB, MOST_FILES, parse_json
 from osa.model.errors import ConfigError

@@ -28,6 +28,9 @@ QUOTAS: dict[str, int | None] = {
 """Tokens a minute by holder of a key."""
 DRAIN_S = 30.0
 """The server's ``drain_timeout_s``."""
+KEEP_ALIVE_S = 30
+"""The server's ``keep_alive_s``: less than hostile clients hold half a head for, and more than
+ordinary ones leave a connection idle."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,11 @@ def _with_key(peer: Peer, key: str, file: Path) -> Peer:
     """The server with a keys file, asked with a key."""
 
     def command(launch: Launch) -> list[str]:
-        settings = (f"auth.keys_file={file}", f"server.drain_timeout_s={DRAIN_S}")
+        settings = (
+            f"auth.keys_file={file}",
+            f"server.drain_timeout_s={DRAIN_S}",
+            f"server.keep_alive_s={KEEP_ALIVE_S}",
+        )
         return [*peer.command(launch), *(part for one in settings for part in ("--set", one))]
 
     request = post("/embed", lambda text: {"inputs": text}, ("Authorization", f"Bearer {key}"))

@@ -72,7 +72,7 @@ def flagged(flags: int) -> bytes:
 
 @pytest.mark.parametrize("flags", [0x01, 0x10, 0x20, 0x40, 0x2000, 0x60])
 def test_a_member_with_other_flags_is_refused(flags: int) -> None:
-    """zipfile and torch would each make of them what they like."""
+    """Zipfile and torch would each make of them what they like."""
     with pytest.raises(ArtifactError, match=r"'model/a' .* which torch does not write"):
         Archive(flagged(flags), WHERE)
 
