@@ -17,8 +17,8 @@ HELD_S = 45.0
 """How long a client that does not read or send stays at most [s]; longer than the server allows."""
 SLOW_BYTES = 256
 PAUSE_S = 1.0
-"""What a slow reader takes at once [bytes] and when it goes on [s]: half of the least speed that
-the server waits for."""
+"""What a slow reader takes at once [bytes] and when it goes on [s]: a quarter of the least that the
+server waits for, 16 kB in its ``write_timeout_s``."""
 MALFORMED = (
     b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 no TLS here\r\n\r\n",
     b"POST /embed HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n",
