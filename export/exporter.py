@@ -15,14 +15,11 @@ from osa.export.formats import DTYPES, FORMATS, Format
 from osa.export.graph import Layout, input_specs, output_specs
 from osa.export.layouts import LAYOUTS
 from osa.export.manifest import (
-    ARTIFACT,
-    PARITY,
-    TOLERANCE,
     Artifact,
-    Manifest,
     hash_files,
     load_artifact,
 )
+from osa.export.manifest_values import PARITY, TOLERANCE, Manifest
 from osa.export.onnx_model.runner import RUNTIMES
 from osa.export.parity.comparison import Deviation, check_deviations, compare, report
 from osa.export.parity.reference import make_reference
@@ -30,6 +27,7 @@ from osa.export.processor import describe_processor
 from osa.model import EmbeddingModel
 from osa.model.calibration import CALIBRATION
 from osa.model.checkpoint import CONFIG, TOKENIZER, atomic_directory
+from osa.model.common.directories import ARTIFACT
 from osa.model.prompts import PROMPTS, prompts_to_json
 
 PACKAGES = ("osa-encoder", "torch", "onnx", "onnxscript")

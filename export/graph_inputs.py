@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from osa.export.formats import FORMATS
-from osa.export.manifest import Manifest
+from osa.export.manifest_values import Manifest
 from osa.model.functional.tiling import ROW_MULTIPLE
 
 

@@ -16,8 +16,6 @@ between its check and its use is not loaded.
 from __future__ import annotations
 
 import hashlib
-import os
-import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,17 +25,19 @@ from osa.export.formats import FORMATS
 from osa.export.layouts import TensorSpec, input_specs, output_specs
 from osa.export.manifest_values import (
     MANIFEST_LIMIT,
+    Manifest,
     check_manifest,
     parse_manifest,
 )
-from osa.export.manifest_values import PARITY as PARITY
-from osa.export.manifest_values import REFERENCE as REFERENCE
-from osa.export.manifest_values import TOLERANCE as TOLERANCE
-from osa.export.manifest_values import Manifest as Manifest
 from osa.model.calibration import CALIBRATION, Calibration
-from osa.model.common.directories import ARTIFACT as ARTIFACT
-from osa.model.common.directories import CONFIG, TOKENIZER, describe_path
-from osa.model.common.model_files import memory, open_file, read_file
+from osa.model.common.directories import ARTIFACT, CONFIG, TOKENIZER, describe_path
+from osa.model.common.model_files import (
+    AlteredFileError,
+    check_listed,
+    memory,
+    read_file,
+    read_listed,
+)
 from osa.model.config import EncoderConfig
 from osa.model.errors import CheckpointError, ConfigError, InputError
 from osa.model.prompts import PROMPTS, prompts_from_json
@@ -83,7 +83,7 @@ class Artifact:
         """
         if name not in self.manifest.files:
             raise ArtifactError(f"{self.path / ARTIFACT} does not list {name}: it is not read")
-        return _read_listed(self.path, name, self.manifest)
+        return _read_listed(self.path, name, self.manifest, memory())
 
     def read_graph(self) -> bytes:
         """Content of the graph; see ``read``."""
@@ -215,51 +215,23 @@ def _tokenizer(content: bytes | None, path: Path, config: EncoderConfig) -> Text
     return tokenizer
 
 
-def _read_listed(directory: Path, name: str, manifest: Manifest) -> bytes:
-    """Read a listed file once, and compare what was read with the manifest."""
-    size, digest = manifest.files[name]
-    _check_size(directory / name, size)
+def _read_listed(directory: Path, name: str, manifest: Manifest, limit: int | None = None) -> bytes:
     try:
-        content = read_file(directory / name, size)
-    except OSError as error:
-        raise ArtifactError(_unreadable(directory / name, error)) from error
-    if len(content) != size or hashlib.sha256(content).hexdigest() != digest:
-        raise ArtifactError(
-            f"{directory / name} does not match its sha256 in the manifest: {AGAIN}"
-        )
-    return content
+        return read_listed(directory / name, *manifest.files[name], limit)
+    except (AlteredFileError, OSError) as error:
+        raise _refusal(directory / name, error) from error
 
 
 def _check_listed(directory: Path, name: str, manifest: Manifest) -> None:
-    """Compare a listed file with the manifest, without holding it in memory."""
-    size, digest = manifest.files[name]
-    _check_size(directory / name, size)
     try:
-        with open_file(directory / name, size, raw=True) as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise ArtifactError(_unreadable(directory / name, error)) from error
-    if found != digest:
-        raise ArtifactError(
-            f"{directory / name} does not match its sha256 in the manifest: {AGAIN}"
-        )
+        check_listed(directory / name, *manifest.files[name], memory())
+    except (AlteredFileError, OSError) as error:
+        raise _refusal(directory / name, error) from error
 
 
-def _check_size(path: Path, size: int) -> None:
-    """Refuse a file of another size, or one that would not fit in memory, unread."""
-    if size > memory():
-        raise ArtifactError(
-            f"{path} has {size} bytes by the manifest, more than the memory here: {AGAIN}"
-        )
-    try:
-        actual = os.stat(path)
-    except FileNotFoundError as error:
-        raise ArtifactError(f"{path} is missing: {AGAIN}") from error
-    except OSError as error:
-        raise ArtifactError(_unreadable(path, error)) from error
-    if stat.S_ISREG(actual.st_mode) and actual.st_size != size:
-        raise ArtifactError(f"{path} has {actual.st_size} bytes, the manifest says {size}: {AGAIN}")
-
-
-def _unreadable(path: Path, error: OSError) -> str:
-    return f"cannot read {path}: {error.strerror}: {AGAIN}"
+def _refusal(path: Path, error: AlteredFileError | OSError) -> ArtifactError:
+    if isinstance(error, AlteredFileError):
+        return ArtifactError(f"{error}: {AGAIN}")
+    if isinstance(error, FileNotFoundError):
+        return ArtifactError(f"{path} is missing: {AGAIN}")
+    return ArtifactError(f"cannot read {path}: {error.strerror}: {AGAIN}")

@@ -13,10 +13,9 @@ from typing import Any
 from osa.export.errors import ArtifactError
 from osa.export.formats import DTYPES, FORMATS
 from osa.export.layouts import LAYOUTS, Layout, TensorSpec
-from osa.model.common.directories import ARTIFACT as ARTIFACT
-from osa.model.common.directories import CONFIG
+from osa.model.common.directories import ARTIFACT, CONFIG
 from osa.model.common.field_types import check_known
-from osa.model.common.model_files import MIB, parse_json
+from osa.model.common.model_files import MIB, MOST_FILES, parse_json
 from osa.model.errors import ConfigError
 
 FORMAT = "osa-artifact"
@@ -30,7 +29,6 @@ LONGEST_NAME = 100
 """Longest name of a tensor, a size or a file [characters]."""
 MOST = {"min_sequences": 64, "min_tokens": 64, "max_seq_len": 1 << 30}
 """Largest counts: graphs need one or two dummies at most."""
-MOST_FILES = 64
 LARGEST_FILE = 1 << 42
 """Largest file [bytes]."""
 TENSOR_TYPES = ("int64", "int32", "float32", "float16")

@@ -14,7 +14,8 @@ import numpy as np
 from osa.export.errors import ArtifactError
 from osa.export.formats import FORMATS
 from osa.export.graph_inputs import lay_out
-from osa.export.manifest import Artifact, Manifest
+from osa.export.manifest import Artifact
+from osa.export.manifest_values import Manifest
 
 
 class GraphOutputs(NamedTuple):

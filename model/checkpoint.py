@@ -11,10 +11,8 @@ Writing is atomic: the directory is replaced completely, or not at all. Loading 
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,7 +31,15 @@ from osa.model.common.directories import WEIGHTS as WEIGHTS
 from osa.model.common.directories import atomic_directory as atomic_directory
 from osa.model.common.directories import check_replaceable as check_replaceable
 from osa.model.common.directories import describe_path
-from osa.model.common.model_files import parse_json, read_file
+from osa.model.common.model_files import (
+    MOST_FILES,
+    AlteredFileError,
+    check_listed,
+    memory,
+    parse_json,
+    read_file,
+    read_listed,
+)
 from osa.model.config import EncoderConfig
 from osa.model.errors import CheckpointError, ConfigError, InputError
 from osa.model.prompts import PROMPTS, prompts_from_json, prompts_to_json
@@ -41,8 +47,8 @@ from osa.model.tokenization import TextTokenizer
 
 FORMAT = "osa-encoder"
 STORED_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
-UNREADABLE = (OverflowError, RecursionError)
-"""Exceptions of damaged JSON besides ``ValueError``."""
+KNOWN = frozenset({CONFIG, WEIGHTS, TOKENIZER, CALIBRATION, PROMPTS})
+"""Names of the files that are used; others are only compared with the manifest."""
 FORMAT_VERSION = 1
 
 
@@ -126,16 +132,43 @@ def save_checkpoint(
 
 
 def read_verified(directory: Path) -> tuple[dict[str, bytes], str]:
-    """Return every file that the manifest lists, and the manifest's sha256.
+    """Return the files of a checkpoint by name, and the manifest's sha256.
+
+    Every file that the manifest lists is compared with it; those of other names are not kept.
 
     Raises:
         CheckpointError: Naming the file that is missing, truncated or changed.
     """
     if not directory.is_dir():
         raise CheckpointError(describe_path(directory))
-    if not (directory / MANIFEST).exists():
-        raise CheckpointError(f"cannot read {directory / MANIFEST}: {describe_path(directory)}")
-    raw = _read(directory / MANIFEST)
+    path = directory / MANIFEST
+    if not path.exists():
+        raise CheckpointError(f"cannot read {path}: {describe_path(directory)}")
+    try:
+        raw = read_file(path)
+    except OSError as error:
+        raise CheckpointError(f"cannot read {path}: {error.strerror}") from error
+    contents = {}
+    for name, (size, digest) in _parse_manifest(raw, path).items():
+        file = directory / name
+        try:
+            if name in KNOWN:
+                contents[name] = read_listed(file, size, digest)
+            else:
+                check_listed(file, size, digest)
+        except AlteredFileError as error:
+            raise CheckpointError(str(error)) from error
+        except OSError as error:
+            raise CheckpointError(f"cannot read {file}: {error.strerror}") from error
+    return contents, hashlib.sha256(raw).hexdigest()
+
+
+def _parse_manifest(raw: bytes, path: Path) -> dict[str, tuple[int, str]]:
+    """Size [bytes] and sha256 by name of the files that a manifest lists.
+
+    Raises:
+        CheckpointError: It is none, or of another version, or lists what is no checkpoint's.
+    """
     try:
         manifest = parse_json(raw)
         version = (manifest["format"], manifest["format_version"])
@@ -143,27 +176,26 @@ def read_verified(directory: Path) -> tuple[dict[str, bytes], str]:
             str(name): (int(entry["size"]), str(entry["sha256"]))
             for name, entry in manifest["files"].items()
         }
-    except (ValueError, KeyError, TypeError, AttributeError, *UNREADABLE) as error:
-        raise CheckpointError(f"{directory / MANIFEST} is not a manifest: {error!r}") from error
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+        raise CheckpointError(f"{path} is not a manifest: {error!r}") from error
     if version != (FORMAT, FORMAT_VERSION):
         raise CheckpointError(
-            f"{directory / MANIFEST} is of format {version[0]} {version[1]}, "
+            f"{path} is of format {version[0]} {version[1]}, "
             f"this version reads {FORMAT} {FORMAT_VERSION}"
         )
-    contents = {}
-    for name, (size, digest) in listed.items():
+    if len(listed) > MOST_FILES:
+        raise CheckpointError(f"{path} lists {len(listed)} files, allowed are {MOST_FILES}")
+    for name, (size, _) in listed.items():
         if Path(name).name != name or not name.isprintable():
-            raise CheckpointError(f"{directory / MANIFEST}: {name!r} is not a file name")
-        _check_size(directory / name, size)
-        content = _read(directory / name)
-        if len(content) != size:
-            raise CheckpointError(
-                f"{directory / name} has {len(content)} bytes, the manifest says {size}"
-            )
-        if hashlib.sha256(content).hexdigest() != digest:
-            raise CheckpointError(f"{directory / name} does not match its sha256 in the manifest")
-        contents[name] = content
-    return contents, hashlib.sha256(raw).hexdigest()
+            raise CheckpointError(f"{path}: {name!r} is not a file name")
+        if size < 0:
+            raise CheckpointError(f"{path}: {name} must have a size in bytes, got {size}")
+    total = sum(size for size, _ in listed.values())
+    if total > memory():
+        raise CheckpointError(
+            f"{path} lists files of {total} bytes in all, more than the memory here"
+        )
+    return listed
 
 
 def load_checkpoint(directory: Path) -> Checkpoint:
@@ -178,7 +210,7 @@ def load_checkpoint(directory: Path) -> Checkpoint:
             raise CheckpointError(f"{directory / MANIFEST} does not list {name}")
     try:
         config = EncoderConfig.from_json(contents[CONFIG].decode("utf-8"))
-    except (ConfigError, UnicodeDecodeError, *UNREADABLE) as error:
+    except (ConfigError, UnicodeDecodeError, OverflowError) as error:
         raise CheckpointError(f"{directory / CONFIG}: {error}") from error
     try:
         weights = load_tensors(contents[WEIGHTS])
@@ -202,7 +234,7 @@ def load_checkpoint(directory: Path) -> Checkpoint:
     if CALIBRATION in contents:
         try:
             calibration = Calibration.from_json(contents[CALIBRATION].decode("utf-8"))
-        except (ConfigError, UnicodeDecodeError, *UNREADABLE) as error:
+        except (ConfigError, UnicodeDecodeError, OverflowError) as error:
             raise CheckpointError(f"{directory / CALIBRATION}: {error}") from error
     prompts: dict[str, str] = {}
     default = None
@@ -243,14 +275,6 @@ def load_weights(module: torch.nn.Module, weights: Mapping[str, Tensor], source:
     module.load_state_dict(complete, strict=True, assign=True)
 
 
-def _check_size(path: Path, size: int) -> None:
-    """Refuse a file of another size before its content is read."""
-    with contextlib.suppress(OSError):  # which reading it tells
-        found = path.stat()
-        if stat.S_ISREG(found.st_mode) and found.st_size != size:
-            raise CheckpointError(f"{path} has {found.st_size} bytes, the manifest says {size}")
-
-
 def _check_layers(config: EncoderConfig, weights: Mapping[str, Tensor], source: Path) -> None:
     """Refuse more layers than the weights have tensors, before any is built."""
     if config.num_layers > len(weights):
@@ -258,10 +282,3 @@ def _check_layers(config: EncoderConfig, weights: Mapping[str, Tensor], source: 
             f"{source / CONFIG} says num_layers {config.num_layers}, but {WEIGHTS} has "
             f"{len(weights)} tensors in all: copy both again"
         )
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return read_file(path)
-    except OSError as error:
-        raise CheckpointError(f"cannot read {path}: {error.strerror}") from error

@@ -12,6 +12,11 @@ name; the message says what was given and what is allowed.
 """
 
 
+def first_line(error: BaseException) -> str:
+    """What an error of another library says, in a line; its kind where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 class OsaError(Exception):
     """Base of every deliberate error.
 

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from osa.export.manifest import ARTIFACT
+from osa.model.common.directories import ARTIFACT
 
 
 def edit(artifact: Path, change: Callable[[dict], None]) -> None:  # type: ignore[type-arg]

@@ -10,6 +10,7 @@ import numpy as np
 
 from osa.export.errors import ArtifactError, ExportError
 from osa.export.manifest import Artifact, describe_specs
+from osa.export.manifest_values import TENSOR_TYPES
 from osa.export.onnx_model.external_data import external_files
 from osa.export.onnx_model.format import calls_attention
 from osa.export.onnx_model.runtime import FATAL, import_onnxruntime
@@ -17,12 +18,7 @@ from osa.export.ort_ops import BUILD_COMMAND, find_library
 from osa.export.runner import GraphOutputs
 from osa.model.common.threads import threads as default_threads
 
-TYPES = {
-    "int64": "tensor(int64)",
-    "int32": "tensor(int32)",
-    "float32": "tensor(float)",
-    "float16": "tensor(float16)",
-}
+TYPES = {name: f"tensor({'float' if name == 'float32' else name})" for name in TENSOR_TYPES}
 """ONNX Runtime's names of element types."""
 RUNTIMES = ("onnxruntime-gpu", "onnxruntime")
 """Distributions of ONNX Runtime; one of them is needed."""

@@ -17,7 +17,8 @@ from safetensors.numpy import load
 
 from osa.export.errors import ArtifactError, ParityError
 from osa.export.graph_inputs import fill
-from osa.export.manifest import REFERENCE, Artifact
+from osa.export.manifest import Artifact
+from osa.export.manifest_values import REFERENCE
 from osa.export.runner import Runner
 from osa.model.common.model_files import parse_json
 

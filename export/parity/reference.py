@@ -26,7 +26,7 @@ from safetensors.numpy import save
 
 from osa.export import graph
 from osa.export.graph import EmbeddingProgram, Layout
-from osa.export.manifest import REFERENCE
+from osa.export.manifest_values import REFERENCE
 from osa.export.parity import cases, comparison
 from osa.export.parity.cases import Case, grid
 from osa.export.parity.comparison import PARTS, TOKEN_ROWS_UP_TO

@@ -20,6 +20,9 @@ from osa.model.common.model_files import parse_json
 MOST_MEMBERS = 100_000
 ROOM = 1 << 20
 """What members may have in all beyond the size of the file, as none is compressed [bytes]."""
+ENCRYPTED = 0x01
+HARMLESS = 0x02 | 0x04 | 0x08 | 0x800
+"""Flags of members that change nothing: level of compression, sizes after the content, UTF-8."""
 GRAPH = "models/model.json"
 SAMPLES = "data/sample_inputs/model.pt"
 CODE = "data/aotinductor/"
@@ -73,8 +76,10 @@ class Archive:
             return "leads outside of the archive"
         if kind not in (0, stat.S_IFREG):
             return "is not a file"
-        if member.compress_type != zipfile.ZIP_STORED or member.flag_bits & 1:
+        if member.compress_type != zipfile.ZIP_STORED or member.flag_bits & ENCRYPTED:
             return "is compressed or encrypted, which torch does not write"
+        if member.flag_bits & ~HARMLESS:
+            return f"has the flags {member.flag_bits:#06x}, which torch does not write"
         return None
 
     def names(self) -> Iterator[str]:
@@ -89,7 +94,7 @@ class Archive:
         """
         try:
             return self._zip.read(self._root + name)
-        except (KeyError, zipfile.BadZipFile, EOFError, ValueError) as error:
+        except (KeyError, zipfile.BadZipFile, EOFError, ValueError, NotImplementedError) as error:
             raise ArtifactError(f"{self._where} cannot be read: {error}") from error
 
     def rewritten(self) -> bytes:

@@ -4,8 +4,9 @@ SOURCE is an http(s) address or DIRECTORY/.archive. It must have the digest, and
 (plain, gzip, bzip2 or xz) of a checkpoint or artifact: files and folders, no links. LIMIT bounds
 the archive and its content together, as a quantity of Kubernetes (8Gi, which is the default).
 
-An interrupted download is continued where it stopped; a finished one is not repeated. Needs only
-the standard library, as ``unpack_model.py`` beside it does.
+When a connection breaks, the download goes on where it stopped; one that a process did not finish
+is begun anew by the next, and a finished one is not repeated. Needs only the standard library, as
+``unpack_model.py`` beside it does.
 """
 
 from __future__ import annotations
@@ -14,12 +15,14 @@ import hashlib
 import http.client
 import re
 import resource
+import signal
 import sys
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +34,8 @@ else:  # beside this script, in a pod too
 ATTEMPTS = 6
 CHUNK = 1 << 20
 TIMEOUT_S = 60.0
+"""Longest time until the head of the answer has come, redirects included, and until more of its
+body comes, however slowly bytes trickle in [s]."""
 LEAST_RATE = 1 << 10
 """Least rate of a download over ``TIMEOUT_S`` [bytes/s]; a slower one is begun again."""
 TEMPORARY = frozenset({408, 416, 425, 429, 500, 502, 503, 504})
@@ -79,6 +84,30 @@ def fetch(source: str, sha256: str, directory: Path, limit: int, pause_s: float 
     archive.unlink()
 
 
+class SlowError(http.client.HTTPException):
+    """A server takes too long; no ``OSError``, after which other addresses of it are tried."""
+
+
+@contextmanager
+def within(limit_s: float) -> Iterator[None]:
+    """End what takes longer than ``limit_s``; the timeout of a socket is for each of its reads.
+
+    Raises:
+        SlowError: It takes longer.
+    """
+
+    def end(*_: object) -> None:
+        raise SlowError(f"nothing usable has come within {limit_s:g} s")
+
+    before = signal.signal(signal.SIGALRM, end)
+    signal.setitimer(signal.ITIMER_REAL, limit_s)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
 class Redirects(urllib.request.HTTPRedirectHandler):
     """Follows a few redirects, to http and https alone, and never from https to http."""
 
@@ -92,6 +121,7 @@ class Redirects(urllib.request.HTTPRedirectHandler):
             raise FetchError(
                 f"{shown(req.full_url)} redirects from {req.type} to {scheme}: refused"
             )
+        fp.close()  # the body would be read to its end, which may never come
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
@@ -178,7 +208,9 @@ def append(url: str, target: Path, limit: int, tag: list[str]) -> None:
     if have and tag:
         headers["If-Range"] = tag[0]  # a file that has changed is sent whole
     request = urllib.request.Request(url, headers=headers)
-    with opener().open(request, timeout=TIMEOUT_S) as answer:
+    with within(TIMEOUT_S):
+        opened = opener().open(request, timeout=TIMEOUT_S)
+    with opened as answer:
         begins = re.match(r"bytes (\d+)-", answer.headers.get("Content-Range", ""))
         goes_on = answer.status == 206 and begins is not None and int(begins[1]) == have
         if answer.status == 206 and not goes_on:
@@ -203,10 +235,15 @@ def paced(answer: http.client.HTTPResponse) -> Iterator[bytes]:
     """Parts of a body as they come.
 
     Raises:
+        SlowError: Nothing comes for long.
         TimeoutError: They come more slowly than ``LEAST_RATE``.
     """
     since, got = time.monotonic(), 0
-    while chunk := answer.read1(CHUNK):
+    while True:
+        with within(TIMEOUT_S):  # lines between chunks may trickle, and trailers never end
+            chunk = answer.read1(CHUNK)
+        if not chunk:
+            return
         yield chunk
         got += len(chunk)
         if (elapsed := time.monotonic() - since) > TIMEOUT_S:

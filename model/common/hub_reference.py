@@ -16,7 +16,7 @@ DEFAULT_REVISION = "main"
 _NAME = r"[A-Za-z0-9_](?:[A-Za-z0-9._-]*[A-Za-z0-9_])?"
 _REFERENCE = re.compile(rf"hf:({_NAME}/{_NAME})(?:@([A-Za-z0-9_][A-Za-z0-9._/+-]*))?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-LONGEST = 96
+LONGEST_NAME = 96
 """Longest name of a repository that the hub has [characters]."""
 
 
@@ -56,7 +56,7 @@ def parse_reference(text: Path | str) -> HubReference:
     found = _REFERENCE.fullmatch(str(text))
     repository, revision = found.groups() if found else ("", None)
     doubled = ".." in str(text) or "--" in repository or "//" in str(text)
-    if not found or doubled or len(repository) > LONGEST:
+    if not found or doubled or len(repository) > LONGEST_NAME:
         raise ConfigError(
             f"a model of the hub is written {PREFIX}ORG/NAME or {PREFIX}ORG/NAME@REVISION (a "
             f"branch, tag or commit), such as {PREFIX}BAAI/bge-small-en-v1.5, got {str(text)!r}"

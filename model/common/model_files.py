@@ -8,6 +8,7 @@ refused is an ``OSError`` whose ``strerror`` says what is there, so that callers
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import stat
@@ -31,6 +32,8 @@ KINDS = {
     stat.S_IFBLK: "a device",
     stat.S_IFSOCK: "a socket",
 }
+MOST_FILES = 64
+"""Most files that a manifest lists."""
 MEMORY = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 """Where Linux tells a container's limit."""
 
@@ -41,6 +44,10 @@ class UnfitFileError(OSError):
     def __init__(self, path: Path, reason: str) -> None:
         """``reason`` follows the path in messages, as ``strerror``."""
         super().__init__(errno.EINVAL, reason, str(path))
+
+
+class AlteredFileError(ValueError):
+    """A file that is not the one that a manifest lists; the message names it."""
 
 
 def limit_of(name: str) -> int:
@@ -91,6 +98,47 @@ def read_file(path: Path, limit: int | None = None) -> bytes:
     if len(content) > largest:
         raise UnfitFileError(path, f"it has more than {largest} bytes")
     return content
+
+
+def read_listed(path: Path, size: int, sha256: str, limit: int | None = None) -> bytes:
+    """Content of a file that a manifest lists, read once and compared with it.
+
+    Args:
+        path: The file.
+        size: By the manifest [bytes].
+        sha256: By the manifest, in hex.
+        limit: Largest size [bytes]; default is by the name.
+
+    Raises:
+        AlteredFileError: It has another size or content, or one that no memory here holds.
+        OSError: As ``open_file``.
+    """
+    _check_size(path, size)
+    content = read_file(path, min(size, limit_of(path.name) if limit is None else limit))
+    if len(content) != size or hashlib.sha256(content).hexdigest() != sha256:
+        raise AlteredFileError(f"{path} does not match its sha256 in the manifest")
+    return content
+
+
+def check_listed(path: Path, size: int, sha256: str, limit: int | None = None) -> None:
+    """Compare a file with a manifest as ``read_listed`` does, but do not hold it in memory.
+
+    Args:
+        path: The file.
+        size: By the manifest [bytes].
+        sha256: By the manifest, in hex.
+        limit: Largest size [bytes]; default is by the name.
+
+    Raises:
+        AlteredFileError: As ``read_listed``.
+        OSError: As ``open_file``.
+    """
+    _check_size(path, size)
+    largest = min(size, limit_of(path.name) if limit is None else limit)
+    with open_file(path, largest, raw=True) as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != sha256:
+        raise AlteredFileError(f"{path} does not match its sha256 in the manifest")
 
 
 def read_json(path: Path, limit: int = JSON_LIMIT) -> Any:
@@ -149,6 +197,17 @@ def memory() -> int:
         except (OSError, ValueError):  # there is none, or it says max
             continue
     return found
+
+
+def _check_size(path: Path, size: int) -> None:
+    """Refuse a file of another size than listed, or one that fits in no memory here, unread."""
+    if size > memory():
+        raise AlteredFileError(
+            f"{path} has {size} bytes by the manifest, more than the memory here"
+        )
+    found = os.stat(path)
+    if stat.S_ISREG(found.st_mode) and found.st_size != size:
+        raise AlteredFileError(f"{path} has {found.st_size} bytes, the manifest says {size}")
 
 
 def _check_kind(path: Path, mode: int) -> None:

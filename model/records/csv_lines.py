@@ -21,7 +21,7 @@ from osa.model.records.record import MAX_COLUMNS, BadRecord, Problem, Record
 
 SAMPLE_LINES, SAMPLE_SIZE = 200, 1 << 16
 """How much of a file its dialect is found from, at most [lines, characters]."""
-LONGEST = 100_000
+MOST_LINES = 100_000
 """Most lines of a record."""
 SHORT = 4096
 """How far a quote is followed that may have been left open, once many were [characters]."""
@@ -207,7 +207,7 @@ class _Reading:
         """A record, and whether it ends within so many characters."""
         record = RecordReader(self._dialect)
         buffer = self._buffer
-        while record.lines < LONGEST and buffer.has(place + record.lines):
+        while record.lines < MOST_LINES and buffer.has(place + record.lines):
             line = buffer[place + record.lines]
             if not line.whole or (record.lines and record.size + len(line.text) > reach):
                 break

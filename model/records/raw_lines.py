@@ -20,6 +20,7 @@ from osa.model.errors import ConfigError
 from osa.model.records.errors import DataError
 from osa.model.records.record import Problem
 
+GZIP = ".gz"
 CHUNK = 1 << 16
 HEAD = 1 << 20
 """How far a file is searched for its first line end [bytes]."""
@@ -40,6 +41,12 @@ class RawLine(NamedTuple):
     number: int
     content: bytes | int
     end: bytes
+
+
+def split_suffix(file: Path) -> tuple[str, bool]:
+    """The suffix that says what a file holds, in small letters, and whether it is gzipped."""
+    name = file.name.lower()
+    return Path(name.removesuffix(GZIP)).suffix, name.endswith(GZIP)
 
 
 def read_raw_lines(file: Path, limit: int, compressed: bool) -> Generator[RawLine, None, None]:

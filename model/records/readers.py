@@ -9,7 +9,7 @@ from pathlib import Path
 from osa.model.errors import ConfigError
 from osa.model.records.csv_lines import read_csv
 from osa.model.records.fields import Field, check
-from osa.model.records.raw_lines import read_raw_lines
+from osa.model.records.raw_lines import GZIP, read_raw_lines, split_suffix
 from osa.model.records.record import MAX_RECORD_BYTES, BadRecord, Item, Problem, Record
 from osa.model.records.tables import read_table
 from osa.model.records.text_lines import read_objects, read_texts
@@ -19,7 +19,6 @@ OBJECTS = (".jsonl", ".ndjson")
 CSV = (".csv",)
 PARQUET = (".parquet",)
 ARROW = (".arrow", ".feather")
-GZIP = ".gz"
 
 
 def read_file(
@@ -53,9 +52,7 @@ def check_format(file: Path, fields: tuple[Field, ...]) -> tuple[str, bool]:
     Raises:
         ConfigError: See ``read_file``.
     """
-    name = file.name.lower()
-    compressed = name.endswith(GZIP)
-    suffix = Path(name.removesuffix(GZIP)).suffix
+    suffix, compressed = split_suffix(file)
     plain = suffix in PARQUET + ARROW and not compressed
     if not plain and suffix not in TEXT + OBJECTS + CSV:
         allowed = f"{', '.join(TEXT + OBJECTS + CSV)} (each with {GZIP} too), "

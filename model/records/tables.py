@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from osa.model.errors import ConfigError, OsaError
+from osa.model.errors import ConfigError, OsaError, first_line
 from osa.model.records.errors import DataError
 from osa.model.records.fields import Field, list_names
 from osa.model.records.record import Problem, Record
@@ -49,8 +49,7 @@ def read_table(
     except OsaError:
         raise
     except (pa.ArrowException, OSError, EOFError, ValueError, OverflowError, MemoryError) as error:
-        kind = "Parquet" if parquet else "Arrow"
-        cause = str(error).splitlines()[0] if str(error) else type(error).__name__
+        kind, cause = "Parquet" if parquet else "Arrow", first_line(error)
         place = f" after row {row}" if row else ""
         raise DataError(f"{file}: damaged, or no {kind} file{place}: {cause}") from error
 

@@ -1,7 +1,6 @@
-r"""Readers of files with one record per line, plain or gzipped, in bounded memory.
+"""Readers of files with one record per line, plain or gzipped, in bounded memory.
 
-``\n`` and ``\r\n`` end a line. A lone ``\r`` ends one only in a file whose first line has no
-other end. U+2028, U+0085 and similar characters are part of a text.
+What ends a line is said in ``raw_lines``. U+2028, U+0085 and similar characters are part of a text.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from osa.model.common.progress import Progress, say
-from osa.model.errors import OsaError
+from osa.model.errors import OsaError, first_line
 from osa.model.training.config import TrainConfig
 from osa.model.training.data.sampler import BatchSampler, shard, text_lengths
 from osa.model.training.distributed import PeerError, Processes, is_peer_loss
@@ -198,7 +198,7 @@ class Trainer:
                 raise
             raise PeerError(
                 f"process {self.processes.rank} lost another process at update "
-                f"{self.counters.step} ({str(error).splitlines()[0]}); the last state saved is in "
+                f"{self.counters.step} ({first_line(error)}); the last state saved is in "
                 f"{self.output / STATE}: run the same command with --resume to go on"
             ) from error
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 from osa.model.records.csv_dialect import GivenDialect
 from osa.model.records.csv_lines import read_csv
 from osa.model.records.fields import list_names
-from osa.model.records.raw_lines import read_raw_lines
+from osa.model.records.raw_lines import read_raw_lines, split_suffix
 from osa.model.records.record import MAX_COLUMNS, BadRecord, Problem, Record
 from osa.model.records.text_lines import read_lines, read_objects
 from osa.service.bulk.column_types import ColumnType, choose_kinds, fit, to_batch, to_schema
@@ -23,11 +23,10 @@ from osa.service.bulk.windows import Chunk, WindowLimits
 
 HEAD, HEAD_SIZE = 1000, 8 << 20
 """From how much of a file the kinds of its columns are chosen, at most [records, characters]."""
-LONGEST = 16 << 20
+LONGEST_RECORD = 16 << 20
 """Longest record of a file [bytes]."""
 VALUE = 64
 """What a value takes in memory besides its text, about [bytes]."""
-GZIP = ".gz"
 STDIN = Path("/dev/stdin")
 LineKind = Literal["txt", "jsonl", "csv"]
 
@@ -149,16 +148,16 @@ class LineSource:
         return {**values, **self._partition}
 
     def _read(self) -> Iterator[Record | Problem]:
-        compressed = self.file.name.endswith(GZIP)
+        _, compressed = split_suffix(self.file)
         if self.kind == "jsonl":
-            for item in read_objects(self.file, (self._column.field,), LONGEST, compressed):
+            for item in read_objects(self.file, (self._column.field,), LONGEST_RECORD, compressed):
                 if isinstance(item, Record | Problem):  # a blank line is no record
                     yield item
         elif self.kind == "csv":
-            raw = read_raw_lines(self.file, LONGEST, compressed)
-            yield from read_csv(self.file, raw, LONGEST, (self._column.name,), self._dialect)
+            raw = read_raw_lines(self.file, LONGEST_RECORD, compressed)
+            yield from read_csv(self.file, raw, LONGEST_RECORD, (self._column.name,), self._dialect)
         else:
-            for line, text in read_lines(self.file, LONGEST, compressed):
+            for line, text in read_lines(self.file, LONGEST_RECORD, compressed):
                 if isinstance(text, Problem):
                     yield text
                 else:

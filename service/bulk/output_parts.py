@@ -12,13 +12,14 @@ import re
 import stat
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from osa.model.common.directories import check_parent
-from osa.model.errors import ConfigError, OsaError
+from osa.model.common.model_files import parse_json
+from osa.model.errors import ConfigError
 from osa.model.records.errors import DataError
 from osa.service.bulk.part_directory import TEMPORARY, PartDirectory
 
@@ -57,22 +58,19 @@ class Parts:
         self._job = json.loads(json.dumps(job))
         self.count = 0
         check_untouched(output, resume)
-        self._files = PartDirectory(self.directory)
-        try:
-            self._lock = self._files.lock(LOCK)
-        except OsaError:
-            self._files.close()
-            raise
+        self._files, self._lock = _locked(self.directory)
+        self._ours = False
         try:
             while self._files.has(_name(self.count)):
                 self.count += 1
             _check_gaps(self.directory, self._files.names(), self.count)
+            self._ours = True
             if self.count and self._files.has(JOB):
                 _compare(self.directory, _read_job(self._files), self._job)
             else:  # nothing is finished: whatever was begun here may be another job
                 content = json.dumps(self._job).encode()
                 self._files.write(JOB, lambda file: file.write(content))
-        except OsaError:
+        except BaseException:
             self.close()
             raise
 
@@ -120,10 +118,13 @@ class Parts:
 
     def close(self) -> None:
         """Give the lock back and leave the parts; a directory without any goes too."""
-        if not self.count:
-            _clear(self._files)
-        self._files.close(remove=not self.count)
-        self._lock.close()
+        empty = self._ours and not self.count
+        with self._lock:
+            try:
+                if empty:
+                    _clear(self._files)
+            finally:
+                self._files.close(remove=empty)
 
     def _read(self, number: int, use: Callable[[pq.ParquetFile], Any]) -> Any:
         path = self.directory / _name(number)
@@ -166,14 +167,16 @@ def discard(output: Path, job: Note) -> None:
     """Remove parts that a run of this job left which was killed after it had made its output."""
     if not directory_of(output).is_dir() or directory_of(output).is_symlink():
         return
-    files = PartDirectory(directory_of(output))
-    lock = files.lock(LOCK)
-    own = not files.has(JOB) or _read_job(files) == json.loads(json.dumps(job))
-    if own:
-        files.remove(name for name in files.names() if PART.fullmatch(name))
-        _clear(files)
-    files.close(remove=own)
-    lock.close()
+    files, lock = _locked(directory_of(output))
+    own = False
+    with lock:
+        try:
+            own = not files.has(JOB) or _read_job(files) == json.loads(json.dumps(job))
+            if own:
+                files.remove(name for name in files.names() if PART.fullmatch(name))
+                _clear(files)
+        finally:
+            files.close(remove=own)
 
 
 def read_note(file: pq.ParquetFile) -> Note:
@@ -182,7 +185,7 @@ def read_note(file: pq.ParquetFile) -> Note:
     Raises:
         ValueError: Nobody can read it.
     """
-    note = json.loads((file.schema_arrow.metadata or {}).get(KEY, b"{}"))
+    note = parse_json((file.schema_arrow.metadata or {}).get(KEY, b"{}"))
     if not isinstance(note, dict):
         raise ValueError("its note is no object")
     return note
@@ -192,16 +195,33 @@ def find_finished(output: Path) -> Note:
     """What made ``output``.
 
     Raises:
-        ConfigError: It is no Parquet file.
+        ConfigError: It is no Parquet file, or its note is damaged.
     """
+    refusal = f"{output} exists and is no output of osa embed"
     try:
-        if not stat.S_ISREG(output.stat().st_mode):
-            raise ConfigError(f"{output} exists and is not a regular file")
+        regular = stat.S_ISREG(output.stat().st_mode)
+    except OSError as error:
+        raise ConfigError(f"{refusal}: {error}") from error
+    if not regular:
+        raise ConfigError(f"{output} exists and is not a regular file")
+    try:
         with pq.ParquetFile(output) as file:
             note = read_note(file)
-    except (pa.ArrowException, OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ConfigError(f"{output} exists and is no output of osa embed: {error}") from error
+        if "job" in note:
+            _check_counts(note)
+    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"{refusal}: {error}") from error
     return note
+
+
+def _locked(directory: Path) -> tuple[PartDirectory, IO[bytes]]:
+    """A directory of parts and the lock on it."""
+    files = PartDirectory(directory)
+    try:
+        return files, files.lock(LOCK)
+    except BaseException:
+        files.close()
+        raise
 
 
 def _name(number: int) -> str:
@@ -211,9 +231,15 @@ def _name(number: int) -> str:
 def _counted(part: pq.ParquetFile) -> Note:
     """A part's note, which has what a summary adds up."""
     note = read_note(part)
+    _check_counts(note)
+    return {**note, "skipped": dict(note["skipped"]), "failed": list(note["failed"])}
+
+
+def _check_counts(note: Note) -> None:
     if not all(isinstance(note[name], int) for name in COUNTS):
         raise ValueError("its note has no counts")
-    return {**note, "skipped": dict(note["skipped"]), "failed": list(note["failed"])}
+    if not all(isinstance(count, int) for count in dict(note["skipped"]).values()):
+        raise ValueError("its note has no counts of what was skipped")
 
 
 def _copy(part: pq.ParquetFile, writer: pq.ParquetWriter, schema: pa.Schema) -> None:
@@ -239,8 +265,8 @@ def _check_gaps(directory: Path, names: list[str], count: int) -> None:
 def _read_job(files: PartDirectory) -> Note:
     with files.open(JOB) as file:
         try:
-            job = json.load(file)
-        except (ValueError, RecursionError):
+            job = parse_json(file.read())
+        except ValueError:
             job = None
     if not isinstance(job, dict):
         raise ConfigError(f"{files.path / JOB} is damaged: remove the directory")

@@ -112,7 +112,7 @@ class BulkRun:
         """
         self._sources, self._encoder, self._output = inputs.sources, encoder, output
         self._options, self._report = options, report
-        self._columns = inputs.columns
+        self._columns, self._reading = inputs.columns, inputs.reading
         vector = pa.list_(ARROW_FLOATS[encoder.dtype], encoder.dimensions)
         self._added = pa.field(options.output_column, vector, nullable=False)
 
@@ -128,6 +128,7 @@ class BulkRun:
             "column": options.column,
             "output_column": options.output_column,
             "columns": [f"{item.name}: {item.type}" for item in self._columns],
+            **self._reading,
             "rows_per_group": options.window.rows,
             "window_bytes": options.window.size,
         }

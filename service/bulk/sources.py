@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import get_args
 
@@ -12,11 +12,12 @@ import pyarrow as pa
 from osa.model.errors import ConfigError
 from osa.model.records.csv_dialect import GivenDialect
 from osa.model.records.fields import list_names
+from osa.model.records.raw_lines import GZIP, split_suffix
 from osa.model.records.record import MAX_COLUMNS
 from osa.service.bulk.column_types import ColumnType, to_schema, wider
 from osa.service.bulk.input_column import InputColumn
 from osa.service.bulk.input_files import InputFile, find_files
-from osa.service.bulk.line_source import GZIP, STDIN, LineKind, LineSource
+from osa.service.bulk.line_source import STDIN, LineKind, LineSource
 from osa.service.bulk.table_source import TableSource
 from osa.service.bulk.windows import Source
 
@@ -42,10 +43,12 @@ class Inputs:
     Attributes:
         sources: Readers of the files, in order.
         columns: Of all of them.
+        reading: How they are read, by option, as far as it was said.
     """
 
     sources: Sequence[Source]
     columns: pa.Schema
+    reading: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,9 @@ def open_inputs(inputs: Sequence[str], options: InputOptions) -> Inputs:
             f"the input has a column {options.output_column!r}, which the output adds: give the "
             "vectors another name with --output-column"
         )
-    return Inputs(sources, columns)
+    said = {"format": options.kind, **asdict(options.dialect)}
+    reading = {name: one or "none" for name, one in said.items() if one is not None}
+    return Inputs(sources, columns, reading)
 
 
 def _open(name: str, options: InputOptions) -> list[Source]:
@@ -100,9 +105,8 @@ def _open(name: str, options: InputOptions) -> list[Source]:
 
 
 def _open_file(file: InputFile, options: InputOptions, inside: bool) -> Source:
-    lower = file.path.name.lower()
-    suffix = Path(lower.removesuffix(GZIP)).suffix
-    if lower.endswith(PARQUET):
+    suffix, compressed = split_suffix(file.path)
+    if suffix == PARQUET and not compressed:
         return TableSource(file, options.column)
     known = {**KINDS, **(IN_DIRECTORIES if inside else {})}.get(suffix, options.kind)
     if known is None:
@@ -110,7 +114,7 @@ def _open_file(file: InputFile, options: InputOptions, inside: bool) -> Source:
             f"{file.path}: unknown kind of file; allowed are {', '.join(KINDS)} (each with {GZIP} "
             f"too) and {PARQUET}, or say what it is: --format {' or '.join(get_args(LineKind))}"
         )
-    return _line_source(file, known, options, suffix == TABS)
+    return _line_source(file, known, options, suffix)
 
 
 def _is_csv(source: Source) -> bool:
@@ -118,10 +122,10 @@ def _is_csv(source: Source) -> bool:
 
 
 def _line_source(
-    file: InputFile, kind: LineKind, options: InputOptions, tabs: bool = False
+    file: InputFile, kind: LineKind, options: InputOptions, suffix: str = ""
 ) -> LineSource:
     dialect = options.dialect
-    if tabs and dialect.delimiter is None:
+    if suffix == TABS and dialect.delimiter is None:
         dialect = replace(dialect, delimiter="\t")
     return LineSource(file, _able(file.path, kind, options.column), options.column, dialect)
 

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from osa.model.errors import ConfigError, OsaError
+from osa.model.errors import ConfigError, OsaError, first_line
 from osa.model.records.errors import DataError
 from osa.model.records.fields import decode
 from osa.model.records.record import MAX_COLUMNS, BadRecord, Problem
@@ -76,7 +76,7 @@ class TableSource:
         try:
             pq.write_table(schema.empty_table(), pa.BufferOutputStream())
         except pa.ArrowException as error:
-            raise ConfigError(f"{self.file}: {_first_line(error)}") from error
+            raise ConfigError(f"{self.file}: {first_line(error)}") from error
         return schema
 
     def chunks(self, schema: pa.Schema, limits: WindowLimits) -> Iterator[Chunk]:
@@ -136,7 +136,7 @@ class TableSource:
         except OsaError:
             raise
         except READING as error:
-            raise DataError(f"{self.file} {fault}{place[0]}: {_first_line(error)}") from error
+            raise DataError(f"{self.file} {fault}{place[0]}: {first_line(error)}") from error
 
 
 def _element_type(kind: pa.DataType) -> pa.DataType | None:
@@ -150,7 +150,3 @@ def _raw(column: pa.Array) -> list[Any]:
         column = column.dictionary_decode()
     values: list[Any] = column.cast(pa.large_binary()).to_pylist()
     return values
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).partition("\n")[0] or type(error).__name__

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from osa.model.errors import CheckpointError
+from osa.model.errors import CheckpointError, first_line
 from osa.service.engines.library_directory import TRANSFORMER, Part
 
 LOADING = threading.Lock()
@@ -48,9 +48,8 @@ def load_model(directory: Path, parts: Sequence[Part], device: str, dtype: str) 
     except CheckpointError:
         raise
     except Exception as error:  # the library raises what its own libraries raise
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise CheckpointError(
-            f"{directory}: sentence-transformers cannot load it: {reason}"
+            f"{directory}: sentence-transformers cannot load it: {first_line(error)}"
         ) from error
     return loaded
 

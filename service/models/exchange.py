@@ -119,6 +119,9 @@ class ModelExchange:
             raise ConflictError(f"{name} is being loaded already: wait for that to end")
         if len(self._loading) >= MAX_LOADS:
             raise OverloadedError(f"{MAX_LOADS} models are being loaded, no more wait", RETRY_S)
+        self._check_left_behind()
+
+    def _check_left_behind(self) -> None:
         self._left_behind = [thread for thread in self._left_behind if thread.is_alive()]
         if len(self._left_behind) >= MAX_LEFT_BEHIND:
             raise UnavailableError(
@@ -141,6 +144,7 @@ class ModelExchange:
             raise DeadlineError(late.format("other loads took")) from None
         try:
             self._check_drain()
+            self._check_left_behind()  # those before it may have been given up meanwhile
             load = _Load(self._loader, own)
             try:
                 await asyncio.wait((load.done,), timeout=limit_s)

@@ -27,7 +27,7 @@ from osa.service.top.snapshot import Snapshot, compare
 from osa.service.top.view import render
 
 TIMEOUT_S = 10.0
-LARGEST, CHUNK = 4 << 20, 1 << 16
+LONGEST_ANSWER, CHUNK = 4 << 20, 1 << 16
 """Longest answer that is read, and how much of it at once [bytes]."""
 HISTORY = 200
 ENTER, LEAVE, HOME, TO_LINE_END, TO_END = (
@@ -145,12 +145,14 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
 
     def redirect_request(self, *details: Any) -> urllib.request.Request | None:
         """The request to go on with; none for other protocols."""
-        is_web = str(details[-1]).startswith(("http://", "https://"))
-        return super().redirect_request(*details) if is_web else None
+        if not str(details[-1]).startswith(("http://", "https://")):
+            return None
+        details[1].close()  # the body would be read to its end, which may never come
+        return super().redirect_request(*details)
 
 
 def _fetch(request: urllib.request.Request) -> tuple[int, bytes]:
-    """Status and body, in all within ``TIMEOUT_S``, however slowly they come.
+    """Status, and body unless it is an error's, in all within ``TIMEOUT_S``.
 
     Raises:
         OSError: There is no answer in time.
@@ -162,13 +164,12 @@ def _fetch(request: urllib.request.Request) -> tuple[int, bytes]:
 
     def fetch() -> None:
         try:
-            try:
-                opener = urllib.request.build_opener(_Redirects)
-                answer = opener.open(request, timeout=TIMEOUT_S)
-            except urllib.error.HTTPError as error:
-                answer = error
-            with answer:
+            opener = urllib.request.build_opener(_Redirects)
+            with opener.open(request, timeout=TIMEOUT_S) as answer:
                 result.append((answer.status, _read_body(answer, deadline)))
+        except urllib.error.HTTPError as error:
+            error.close()
+            result.append((error.code, b""))
         except Exception as error:
             result.append(error)
 
@@ -194,8 +195,8 @@ def _read_body(answer: Any, deadline: float) -> bytes:
     while part := answer.read1(CHUNK):
         parts.append(part)
         size += len(part)
-        if size > LARGEST:
-            raise ValueError(f"the answer is longer than {LARGEST} bytes")
+        if size > LONGEST_ANSWER:
+            raise ValueError(f"the answer is longer than {LONGEST_ANSWER} bytes")
         if time.monotonic() > deadline:
             raise TimeoutError  # nobody waits any longer
     if answer.length:

@@ -14,7 +14,7 @@ from osa.model.errors import OsaError
 
 Labels = frozenset[tuple[str, str]]
 DURATION = "te_request_duration"
-LARGEST = 1e200
+LARGEST_VALUE = 1e200
 """Largest value that is taken for one; sums of these are finite."""
 SHOWN = 200
 """Most characters of an answer in a message."""
@@ -54,7 +54,7 @@ def parse(text: str, at_s: float) -> Reading:
     try:
         for family in text_string_to_metric_families(text):
             for sample in family.samples:
-                if not abs(sample.value) <= LARGEST:
+                if not abs(sample.value) <= LARGEST_VALUE:
                     continue  # nobody knows it
                 labels = frozenset(sample.labels.items())
                 samples.setdefault(sample.name, {})[labels] = sample.value

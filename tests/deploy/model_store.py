@@ -5,6 +5,7 @@ The script runs with the image's own Python where this machine has one, see ``im
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import http.server
 import io
@@ -14,7 +15,6 @@ import tarfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from tests.deploy.chart import CHART
@@ -22,6 +22,12 @@ from tests.deploy.image_python import image_python
 
 PYTHON = image_python() or sys.executable
 SCRIPT = CHART / "files" / "fetch_model.py"
+ENDLESS = {
+    "redirect": b"HTTP/1.1 302 Found\r\nLocation: /b\r\n\r\n",
+    "interim": b"HTTP/1.1 100 Continue\r\n",
+    "trailer": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n",
+}
+"""Answers that go on for ever after this: a redirect's body, an interim head, trailers."""
 
 
 class Store(http.server.BaseHTTPRequestHandler):
@@ -45,6 +51,13 @@ class Store(http.server.BaseHTTPRequestHandler):
             self.send_response(302)
             self.send_header("Location", fault.removeprefix("to "))
             self.end_headers()
+            return
+        if fault in ENDLESS:
+            with contextlib.suppress(OSError):  # it has heard enough
+                self.wfile.write(ENDLESS[fault])
+                while True:
+                    self.wfile.write(b"a: b\r\n")
+                    time.sleep(0.05)
             return
         tag = f'"{digest(self.body)}"'
         goes_on = self.ranges and self.headers.get("If-Range", tag) == tag
@@ -73,7 +86,7 @@ class Store(http.server.BaseHTTPRequestHandler):
         """Print nothing."""
 
 
-@contextmanager
+@contextlib.contextmanager
 def store(body: bytes, breaks: list[str], ranges: bool = True) -> Iterator[tuple[str, type[Store]]]:
     handler = type("Run", (Store,), {"body": body, "breaks": breaks, "asked": [], "ranges": ranges})
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:

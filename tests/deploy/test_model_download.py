@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from osa.model import EmbeddingModel
-from tests.deploy.model_store import digest, packed, run, served, store
+from tests.deploy.model_store import ENDLESS, digest, packed, run, served, store
 
 
 @pytest.fixture
@@ -126,6 +126,18 @@ def test_a_download_that_crawls_is_begun_again(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "bytes came in" in done.stderr
     assert handler.asked[1] is not None, "it goes on where it stopped"
+
+
+@pytest.mark.parametrize("fault", ENDLESS)
+def test_an_answer_without_an_end_is_given_up(tmp_path: Path, fault: str) -> None:
+    body = packed(("a", b"1"))
+    hasty = "m.TIMEOUT_S = 0.5; m.http.client._MAXHEADERS = 10**6; "
+    with store(body, [fault]) as (url, handler):
+        done = run(url, digest(body), tmp_path, before=hasty)
+    assert done.returncode == 0, done.stderr
+    assert len(handler.asked) == 2
+    followed = fault == "redirect"  # its body is not read
+    assert ("nothing usable has come within 0.5 s" in done.stderr) is not followed
 
 
 def test_an_archive_that_changes_during_the_download_is_not_mixed(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import threading
@@ -245,6 +246,14 @@ def test_csv_is_read_as_it_is_said_to_be(
     put(tmp_path / "c.txt", b"a cat\n")
     assert embed(tmp_path / "c.txt", output="c.parquet", options="--delimiter ;") == 2
     assert "no input is CSV" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["A.TXT.GZ", "a.Csv.Gz", "A.JSONL.gz"])
+def test_suffixes_in_capitals_mean_the_same(name: str, embed: Embed, tmp_path: Path) -> None:
+    content = {"t": b"a cat\n", "c": b"text\na cat\n", "j": b'{"text": "a cat"}\n'}
+    put(tmp_path / name, gzip.compress(content[name[2].lower()]))
+    assert embed(tmp_path / name) == 0
+    assert [row["text"] for row in rows_of(tmp_path / "out.parquet")] == ["a cat"]
 
 
 def test_a_pipe_is_read_once_and_whole(embed: Embed, tmp_path: Path) -> None:

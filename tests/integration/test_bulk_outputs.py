@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pyarrow as pa
@@ -9,9 +10,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from osa.model.errors import ConfigError
-from osa.service.bulk.output_parts import Parts
+from osa.service.bulk.output_parts import Parts, discard
 from tests.conftest import Embed
 
+HANDLES = Path("/proc/self/fd")
 TEXTS = [
     "the cat sat on the mat",
     "a dog ran",
@@ -172,6 +174,68 @@ def test_damaged_parts_are_refused_in_a_line(
     (partial / "part-000001.parquet").unlink()
     assert embed(tmp_path / "a.txt", options="--rows-per-group 2 --resume") == 2
     assert "but not all before it" in capsys.readouterr().err
+    (partial / "part-000000.parquet").unlink()
+    (partial / "output.parquet").write_text("to look at")
+    assert embed(tmp_path / "a.txt", options="--rows-per-group 2 --resume") == 2
+    assert "holds part-000002.parquet, but not all before it" in capsys.readouterr().err
+    assert (partial / "job.json").read_bytes() == job
+    assert (partial / "output.parquet").read_text() == "to look at"
+
+
+def test_what_cannot_be_discarded_is_told_and_nothing_stays_open(
+    embed: Embed, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.txt").write_text("a cat\n")
+    assert embed(tmp_path / "a.txt") == 0
+    partial = tmp_path / "out.parquet.partial"
+    partial.mkdir()
+    (partial / "job.json").write_text("{")
+
+    def is_open(place: Path) -> bool:
+        return any(os.path.realpath(one).startswith(str(place)) for one in HANDLES.iterdir())
+
+    with pytest.raises(ConfigError, match=r"job.json is damaged"):
+        discard(tmp_path / "out.parquet", {})
+    assert not is_open(partial.resolve())
+    (partial / "job.json").unlink()
+    held = Parts(tmp_path / "out.parquet", {}, resume=True)
+    handles = len(list(HANDLES.iterdir()))
+    with pytest.raises(ConfigError, match="another process works on"):
+        discard(tmp_path / "out.parquet", {})
+    assert len(list(HANDLES.iterdir())) == handles
+    held.close()
+
+
+@pytest.mark.parametrize(
+    "note", [b"[]", b"[" * 100_000, b"9" * 5000, b"{", b"\xff", b'{"job": {}}']
+)
+def test_an_output_whose_note_is_damaged_is_refused_in_a_line(
+    note: bytes, embed: Embed, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.txt").write_text("a cat\n")
+    table = pa.table({"text": ["a cat"]}).replace_schema_metadata({b"osa": note})
+    pq.write_table(table, tmp_path / "out.parquet")
+    assert embed(tmp_path / "a.txt", options="--resume") == 2
+    told = capsys.readouterr().err
+    assert "out.parquet exists and is no output of osa embed" in told
+    assert "Traceback" not in told
+
+
+def test_a_run_does_not_go_on_with_another_reading(
+    embed: Embed, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, groups = tmp_path / "a.csv", "--rows-per-group 1"
+    file.write_text('text\na cat\n"a \\n dog"\n\xff\n', encoding="latin-1")
+    assert embed(file, options=f"{groups} --escape none") == 1
+    for said, message in (
+        ("--escape \\", "was begun with escape none, now it is \\"),
+        ("--escape none --format csv", "was begun with format None, now it is csv"),
+        ("--escape none --delimiter ;", "was begun with delimiter None, now it is ;"),
+    ):
+        assert embed(file, options=f"{groups} {said} --resume") == 2
+        assert message in capsys.readouterr().err
+    file.write_text('text\na cat\n"a \\n dog"\n')
+    assert embed(file, options=f"{groups} --escape none --resume") == 0
 
 
 def test_an_output_that_appears_meanwhile_is_not_written_over(

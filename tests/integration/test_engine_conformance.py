@@ -11,8 +11,8 @@ import httpx
 import numpy as np
 import pytest
 
-from osa.export.manifest import ARTIFACT
 from osa.model import EmbeddingModel
+from osa.model.common.directories import ARTIFACT
 from osa.model.common.threads import threads
 from osa.model.errors import ConfigError, InputError, OsaError
 from osa.service.engines.artifact import ArtifactEngine

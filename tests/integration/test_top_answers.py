@@ -141,6 +141,33 @@ def test_a_server_that_is_too_slow_is_given_up(
     assert "it has not ended after" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("status", ["302 Found", "500 Error"])
+def test_bodies_of_redirects_and_errors_are_not_read(
+    status: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They may have no end, and nobody wants them."""
+    monkeypatch.setattr(cli, "TIMEOUT_S", 2.0)
+    with answering(pages()) as there, socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            for _ in range(4):
+                client, _ = listener.accept()
+                path = client.recv(4096).split()[1].decode()
+                head = f"HTTP/1.1 {status}\r\nLocation: http://{there}{path}\r\n\r\n"
+                client.sendall(head.encode())
+                held.append(client)
+
+        held: list[socket.socket] = []
+        threading.Thread(target=serve, daemon=True).start()
+        url = f"127.0.0.1:{listener.getsockname()[1]}"
+        code = main(["top", url, "--once", "--interval", "0.1"])
+        for client in held:
+            client.close()
+    told = capsys.readouterr().err
+    assert "has not ended" not in told
+    assert code == (0 if status.startswith("302") else 1)
+
+
 def test_names_of_a_server_are_harmless_on_the_screen() -> None:
     evil = "\x1b[2J\u202e\x9b漢字\n"
     metrics = METRICS.decode() + f'te_request_failure{{err="{evil.rstrip()}"}} 2\n'

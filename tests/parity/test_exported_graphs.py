@@ -17,13 +17,14 @@ from onnx.reference import ReferenceEvaluator
 
 from osa.export.errors import ExportError, ParityError
 from osa.export.exporter import ExportOptions, export_model, verify_artifact
-from osa.export.manifest import ARTIFACT, Artifact, load_artifact
+from osa.export.manifest import Artifact, load_artifact
 from osa.export.onnx_model import build
 from osa.export.onnx_model.build import check
 from osa.export.onnx_model.runner import OnnxRunner
 from osa.export.parity.cases import grid
 from osa.export.parity.comparison import compare
 from osa.export.runner import embed_sequences, open_runner
+from osa.model.common.directories import ARTIFACT
 from tests.conftest import ArtifactMaker, make_tiny_model
 from tests.onnx_operator import session
 

@@ -27,7 +27,7 @@ from benchmarks.common.machine import read_machine
 from benchmarks.common.report import progress, write_measured
 from benchmarks.quality.mteb.report import Result, make_report, read_results, write_results
 from osa.model.common.requirements import require
-from osa.model.errors import ConfigError
+from osa.model.errors import ConfigError, first_line
 
 if TYPE_CHECKING:
     from benchmarks.quality.mteb.server_encoder import ServerEncoder
@@ -143,7 +143,7 @@ def _measure(
                 result.scores[title] = _score(encoder, task)
                 progress(f"{name} {title}: {result.scores[title]:.2f}")
             except Exception as error:  # a task fails alone: data sets, gates, requests
-                reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+                reason = first_line(error)
                 result.failures[title] = f"{type(error).__name__}: {reason[:200]}"
                 progress(f"{name} {title} not run: {result.failures[title]}")
             result.texts += encoder.texts - sent

@@ -65,19 +65,20 @@ async def _run(grounds: Grounds, wanted: Connection) -> None:
     clients = [asyncio.create_task(_repeat(act, grounds, counts[act.name])) for act in ACTS]
     while True:
         await asyncio.to_thread(wanted.recv)
-        wanted.send({name: dict(found) for name, found in counts.items()})
         for client in clients:
             if client.done():
                 client.result()
+        wanted.send({name: dict(found) for name, found in counts.items()})
 
 
 async def _repeat(act: Act, grounds: Grounds, counts: Counter[str]) -> None:
+    """Act for ever; whatever ends an act is counted, by its name, which no act wants."""
     while True:
         try:
             async with asyncio.timeout(PATIENCE_S):
                 counts.update(await act.run(grounds))
         except TimeoutError:
             counts["no answer"] += 1
-        except OSError as error:
+        except Exception as error:
             counts[type(error).__name__] += 1
         await asyncio.sleep(act.every_s)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,11 @@ from benchmarks.serving.hostile.raw import SMALL_BUFFER, connected, encode, stat
 
 HALVES, IDLE, PIPELINED = 20, 200, 2000
 HELD_S = 45.0
-"""How long a client that does not read or send stays at most [s]; longer than default limits."""
+"""How long a client that does not read or send stays at most [s]; longer than the server allows."""
+SLOW_BYTES = 256
+PAUSE_S = 1.0
+"""What a slow reader takes at once [bytes] and when it goes on [s]: a quarter of the least that the
+server waits for, 16 kB in its ``write_timeout_s``."""
 MALFORMED = (
     b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 no TLS here\r\n\r\n",
     b"POST /embed HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n",
@@ -27,6 +32,7 @@ MALFORMED = (
     b"GET /livez HTTP/1.1\r\nHost: a\r\n folded: b\r\n\r\n",
     b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
 )
+ARRAY_END = b"]]"
 STREAM_END = b"\r\n0\r\n\r\n"
 
 
@@ -59,7 +65,7 @@ def never_reads(body: Body, clients: int) -> Callable[[Grounds], Awaitable[list[
 
     async def act(grounds: Grounds) -> list[str]:
         request = encode(body, grounds.keys["stranger"])
-        whole = STREAM_END if body.headers else b"]"
+        whole = STREAM_END if body.headers else ARRAY_END
         return await many(clients, lambda: _read_late(grounds, request, whole))
 
     return act
@@ -80,27 +86,43 @@ async def _read_late(grounds: Grounds, request: bytes, whole: bytes) -> str:
         transport.resume_reading()
         try:
             status = await status_of(reader)
-            end = b""
-            while piece := await reader.read(65_536):
-                end = (end + piece)[-len(whole) :]
-                if end == whole:
-                    break
         except ConnectionError:
             return "let go"
-        if status not in ("200", "closed"):
-            return status
-        return "held" if end == whole else "let go"
+        return await _end_of(reader, whole) if status in ("200", "closed") else status
+
+
+async def _end_of(reader: asyncio.StreamReader, whole: bytes) -> str:
+    """Read the rest: "held" where it ends as a whole answer does, "let go" where it does not."""
+    end = b""
+    try:
+        while piece := await reader.read(65_536):
+            end = (end + piece)[-len(whole) :]
+            if end == whole:
+                return "held"
+    except ConnectionError:
+        pass
+    return "let go"
 
 
 async def slow_reader(grounds: Grounds) -> list[str]:
-    """Reads a kilobyte a second."""
+    """Read ``SLOW_BYTES`` a second for ``HELD_S``, then all that there is.
+
+    Returns:
+        As ``_read_late``.
+    """
     async with connected(grounds.port, SMALL_BUFFER) as (reader, writer):
         writer.write(encode(bodies.unread_answer(stream=False), grounds.keys["stranger"]))
-        for _ in range(int(HELD_S)):
-            if not await reader.read(1024):
+        status = await status_of(reader)
+        if status != "200":
+            return [status]
+        end_s = time.monotonic() + HELD_S
+        while time.monotonic() < end_s:
+            try:
+                await reader.read(SLOW_BYTES)
+            except ConnectionError:
                 return ["let go"]
-            await asyncio.sleep(1.0)
-    return ["held"]
+            await asyncio.sleep(PAUSE_S)
+        return [await _end_of(reader, ARRAY_END)]
 
 
 async def half_bodies(grounds: Grounds) -> list[str]:

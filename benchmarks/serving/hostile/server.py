@@ -28,6 +28,10 @@ QUOTAS: dict[str, int | None] = {
 """Tokens a minute by holder of a key."""
 DRAIN_S = 30.0
 """The server's ``drain_timeout_s``."""
+KEEP_ALIVE_S, WRITE_TIMEOUT_S = 30, 15
+"""The server's ``keep_alive_s`` and ``write_timeout_s``: hostile clients stay for ``HELD_S``, which
+is longer than the first and than twice the second, after which a slow reader is let go at the
+latest; ordinary ones leave no connection idle for long."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,12 @@ def _with_key(peer: Peer, key: str, file: Path) -> Peer:
     """The server with a keys file, asked with a key."""
 
     def command(launch: Launch) -> list[str]:
-        settings = (f"auth.keys_file={file}", f"server.drain_timeout_s={DRAIN_S}")
+        settings = (
+            f"auth.keys_file={file}",
+            f"server.drain_timeout_s={DRAIN_S}",
+            f"server.keep_alive_s={KEEP_ALIVE_S}",
+            f"server.write_timeout_s={WRITE_TIMEOUT_S}",
+        )
         return [*peer.command(launch), *(part for one in settings for part in ("--set", one))]
 
     request = post("/embed", lambda text: {"inputs": text}, ("Authorization", f"Bearer {key}"))

@@ -12,9 +12,11 @@ import onnx
 import pytest
 
 from osa.export.errors import ArtifactError
-from osa.export.manifest import ARTIFACT, PARITY, REFERENCE, Manifest, load_artifact
+from osa.export.manifest import load_artifact
+from osa.export.manifest_values import PARITY, REFERENCE, Manifest
 from osa.export.runner import open_runner
 from osa.model import EmbeddingModel
+from osa.model.common.directories import ARTIFACT
 from tests.artifact_edits import edit, relist
 from tests.conftest import ArtifactMaker, make_tiny_model
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from osa.model.checkpoint import (
     TOKENIZER,
     WEIGHTS,
     atomic_directory,
+    read_verified,
     write_manifest,
 )
 from tests.conftest import make_tiny_model
@@ -137,6 +139,11 @@ def test_a_checkpoint_that_contradicts_itself_is_refused(
         EmbeddingModel.from_pretrained(tiny_checkpoint)
 
 
+def listing(sizes: dict[str, int]) -> str:
+    files = {name: {"size": size, "sha256": ""} for name, size in sizes.items()}
+    return json.dumps({"format": "osa-encoder", "format_version": 1, "files": files})
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -145,6 +152,9 @@ def test_a_checkpoint_that_contradicts_itself_is_refused(
         ('{"format": "osa-encoder", "format_version": 9, "files": {}}', "osa-encoder 9"),
         ('{"format": "osa-encoder", "format_version": 1, "files": {"../x": {"size": 1, '
          '"sha256": ""}}}', "is not a file name"),
+        (listing({"a": -1}), "a must have a size in bytes, got -1"),
+        (listing({f"extra-{n}": 0 for n in range(65)}), "lists 65 files, allowed are 64"),
+        (listing({"a": 1 << 60, "b": 1}), f"files of {(1 << 60) + 1} bytes in all, more than the"),
         (None, "cannot read"),
     ],
 )  # fmt: skip
@@ -156,6 +166,21 @@ def test_a_manifest_that_is_none_is_refused(
         (tiny_checkpoint / MANIFEST).write_text(content)
     with pytest.raises(CheckpointError, match=message):
         EmbeddingModel.from_pretrained(tiny_checkpoint)
+
+
+def test_files_of_other_names_are_compared_but_not_kept(tiny_checkpoint: Path) -> None:
+    for number in range(50):
+        (tiny_checkpoint / f"extra-{number}").write_bytes(bytes([number]) * 1_000_000)
+    write_manifest(tiny_checkpoint)
+    tracemalloc.start()
+    contents, _ = read_verified(tiny_checkpoint)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert contents.keys() == {CONFIG, WEIGHTS, TOKENIZER}
+    assert most < 10_000_000
+    flip(tiny_checkpoint / "extra-7")
+    with pytest.raises(CheckpointError, match="extra-7 does not match its sha256"):
+        read_verified(tiny_checkpoint)
 
 
 def test_a_directory_of_other_things_is_not_replaced(

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.numpy import load
 
-from osa.export.manifest import REFERENCE
+from osa.export.manifest_values import REFERENCE
 from osa.export.parity import reference
 from osa.export.parity.cases import grid
 from osa.export.parity.reference import MAX_ENTRIES, make_reference

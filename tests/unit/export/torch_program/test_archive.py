@@ -62,6 +62,26 @@ def test_what_torch_would_not_write_is_refused(content: bytes, reason: str) -> N
         Archive(content, WHERE)
 
 
+def flagged(flags: int) -> bytes:
+    """An archive whose directory gives its member these flags."""
+    content = bytearray(packed(("model/a", b"1")))
+    place = content.index(b"PK\x01\x02") + 8
+    content[place : place + 2] = flags.to_bytes(2, "little")
+    return bytes(content)
+
+
+@pytest.mark.parametrize("flags", [0x01, 0x10, 0x20, 0x40, 0x2000, 0x60])
+def test_a_member_with_other_flags_is_refused(flags: int) -> None:
+    """Zipfile and torch would each make of them what they like."""
+    with pytest.raises(ArtifactError, match=r"'model/a' .* which torch does not write"):
+        Archive(flagged(flags), WHERE)
+
+
+@pytest.mark.parametrize("flags", [0, 0x02, 0x04, 0x08, 0x800, 0x80E])
+def test_flags_that_change_nothing_are_allowed(flags: int) -> None:
+    assert Archive(flagged(flags), WHERE).read("a") == b"1"
+
+
 def test_a_member_twice_is_refused() -> None:
     with pytest.warns(UserWarning, match="Duplicate name"):
         content = packed(("model/a", b"1"), ("model/a", b"2"))

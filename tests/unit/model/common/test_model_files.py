@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import socket
@@ -13,12 +14,15 @@ import pytest
 from osa.model.common import model_files
 from osa.model.common.model_files import (
     JSON_LIMIT,
+    AlteredFileError,
     UnfitFileError,
+    check_listed,
     memory,
     open_file,
     parse_json,
     read_file,
     read_json,
+    read_listed,
 )
 
 
@@ -116,3 +120,24 @@ def test_a_container_has_less_memory_than_its_machine(
 def test_nesting_without_an_end_is_no_json() -> None:
     with pytest.raises(ValueError, match="nested too deeply"):
         parse_json("[" * 100_000)
+
+
+@pytest.mark.parametrize("read", [read_listed, check_listed])
+def test_a_listed_file_is_the_one_that_was_listed(
+    tmp_path: Path, read: Callable[..., bytes | None]
+) -> None:
+    file = tmp_path / "config.json"
+    file.write_bytes(b"{}")
+    digest = hashlib.sha256(b"{}").hexdigest()
+    assert read(file, 2, digest) in (b"{}", None)
+    with pytest.raises(AlteredFileError, match="has 2 bytes, the manifest says 3"):
+        read(file, 3, digest)
+    with pytest.raises(AlteredFileError, match="does not match its sha256"):
+        read(file, 2, "0" * 64)
+    with pytest.raises(AlteredFileError, match="more than the memory here"):
+        read(file, 1 << 60, digest)
+    with pytest.raises(UnfitFileError, match="it has 2 bytes, allowed are 1"):
+        read(file, 2, digest, 1)
+    os.truncate(file, JSON_LIMIT + 1)
+    with pytest.raises(UnfitFileError, match=f"allowed are {JSON_LIMIT}"):
+        read(file, JSON_LIMIT + 1, digest)

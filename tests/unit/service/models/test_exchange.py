@@ -99,6 +99,23 @@ def test_a_load_that_takes_too_long_is_given_up_and_what_it_brings_is_dropped(ru
     run(test)
 
 
+@pytest.mark.parametrize("run", [0.4], indirect=True)
+def test_loads_that_wait_are_not_begun_beside_too_many_that_were_given_up(run: Run) -> None:
+    async def test(setup: Setup) -> None:
+        first = asyncio.ensure_future(setup.ask("first"))
+        await asyncio.sleep(0.2)  # the second may wait for longer than the first may take
+        second = asyncio.ensure_future(setup.ask("second"))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(module, "MAX_LEFT_BEHIND", 1)
+            with pytest.raises(DeadlineError, match="loading takes longer"):
+                await first
+            with pytest.raises(UnavailableError, match="have not ended"):
+                await second
+        assert setup.begun == 1
+
+    run(test)
+
+
 def test_loads_wait_their_turn_and_the_event_loop_for_none(run: Run) -> None:
     async def test(setup: Setup) -> None:
         first, second = (asyncio.ensure_future(setup.ask(name)) for name in ("law", "medicine"))

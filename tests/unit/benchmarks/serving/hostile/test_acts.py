@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
@@ -12,14 +13,16 @@ import pytest
 
 from benchmarks.serving.hostile import acts, connections
 from benchmarks.serving.hostile.bodies import Body
+from benchmarks.serving.hostile.clients import _repeat
 from benchmarks.serving.hostile.connections import Grounds
 from benchmarks.serving.hostile.directories import broken_directories
 from benchmarks.serving.hostile.raw import encode
+from benchmarks.serving.hostile.report import surprises
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 LARGE = 5_000_000
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % LARGE
-ANSWER = HEAD + b"[" * (LARGE - 1) + b"]"
+ANSWER = HEAD + b"[" * (LARGE - 2) + b"]]"
 
 
 @contextlib.asynccontextmanager
@@ -36,7 +39,7 @@ async def whole_answer(reader: asyncio.StreamReader, writer: asyncio.StreamWrite
     """Waits for the reader as long as it takes."""
     await reader.readuntil(b"\r\n\r\n")
     writer.write(
-        b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % LARGE + b"[" * (LARGE - 1) + b"]"
+        b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % LARGE + b"[" * (LARGE - 2) + b"]]"
     )
     await writer.drain()
     writer.close()
@@ -46,7 +49,7 @@ async def lets_go(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
     """Gives up on a reader that takes nothing."""
     await reader.readuntil(b"\r\n\r\n")
     writer.write(
-        b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % LARGE + b"[" * (LARGE - 1) + b"]"
+        b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % LARGE + b"[" * (LARGE - 2) + b"]]"
     )
     await asyncio.sleep(0.1)
     writer.transport.abort()
@@ -72,6 +75,65 @@ def test_who_does_not_read_sees_whether_the_server_waited(
             return await act.run(grounds)
 
     assert set(asyncio.run(run())) == {answer}
+
+
+@pytest.mark.parametrize(
+    ("serve", "answer"), [(whole_answer, "held"), (lets_go, "let go"), (refuses, "429")]
+)
+def test_who_reads_slowly_sees_whether_the_server_waited(
+    serve: Serve, answer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "HELD_S", 0.3)
+    monkeypatch.setattr(connections, "PAUSE_S", 0.02)
+
+    async def run() -> list[str]:
+        async with serving(serve) as grounds:
+            return await connections.slow_reader(grounds)
+
+    assert asyncio.run(run()) == [answer]
+
+
+@pytest.mark.parametrize(("closes", "answer"), [(True, "closed"), (False, "held")])
+def test_half_a_head_sees_whether_the_server_waited(
+    closes: bool, answer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "HELD_S", 0.3)
+
+    async def waits(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readline()
+        if closes:
+            writer.close()
+        await reader.read()
+        writer.close()
+
+    async def run() -> list[str]:
+        async with serving(waits) as grounds:
+            return await connections.slow_heads(grounds)
+
+    assert set(asyncio.run(run())) == {answer}
+
+
+def test_no_act_wants_to_be_waited_for_or_to_fail() -> None:
+    for act in acts.ACTS:
+        assert not act.wanted & {"held", "no answer", "told", "500", "ConnectionResetError"}
+
+
+def test_an_act_that_crashes_is_counted_by_its_exception() -> None:
+    async def crashes(grounds: Grounds) -> list[str]:
+        raise IndexError
+
+    async def run() -> Counter[str]:
+        counts = Counter[str]()
+        act = acts.Act("half-closed", 0.01, crashes, frozenset({"200"}))
+        made = Grounds(1, {}, Path("keys"), (), ())
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0.5):
+                await _repeat(act, made, counts)
+        return counts
+
+    counts = asyncio.run(run())
+    assert counts["IndexError"] > 1
+    assert "half-closed" in surprises({"half-closed": dict(counts)})
 
 
 def test_a_guess_is_told_by_a_header_alone(monkeypatch: pytest.MonkeyPatch) -> None:
