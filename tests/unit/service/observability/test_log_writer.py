@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import faulthandler
+import functools
 import gc
 import io
 import json
@@ -123,6 +124,9 @@ def test_a_finalizer_may_log_on_any_thread(pipe: Pipe) -> None:
             Logs()
             logger.info("from a thread")
 
+    def beyond(count: int) -> bool:
+        return finalized > count
+
     def read() -> None:
         while not stop.is_set():
             os.read(pipe.read_end, 1 << 20)
@@ -135,7 +139,7 @@ def test_a_finalizer_may_log_on_any_thread(pipe: Pipe) -> None:
             thread.start()
         for _ in range(8):
             seen = finalized
-            wait_until(lambda seen=seen: finalized > seen + 200)
+            wait_until(functools.partial(beyond, seen + 200))
     finally:
         gc.set_threshold(*before)
         stop.set()
