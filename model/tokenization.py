@@ -19,7 +19,7 @@ from osa.model.text.encoders import TextEncoders
 from osa.model.text.pairs import join_pairs, pair_frame
 from osa.model.text.results import Token as Token
 from osa.model.text.results import TokenizedText as TokenizedText
-from osa.model.text.slices import Check, go_on
+from osa.model.text.slices import Check, Encoded, go_on
 from osa.model.text.slices import Direction as Direction
 from osa.model.text.special import (
     reserved_ids,
@@ -58,7 +58,7 @@ class TextTokenizer:
         marks = (*self.prefix, *self.suffix)
         self.special_names = tuple(special_names(tokenizer, marks))
         self._whole = tokenizer
-        self._tokenizer = taking_special_as_text(tokenizer, marks)
+        self._tokenizer = taking_special_as_text(tokenizer, marks, self.unknown_id)
         self._encoders = TextEncoders(tokenizer, self._tokenizer, self.special_names)
         self.reserved_ids = reserved_ids(self._tokenizer, ids)
 
@@ -100,20 +100,7 @@ class TextTokenizer:
         prompt: str = "",
         parse_special: bool = False,
     ) -> list[TokenizedText]:
-        """Tokenise texts, special tokens included.
-
-        Args:
-            texts: Any Unicode text without lone surrogates.
-            max_length: Longest result [tokens], special tokens included; None for no limit.
-            direction: Which side is cut where a text is longer.
-            offsets: Whether to find the characters of each token, which takes longer.
-            prompt: Put before every text and never cut; its special tokens are control tokens.
-                Characters of tokens are those of prompt and text together.
-            parse_special: Whether names of special tokens in texts are control tokens.
-
-        Raises:
-            InputError: A lone surrogate, or a limit that leaves no room for text.
-        """
+        """All at once; see ``iterate``."""
         return list(self.iterate(texts, max_length, direction, offsets, prompt, parse_special))
 
     def iterate(
@@ -126,50 +113,45 @@ class TextTokenizer:
         parse_special: bool = False,
         check: Check = go_on,
     ) -> Iterator[TokenizedText]:
-        """As ``encode``, text by text.
+        """Tokenise texts, special tokens included, one by one.
 
         Args:
-            texts: As there.
-            max_length: As there.
-            direction: As there.
-            offsets: As there.
-            prompt: As there.
-            parse_special: As there.
+            texts: Any Unicode text without lone surrogates.
+            max_length: Longest result [tokens], special tokens included; None for no limit.
+            direction: Which side is cut where a text is longer.
+            offsets: Whether to find the characters of each token, which takes longer.
+            prompt: Put before every text and never cut; its special tokens are control tokens.
+                Characters of tokens are those of prompt and text together.
+            parse_special: Whether names of special tokens in texts are control tokens.
             check: Called every ``SLICE`` characters.
 
         Raises:
-            InputError: As there.
+            InputError: A lone surrogate, or a limit that leaves no room for text.
         """
-        room = None if max_length is None else max_length - self.num_special_tokens
-        if room is not None and room < 1:
-            raise InputError(
-                f"max_length must leave room beside {self.num_special_tokens} special tokens, "
-                f"got {max_length}"
-            )
+        room = _room(max_length, self.num_special_tokens, 1)
         check_unicode(texts)
         encoded = self._encoders.encode(
             texts, room, direction, offsets, prompt, parse_special, check
         )
         unknown = -1 if self.unknown_id is None else self.unknown_id
+        head: Encoded | None = None
         for found in encoded:
-            ids, surplus = found.ids, found.total - len(found.ids)
+            ids, places, surplus = found.ids, found.offsets, found.total - len(found.ids)
             if surplus and prompt:
-                head = self._head(prompt, len(ids))
+                head = head or self._encoders.encode_prompt(prompt)
+                if head.total >= len(ids):
+                    raise InputError(
+                        f"the prompt has {head.total} tokens, which leave no room for text"
+                    )
                 if direction == "left":
-                    ids = [*head, *ids[len(head) :]]
+                    ids = [*head.ids, *ids[head.total :]]
+                    places = [*head.offsets, *places[head.total :]] if offsets else []
             ids = [*self.prefix, *ids, *self.suffix]
-            yield TokenizedText(ids, surplus, found.offsets, ids.count(unknown))
-
-    def _head(self, prompt: str, room: int) -> list[int]:
-        """Ids of a prompt behind which text remains within ``room`` [tokens]."""
-        ids = self.prompt_ids(prompt)
-        if len(ids) >= room:
-            raise InputError(f"the prompt has {len(ids)} tokens, which leave no room for text")
-        return ids
+            yield TokenizedText(ids, surplus, places, ids.count(unknown))
 
     def prompt_ids(self, prompt: str) -> list[int]:
         """Ids of a prompt; its special tokens are control tokens."""
-        return self._encoders.prompt_ids(prompt)
+        return self._encoders.encode_prompt(prompt).ids
 
     def count_unknown(self, ids: Sequence[int]) -> int:
         """How many ids stand for what the vocabulary does not have."""
@@ -183,19 +165,7 @@ class TextTokenizer:
         type_stride: int = 0,
         parse_special: bool = False,
     ) -> list[TokenizedText]:
-        """Tokenise pairs of texts as one sequence each, special tokens included.
-
-        Args:
-            pairs: Any Unicode texts without lone surrogates.
-            max_length: Longest result [tokens]; the longer text of a pair is cut first.
-            direction: Which side of a text is cut.
-            type_stride: Added to an id for each step of its token type; see
-                ``EncoderConfig.token_types``.
-            parse_special: As for ``encode``.
-
-        Raises:
-            InputError: A lone surrogate, or a limit that leaves no room for text.
-        """
+        """All at once; see ``iterate_pairs``."""
         return list(self.iterate_pairs(pairs, max_length, direction, type_stride, parse_special))
 
     def iterate_pairs(
@@ -207,26 +177,22 @@ class TextTokenizer:
         parse_special: bool = False,
         check: Check = go_on,
     ) -> Iterator[TokenizedText]:
-        """As ``encode_pairs``, pair by pair.
+        """Tokenise pairs of texts as one sequence each, special tokens included, one by one.
 
         Args:
-            pairs: As there.
-            max_length: As there.
-            direction: As there.
-            type_stride: As there.
-            parse_special: As there.
+            pairs: Any Unicode texts without lone surrogates.
+            max_length: Longest result [tokens]; the longer text of a pair is cut first.
+            direction: Which side of a text is cut.
+            type_stride: Added to an id for each step of its token type; see
+                ``EncoderConfig.token_types``.
+            parse_special: As for ``iterate``.
             check: Called every ``SLICE`` characters, and at every pair.
 
         Raises:
-            InputError: As there.
+            InputError: A lone surrogate, or a limit that leaves no room for text.
         """
-        specials: int = self._tokenizer.num_special_tokens_to_add(True)
-        room = None if max_length is None else max_length - specials
-        if room is not None and room < 2:
-            raise InputError(
-                f"max_length must leave room beside {specials} special tokens, got {max_length}"
-            )
-        check_unicode([text for pair in pairs for text in pair])
+        room = _room(max_length, self._tokenizer.num_special_tokens_to_add(True), 2)
+        check_unicode(text for pair in pairs for text in pair)
         encoder = self._encoders.of(parse_special)
         frame, count = pair_frame(self._tokenizer), self.count_unknown
         yield from join_pairs(encoder, pairs, room, direction, frame, type_stride, count, check)
@@ -243,7 +209,7 @@ class TextTokenizer:
         Args:
             texts: The texts.
             add_special_tokens: Whether to add them.
-            parse_special: As for ``encode``.
+            parse_special: As for ``iterate``.
             check: Called every ``SLICE`` characters.
 
         Returns:
@@ -292,3 +258,13 @@ class TextTokenizer:
         """Id of a token by its name, or None."""
         number: int | None = self._whole.token_to_id(token)
         return number
+
+
+def _room(max_length: int | None, specials: int, least: int) -> int | None:
+    """Tokens that special ones leave to texts, which need ``least``; None for no limit."""
+    room = None if max_length is None else max_length - specials
+    if room is not None and room < least:
+        raise InputError(
+            f"max_length must leave room beside {specials} special tokens, got {max_length}"
+        )
+    return room

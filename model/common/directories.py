@@ -185,7 +185,8 @@ def atomic_directory(path: Path, marker: str) -> Iterator[Path]:
         marker: Name of a file that every directory of this kind has.
 
     Raises:
-        CheckpointError: ``path`` has other files; it is not changed.
+        CheckpointError: ``path`` has other files; it is not changed. Or something else has taken
+            its place meanwhile: where the old directory is.
     """
     path = path.resolve()
     check_replaceable(path, marker)
@@ -198,20 +199,36 @@ def atomic_directory(path: Path, marker: str) -> Iterator[Path]:
             if file.is_file():
                 with file.open("rb") as handle:
                     os.fsync(handle.fileno())
-        retired = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))
-        try:
-            if path.exists():
-                os.replace(path, retired / "old")
-            try:
-                os.replace(staging, path)
-            except BaseException:
-                if (retired / "old").exists():
-                    os.replace(retired / "old", path)
-                raise
-        finally:
-            shutil.rmtree(retired, ignore_errors=True)
+        _exchange(staging, path)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+def _exchange(new: Path, path: Path) -> None:
+    """Put a directory at ``path``; what was there goes only once the new one has its place.
+
+    Raises:
+        CheckpointError: It could neither be replaced nor put back; where it is.
+    """
+    retired = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))
+    old = retired / "old"
+    try:
+        if path.exists():
+            os.replace(path, old)
+        os.replace(new, path)
+    except BaseException as error:
+        if old.exists():
+            try:
+                os.replace(old, path)
+            except OSError:
+                raise CheckpointError(
+                    f"{path} was not replaced ({error}): something else has taken its place; what "
+                    f"was there before is in {old}"
+                ) from error
+        with contextlib.suppress(OSError):
+            retired.rmdir()
+        raise
+    shutil.rmtree(retired, ignore_errors=True)
 
 
 def check_replaceable(path: Path, marker: str) -> None:

@@ -92,12 +92,14 @@ def read_file(path: Path, limit: int | None = None) -> bytes:
     """
     largest = limit_of(path.name) if limit is None else limit
     with open_file(path, largest) as file:
-        size = os.fstat(file.fileno()).st_size
-        content = file.read(size)
-        content += file.read(min(largest - size, MIB) + 1)  # those of /proc say 0
-    if len(content) > largest:
+        parts = [file.read(os.fstat(file.fileno()).st_size)]
+        room = largest - len(parts[0])
+        while room >= 0 and (more := file.read(min(room, MIB) + 1)):  # those of /proc say 0
+            parts.append(more)
+            room -= len(more)
+    if room < 0:
         raise UnfitFileError(path, f"it has more than {largest} bytes")
-    return content
+    return b"".join(parts)
 
 
 def read_listed(path: Path, size: int, sha256: str, limit: int | None = None) -> bytes:

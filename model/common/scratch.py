@@ -31,16 +31,6 @@ def scratch_directory(purpose: str) -> Iterator[Path]:
         yield Path(name)
 
 
-def check_temporary_directory(purpose: str) -> None:
-    """Refuse to begin what will need a temporary directory where there is none.
-
-    Raises:
-        ConfigError: As ``scratch_directory``.
-    """
-    with scratch_directory(purpose):
-        pass
-
-
 def no_temporary_directory(purpose: str, error: OSError) -> str:
     """What is needed and how to give it, in one line."""
     named = os.environ.get("TMPDIR")

@@ -22,11 +22,6 @@ def harmless(text: str, lines: bool = False) -> str:
     )
 
 
-def width_of(text: str) -> int:
-    """Columns that a text takes in a terminal."""
-    return sum(map(_width, text))
-
-
 def clip(text: str, width: int) -> str:
     """The beginning of a text that fits ``width`` columns."""
     taken = 0

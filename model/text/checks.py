@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from osa.model.errors import InputError
 
@@ -15,13 +15,17 @@ def id_out_of_range(ids: Sequence[int], vocab_size: int) -> int | None:
     return high if high >= vocab_size else None
 
 
-def check_unicode(texts: Sequence[str]) -> None:
-    """Refuse texts that are not valid Unicode.
+def check_unicode(texts: Iterable[str]) -> None:
+    """Refuse texts that are not valid Unicode; one that comes again is looked at once.
 
     Raises:
         InputError: The index of the text that has a lone surrogate.
     """
+    seen: set[str] = set()
     for index, text in enumerate(texts):
+        if text in seen:
+            continue
+        seen.add(text)
         try:
             text.encode("utf-8")
         except UnicodeEncodeError:

@@ -7,7 +7,7 @@ from functools import cached_property
 
 from tokenizers import Tokenizer
 
-from osa.model.text.slices import Check, Direction, Encoded, SlicedEncoder, cut
+from osa.model.text.slices import Check, Direction, Encoded, SlicedEncoder, cut, moved
 
 
 class TextEncoders:
@@ -60,31 +60,42 @@ class TextEncoders:
             texts: As for ``SlicedEncoder.encode``.
             room: As there.
             direction: As there.
-            offsets: As there; not for a prompt with special tokens.
+            offsets: As there.
             prompt: Put before every text.
             parse_special: Whether special tokens in texts are control tokens.
             check: As there.
         """
         if prompt and not parse_special and self._names_special(prompt):
-            return (self._encode_apart(prompt, text, room, direction, check) for text in texts)
+            return (
+                self._encode_apart(prompt, text, room, direction, offsets, check) for text in texts
+            )
         return self.of(parse_special).encode(texts, room, direction, offsets, check, prompt)
 
-    def prompt_ids(self, prompt: str) -> list[int]:
-        """Ids of a prompt; its special tokens are control tokens."""
+    def encode_prompt(self, prompt: str) -> Encoded:
+        """Tokens of a prompt with their characters; its special tokens are control tokens."""
         library = self._control if self._names_special(prompt) else self._as_text
-        ids: list[int] = library.encode(prompt, add_special_tokens=False).ids
-        return ids
+        found = library.encode(prompt, add_special_tokens=False)
+        return Encoded(found.ids, len(found.ids), found.offsets)
 
     def _encode_apart(
-        self, prompt: str, text: str, room: int | None, direction: Direction, check: Check
+        self,
+        prompt: str,
+        text: str,
+        room: int | None,
+        direction: Direction,
+        offsets: bool,
+        check: Check,
     ) -> Encoded:
         """A prompt with control tokens before a text whose special tokens are characters."""
         if not self._names_special(text):
-            return next(self.control.encode([text], room, direction, False, check, prompt))
-        found = next(self.text.encode([text], room, direction, False, check))
-        ids = [*self.prompt_ids(prompt), *found.ids]
-        total = len(ids) - len(found.ids) + found.total
-        return Encoded(ids if room is None else cut(ids, room, direction), total, [])
+            return next(self.control.encode([text], room, direction, offsets, check, prompt))
+        found = next(self.text.encode([text], room, direction, offsets, check))
+        head = self.encode_prompt(prompt)
+        ids, total = [*head.ids, *found.ids], head.total + found.total
+        places = [*head.offsets, *moved(found.offsets, len(prompt))] if offsets else []
+        if room is not None:
+            ids, places = cut(ids, room, direction), cut(places, room, direction)
+        return Encoded(ids, total, places)
 
     def _names_special(self, text: str) -> bool:
         return any(name in text for name in self._names)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from tokenizers import Tokenizer
 
 from osa.model.text.results import TokenizedText
-from osa.model.text.slices import Check, Direction, SlicedEncoder, cut
+from osa.model.text.slices import Check, Direction, Encoded, SlicedEncoder, cut
 
 
 class FramePart(NamedTuple):
@@ -52,7 +52,7 @@ def join_pairs(
     count_unknown: Callable[[Sequence[int]], int],
     check: Check,
 ) -> Iterator[TokenizedText]:
-    """Ids of every pair, in order, and how many were cut off.
+    """Ids of every pair, in order, and how many were cut off; a text of many pairs is read once.
 
     Args:
         encoder: Of the texts.
@@ -64,10 +64,13 @@ def join_pairs(
         count_unknown: Counts ids of what the vocabulary does not have.
         check: Called between steps.
     """
-    once = list({text for pair in pairs for text in pair})  # a query is in many pairs
-    known = dict(zip(once, encoder.encode(once, room, direction, check=check), strict=True))
+    once = list(dict.fromkeys(text for pair in pairs for text in pair))
+    found = zip(once, encoder.encode(once, room, direction, check=check), strict=True)
+    known: dict[str, Encoded] = {}
     for pair in pairs:
         check()
+        while not (pair[0] in known and pair[1] in known):
+            known.update([next(found)])
         (first, whole, _), (second, other, _) = known[pair[0]], known[pair[1]]
         surplus = 0
         if room is not None and whole + other > room:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Literal, NamedTuple, TypeVar
 
 from tokenizers import Tokenizer
 
-from osa.model.text.cutter import PIECE, TextCutter
+from osa.model.text.cutter import PIECE, TextCutter, describe
 
 Direction = Literal["left", "right"]
 Kept = TypeVar("Kept")
@@ -63,7 +62,7 @@ class SlicedEncoder:
     def __init__(self, tokenizer: Tokenizer) -> None:
         """Encode with ``tokenizer``, which truncates and pads nothing."""
         self._tokenizer = tokenizer
-        self._cutter = TextCutter.of(json.loads(tokenizer.to_str()))
+        self._cutter = TextCutter.of(describe(tokenizer), tokenizer.encode_special_tokens)
 
     def encode(
         self,
@@ -84,9 +83,8 @@ class SlicedEncoder:
             check: Called every ``SLICE`` characters.
             prompt: Put before every text.
         """
-        for group in in_slices(texts):
+        for group in in_slices(prompt + text for text in texts):
             check()
-            group = [prompt + text for text in group] if prompt else group
             if self._cutter is not None and len(group[0]) > SLICE:
                 yield self._encode_long(group[0], room, direction, offsets, check)
                 continue
@@ -110,7 +108,7 @@ class SlicedEncoder:
             check()
             if self._cutter is not None and len(group[0]) > SLICE:
                 for start, encoding in self._pieces(group[0], True, check):
-                    yield Part(place, encoding.ids, _moved(encoding.offsets, start), False)
+                    yield Part(place, encoding.ids, moved(encoding.offsets, start), False)
                 yield Part(place, [], [], True)
             else:
                 for row, encoding in enumerate(self._batch(group, True)):
@@ -133,7 +131,7 @@ class SlicedEncoder:
             total += len(encoding)
             if room is not None and direction == "right" and held >= room:
                 continue
-            places = _moved(encoding.offsets, start) if offsets else []
+            places = moved(encoding.offsets, start) if offsets else []
             kept.append((encoding.ids, places))
             held += len(encoding)
             while room is not None and direction == "left" and held - len(kept[0][0]) >= room:
@@ -148,7 +146,7 @@ class SlicedEncoder:
         """Encodings of the pieces of a text, with the place of each piece's first character."""
         assert self._cutter is not None  # the callers have looked
         group: list[tuple[int, str]] = []
-        for start, piece in self._cutter.pieces(text):
+        for start, piece in self._cutter.pieces(text, check):
             group.append((start, piece))
             stop = start + len(piece)
             if stop - group[0][0] >= SLICE or stop == len(text):
@@ -158,7 +156,7 @@ class SlicedEncoder:
                 group.clear()
 
 
-def in_slices(texts: Sequence[str]) -> Iterator[list[str]]:
+def in_slices(texts: Iterable[str]) -> Iterator[list[str]]:
     """Texts in groups of at most ``SLICE`` characters; a longer text is a group of its own."""
     group: list[str] = []
     size = 0
@@ -179,5 +177,6 @@ def cut(items: list[Kept], length: int, direction: Direction) -> list[Kept]:
     return items[:length] if direction == "right" else items[len(items) - length :]
 
 
-def _moved(offsets: Sequence[tuple[int, int]], by: int) -> list[tuple[int, int]]:
+def moved(offsets: Sequence[tuple[int, int]], by: int) -> list[tuple[int, int]]:
+    """The same spans of characters, further on by ``by``."""
     return [(start + by, stop + by) for start, stop in offsets] if by else list(offsets)

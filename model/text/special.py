@@ -35,7 +35,9 @@ def reads_special(tokenizer: Tokenizer, names: Collection[str]) -> bool:
     return False
 
 
-def taking_special_as_text(tokenizer: Tokenizer, ids: Collection[int]) -> Tokenizer:
+def taking_special_as_text(
+    tokenizer: Tokenizer, ids: Collection[int], unknown: int | None
+) -> Tokenizer:
     """The same tokenizer, changed, or another, for which special tokens in texts are characters.
 
     The library's own switch is enough but where the vocabulary holds their names as words: there
@@ -44,8 +46,8 @@ def taking_special_as_text(tokenizer: Tokenizer, ids: Collection[int]) -> Tokeni
     Args:
         tokenizer: Changed where that is enough.
         ids: Of special tokens that the tokenizer does not mark.
+        unknown: Id of the token for what the vocabulary does not have (``unknown_id``).
     """
-    unknown = unknown_id(tokenizer)
     names = [
         name for name in special_names(tokenizer, ids) if tokenizer.token_to_id(name) != unknown
     ]

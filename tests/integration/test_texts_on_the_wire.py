@@ -13,6 +13,7 @@ from tokenizers import Tokenizer
 
 from osa.model import EmbeddingModel
 from osa.model.config import Task
+from osa.model.text.slices import SLICE
 from osa.model.tokenization import TextTokenizer
 from tests.head_models import make_head_model
 
@@ -171,6 +172,17 @@ def test_texts_and_ids_may_be_mixed_in_any_order(
     wrong = client.post(path, json={field: ["a cat", ids, [99_999]]})
     assert "input 2 holds id 99999" in wrong.text
     assert "got a string" in client.post(path, json={field: [ids, ["a"]]}).text
+
+
+def test_every_text_has_a_vector_where_one_is_as_long_as_a_slice_with_its_prompt(
+    serve: Callable[..., httpx.Client],
+) -> None:
+    bound = serve(model__prompts={"query": "query: "})
+    for length in (SLICE - 6, SLICE):
+        texts = [("ab " * SLICE)[:length], "a cat"]
+        found = embed(bound, inputs=texts, prompt_name="query")
+        assert len(found) == 2
+        np.testing.assert_array_equal(found[1:], embed(bound, inputs=["query: a cat"]))
 
 
 def test_instances_may_be_mixed_and_a_prompt_goes_before_texts_alone(

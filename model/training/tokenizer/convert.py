@@ -11,6 +11,7 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from osa.model.errors import ConfigError, InputError
+from osa.model.text.special import unknown_id
 from osa.model.tokenization import TextTokenizer
 from osa.model.training.tokenizer.train import SPECIAL, batches, wordpiece
 
@@ -78,7 +79,7 @@ def remarks(tokenizer: Tokenizer) -> list[str]:
 
 def measure(tokenizer: Tokenizer, texts: Iterable[str]) -> Measurement:
     """Statistics of ``tokenizer`` on ``texts``."""
-    unknown_id = _unknown_id(tokenizer)
+    unknown_token = unknown_id(tokenizer)
     count, words, tokens, unknown = 0, 0, 0, 0
     examples: list[tuple[str, tuple[str, ...], str]] = []
     for batch in batches(texts):
@@ -87,20 +88,11 @@ def measure(tokenizer: Tokenizer, texts: Iterable[str]) -> Measurement:
             count += 1
             words += len(text.split())
             tokens += len(encoding.ids)
-            unknown += 0 if unknown_id is None else encoding.ids.count(unknown_id)
+            unknown += 0 if unknown_token is None else encoding.ids.count(unknown_token)
             if len(examples) < EXAMPLES:
                 decoded = tokenizer.decode(encoding.ids, skip_special_tokens=False)
                 examples.append((text, tuple(encoding.tokens), decoded.strip()))
     return Measurement(count, words, tokens, unknown, tuple(examples))
-
-
-def _unknown_id(tokenizer: Tokenizer) -> int | None:
-    model = json.loads(tokenizer.to_str())["model"]
-    if (place := model.get("unk_id")) is not None:
-        return int(place)
-    name = model.get("unk_token")
-    found: int | None = None if name is None else tokenizer.token_to_id(name)
-    return found
 
 
 def _convert(path: Path) -> Tokenizer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import tracemalloc
@@ -67,6 +68,34 @@ def test_a_failed_write_leaves_the_old_directory(tiny_checkpoint: Path) -> None:
         write_half()
     assert (tiny_checkpoint / MANIFEST).read_bytes() == before
     assert [file.name for file in tiny_checkpoint.parent.iterdir()] == ["tiny"]
+
+
+@pytest.mark.parametrize("taken", [True, False])
+def test_an_old_directory_outlives_an_exchange_that_fails(
+    tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch, taken: bool
+) -> None:
+    """Also where something else has taken its place, so that it cannot be put back."""
+    before, replace = (tiny_checkpoint / MANIFEST).read_bytes(), os.replace
+
+    def occupied(source: Path, target: Path) -> None:
+        if target == tiny_checkpoint and source.name != "old":
+            if taken:
+                target.mkdir()
+                (target / "other").touch()
+            raise OSError(errno.EIO, "Input/output error")
+        replace(source, target)
+
+    def exchange() -> None:
+        with atomic_directory(tiny_checkpoint, MANIFEST) as staging:
+            (staging / MANIFEST).write_text("new")
+
+    monkeypatch.setattr(os, "replace", occupied)
+    wanted = CheckpointError if taken else OSError
+    with pytest.raises(wanted, match="what was there before is in" if taken else "Input") as caught:
+        exchange()
+    old = Path(str(caught.value).rpartition(" ")[2]) if taken else tiny_checkpoint
+    assert (old / MANIFEST).read_bytes() == before
+    assert len(list(tiny_checkpoint.parent.iterdir())) == 1 + taken
 
 
 def truncate(path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 from tokenizers import Tokenizer, models, processors
 
 from osa.model.errors import InputError
+from osa.model.text.checks import check_unicode
 from osa.model.tokenization import Direction, TextTokenizer
 from tests.conftest import make_tokenizer
 
@@ -149,3 +150,40 @@ def test_special_tokens_of_a_prompt_are_control_tokens_and_those_of_its_text_are
     cut = tokenizer.encode(texts, 5, "left", prompt="<q>")
     assert [text.ids[:2] for text in cut] == [[2, mark]] * 3
     assert tokenizer.prompt_ids("<q>the") == [mark, 4]
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize("prompt", ["the cat", "<q>the"])
+@pytest.mark.parametrize("text", [" sat on a mat a dog", " sat on <q> a mat a dog"])
+def test_characters_are_those_of_the_tokens_behind_a_prompt(
+    direction: Direction, prompt: str, text: str
+) -> None:
+    library = Tokenizer.from_str(make_tokenizer().to_json())
+    library.add_special_tokens(["<q>"])
+    tokenizer = TextTokenizer.from_json(library.to_str().encode())
+    whole = prompt + text
+    for limit in (7, 64):
+        (found,) = tokenizer.encode([text], limit, direction, offsets=True, prompt=prompt)
+        names = [library.id_to_token(number) for number in found.ids[1:-1]]
+        assert len(names) == len(found.offsets)
+        for name, (start, stop) in zip(names, found.offsets, strict=True):
+            assert name in (whole[start:stop], "[UNK]")
+        assert found.offsets[0][0] == 0
+
+
+class Counted(str):
+    """A text that counts how often it is encoded."""
+
+    times = 0
+
+    def encode(self, encoding: str = "utf-8", errors: str = "strict") -> bytes:
+        self.times += 1
+        return super().encode(encoding, errors)
+
+
+def test_a_text_of_many_pairs_is_checked_once() -> None:
+    query = Counted("the cat")
+    check_unicode(text for pair in [(query, "a dog")] * 50 for text in pair)
+    assert query.times == 1
+    with pytest.raises(InputError, match="text 5 holds a lone surrogate"):
+        make_tokenizer().encode_pairs([("the", "cat"), ("the", "cat"), ("the", "\ud800")])

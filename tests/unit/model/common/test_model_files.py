@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import socket
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
@@ -67,6 +68,27 @@ def test_a_link_to_a_file_is_read(tmp_path: Path) -> None:
 def test_a_file_that_is_longer_than_it_says_is_cut_off() -> None:
     with pytest.raises(UnfitFileError, match="more than 10 bytes"):
         read_file(Path("/proc/self/status"), 10)
+
+
+@pytest.mark.parametrize("said", [0, 5])
+def test_a_file_is_read_whole_whatever_size_its_system_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: int
+) -> None:
+    content = bytes(3 * model_files.MIB + 7)
+    (tmp_path / "vocab").write_bytes(content)
+    fstat = os.fstat
+
+    def facts(handle: int) -> os.stat_result:
+        values = list(fstat(handle))
+        values[stat.ST_SIZE] = said
+        return os.stat_result(values)
+
+    monkeypatch.setattr(os, "fstat", facts)
+    assert read_file(tmp_path / "vocab") == content
+    assert read_file(tmp_path / "vocab", len(content)) == content
+    for limit in (10, len(content) - 1):
+        with pytest.raises(UnfitFileError, match=f"more than {limit} bytes"):
+            read_file(tmp_path / "vocab", limit)
 
 
 def header(entries: object) -> bytes:

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from osa.model.common.progress import say
-from osa.model.common.terminal import clip, harmless, width_of
+from osa.model.common.terminal import clip, harmless
 
 
 @pytest.mark.parametrize(
@@ -41,4 +41,3 @@ def test_messages_keep_their_lines_and_nothing_else(capsys: pytest.CaptureFixtur
 )
 def test_wide_characters_take_two_columns_and_marks_none(text: str, width: int, shown: str) -> None:
     assert clip(text, width) == shown
-    assert width_of(shown) <= width

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre
 from tokenizers import trainers as train
 
 from osa.model.text import cutter, slices
-from osa.model.text.cutter import ALONE, TextCutter
+from osa.model.text.cutter import ALONE, TextCutter, describe
 from osa.model.text.slices import Direction, SlicedEncoder
 from osa.model.tokenization import TextTokenizer
 
@@ -102,7 +103,7 @@ def test_long_texts_are_cut_and_short_ones_grouped() -> None:
     for tokenizer in TOKENIZERS.values():
         found = TextCutter.of({**_description(tokenizer)})
         assert found is not None
-        pieces = list(found.pieces("the cat sat on a mat, " * 20))
+        pieces = list(found.pieces("the cat sat on a mat, " * 20, slices.go_on))
         assert max(len(piece) for _, piece in pieces) < 15
         assert [start for start, _ in pieces] == [
             sum(len(piece) for _, piece in pieces[:place]) for place in range(len(pieces))
@@ -144,6 +145,8 @@ def test_every_place_of_berts_stands_alone() -> None:
         {"post_processor": {"type": "RobertaProcessing"}},
         {"added_tokens": [{"content": "x", "single_word": True}]},
         {"added_tokens": [{"content": "a b", "normalized": True}]},
+        {"added_tokens": [{"content": "x", "normalized": True, "lstrip": True}]},
+        {"added_tokens": [{"content": " x", "lstrip": True}]},
     ],
 )
 def test_other_pipelines_are_not_cut(change: dict[str, object]) -> None:
@@ -172,3 +175,89 @@ def test_work_ends_between_slices_where_nobody_wants_it_any_more() -> None:
         calls = 0
         with pytest.raises(TimeoutError):
             list(tokenizer.iterate_pairs([(text, "b") for text in texts[:2]] * 2, 512, check=check))
+
+
+def stripping(name: str) -> Tokenizer:
+    """With many added tokens, of which one takes the white space on both sides."""
+    tokenizer = Tokenizer.from_str(TOKENIZERS[name].to_str())
+    tokenizer.add_special_tokens([f"<unused{number}>" for number in range(100)])
+    tokenizer.add_special_tokens([AddedToken("<both>", lstrip=True, rstrip=True)])
+    return tokenizer
+
+
+WITHOUT_PLACES = [
+    ("byte-level", " <both>" * 70_000),
+    ("bert", " \t<both>" * 70_000),
+    ("bert", "<both>" + " \n" * 250_000),
+    ("bert", " \n" * 250_000 + "<both>"),
+]
+
+
+@pytest.mark.parametrize(("name", "text"), WITHOUT_PLACES)
+def test_who_looks_for_places_asks_whether_they_are_wanted(name: str, text: str) -> None:
+    calls = 0
+
+    def check() -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 20:
+            raise TimeoutError
+
+    with pytest.raises(TimeoutError):
+        list(SlicedEncoder(stripping(name)).encode([text], 512, check=check))
+
+
+@pytest.mark.parametrize(("name", "text"), WITHOUT_PLACES)
+def test_a_text_without_places_is_looked_through_once(name: str, text: str) -> None:
+    found = TextCutter.of(describe(stripping(name)))
+    assert found is not None
+    began = time.process_time()
+    assert [piece for _, piece in found.pieces(text, slices.go_on)] == [text]
+    assert time.process_time() - began < 3.0
+
+
+@pytest.mark.parametrize("name", TOKENIZERS)
+def test_special_tokens_that_are_text_hinder_no_cut(name: str) -> None:
+    tokenizer = TextTokenizer(Tokenizer.from_str(TOKENIZERS[name].to_str()))
+    for text in ("[MASK]" * 10, " [MASK] <mask> " * 10):
+        with pytest.MonkeyPatch.context() as patch:
+            make_small(patch)
+            parts = [ids for _, ids, _ in tokenizer.tokens([text], add_special_tokens=False)]
+        assert len(parts) > 5 or (name, text[0]) == ("byte-level", "["), "one word"
+        (whole,) = tokenizer.encode([text])
+        body = whole.ids[len(tokenizer.prefix) : len(whole.ids) - len(tokenizer.suffix)]
+        assert [token.id for part in parts for token in part] == body
+
+
+@pytest.mark.parametrize("length", [slices.SLICE - 6, slices.SLICE, slices.SLICE + 1])
+def test_no_text_is_lost_where_its_neighbour_is_long_with_its_prompt(length: int) -> None:
+    tokenizer = TextTokenizer.from_file(DEFAULT)
+    texts = [("ab " * slices.SLICE)[:length], "hi", "a cat"]
+    found = tokenizer.encode(texts, 512, prompt="query: ")
+    assert found == [tokenizer.encode([text], 512, prompt="query: ")[0] for text in texts]
+
+
+def test_a_description_is_that_of_the_file_without_its_vocabulary() -> None:
+    for tokenizer in TOKENIZERS.values():
+        whole, found = _description(tokenizer), describe(tokenizer)
+        for part in ("normalizer", "pre_tokenizer", "post_processor"):
+            assert found[part] == whole[part]
+        tokens: list[dict[str, object]] = whole["added_tokens"]  # type: ignore[assignment]
+        assert found["added_tokens"] == [
+            {name: value for name, value in token.items() if name != "id"} for token in tokens
+        ]
+
+
+def test_pairs_are_yielded_before_the_texts_of_later_ones_are_read() -> None:
+    calls = 0
+
+    def check() -> None:
+        nonlocal calls
+        calls += 1
+
+    pairs = [("a cat", "a dog " * 12_000 + str(number)) for number in range(10)]
+    found = TextTokenizer.from_file(DEFAULT).iterate_pairs(pairs, 512, check=check)
+    next(found)
+    assert calls < 8
+    assert len(list(found)) == 9
+    assert calls > 15
