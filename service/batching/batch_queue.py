@@ -55,7 +55,7 @@ class BatchQueue:
         self.max_batch_tokens, self.max_batch_items = max_batch_tokens, max_batch_items
         self.memory_limit = MemoryLimit(max_batch_tokens)
         self.target_batch_s = target_batch_s
-        self._in_progress = 0  # tokens of the batch that was taken last, until it is observed
+        self._in_progress = 0  # tokens of batches that were taken and not ended
         self._flows = Flows()
         self._done_tokens = self._done_s = 0.0
         self._closed = False
@@ -74,7 +74,6 @@ class BatchQueue:
         """Record that a batch of ``tokens`` took ``seconds`` [s]."""
         self._done_tokens = RATE_DECAY * self._done_tokens + tokens
         self._done_s = RATE_DECAY * self._done_s + seconds
-        self._in_progress = 0
         self.memory_limit.fitted()
 
     def expected_s(self, tokens: int) -> float:
@@ -186,14 +185,19 @@ class BatchQueue:
             return bool(self._flows.count)
 
     def take(self) -> list[WorkItem]:
-        """Take the next batch; empty where nothing waits."""
+        """Take the next batch; empty where nothing waits. ``end`` must follow."""
         with self._changed:
             lengths = (item.tokens for item in self._flows.in_turn())
             batch = self._flows.settle(
                 plan_batch(lengths, self.batch_budget(), self.max_batch_items)
             )
-            self._in_progress = sum(item.tokens for item in batch)
+            self._in_progress += sum(item.tokens for item in batch)
             return batch
+
+    def end(self, batch: Sequence[WorkItem]) -> None:
+        """Count a batch that was taken as in progress no longer, whatever became of it."""
+        with self._changed:
+            self._in_progress -= sum(item.tokens for item in batch)
 
     def drain(self) -> list[WorkItem]:
         """Remove and return every waiting item."""

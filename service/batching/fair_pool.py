@@ -10,6 +10,7 @@ sent. Work that is waited for is joined by the drain; the rest is of no use.
 
 from __future__ import annotations
 
+import functools
 import queue
 import threading
 import time
@@ -81,13 +82,23 @@ class FairPool:
                 account.used_s = max(account.used_s, self._level_s)
             account.waiting.append(work)
         self._turns.put(True)
+        work[0].add_done_callback(functools.partial(self._drop, tenant))
+
+    def _drop(self, tenant: Tenant, future: Future[Any]) -> None:
+        """Forget work that was cancelled before it began, and with it the body that it holds."""
+        if not future.cancelled():
+            return
+        with self._lock:
+            account = self._accounts.get(tenant.identity)
+            if account is not None:
+                account.waiting = deque(work for work in account.waiting if work[0] is not future)
 
     def _run(self) -> None:
         while self._turns.get():
             self._run_next()
 
     def _run_next(self) -> None:
-        """Run what is next, whose it may be: there is one call for every work."""
+        """Run what is next, whose it may be: there is at least one call for every work."""
         with self._lock:
             able = [account for account in self._accounts.values() if account.waiting]
             if not able:

@@ -44,10 +44,6 @@ class Flow:
         self._heap: list[Entry] = []
         self._by_urgency: dict[int, int] = {}
 
-    def __len__(self) -> int:
-        """Items held, dropped ones included."""
-        return len(self._heap)
-
     def ahead(self, urgency: float) -> int:
         """Tokens of items that are at least so urgent, counted in steps of ``STEP_S``."""
         last = int(urgency // STEP_S)
@@ -117,10 +113,6 @@ class Flows:
     def __len__(self) -> int:
         """Tenants that have something waiting, or were served more than those that have."""
         return len(self._flows)
-
-    def held(self) -> int:
-        """Items held, dropped ones included."""
-        return sum(map(len, self._flows.values()))
 
     def waiting(self, tenant: Tenant) -> int:
         """Tokens that a tenant has waiting."""

@@ -106,6 +106,7 @@ class EngineThread:
             batch, self._batch = self._batch, None
         if batch is not None:
             self._device.release(batch.ticket)
+            self._queue.end(batch.items)
             deliver(batch.items, [ItemResult(error=error) for _ in batch.items])
 
     def _run(self) -> None:
@@ -130,6 +131,7 @@ class EngineThread:
             given_up = self._abandoned
             self._batch = None if given_up else batch
         if given_up:  # just now: whoever gave the thread up did not see this batch
+            self._queue.end(items)
             late = BackendError("the engine was given up before this batch began")
             deliver(items, [ItemResult(error=late) for _ in items])
             return
@@ -142,6 +144,7 @@ class EngineThread:
             if self._abandoned:
                 return  # answered when the thread was given up
             self._batch = None
+        self._queue.end(items)
         self.batches += 1
         deliver(items, results)
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections import Counter
 from concurrent.futures import CancelledError
 
@@ -80,6 +81,26 @@ def test_failures_and_cancelled_work_are_their_own() -> None:
     assert running.result(PATIENCE_S)
     with pytest.raises(RuntimeError):
         pool.of(A).submit(lambda: 9)
+
+
+def test_cancelled_work_keeps_nothing() -> None:
+    """It holds the body of a request, whose memory is not counted any more."""
+
+    class Body(bytearray):
+        pass
+
+    pool, gate = FairPool(1, "test"), threading.Event()
+    blocked = pool.of(A).submit(gate.wait, PATIENCE_S)
+    wait_until(blocked.running)
+    body = Body(10)
+    held = weakref.ref(body)
+    kept = pool.of(A).submit(lambda: 7)
+    assert pool.of(A).submit(len, body).cancel()
+    del body
+    assert held() is None
+    gate.set()
+    assert kept.result(PATIENCE_S) == 7
+    pool.shutdown()
 
 
 def test_its_threads_do_not_keep_the_process_alive() -> None:

@@ -65,7 +65,7 @@ def test_what_is_put_is_served_or_cancelled_once_and_nothing_else_is_kept(
         assert batch
         ended.update(map(id, batch))
     assert ended == Counter(map(id, known))
-    assert (queue.tokens, len(queue._flows), queue._flows.held()) == (0, 0, 0)
+    assert (queue.tokens, len(queue), len(queue._flows)) == (0, 0, 0)
 
 
 @settings(deadline=None, max_examples=50)

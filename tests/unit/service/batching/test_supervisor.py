@@ -125,6 +125,7 @@ def test_a_hung_batch_is_given_up_and_what_it_brings_late_is_dropped(tiny_checkp
     wait_until(lambda: len(received) == 1)
     assert isinstance(received[0].error, BackendError)
     assert "hung" in str(received[0].error)
+    assert setting.queue._in_progress == 0
     setting.works()
     engine.let_go.set()
     time.sleep(0.1)

@@ -19,7 +19,7 @@ from osa.service.engines.eager import EagerEngine
 from osa.service.errors import BackendError, ClientGoneError, DeadlineError
 from osa.service.observability.metrics import Metrics
 from osa.service.server_settings import EngineSettings
-from tests.conftest import PATIENCE_S
+from tests.conftest import PATIENCE_S, wait_until
 from tests.engines import POISON, FaultyEngine, GatedEngine, How
 
 SEQUENCES = [[2, 4, 3], [2, 5, 3], [2, 4, 5, 6, 3], [2, 6, 3], [2, 7, 3]]
@@ -100,6 +100,25 @@ def test_cancelled_items_of_the_batch_are_answered_and_not_computed(tiny_checkpo
     assert worker.stop(timeout_s=PATIENCE_S)
     assert isinstance(received[0].error, ClientGoneError)
     assert engine.computed == []
+
+
+@pytest.mark.parametrize("ended", ["failed", "cancelled"])
+def test_a_batch_without_results_is_in_progress_no_longer(
+    tiny_checkpoint: Path, ended: str
+) -> None:
+    """Else an idle engine refuses who could be served in time."""
+    queue = BatchQueue(10_000, 1000, 100)
+    queue.observe(1000, 1.0)
+    received: list[ItemResult] = []
+    item = WorkItem([POISON] * 200, received.append)
+    queue.put([item])
+    item.cancelled = ended == "cancelled"
+    worker = make_worker(FaultyEngine(tiny_checkpoint, "raise"), queue)
+    worker.start()
+    wait_until(lambda: len(received) == 1)
+    assert received[0].error is not None
+    queue.put([WorkItem([4] * 200, received.append, time.monotonic() + 0.22)])
+    worker.stop(timeout_s=PATIENCE_S)
 
 
 def test_the_thread_outlives_a_receiver_that_is_gone(tiny_checkpoint: Path) -> None:
