@@ -37,7 +37,7 @@ answer KServe's ``{"error"}``, a string.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from osa.model.errors import OsaError
 
@@ -70,6 +70,16 @@ class ServiceError(OsaError):
         """Keep the message and the field at fault."""
         super().__init__(message)
         self.param = param
+
+    def again(self, message: str | None = None) -> Self:
+        """A new error with all that this one says, to be raised; or with another message.
+
+        One object that is raised again and again holds the frames of every time.
+        """
+        error = type(self).__new__(type(self))
+        error.__dict__.update(self.__dict__)
+        error.args = (str(self) if message is None else message,)
+        return error
 
 
 class EmptyInputError(ServiceError):

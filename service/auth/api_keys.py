@@ -40,7 +40,7 @@ from osa.service.auth.entries import (
 )
 from osa.service.auth.quota import TokenBucket
 from osa.service.auth.tenants import EVERYBODY, Tenant
-from osa.service.errors import ServiceError, UnauthorizedError
+from osa.service.errors import UnauthorizedError
 
 logger = logging.getLogger(__name__)
 LOOK_S = 2.0
@@ -80,7 +80,7 @@ def tenant_of(key: ApiKey | None) -> Tenant:
 
 @contextlib.contextmanager
 def charged(key: ApiKey | None, tokens: int) -> Iterator[None]:
-    """Charge a request's tokens to its key; refund them where the request is refused.
+    """Charge a request's tokens to its key; refund them where the block fails.
 
     Raises:
         QuotaError: The key has not enough.
@@ -91,7 +91,7 @@ def charged(key: ApiKey | None, tokens: int) -> Iterator[None]:
         bucket.take(tokens)
     try:
         yield
-    except ServiceError:
+    except BaseException:  # whatever it is: the request is not served
         if bucket is not None:
             bucket.give_back(tokens)
         raise

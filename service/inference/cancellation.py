@@ -46,7 +46,7 @@ class Cancellation:
             ServiceError: What ``cancel`` was called with.
         """
         if self._why is not None:
-            raise type(self._why)(str(self._why))
+            raise self._why.again()
         if self.deadline != math.inf and time.monotonic() >= self.deadline:
             raise DeadlineError("no answer before the deadline")
         if self._between is not None:

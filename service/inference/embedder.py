@@ -19,7 +19,7 @@ from osa.service.auth.tenants import EVERYBODY, Tenant
 from osa.service.batching.batch_queue import BatchQueue
 from osa.service.batching.item import WorkItem
 from osa.service.engines.base import EngineInfo, Spans
-from osa.service.errors import ServiceError, ValidationError
+from osa.service.errors import ValidationError
 from osa.service.inference.chunking import Offsets
 from osa.service.inference.inflight import InFlightInputs, PendingRequest, input_key
 from osa.service.inference.limits import (
@@ -177,7 +177,7 @@ class Embedder:
 
     def _check_request(self, count: int, options: EmbedOptions) -> None:
         check_task(self.about, options.tasks)
-        check_count(count - options.query, self.max_inputs, "input")
+        check_count(count - options.queries, self.max_inputs, "input")
         check_dimensions(self.about, options.dimensions)
 
     def _length_rule(self, options: EmbedOptions, unit: str = "tokens") -> LengthRule:
@@ -253,42 +253,41 @@ class Embedder:
         """
         loop = asyncio.get_running_loop()
         pending = PendingRequest(loop, len(prepared.ids)) if onto is None else onto.pending
+        places = range(len(prepared.ids)) if places is None else places
         inputs, items, hits, shared = [], [], 0, 0
         token_vectors = prepared.options.token_vectors
-        for index in range(len(prepared.ids)) if places is None else places:
-            ids = prepared.ids[index]
-            spans = None if prepared.spans is None else prepared.spans[index]
-            key = input_key(ids, token_vectors, spans, tenant.identity)
-            held = self.cache.get(key)
-            if held is not None:
-                hits += 1
-                pending.settle(index, held)
-                continue
-            joined = self._inflight.join(key, deadline, pending, index)
-            if joined is not None:
-                shared += 1
-                inputs.append(joined)
-                continue
-            item = WorkItem(
-                ids,
-                deadline=deadline,
-                token_vectors=token_vectors,
-                spans=spans,
-                trace_span=trace_span,
-            )
-            items.append(item)
-            inputs.append(self._inflight.begin(key, item, pending, index, loop))
-        submission = Submission(pending, []) if onto is None else onto
-        if items:
-            try:
+        try:
+            for index in places:
+                ids = prepared.ids[index]
+                spans = None if prepared.spans is None else prepared.spans[index]
+                key = input_key(ids, token_vectors, spans, tenant.identity)
+                if (held := self.cache.get(key)) is not None:
+                    hits += 1
+                    pending.settle(index, held)
+                    continue
+                if (joined := self._inflight.join(key, deadline, pending, index)) is not None:
+                    shared += 1
+                    inputs.append(joined)
+                    continue
+                item = WorkItem(
+                    ids,
+                    deadline=deadline,
+                    token_vectors=token_vectors,
+                    spans=spans,
+                    trace_span=trace_span,
+                )
+                items.append(item)
+                inputs.append(self._inflight.begin(key, item, pending, index, loop))
+            if items:
                 self._queue.put(items, tenant)
-            except ServiceError:
-                self._inflight.leave(inputs, pending)
-                raise
+        except BaseException:  # whatever it is: what is in flight and not queued never ends
+            self._inflight.leave(inputs, pending, frozenset(places))
+            raise
+        submission = Submission(pending, []) if onto is None else onto
         submission.inputs.extend(inputs)
         if self.cache.max_bytes:
             self.metrics.add(metrics.CACHE_HITS, hits)
-            self.metrics.add(metrics.CACHE_MISSES, len(prepared.ids) - hits)
+            self.metrics.add(metrics.CACHE_MISSES, len(places) - hits)
         if shared:
             self.metrics.add(metrics.SHARED_INPUTS, shared)
         return submission

@@ -12,7 +12,7 @@ import hashlib
 import time
 from array import array
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -130,11 +130,26 @@ class InFlightInputs:
         self._inputs[key] = begun
         return begun
 
-    def leave(self, inputs: Sequence[InFlightInput], pending: PendingRequest) -> list[WorkItem]:
-        """Remove ``pending`` from its inputs; returns the items that nobody waits for any more."""
+    def leave(
+        self,
+        inputs: Sequence[InFlightInput],
+        pending: PendingRequest,
+        places: Collection[int] | None = None,
+    ) -> list[WorkItem]:
+        """Remove a request from its inputs; returns the items that nobody waits for any more.
+
+        Args:
+            inputs: What it waits for.
+            pending: The request.
+            places: Of the inputs in the request; None for all.
+        """
         orphans = []
         for one in dict.fromkeys(inputs):
-            one.waiters = [waiter for waiter in one.waiters if waiter[0] is not pending]
+            one.waiters = [
+                (waiting, place)
+                for waiting, place in one.waiters
+                if waiting is not pending or (places is not None and place not in places)
+            ]
             if one.waiters:
                 continue
             orphans.append(one.item)

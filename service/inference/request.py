@@ -12,6 +12,7 @@ from osa.model.sequences import InputRows
 from osa.model.tokenization import Direction
 from osa.service.batching.item import ItemResult
 from osa.service.engines.base import Spans
+from osa.service.errors import ServiceError
 from osa.service.inference.inflight import InFlightInput, PendingRequest
 
 Pair = tuple[str, str]
@@ -40,8 +41,8 @@ class EmbedOptions(NamedTuple):
         parse_special: Whether names of special tokens in texts are control tokens.
         prompted: Whether prompts apply; not where tokens are matched with the text's characters.
         tasks: What the model must do, one of these; empty for anything.
-        query: Whether the first input is the query that the others are compared with, which the
-            limit of inputs does not count.
+        queries: How many inputs are queries that the others are compared with, which the limit of
+            inputs does not count.
     """
 
     normalize: bool = True
@@ -53,7 +54,7 @@ class EmbedOptions(NamedTuple):
     parse_special: bool = False
     prompted: bool = True
     tasks: tuple[Task, ...] = ("embedding",)
-    query: bool = False
+    queries: int = 0
 
 
 class PreparedRequest(NamedTuple):
@@ -106,10 +107,16 @@ class Submission(NamedTuple):
         for index, result in enumerate(self.pending.results):
             assert result is not None  # asked for too early
             if result.error is not None:
-                kind = type(result.error)
-                raise kind(f"input {index}: {result.error}", param="input") from result.error
+                raise failed(index, result.error)
             found.append(result)
         return found
+
+
+def failed(index: int, error: ServiceError) -> ServiceError:
+    """The error of a request whose input ``index`` has failed with ``error``."""
+    found = error.again(f"input {index}: {error}")
+    found.param, found.__cause__ = "input", error
+    return found
 
 
 class Embedded(NamedTuple):

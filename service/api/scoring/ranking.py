@@ -108,7 +108,7 @@ def ranking_job(context: RequestContext, asked: Ranking, render: Render) -> Job:
         scoring = MaxSim(len(asked.texts))
         return context.job(
             [asked.query, *asked.texts],
-            options._replace(token_vectors=True, query=True),
+            options._replace(token_vectors=True, queries=1),
             lambda prepared, _: render(prepared, rank(scoring.scores, True)),
             reduce=scoring.take,
         )

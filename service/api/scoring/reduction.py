@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from osa.service.api.job import Reduce
 from osa.service.inference.inflight import PendingRequest
+from osa.service.inference.request import failed
 
 Render = Callable[[Callable[[], None]], Awaitable[None]]
 """Runs work on the thread that renders."""
@@ -24,7 +25,7 @@ async def reduce_results(
         check: Raises once the results are not wanted any more.
 
     Raises:
-        ServiceError: Of ``reduce`` or ``check``.
+        ServiceError: Of the first result that failed, of ``reduce`` or of ``check``.
     """
     left = len(pending.results)
     while left:
@@ -38,9 +39,12 @@ async def reduce_results(
 def _reduce(
     pending: PendingRequest, places: Sequence[int], reduce: Reduce, check: Callable[[], None]
 ) -> None:
-    """Put in place of results what has to be kept of them."""
-    for place in places:
+    """Put in place of results what has to be kept of them; a failed one ends the request."""
+    for place in sorted(places):
         check()
         result = pending.results[place]
-        if result is not None and result.error is None:
-            pending.results[place] = reduce(place, result)
+        if result is None:
+            continue
+        if result.error is not None:
+            raise failed(place, result.error)
+        pending.results[place] = reduce(place, result)

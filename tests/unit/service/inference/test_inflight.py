@@ -76,6 +76,17 @@ def test_nobody_joins_what_is_served_later_than_it_must_be_or_may_have_been_drop
     run_with_setup(test)
 
 
+def test_a_request_may_leave_some_of_its_places() -> None:
+    async def test(setup: Setup) -> None:
+        pending, in_flight, _ = setup.ask()
+        assert setup.inputs.join(KEY, math.inf, pending, 1) is in_flight
+        assert setup.inputs.leave([in_flight], pending, [1, 2]) == []
+        assert in_flight.waiters == [(pending, 0)]
+        assert setup.inputs.leave([in_flight], pending) == [in_flight.item]
+
+    run_with_setup(test)
+
+
 def test_what_nobody_waits_for_is_dropped_though_a_more_urgent_equal_took_its_place() -> None:
     async def test(setup: Setup) -> None:
         patient, first, _ = setup.ask()
