@@ -40,6 +40,7 @@ class Health:
     slow_readers: int = 0
     drain_until: float | None = None
     _held: dict[str, int] = field(default_factory=dict)
+    _bodies: dict[str, int] = field(default_factory=dict)
 
     @property
     def draining(self) -> bool:
@@ -95,6 +96,48 @@ class Health:
             self._held[identity] -= 1
             if not self._held[identity]:
                 del self._held[identity]
+
+    @contextmanager
+    def holding_body(self, size: int, tenant: Tenant) -> Iterator[None]:
+        """Within the block a body of ``size`` bytes that came whole is in memory.
+
+        Raises:
+            OverloadedError: There is no room for it.
+        """
+        self.count_body(size, tenant)
+        try:
+            problem = self.body_problem(size, tenant)
+            if problem:
+                raise OverloadedError(problem, max(1, round(self.backlog_s())))
+            yield
+        finally:
+            self.count_body(-size, tenant)
+
+    def count_body(self, size: int, tenant: Tenant) -> None:
+        """Count ``size`` bytes more of a tenant's bodies, or fewer."""
+        self.body_bytes += size
+        held = self._bodies.pop(tenant.identity, 0) + size
+        if held:
+            self._bodies[tenant.identity] = held
+
+    def body_problem(self, size: int, tenant: Tenant) -> str:
+        """Why there is no room for a body of ``size`` bytes that was counted; empty if there is.
+
+        A tenant of several may hold as much as it leaves free; its only body may have all.
+        """
+        total, most = self.body_bytes, self.settings.body_memory
+        if total > most:
+            return (
+                f"bodies of requests hold {total} bytes, at most {most} are kept "
+                "(server.body_memory)"
+            )
+        held = self._bodies.get(tenant.identity, 0)
+        if tenant.identity != EVERYBODY.identity and held > size and held > most - total:
+            return (
+                f"bodies of this API key's requests hold {held} bytes, which leaves "
+                f"{most - total} for all (server.body_memory)"
+            )
+        return ""
 
     def backlog_s(self) -> float:
         """Time that everything queued will take [s]."""

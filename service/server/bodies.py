@@ -13,7 +13,6 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from osa.service.auth.tenants import EVERYBODY
 from osa.service.errors import OverloadedError, ServiceError, SlowBodyError, UnavailableError
 from osa.service.server.exchange import Exchange
 
@@ -45,7 +44,6 @@ class Arrivals:
         """Count in ``health``, within its settings."""
         self._health = health
         self._arriving: dict[_Arrival, None] = {}
-        self._of_tenants: dict[str, int] = {}
 
     async def read(self, exchange: Exchange, limit: int) -> bytes | None:
         """The whole body of at most ``limit`` bytes; None if the client went away.
@@ -93,11 +91,7 @@ class Arrivals:
         if exchange.admin:
             return
         exchange.held += size
-        self._health.body_bytes += size
-        holder = exchange.tenant.identity
-        held = self._of_tenants.pop(holder, 0) + size
-        if held:
-            self._of_tenants[holder] = held
+        self._health.count_body(size, exchange.tenant)
 
     def end_with_drain(self) -> None:
         """Give bodies on their way no more time than the drain has."""
@@ -140,20 +134,7 @@ class Arrivals:
 
     def _problem(self, newest: Exchange) -> str:
         """Why there is no room for a body that has been counted; empty if there is."""
-        total, most = self._health.body_bytes, self._health.settings.body_memory
-        held = self._of_tenants.get(newest.tenant.identity, 0)
-        if self._is_over():
-            return (
-                f"bodies of requests hold {total} bytes, at most {most} are kept "
-                "(server.body_memory)"
-            )
-        others = newest.tenant.identity != EVERYBODY.identity and held > newest.held
-        if others and held > most - total:
-            return (
-                f"bodies of this API key's requests hold {held} bytes, which leaves "
-                f"{most - total} for all (server.body_memory)"
-            )
-        return ""
+        return self._health.body_problem(newest.held, newest.tenant)
 
     def _reason(self, arrival: _Arrival) -> ServiceError:
         """Why the time of a body was over."""

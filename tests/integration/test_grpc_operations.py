@@ -118,26 +118,6 @@ def test_a_quota_is_that_of_http(guarded: tuple[str, Running]) -> None:
 # Limits
 
 
-@pytest.mark.parametrize("compression", [None, grpc.Compression.Gzip])
-def test_a_message_over_the_limit_is_refused(
-    tiny_checkpoint: Path, compression: grpc.Compression | None
-) -> None:
-    """Also where it is small until it is decompressed."""
-    with running(model__path=tiny_checkpoint, server__payload_limit=100_000) as (_, _, client):
-        large = ids_request([4], id="a" * 100_000)
-        client.refused(
-            large, StatusCode.RESOURCE_EXHAUSTED, "larger than max", compression=compression
-        )
-        assert client.infer(ids_request([4], id="a" * 90_000), compression=compression).outputs
-
-
-def test_a_large_answer_comes_whole(tiny_checkpoint: Path) -> None:
-    """Over gRPC's own default of 4 MB."""
-    with running(model__path=tiny_checkpoint, batching__max_client_batch_size=70_000) as served:
-        answer = served.grpc.infer(ids_request(*[[4]] * 70_000))
-        assert len(answer.outputs[0].contents.fp32_contents) == 70_000 * 16
-
-
 def test_too_many_inputs_are_refused(tiny_checkpoint: Path) -> None:
     with running(model__path=tiny_checkpoint, batching__max_client_batch_size=2) as served:
         told = "3 inputs in one request, at most 2 are allowed"

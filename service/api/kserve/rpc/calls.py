@@ -151,7 +151,8 @@ class CallGate:
     async def _work(self, arrival: Arrival, method: Method) -> Reply:
         tenant = tenant_of(arrival.key)
         self._health.admit(tenant)
-        with self._health.slot(tenant):
+        body = self._health.holding_body(len(arrival.raw), tenant)
+        with self._health.slot(tenant), body:
             return await method(arrival)
 
     def _deadline(self, context: Context, started: float) -> float:
