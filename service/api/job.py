@@ -32,8 +32,8 @@ Reduce = Callable[[int, ItemResult], ItemResult]
 Expected = Callable[[PreparedRequest], float]
 """From a prepared request to about how many bytes its answer, or the longest of its lines, has."""
 PORTION_BYTES = 16_000_000
-"""Vectors of tokens or chunks that a stream has queued or unsent at once, but for a longer input
-[bytes]."""
+"""Vectors of tokens or chunks in one portion of a stream, but for a longer input; two portions are
+queued or unsent at most [bytes]."""
 
 
 class TextAnswer(NamedTuple):

@@ -27,6 +27,7 @@ from osa.service.api.stages.threads import WorkThreads
 from osa.service.api.stages.waiting import Left, wait
 from osa.service.api.vector_encoding import JSON, Answer
 from osa.service.auth.api_keys import KEY_SCOPE, charged, tenant_of
+from osa.service.auth.tenants import Tenant
 from osa.service.batching.item import ItemResult
 from osa.service.errors import UnavailableError
 from osa.service.inference.cancellation import Cancellation
@@ -235,9 +236,9 @@ class InferencePipeline:
                 self.answers.check(len(answer.content))
         return Response(answer.content, media_type=JSON)
 
-    async def render(self, work: Callable[[], Result]) -> Result:
-        """Run ``work`` on the thread that renders."""
-        return await self._threads.write_part(work)
+    async def render(self, work: Callable[[], Result], tenant: Tenant) -> Result:
+        """Run a tenant's ``work`` on the thread that renders."""
+        return await self._threads.write_part(work, tenant)
 
     async def _arrived(self, running: Running, left: Left | None) -> None:
         """Wait for all results, reduced where the job says so."""
@@ -246,7 +247,8 @@ class InferencePipeline:
             await wait(pending.done, running.cancellation, left)
             return
         check = running.cancellation.check
-        reduced = asyncio.ensure_future(reduce_results(pending, reduce, self.render, check))
+        render = functools.partial(self.render, tenant=running.tenant)
+        reduced = asyncio.ensure_future(reduce_results(pending, reduce, render, check))
         try:
             await wait(reduced, running.cancellation, left)
             reduced.result()

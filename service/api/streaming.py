@@ -40,6 +40,22 @@ def wants_lines(request: Request) -> bool:
     return any(part.partition(";")[0].strip() == NDJSON for part in accepted.split(","))
 
 
+async def respond(pipeline: InferencePipeline, request: Request, parse: Parse) -> Response:
+    """Answer an inference request whole, or line by line where the client accepts that.
+
+    Args:
+        pipeline: Where it is computed.
+        request: The request; the gate has read its body.
+        parse: From a request to a job, which has ``render_item``.
+
+    Raises:
+        ServiceError: The request cannot be answered.
+    """
+    if wants_lines(request):
+        return await stream(pipeline, request, parse)
+    return await pipeline.handle(request, parse)
+
+
 async def stream(pipeline: InferencePipeline, request: Request, parse: Parse) -> Response:
     """Answer an inference request line by line.
 
@@ -157,7 +173,7 @@ class _Lines(Response):
         """Lines of these inputs; what is large is written on the thread that renders."""
         render = functools.partial(self._render, places)
         light = len(places) <= FEW and not self._running.job.large
-        lines = render() if light else await self._pipeline.render(render)
+        lines = render() if light else await self._pipeline.render(render, self._running.tenant)
         self._left.difference_update(places)
         return lines
 
@@ -169,19 +185,19 @@ class _Lines(Response):
         """The line of an input, whose vectors are dropped."""
         job, results = self._running.job, self._running.submission.pending.results
         result = results[index] or ItemResult(error=DeadlineError("the deadline has passed"))
-        line = b""
-        try:
-            if result.error is not None:
-                raise result.error
+        error, line = result.error, b""
+        if error is None:
             assert job.render_item is not None  # streams are for jobs that have it
-            entry = {"index": index, **job.render_item(index, finish(job.prepared, [result]))}
-            line = _write(entry)
-            self._pipeline.answers.check(len(line))
-        except ServiceError as error:
-            result = result._replace(error=error)
+            try:
+                entry = {"index": index, **job.render_item(index, finish(job.prepared, [result]))}
+                line = _write(entry)
+                self._pipeline.answers.check(len(line))
+            except ServiceError as failure:
+                error = failure.again()  # it is kept: without the frames that hold the vectors
+        if error is not None:
             line = _write({"index": index, "error": str(error), "error_type": error.error_type})
         self._sent[index] = results[index] = ItemResult(
-            error=result.error, queued_s=result.queued_s, inference_s=result.inference_s
+            error=error, queued_s=result.queued_s, inference_s=result.inference_s
         )
         return line
 

@@ -6,7 +6,8 @@ Shapes: n vectors, E width.
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
@@ -16,11 +17,12 @@ import orjson
 from osa.model.calibration import Calibration
 from osa.model.text.slices import Check, go_on
 from osa.service.api import headers
+from osa.service.errors import ValidationError
 
 EmbeddingType = Literal["float32", "float16", "int8", "uint8", "binary", "ubinary"]
 EncodingFormat = Literal["float", "base64", "bytes"]
 ELEMENT_BYTES = {"float32": 4, "float16": 2, "int8": 1, "uint8": 1, "binary": 1, "ubinary": 1}
-NUMBER_BYTES = {"float32": 12, "float16": 11, "int8": 3, "uint8": 3, "binary": 3, "ubinary": 3}
+NUMBER_BYTES = {"float32": 10, "float16": 9, "int8": 3, "uint8": 3, "binary": 3, "ubinary": 3}
 """What a number takes in JSON, with its comma; less than most do, so that nothing is refused
 beforehand that would have fitted."""
 AT_ONCE = 65_536
@@ -45,6 +47,20 @@ class Answer(NamedTuple):
 def to_json(value: Any) -> Answer:
     """``value`` as JSON, numpy arrays as lists of numbers."""
     return Answer(orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY))
+
+
+def check_packing(kind: str | None, width: int) -> None:
+    """Refuse vectors of a ``width`` that does not fill the bytes of binary or ubinary.
+
+    Raises:
+        ValidationError: Saying the width.
+    """
+    if kind in ("binary", "ubinary") and width % 8:
+        raise ValidationError(
+            f"{kind} packs eight dimensions into a byte: dimensions must be a multiple of 8, got "
+            f"{width}",
+            param="dimensions",
+        )
 
 
 def convert(
@@ -76,6 +92,7 @@ def render_vectors(
     kind: EmbeddingType = "float32",
     encoding: EncodingFormat = "float",
     calibration: Calibration | None = None,
+    check: Check = go_on,
 ) -> Answer:
     """The answer of ``/embed``: a list of lists, a list of base64 strings, or bytes.
 
@@ -84,6 +101,7 @@ def render_vectors(
         kind: Element type.
         encoding: Form of the answer.
         calibration: For int8 and uint8.
+        check: Called between steps.
     """
     elements = convert(vectors, kind, calibration)
     if encoding == "bytes":
@@ -91,20 +109,32 @@ def render_vectors(
         described = {headers.SHAPE: shape, headers.DTYPE: elements.dtype.name}
         return Answer(np.ascontiguousarray(elements).tobytes(), BYTES, described)
     if encoding == "base64":
-        return to_json([encode_vector(row) for row in elements])
-    return Answer(write_rows(elements))
+        return Answer(write_list(map(encode_vector, elements), check))
+    return Answer(write_rows(elements, check))
+
+
+def write_list(entries: Iterable[Any], check: Check = go_on) -> bytes:
+    """JSON of a list, an entry at a time; ``check`` is called between."""
+    parts = []
+    for entry in entries:
+        check()
+        parts.append(to_json(entry).content)
+    return b"[" + b",".join(parts) + b"]"
 
 
 def write_rows(elements: np.ndarray, check: Check = go_on) -> bytes:
-    """JSON of vectors [n, E], a bounded number of rows at a time; ``check`` is called between."""
+    """JSON of vectors [n, E], or of numbers [n], a bounded number of them at a time.
+
+    ``check`` is called between.
+    """
     if elements.dtype == np.float16:
         elements = elements.astype(np.float32)  # JSON has one kind of number
-    step = max(1, AT_ONCE // max(1, elements.shape[1]))
+    step = max(1, AT_ONCE // max(1, math.prod(elements.shape[1:])))
     parts = []
     for first in range(0, len(elements), step):
         check()
         rows = np.ascontiguousarray(elements[first : first + step])
-        parts.append(orjson.dumps(rows, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1])
+        parts.append(to_json(rows).content[1:-1])
     return b"[" + b",".join(parts) + b"]"
 
 

@@ -15,9 +15,10 @@ import pytest
 from osa.service.api import job
 from osa.service.auth.api_keys import make_key
 from osa.service.server.app import create_service
-from tests.conftest import local_settings, make_tiny_model, run_service
+from tests.conftest import local_settings, make_tiny_model, run_service, wait_until
 from tests.engines import GatedEngine
 from tests.head_models import make_head_models
+from tests.integration.test_overload import SMALL, held, sample
 from tests.route_bodies import INFER, every_kind, place
 
 Serve = Callable[..., httpx.Client]
@@ -48,14 +49,14 @@ def lines_of(client: httpx.Client, path: str, body: Any) -> list[dict[str, Any]]
 @pytest.mark.parametrize(
     ("path", "body"),
     [
-        ("/embed", {"inputs": ["the cat"] * 400}),
-        ("/vertex", {"instances": [{"inputs": "the cat"}] * 400}),
-        ("/v1/embeddings", {"input": ["the cat"] * 400}),
+        ("/embed", {"inputs": ["the cat"] * 500}),
+        ("/vertex", {"instances": [{"inputs": "the cat"}] * 500}),
+        ("/v1/embeddings", {"input": ["the cat"] * 500}),
         (
             place(INFER[0]),
             {
                 "inputs": [
-                    {"name": "text", "datatype": "BYTES", "shape": [400], "data": ["a"] * 400}
+                    {"name": "text", "datatype": "BYTES", "shape": [500], "data": ["a"] * 500}
                 ]
             },
         ),
@@ -66,8 +67,8 @@ def lines_of(client: httpx.Client, path: str, body: Any) -> list[dict[str, Any]]
             {"inputs": TEXT * 50, "chunking": {"size": 100, "overlap": 99}, "return_text": True},
         ),
         ("/tokenize", {"inputs": TEXT * 400}),
-        ("/tokenize", {"inputs": [TEXT] * 400}),
-        ("/decode", {"ids": [[4] * 100] * 400}),
+        ("/tokenize", {"inputs": [TEXT] * 500}),
+        ("/decode", {"ids": [[4] * 100] * 500}),
     ],
 )
 def test_an_answer_over_the_limit_is_refused_before_it_is_computed(
@@ -152,6 +153,8 @@ def test_chunks_have_the_same_bits_in_every_form(client: httpx.Client) -> None:
         ("/embed_chunks", {"embedding_type": "uint8"}, "calibrated for vectors of whole texts"),
         ("/embed_chunks", {"encoding_format": "bytes"}, "encoding_format"),
         ("/embed_all", {"encoding_format": "bytes", "inputs": ["a"] * 257}, "at most 256 inputs"),
+        ("/embed_all", {"embedding_type": "binary", "dimensions": 12}, "a multiple of 8, got 12"),
+        ("/embed_chunks", {"embedding_type": "ubinary", "dimensions": 4}, "multiple of 8, got 4"),
     ],
 )
 def test_forms_that_cannot_be_are_refused(
@@ -187,6 +190,28 @@ def test_a_stream_of_token_vectors_is_queued_in_portions(
     whole = client.post("/embed_all", json={"inputs": inputs}).json()
     found.sort(key=lambda line: line["index"])
     assert [line["embeddings"] for line in found] == whole
+
+
+def test_a_portion_without_room_takes_nothing_from_the_one_before(
+    serve: Serve, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second portion joins an input of the first, and is refused for its other input."""
+    engine = GatedEngine(tiny_checkpoint)
+    client = serve(engine, **SMALL, cache__max_bytes=10_000)
+    width = client.get("/info").json()["dimensions"][0]
+    monkeypatch.setattr(job, "PORTION_BYTES", 38 * width * 4)
+    body = {"inputs": [[5] * 20, [5] * 20, [6] * 15]}
+    patience = {**LINES, "x-request-timeout-ms": "20000"}
+    with held(engine, client) as pool:
+        filler = pool.submit(client.post, "/embed", json={"inputs": [[7] * 226]})
+        wait_until(lambda: sample(client, "osa_queued_tokens") == 226)
+        streamed = pool.submit(client.post, "/embed_all", json=body, headers=patience)
+        wait_until(lambda: sample(client, "osa_queued_tokens") == 246)
+        assert client.get("/livez").status_code == 200  # the stream has had its turn
+    assert filler.result().status_code == 200
+    found = [json.loads(line) for line in streamed.result().text.splitlines()]
+    assert sorted(line["index"] for line in found if "embeddings" in line) == [0, 1, 2]
+    assert sample(client, "osa_cache_misses_total") == 1 + 1 + 3
 
 
 def test_the_tokenizer_is_charged_and_has_deadlines(

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import orjson
 
+from osa.model.text.slices import Check, go_on
 from osa.service.api import headers
 from osa.service.api.job import Job, RequestContext
 from osa.service.api.kserve.mapping import (
@@ -21,7 +22,7 @@ from osa.service.api.kserve.mapping import (
     read_inputs,
 )
 from osa.service.api.kserve.schemas import InferParameters, InferRequest
-from osa.service.api.vector_encoding import BYTES, Answer, vector_bytes
+from osa.service.api.vector_encoding import BYTES, Answer, to_json, vector_bytes, write_rows
 from osa.service.errors import UnknownModelError
 from osa.service.inference.request import PreparedRequest
 from osa.service.inference.tasks import LABELLING
@@ -95,8 +96,17 @@ def expected_bytes(
     return len(prepared.ids) * width * number
 
 
-def render_tensors(outputs: list[OutputArray], body: InferRequest, model: str) -> Answer:
-    """The answer to a request over HTTP, each output in the JSON or behind it."""
+def render_tensors(
+    outputs: list[OutputArray], body: InferRequest, model: str, check: Check = go_on
+) -> Answer:
+    """The answer to a request over HTTP, each output in the JSON or behind it.
+
+    Args:
+        outputs: Its tensors.
+        body: The request.
+        model: What computed them.
+        check: Called between steps.
+    """
     tensors, tail = [], []
     for name, datatype, elements, binary in outputs:
         tensor: dict[str, Any] = {"name": name, "datatype": datatype, "shape": elements.shape}
@@ -104,12 +114,12 @@ def render_tensors(outputs: list[OutputArray], body: InferRequest, model: str) -
             tensor["parameters"] = {"binary_data_size": elements.nbytes}
             tail.append(elements.tobytes())
         else:
-            tensor["data"] = elements.reshape(-1)
+            tensor["data"] = orjson.Fragment(write_rows(elements.reshape(-1), check))
         tensors.append(tensor)
     answer: dict[str, Any] = {"model_name": model, "model_version": VERSION, "outputs": tensors}
     if body.id is not None:
         answer["id"] = body.id
-    text = orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)
+    text = to_json(answer).content
     if not any(output.binary for output in outputs):
         return Answer(text)
     return Answer(b"".join([text, *tail]), BYTES, {headers.JSON_LENGTH: str(len(text))})

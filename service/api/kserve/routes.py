@@ -180,7 +180,10 @@ async def infer_with(request: Request, pipeline: InferencePipeline, name: str) -
         check_media_type(context.content_type, length)
         text, tail = split_body(context.raw, length)
         body = parse_body(text, JSON, InferRequest)
-        return infer_job(context, body, tail, lambda outputs: render_tensors(outputs, body, name))
+        check = context.cancellation.check
+        return infer_job(
+            context, body, tail, lambda outputs: render_tensors(outputs, body, name, check)
+        )
 
     return await pipeline.handle(request, parse)
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import orjson
 from fastapi import APIRouter, Request, Response
 
 from osa.model.common.widths import takes_any_width
+from osa.model.text.slices import Check, go_on
 from osa.service.api.errors.examples import (
     DIMENSIONS,
     READING,
@@ -30,6 +32,7 @@ from osa.service.api.vector_encoding import (
     encode_vector,
     to_json,
     vector_bytes,
+    write_list,
 )
 from osa.service.inference.limits import no_text
 from osa.service.inference.request import EmbedOptions, PreparedRequest
@@ -61,7 +64,7 @@ def openai_routes(pipeline: InferencePipeline) -> APIRouter:
                 parse_inputs(body.input, "input"),
                 EmbedOptions(dimensions=body.dimensions),
                 lambda prepared, found: render_embeddings(
-                    prepared, found.vectors, encoding, model.name
+                    prepared, found.vectors, encoding, model.name, context.cancellation.check
                 ),
                 expected=lambda prepared: one * len(prepared.ids),
             )
@@ -121,7 +124,11 @@ def describe_entry(model: ServedModel) -> ModelEntry:
 
 
 def render_embeddings(
-    prepared: PreparedRequest, vectors: np.ndarray, encoding: str, model_name: str
+    prepared: PreparedRequest,
+    vectors: np.ndarray,
+    encoding: str,
+    model_name: str,
+    check: Check = go_on,
 ) -> Answer:
     """OpenAI's list object.
 
@@ -130,6 +137,7 @@ def render_embeddings(
         vectors: Of its inputs [n, E].
         encoding: ``float``, or ``base64``: little-endian float32.
         model_name: Of the model that computed them.
+        check: Called between steps.
     """
 
     def encode(vector: np.ndarray) -> np.ndarray | str:
@@ -137,12 +145,13 @@ def render_embeddings(
             return vector
         return encode_vector(convert(vector[None], "float32")[0])
 
+    entries = (
+        {"object": "embedding", "index": index, "embedding": encode(vector)}
+        for index, vector in enumerate(vectors)
+    )
     answer = {
         "object": "list",
-        "data": [
-            {"object": "embedding", "index": index, "embedding": encode(vector)}
-            for index, vector in enumerate(vectors)
-        ],
+        "data": orjson.Fragment(write_list(entries, check)),
         "model": model_name,
         "usage": {"prompt_tokens": prepared.tokens, "total_tokens": prepared.tokens},
     }

@@ -8,7 +8,7 @@ from concurrent.futures import Executor
 from typing import TypeVar
 
 from osa.service.api.stages.waiting import Left, wait
-from osa.service.auth.tenants import EVERYBODY, Tenant
+from osa.service.auth.tenants import Tenant
 from osa.service.batching.fair_pool import FairPool
 from osa.service.batching.long_work import LongWork
 from osa.service.inference.cancellation import Cancellation
@@ -79,16 +79,16 @@ class WorkThreads:
         """Write an answer while the request is wanted.
 
         Args:
-            work: Writes it.
+            work: Writes it; calls the cancellation's ``check`` between its steps.
             tenant: Whose it is.
             cancellation: Of the request.
             left: Returns once the client has gone away.
         """
         return await _on(self._renderer.of(tenant), work, cancellation, left)
 
-    async def write_part(self, work: Callable[[], Result]) -> Result:
-        """Run ``work`` on the thread that renders, whoever waits."""
-        return await asyncio.wrap_future(self._renderer.of(EVERYBODY).submit(work))
+    async def write_part(self, work: Callable[[], Result], tenant: Tenant) -> Result:
+        """Run a tenant's ``work`` on the thread that renders, whoever waits."""
+        return await asyncio.wrap_future(self._renderer.of(tenant).submit(work))
 
 
 async def _on(

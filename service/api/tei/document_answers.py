@@ -29,7 +29,6 @@ from osa.service.batching.item import ItemResult
 from osa.service.inference.chunking import Chunk
 from osa.service.inference.request import Embedded, PreparedRequest, unit
 
-NOTHING = np.empty(0, np.float32)
 CHUNK_BYTES = 30
 """What a chunk has in an answer beside its vector and text, at least [bytes]."""
 

@@ -15,7 +15,7 @@ from osa.service.api.job import Job, RequestContext
 from osa.service.api.openapi import reads
 from osa.service.api.parsing import check_texts, name_of, parse_body
 from osa.service.api.pipeline import InferencePipeline
-from osa.service.api.streaming import NDJSON, stream, wants_lines
+from osa.service.api.streaming import NDJSON, respond, wants_lines
 from osa.service.api.tei.document_answers import ChunkVectors, TokenVectors, VectorForm
 from osa.service.api.tei.document_schemas import (
     CHUNKS_ANSWER,
@@ -25,7 +25,7 @@ from osa.service.api.tei.document_schemas import (
     EmbedAllRequest,
     EmbedChunksRequest,
 )
-from osa.service.api.vector_encoding import EncodingFormat
+from osa.service.api.vector_encoding import EncodingFormat, check_packing
 from osa.service.errors import ValidationError
 from osa.service.inference.chunking import (
     Chunking,
@@ -80,7 +80,7 @@ def document_routes(pipeline: InferencePipeline) -> APIRouter:
                 rows.expected_line if lines else rows.expected,
             )
 
-        return await (stream if lines else type(pipeline).handle)(pipeline, request, parse)
+        return await respond(pipeline, request, parse)
 
     @router.post(
         "/embed_chunks",
@@ -115,19 +115,22 @@ def document_routes(pipeline: InferencePipeline) -> APIRouter:
                 context.answers,
                 check,
             )
-            sizes: list[float] = []
+            count, size = 0, 0.0  # of all chunks so far
 
             def split(index: int, offsets: Offsets) -> list[tuple[int, int]]:
+                nonlocal count, size
                 rows.chunks.append(cut(texts[index], offsets, chunking, index))
-                check_request_chunks(sum(map(len, rows.chunks)))
-                sizes.append(rows.size(index))
-                context.answers.check(sizes[-1] if lines else sum(sizes))
+                count += len(rows.chunks[-1])
+                check_request_chunks(count)
+                one = rows.size(index)
+                size += one
+                context.answers.check(one if lines else size)
                 return [(chunk.first, chunk.stop) for chunk in rows.chunks[-1]]
 
             prepared = model.embedder.prepare_spans(texts, options, context.started, split, check)
             return Job(model, prepared, lambda _: rows.render(), rows.line, rows.take)
 
-        return await (stream if lines else type(pipeline).handle)(pipeline, request, parse)
+        return await respond(pipeline, request, parse)
 
     return router
 
@@ -138,7 +141,8 @@ def form_of(
     """How the vectors of a request are written.
 
     Raises:
-        ValidationError: A type that needs a calibration, which is of whole texts' vectors.
+        ValidationError: A type that needs a calibration, which is of whole texts' vectors; a width
+            that does not fill the bytes of binary or ubinary.
     """
     kind = body.embedding_type or "float32"
     if kind in ("int8", "uint8"):
@@ -147,6 +151,7 @@ def form_of(
             param="embedding_type",
         )
     width = body.dimensions or model.about.dimensions[0]
+    check_packing(kind, width)
     return VectorForm(width, normalize, kind, body.encoding_format or "float")
 
 

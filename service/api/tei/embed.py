@@ -6,16 +6,18 @@ from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 import numpy as np
+import orjson
 from fastapi import APIRouter, Query, Request, Response
 
 from osa.model.calibration import Calibration
+from osa.model.text.slices import Check
 from osa.service.api.errors.examples import DIMENSIONS, READING, UNKNOWN_MODEL, missing
 from osa.service.api.feature_inputs import naming_non_finite, parse_model_inputs
 from osa.service.api.job import Job, RequestContext
 from osa.service.api.openapi import failures, inference, reads
 from osa.service.api.parsing import check_texts, name_of, parse_body
 from osa.service.api.pipeline import InferencePipeline
-from osa.service.api.streaming import NDJSON, stream, wants_lines
+from osa.service.api.streaming import NDJSON, respond, wants_lines
 from osa.service.api.tei.errors import NATIVE
 from osa.service.api.tei.info_schemas import Info
 from osa.service.api.tei.schemas import (
@@ -31,11 +33,13 @@ from osa.service.api.vector_encoding import (
     Answer,
     EmbeddingType,
     EncodingFormat,
+    check_packing,
     convert,
     encode_vector,
     render_vectors,
     to_json,
     vector_bytes,
+    write_rows,
 )
 from osa.service.engines.base import EngineInfo
 from osa.service.errors import EmptyInputError, ValidationError
@@ -101,14 +105,14 @@ def native_routes(
             return context.job(
                 inputs,
                 options_of(body),
-                lambda _, found: render_vectors(found.vectors, kind, encoding, ranges),
+                lambda _, found: render_vectors(
+                    found.vectors, kind, encoding, ranges, context.cancellation.check
+                ),
                 lambda _, found: {"embedding": render_item(found, kind, encoding, ranges)},
                 expected=lambda prepared: one * (1 if lines else len(prepared.ids)),
             )
 
-        if lines:
-            return await stream(pipeline, request, parse)
-        return await pipeline.handle(request, parse)
+        return await respond(pipeline, request, parse)
 
     def serve(path: str, summary: str) -> None:
         router.add_api_route(
@@ -175,7 +179,9 @@ def native_routes(
             return context.job(
                 inputs,
                 options,
-                lambda _, found: to_json({"predictions": np.split(found.vectors, ends)}),
+                lambda _, found: render_predictions(
+                    np.split(found.vectors, ends), context.cancellation.check
+                ),
                 expected=lambda prepared: one * len(prepared.ids),
             )
 
@@ -201,12 +207,7 @@ def check_type(body: EmbedRequest, ranges: Calibration | None, width: int) -> No
         ValidationError: int8 or uint8 without a calibration, or of vectors of any length; a width
             that does not fill the bytes of binary or ubinary.
     """
-    if body.embedding_type in ("binary", "ubinary") and width % 8:
-        raise ValidationError(
-            f"{body.embedding_type} packs eight dimensions into a byte: dimensions must be a "
-            f"multiple of 8, got {width}",
-            param="dimensions",
-        )
+    check_packing(body.embedding_type, width)
     if body.embedding_type not in ("int8", "uint8"):
         return
     if ranges is None:
@@ -241,6 +242,12 @@ def render_item(
     if encoding == "base64":
         return encode_vector(elements)
     return elements.astype(np.float32) if elements.dtype == np.float16 else elements
+
+
+def render_predictions(instances: Sequence[np.ndarray], check: Check) -> Answer:
+    """Vectors of each instance [n, E] in the envelope of Vertex AI; ``check`` between steps."""
+    rows = [orjson.Fragment(write_rows(vectors, check)) for vectors in instances]
+    return to_json({"predictions": rows})
 
 
 def render_cosines(prepared: PreparedRequest, found: Embedded) -> Answer:

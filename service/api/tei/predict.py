@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -14,7 +15,7 @@ from osa.service.api.pipeline import InferencePipeline
 from osa.service.api.scoring.scores import descending, label_scores
 from osa.service.api.tei.errors import NATIVE
 from osa.service.api.tei.score_schemas import Prediction, PredictRequest
-from osa.service.api.vector_encoding import Answer, to_json
+from osa.service.api.vector_encoding import Answer, to_json, write_list
 from osa.service.engines.base import EngineInfo
 from osa.service.errors import EmptyInputError, ValidationError
 from osa.service.inference.request import Embedded, EmbedOptions, Pair, PreparedRequest
@@ -42,7 +43,9 @@ def predict_routes(pipeline: InferencePipeline) -> APIRouter:
 
         def render(_: PreparedRequest, found: Embedded) -> Answer:
             rows = predictions(found, about, body.raw_scores is True)
-            return to_json(rows if batch else rows[0])
+            if not batch:
+                return to_json(next(rows))
+            return Answer(write_list(rows, context.cancellation.check))
 
         one = sum(map(len, about.labels)) + len(about.labels) * LABEL_BYTES
         return context.job(
@@ -102,18 +105,16 @@ def _text_or_pair(value: Any, place: str) -> str | Pair:
     return value[0] if len(value) == 1 else (value[0], value[1])
 
 
-def predictions(found: Embedded, about: EngineInfo, raw: bool) -> list[list[dict[str, Any]]]:
-    """Labels of every input with their scores, the largest first.
+def predictions(found: Embedded, about: EngineInfo, raw: bool) -> Iterator[list[dict[str, Any]]]:
+    """Labels of every input with their scores, the largest first; one input after another.
 
     Args:
         found: Logits [n, K].
         about: The model; has labels, and the rule of their scores.
         raw: Whether logits are wanted.
     """
-    rows = []
     for logits in found.vectors:
         scores = label_scores(logits, about.score, raw)
-        rows.append(
-            [{"score": scores[place], "label": about.labels[place]} for place in descending(logits)]
-        )
-    return rows
+        yield [
+            {"score": scores[place], "label": about.labels[place]} for place in descending(logits)
+        ]

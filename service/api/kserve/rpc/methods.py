@@ -78,8 +78,9 @@ class InferenceMethods:
         name = context.choose(model.name, strict=True).name
         body, tail = read_request(message)
         binary = bool(message.raw_input_contents)  # an answer has the form of its request
+        check = context.cancellation.check
         return infer_job(
-            context, body, tail, lambda outputs: render_response(outputs, body, name), binary
+            context, body, tail, lambda outputs: render_response(outputs, body, name, check), binary
         )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from osa.model.text.slices import Check, go_on
 from osa.service.api.kserve.jobs import OutputArray
 from osa.service.api.kserve.mapping import VERSION
 from osa.service.api.kserve.rpc import messages
@@ -117,8 +118,17 @@ def _elements(tensor: Any) -> list[Any]:
     return elements
 
 
-def render_response(outputs: list[OutputArray], body: InferRequest, model: str) -> Answer:
-    """The bytes of a ``ModelInferResponse``; all outputs are raw where one is wanted so."""
+def render_response(
+    outputs: list[OutputArray], body: InferRequest, model: str, check: Check = go_on
+) -> Answer:
+    """The bytes of a ``ModelInferResponse``; all outputs are raw where one is wanted so.
+
+    Args:
+        outputs: Its tensors.
+        body: The request.
+        model: What computed them.
+        check: Called between steps.
+    """
     response = messages.new("ModelInferResponse")
     response.model_name, response.model_version, response.id = model, VERSION, body.id or ""
     raw = any(output.binary for output in outputs)
@@ -129,5 +139,6 @@ def render_response(outputs: list[OutputArray], body: InferRequest, model: str) 
         else:
             held, flat = getattr(tensor.contents, CONTENTS[datatype]), elements.reshape(-1)
             for first in range(0, len(flat), AT_ONCE):  # lists take eight times the memory
+                check()
                 held.extend(flat[first : first + AT_ONCE].tolist())
     return Answer(response.SerializeToString(), BYTES)

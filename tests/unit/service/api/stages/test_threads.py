@@ -9,7 +9,7 @@ import time
 import pytest
 
 from osa.service.api.stages.threads import LARGE_BODY, WorkThreads
-from osa.service.auth.tenants import EVERYBODY
+from osa.service.auth.tenants import EVERYBODY, Tenant
 from osa.service.batching.long_work import RESTS
 from osa.service.errors import DeadlineError
 from osa.service.inference.cancellation import Cancellation
@@ -82,4 +82,14 @@ def test_a_large_body_that_nobody_waits_for_ends_at_its_next_step() -> None:
     with pytest.raises(DeadlineError):
         asyncio.run(threads.parse(LARGE_BODY + 1, read, EVERYBODY, cancellation, None))
     assert ended.wait(PATIENCE_S)
+    threads.shutdown()
+
+
+def test_parts_of_an_answer_are_written_in_the_turn_of_their_tenant() -> None:
+    threads = WorkThreads(1, lambda: False)
+
+    def accounts() -> list[str]:
+        return list(threads._renderer._accounts)
+
+    assert asyncio.run(threads.write_part(accounts, Tenant("team"))) == ["team"]
     threads.shutdown()
