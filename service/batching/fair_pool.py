@@ -118,6 +118,7 @@ class FairPool:
                 account.running -= 1
                 account.used_s += (time.monotonic() - started) / account.weight
                 self._forget()
+            del future, work  # an error holds this frame: they would hold it, and the body
 
     def _forget(self) -> None:
         """Forget tenants of whom nothing needs to be known any more."""

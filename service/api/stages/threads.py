@@ -107,3 +107,4 @@ async def _on(
         return done.result()
     finally:
         done.cancel()
+        del done  # an error of it holds this frame

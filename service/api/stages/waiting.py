@@ -41,7 +41,7 @@ async def wait(done: asyncio.Future[Any], cancellation: Cancellation, left: Left
         if gone is not None and gone.done():
             error = ClientGoneError("the client went away")
         cancellation.cancel(error)
-        raise error
+        raise error.again()  # what is kept holds no frames, which would hold it and the body
     except asyncio.CancelledError:  # the call was cancelled, or the drain is over
         cancellation.cancel()
         raise

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 import time
+import weakref
 
 import pytest
 
@@ -13,7 +15,7 @@ from osa.service.auth.tenants import EVERYBODY, Tenant
 from osa.service.batching.long_work import RESTS
 from osa.service.errors import DeadlineError
 from osa.service.inference.cancellation import Cancellation
-from tests.conftest import PATIENCE_S
+from tests.conftest import PATIENCE_S, wait_until
 
 
 def work_for(seconds: float) -> None:
@@ -92,4 +94,41 @@ def test_parts_of_an_answer_are_written_in_the_turn_of_their_tenant() -> None:
         return list(threads._renderer._accounts)
 
     assert asyncio.run(threads.write_part(accounts, Tenant("team"))) == ["team"]
+    threads.shutdown()
+
+
+@pytest.mark.parametrize("late", [True, False])
+def test_a_request_that_failed_is_freed_at_once(late: bool) -> None:
+    """Errors hold frames, and those the body: nothing among them may hold the error."""
+
+    class Body(bytearray):
+        pass
+
+    threads = WorkThreads(1, lambda: False)
+
+    async def fail(body: Body) -> None:
+        cancellation = Cancellation(time.monotonic() + (0.02 if late else PATIENCE_S))
+
+        def work() -> None:
+            while late:
+                time.sleep(0.001)
+                cancellation.check()
+            raise DeadlineError(f"{len(body)} bytes")
+
+        with pytest.raises(DeadlineError):
+            await threads.parse(LARGE_BODY + 1, work, EVERYBODY, cancellation, None)
+
+    async def run() -> None:
+        body = Body(1)
+        held = weakref.ref(body)
+        await asyncio.create_task(fail(body))
+        del body
+        await asyncio.to_thread(wait_until, lambda: held() is None)
+
+    gc.collect()
+    gc.disable()
+    try:
+        asyncio.run(run())
+    finally:
+        gc.enable()
     threads.shutdown()

@@ -48,6 +48,8 @@ def test_the_wait_ends_with_the_client_and_so_does_the_work(
             await done
 
     asyncio.run(run())
+    assert cancellation._why is not None
+    assert cancellation._why.__traceback__ is None, "its frames hold the request"
 
 
 def test_a_task_that_is_cut_off_ends_its_work() -> None:
