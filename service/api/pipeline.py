@@ -23,11 +23,10 @@ from osa.service.api.deadlines import deadline_of, disconnected
 from osa.service.api.job import Arrival, Find, Parse, RequestContext, Running, TextAnswer
 from osa.service.api.scoring.reduction import reduce_results
 from osa.service.api.stages.answers import ANSWER_LIMIT, AnswerLimit
-from osa.service.api.stages.threads import WorkThreads
+from osa.service.api.stages.threads import FEW_VECTORS, WorkThreads
 from osa.service.api.stages.waiting import Left, wait
 from osa.service.api.vector_encoding import JSON, Answer
 from osa.service.auth.api_keys import KEY_SCOPE, charged, tenant_of
-from osa.service.auth.tenants import Tenant
 from osa.service.batching.item import ItemResult
 from osa.service.errors import UnavailableError
 from osa.service.inference.cancellation import Cancellation
@@ -45,7 +44,7 @@ Result = TypeVar("Result")
 
 
 class InferencePipeline:
-    """Answers inference requests, with threads to parse and one to render."""
+    """Answers inference requests, with threads that read and write what is not small."""
 
     def __init__(
         self,
@@ -181,7 +180,10 @@ class InferencePipeline:
         if len(results) <= FEW and not job.large:
             answer = finish()
         else:
-            answer = await self._threads.write(finish, running.tenant, running.cancellation, left)
+            large = job.large or len(results) > FEW_VECTORS
+            answer = await self._threads.write(
+                large, finish, running.tenant, running.cancellation, left
+            )
         self.answers.check(len(answer.content))
         return answer, self.account(running, results)
 
@@ -236,9 +238,9 @@ class InferencePipeline:
                 self.answers.check(len(answer.content))
         return Response(answer.content, media_type=JSON)
 
-    async def render(self, work: Callable[[], Result], tenant: Tenant) -> Result:
-        """Run a tenant's ``work`` on the thread that renders."""
-        return await self._threads.write_part(work, tenant)
+    async def write_lines(self, work: Callable[[], Result], running: Running) -> Result:
+        """Write lines of a streamed answer on a thread."""
+        return await self._threads.write_lines(work, running.tenant, running.cancellation)
 
     async def _arrived(self, running: Running, left: Left | None) -> None:
         """Wait for all results, reduced where the job says so."""
@@ -247,7 +249,7 @@ class InferencePipeline:
             await wait(pending.done, running.cancellation, left)
             return
         check = running.cancellation.check
-        render = functools.partial(self.render, tenant=running.tenant)
+        render = functools.partial(self._threads.reduce, tenant=running.tenant)
         reduced = asyncio.ensure_future(reduce_results(pending, reduce, render, check))
         try:
             await wait(reduced, running.cancellation, left)

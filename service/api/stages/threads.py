@@ -13,30 +13,33 @@ from osa.service.batching.fair_pool import FairPool
 from osa.service.batching.long_work import LongWork
 from osa.service.inference.cancellation import Cancellation
 
-LARGE_BODY = 65_536
+LARGE_BODY = 16_384
 """Bodies beyond this many bytes have threads of their own, which leave the engine its time: a short
 one never waits for a long one."""
+FEW_VECTORS = 64
+"""Answers of more vectors are large in the same way."""
 Result = TypeVar("Result")
 
 
 class WorkThreads:
-    """Threads for short bodies, for large ones, and one that renders; fair between tenants."""
+    """Threads that read and threads that write, for what is short and for what is large."""
 
     def __init__(self, workers: int, computing: Callable[[], bool]) -> None:
         """Prepare the threads; the first piece of work of a kind starts them.
 
         Args:
-            workers: Threads for short bodies, and as many for large ones.
+            workers: Threads that read short bodies, and as many for large ones; one each writes.
             computing: Whether an engine computes now; called on any thread.
         """
         self._long_work = LongWork(computing)
         self._short = FairPool(workers, "osa-parse")
         self._large = FairPool(workers, "osa-parse-large")
         self._renderer = FairPool(1, "osa-render")
+        self._large_renderer = FairPool(1, "osa-render-large")
 
     def shutdown(self) -> None:
         """Begin no more work."""
-        for pool in (self._short, self._large, self._renderer):
+        for pool in (self._short, self._large, self._renderer, self._large_renderer):
             pool.shutdown()
 
     async def parse(
@@ -58,19 +61,12 @@ class WorkThreads:
         """
         if size <= LARGE_BODY:
             return await _on(self._short.of(tenant), work, cancellation, left)
-
-        def in_steps() -> Result:
-            steps = self._long_work.begin()
-            try:
-                with cancellation.stepping(steps):
-                    return work()
-            finally:
-                steps.end()
-
+        in_steps = self._in_steps(work, cancellation)
         return await _on(self._large.of(tenant), in_steps, cancellation, left)
 
     async def write(
         self,
+        large: bool,
         work: Callable[[], Result],
         tenant: Tenant,
         cancellation: Cancellation,
@@ -79,16 +75,42 @@ class WorkThreads:
         """Write an answer while the request is wanted.
 
         Args:
+            large: Whether it has more than ``FEW_VECTORS``.
             work: Writes it; calls the cancellation's ``check`` between its steps.
             tenant: Whose it is.
             cancellation: Of the request.
             left: Returns once the client has gone away.
         """
-        return await _on(self._renderer.of(tenant), work, cancellation, left)
+        if not large:
+            return await _on(self._renderer.of(tenant), work, cancellation, left)
+        in_steps = self._in_steps(work, cancellation)
+        return await _on(self._large_renderer.of(tenant), in_steps, cancellation, left)
 
-    async def write_part(self, work: Callable[[], Result], tenant: Tenant) -> Result:
-        """Run a tenant's ``work`` on the thread that renders, whoever waits."""
+    async def reduce(self, work: Callable[[], Result], tenant: Tenant) -> Result:
+        """Make results small, whoever waits."""
         return await asyncio.wrap_future(self._renderer.of(tenant).submit(work))
+
+    async def write_lines(
+        self, work: Callable[[], Result], tenant: Tenant, cancellation: Cancellation
+    ) -> Result:
+        """Write some lines of a stream, which have the time that large answers have."""
+        in_steps = self._in_steps(work, cancellation)
+        return await asyncio.wrap_future(self._large_renderer.of(tenant).submit(in_steps))
+
+    def _in_steps(
+        self, work: Callable[[], Result], cancellation: Cancellation
+    ) -> Callable[[], Result]:
+        """``work`` with rests between its steps."""
+
+        def run() -> Result:
+            steps = self._long_work.begin()
+            try:
+                with cancellation.stepping(steps):
+                    return work()
+            finally:
+                steps.end()
+
+        return run
 
 
 async def _on(
