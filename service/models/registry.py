@@ -49,8 +49,9 @@ class ModelRegistry:
         return sorted(self._models.values(), key=lambda model: model.name != self.default_name)
 
     def computing(self) -> bool:
-        """Whether the engine of any model computes now; takes no lock."""
-        return any(model.supervisor.computing for model in tuple(self._models.values()))
+        """Whether the engine of any model computes on this machine's processors; takes no lock."""
+        models = tuple(self._models.values())
+        return any(model.supervisor.computing for model in models if model.about.device == "cpu")
 
     def names(self) -> list[str]:
         """Their names, the default first."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from pathlib import Path
 
@@ -18,7 +19,8 @@ from osa.service.models.loader import ModelLoader
 from osa.service.models.registry import ModelRegistry
 from osa.service.models.served_model import ServedModel
 from osa.service.observability.metrics import Families
-from tests.conftest import local_settings, wait_until
+from tests.conftest import PATIENCE_S, local_settings, wait_until
+from tests.engines import GatedEngine
 from tests.head_models import make_head_model
 
 
@@ -94,6 +96,27 @@ def test_a_model_removed_while_it_is_leased_is_not_given_out(
         assert not closed(find("b")), "its queue takes nothing more"
         assert removed
     monkeypatch.undo()
+    assert registry.close(10)
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda:0"])
+def test_long_work_rests_for_what_computes_on_these_processors(
+    registry: ModelRegistry, tiny_checkpoint: Path, device: str
+) -> None:
+    assert not registry.computing()
+    engine = GatedEngine(tiny_checkpoint)
+    settings = local_settings(model__path=tiny_checkpoint).named("gated")
+    model = ModelLoader(local_settings(model__path=tiny_checkpoint), Families()).load(
+        settings, engine
+    )
+    model.about = dataclasses.replace(model.about, device=device)
+    model.supervisor.start()
+    registry.put(model)
+    model.queue.put([WorkItem([2, 3])])
+    assert engine.entered.wait(PATIENCE_S)
+    assert registry.computing() == (device == "cpu")
+    engine.gate.set()
+    wait_until(lambda: not registry.computing())
     assert registry.close(10)
 
 
