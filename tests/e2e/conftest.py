@@ -22,6 +22,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
 @pytest.fixture
 def page(browser: Page, client: httpx.Client) -> Iterator[Page]:
     """A tab; fails on errors in the console and on requests to other hosts."""
+    browser.leave()  # where a test before this one failed
     browser.requests.clear()
     browser.complaints.clear()
     browser.set_scheme("light")

@@ -71,7 +71,7 @@ def test_a_server_that_asks_for_keys_is_given_one(
     client = serve(model__path=tiny_checkpoint, **settings)
     browser.open(f"{client.base_url}")
     browser.wait_for("document.activeElement?.id == 'key'")
-    assert "key" in browser.evaluate("document.getElementById('error').textContent")
+    browser.wait_for("document.getElementById('error').textContent.includes('key')")
     browser.evaluate(f"document.getElementById('key').value = {secret!r}")
     browser.evaluate("document.querySelector('button').click()")
     browser.wait_for("document.querySelectorAll('.tokens li').length == 6")
