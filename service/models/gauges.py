@@ -22,6 +22,11 @@ def export_process_gauges(health: Health, families: Families, metrics: Metrics) 
     metrics.count_of(
         "osa_slow_readers", "Clients left that did not read", lambda: health.slow_readers
     )
+    metrics.count_of(
+        "osa_unreadable_requests",
+        "Requests that were no HTTP/1.1, or over a limit of heads",
+        lambda: health.unreadable_requests,
+    )
     metrics.count_of("osa_dropped_log_lines", "Lines of the log that were lost", dropped_lines)
     devices = range(torch.cuda.device_count())
     for name, text, place in (

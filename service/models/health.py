@@ -28,6 +28,7 @@ class Health:
         body_bytes: Of bodies that are arriving or being answered.
         answer_bytes: Of answers that clients have not taken to the end yet.
         slow_readers: Connections that were closed because the client did not read.
+        unreadable_requests: Requests that were refused before they were known.
         drain_until: When the drain ends at the latest (monotonic clock) [s]; None before it.
     """
 
@@ -38,6 +39,7 @@ class Health:
     body_bytes: int = 0
     answer_bytes: int = 0
     slow_readers: int = 0
+    unreadable_requests: int = 0
     drain_until: float | None = None
     _held: dict[str, int] = field(default_factory=dict)
     _bodies: dict[str, int] = field(default_factory=dict)

@@ -6,7 +6,8 @@ as the connection lives, and takes the request for done.
 
 from __future__ import annotations
 
-from typing import Any
+import logging
+from typing import TYPE_CHECKING, Any
 
 import orjson
 from uvicorn._types import ASGI3Application, ASGISendEvent
@@ -21,16 +22,22 @@ from osa.service.api.errors.dialects import reply_for
 from osa.service.errors import ServiceError
 from osa.service.server.outlets import Outlet
 
+if TYPE_CHECKING:  # a used port is reported before torch is imported
+    from osa.service.models.health import Health
+
+logger = logging.getLogger(__name__)
 JOINED = 16_384
 """A body of up to so many bytes goes out in one piece with its head."""
 BEGINNING = b"HTTP/1.1 "
 """Every answer begins so."""
 
 
-def refusal(error: ServiceError) -> bytes:
-    """A whole answer to a request that could not be read."""
+def refusal(error: ServiceError, health: Health) -> bytes:
+    """A whole answer to a request that could not be read, which is counted and logged."""
     reply = reply_for(error, "/")
     body = orjson.dumps(reply.body)
+    health.unreadable_requests += 1
+    logger.info("unreadable request", extra={"status": reply.status})
     return (
         b"%bcontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%b"
         % (STATUS_LINE[reply.status], len(body), body)

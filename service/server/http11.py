@@ -293,7 +293,7 @@ class LlhttpProtocol(HttpToolsProtocol):
             if running.response_started:
                 self._outlet.close()
                 return
-        self.transport.write(refusal(error))
+        self.transport.write(refusal(error, self._departures.health))
         self.transport.write_eof()
         self._unset_keepalive_if_required()
         self.flow.resume_reading()

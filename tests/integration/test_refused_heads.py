@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from osa.service.server.heads import MAX_HEAD, MAX_HEADERS
+from tests.integration.test_overload import sample
 from tests.wire import BODY, HEALTH, connected, post, read_answer, read_to_end
 
 CHUNKS = b"f\r\n" + BODY + b"\r\n0\r\n\r\n"
@@ -150,6 +151,16 @@ def test_what_must_be_refused_is_told_so_in_json_and_the_connection_closed(
         assert json.loads(body).keys() == {"error", "error_type"}
         if status != 413:  # its client may finish sending
             assert wire.recv(1) == b""
+
+
+def test_what_is_refused_before_it_is_known_is_counted(client: httpx.Client) -> None:
+    before = sample(client, "osa_unreadable_requests_total")
+    for sent, _ in (REFUSED["no host"], REFUSED["HTTP/2.0"]):
+        with connected(client) as wire:
+            wire.sendall(sent)
+            read_answer(wire)
+    assert client.get("/nothing").status_code == 404
+    assert sample(client, "osa_unreadable_requests_total") == before + 2
 
 
 @pytest.mark.parametrize("sent", ACCEPTED.values(), ids=ACCEPTED)
