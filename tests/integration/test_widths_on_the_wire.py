@@ -85,6 +85,18 @@ def test_int8_has_the_calibrated_widths(client: httpx.Client) -> None:
     assert "calibrated for dimensions 384, 256, 128, 64, got 192" in refused.text
 
 
+@pytest.mark.parametrize(
+    ("revision", "told"),
+    [("94ac30f" + 33 * "0", ("94ac30f" + 33 * "0", "sha-94ac30f")), ("unknown", (None, None))],
+)
+def test_info_names_the_commit_of_the_image(
+    client: httpx.Client, monkeypatch: pytest.MonkeyPatch, revision: str, told: tuple[str, str]
+) -> None:
+    monkeypatch.setenv("IMAGE_REVISION", revision)
+    info = client.get("/info").json()
+    assert (info["sha"], info["docker_label"]) == told
+
+
 def test_info_and_models_say_which_widths_there_are(client: httpx.Client) -> None:
     info = client.get("/info").json()
     assert (info["dimensions"], info["any_dimension"]) == ([384, 256, 128, 64], True)

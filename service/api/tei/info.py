@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import os
+import re
 from importlib.metadata import version
 
 from osa.model.common.threads import Threads, threads
@@ -20,10 +22,15 @@ from osa.service.engines.base import EngineInfo
 from osa.service.models.served_model import ServedModel
 from osa.service.settings import Settings
 
+REVISION_VARIABLE = "IMAGE_REVISION"
+"""Set by the image (docker/Dockerfile)."""
+COMMIT = re.compile(r"[0-9a-f]{7,64}")
+
 
 def model_info(settings: Settings, model: ServedModel, names: list[str]) -> Info:
     """Model, limits, engine, and the artifact's manifest if there is one; ``names`` are served."""
     about, (installed, running) = model.about, _process()
+    revision = _revision()
     return Info(
         model_id=model.name,
         models=names,
@@ -41,6 +48,8 @@ def model_info(settings: Settings, model: ServedModel, names: list[str]) -> Info
         threads=running.count,
         threads_reason=running.reason,
         version=installed,
+        sha=revision,
+        docker_label=None if revision is None else f"sha-{revision[:7]}",
         dimensions=list(about.dimensions),
         any_dimension=takes_any_width(about.dimensions),
         kind=about.task,
@@ -64,6 +73,12 @@ def model_info(settings: Settings, model: ServedModel, names: list[str]) -> Info
 def _process() -> tuple[str, Threads]:
     """Installed version and threads: read from files, the same for as long as the process lives."""
     return version("osa-encoder"), threads()
+
+
+def _revision() -> str | None:
+    """Commit of the image, where it was built with one."""
+    revision = os.environ.get(REVISION_VARIABLE, "")
+    return revision if COMMIT.fullmatch(revision) else None
 
 
 def model_type(about: EngineInfo) -> ModelType:

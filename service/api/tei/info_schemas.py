@@ -64,8 +64,10 @@ class Info(BaseModel):
         description="Where their number comes from: OMP_NUM_THREADS, a CPU quota, or the cores."
     )
     version: str
-    sha: str | None = Field(None, description="Commit of the server; not known, null.")
-    docker_label: str | None = Field(None, description="Of its image; not known, null.")
+    sha: str | None = Field(
+        None, description="Commit that the image was built of, where its build was told."
+    )
+    docker_label: str | None = Field(None, description="Of that image: sha-94ac30f.")
     dimensions: list[int] = Field(
         description="Widths that the model was trained for, full width first."
     )
