@@ -8,6 +8,7 @@ batch, not once an item. Event loop only, but for ``InFlightInputs._post``.
 from __future__ import annotations
 
 import asyncio
+import functools
 import hashlib
 import time
 from array import array
@@ -68,13 +69,20 @@ class PendingRequest:
             self.done.set_result(None)
 
 
+Waiters = list[tuple[PendingRequest, int]]
+"""Requests that wait for an input, each with its place there."""
+
+
 @dataclass(eq=False)
 class InFlightInput:
-    """One input in queue or engine, and the requests that wait for it."""
+    """One input in queue or engine, and the requests that wait for it.
+
+    The item knows the list of those that wait, and not this: no result waits for the collector.
+    """
 
     key: Key
     item: WorkItem
-    waiters: list[tuple[PendingRequest, int]] = field(default_factory=list)
+    waiters: Waiters = field(default_factory=list)
 
 
 class InFlightInputs:
@@ -84,7 +92,7 @@ class InFlightInputs:
         """Start empty; ``on_result`` is called with every result."""
         self._on_result = on_result
         self._inputs: dict[Key, InFlightInput] = {}
-        self._mailbox: deque[tuple[InFlightInput, ItemResult]] = deque()
+        self._mailbox: deque[tuple[Key, Waiters, ItemResult]] = deque()
         self._woken = False
 
     def join(
@@ -126,7 +134,7 @@ class InFlightInputs:
             loop: The event loop that results are brought to.
         """
         begun = InFlightInput(key, item, [(pending, index)])
-        item.deliver = lambda result: self._post(loop, begun, result)
+        item.deliver = functools.partial(self._post, loop, key, begun.waiters)
         self._inputs[key] = begun
         return begun
 
@@ -145,7 +153,7 @@ class InFlightInputs:
         """
         orphans = []
         for one in dict.fromkeys(inputs):
-            one.waiters = [
+            one.waiters[:] = [
                 (waiting, place)
                 for waiting, place in one.waiters
                 if waiting is not pending or (places is not None and place not in places)
@@ -158,10 +166,10 @@ class InFlightInputs:
         return orphans
 
     def _post(
-        self, loop: asyncio.AbstractEventLoop, one: InFlightInput, result: ItemResult
+        self, loop: asyncio.AbstractEventLoop, key: Key, waiters: Waiters, result: ItemResult
     ) -> None:
         """From the engine thread: add a result to the mailbox, and wake the loop if it sleeps."""
-        self._mailbox.append((one, result))
+        self._mailbox.append((key, waiters, result))
         if not self._woken:
             self._woken = True
             loop.call_soon_threadsafe(self._read_mailbox)
@@ -169,9 +177,10 @@ class InFlightInputs:
     def _read_mailbox(self) -> None:
         self._woken = False  # before it is read: what comes later wakes the loop again
         while self._mailbox:
-            one, result = self._mailbox.popleft()
-            if self._inputs.get(one.key) is one:
-                del self._inputs[one.key]
-            self._on_result(one.key, result)
-            for pending, index in one.waiters:
+            key, waiters, result = self._mailbox.popleft()
+            known = self._inputs.get(key)
+            if known is not None and known.waiters is waiters:
+                del self._inputs[key]
+            self._on_result(key, result)
+            for pending, index in waiters:
                 pending.settle(index, result)

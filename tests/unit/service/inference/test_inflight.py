@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import math
 import time
+import weakref
 from collections.abc import Awaitable, Callable
 
 import numpy as np
@@ -98,3 +100,25 @@ def test_what_nobody_waits_for_is_dropped_though_a_more_urgent_equal_took_its_pl
         assert setup.ask()[1] is second
 
     run_with_setup(test)
+
+
+def test_nothing_of_an_answered_or_left_input_waits_for_the_collector() -> None:
+    async def test(setup: Setup) -> None:
+        pending, in_flight, _ = setup.ask()
+        kept = weakref.ref(in_flight), weakref.ref(in_flight.item)
+        (item,) = setup.queue.take()
+        item.deliver(ItemResult())
+        await pending.done
+        del pending, in_flight, item
+        left, in_flight, _ = setup.ask()
+        kept += weakref.ref(in_flight), weakref.ref(in_flight.item)
+        setup.queue.cancel(setup.inputs.leave([in_flight], left))
+        del left, in_flight
+        assert [reference() for reference in kept] == [None] * 4
+
+    gc.collect()
+    gc.disable()
+    try:
+        run_with_setup(test)
+    finally:
+        gc.enable()
