@@ -105,13 +105,13 @@ def test_what_nobody_waits_for_is_dropped_though_a_more_urgent_equal_took_its_pl
 def test_nothing_of_an_answered_or_left_input_waits_for_the_collector() -> None:
     async def test(setup: Setup) -> None:
         pending, in_flight, _ = setup.ask()
-        kept = weakref.ref(in_flight), weakref.ref(in_flight.item)
+        kept: list[weakref.ref[object]] = [weakref.ref(in_flight), weakref.ref(in_flight.item)]
         (item,) = setup.queue.take()
         item.deliver(ItemResult())
         await pending.done
         del pending, in_flight, item
         left, in_flight, _ = setup.ask()
-        kept += weakref.ref(in_flight), weakref.ref(in_flight.item)
+        kept += [weakref.ref(in_flight), weakref.ref(in_flight.item)]
         setup.queue.cancel(setup.inputs.leave([in_flight], left))
         del left, in_flight
         assert [reference() for reference in kept] == [None] * 4
