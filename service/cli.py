@@ -101,8 +101,10 @@ def _serve(options: argparse.Namespace) -> int:
     settings = read_settings(options)
     from osa.service.commands.preflight import prepare_serving
     from osa.service.observability.logs import configure_logging
+    from osa.service.server.heap import keep_small
     from osa.service.server.uvicorn_server import bind, serve
 
+    keep_small()
     configure_logging(settings.log)
     settings = prepare_serving(settings)
     with bind(settings.server) as listener:
