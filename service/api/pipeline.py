@@ -238,9 +238,9 @@ class InferencePipeline:
                 self.answers.check(len(answer.content))
         return Response(answer.content, media_type=JSON)
 
-    async def write_lines(self, work: Callable[[], Result], running: Running) -> Result:
-        """Write lines of a streamed answer on a thread."""
-        return await self._threads.write_lines(work, running.tenant, running.cancellation)
+    async def write_part(self, large: bool, running: Running, work: Callable[[], Result]) -> Result:
+        """Write a part of an answer on a thread, with the time of large ones where it is."""
+        return await self._threads.write_part(large, work, running.tenant, running.cancellation)
 
     async def _arrived(self, running: Running, left: Left | None) -> None:
         """Wait for all results, reduced where the job says so."""
@@ -249,7 +249,7 @@ class InferencePipeline:
             await wait(pending.done, running.cancellation, left)
             return
         check = running.cancellation.check
-        render = functools.partial(self._threads.reduce, tenant=running.tenant)
+        render = functools.partial(self.write_part, running.job.large, running)
         reduced = asyncio.ensure_future(reduce_results(pending, reduce, render, check))
         try:
             await wait(reduced, running.cancellation, left)

@@ -173,7 +173,7 @@ class _Lines(Response):
         """Lines of these inputs; what is large is written on the thread that renders."""
         render = functools.partial(self._render, places)
         light = len(places) <= FEW and not self._running.job.large
-        lines = render() if light else await self._pipeline.write_lines(render, self._running)
+        lines = render() if light else await self._pipeline.write_part(True, self._running, render)
         self._left.difference_update(places)
         return lines
 

@@ -35,7 +35,12 @@ class LongWork:
         return Steps(self)
 
     def worked(self, seconds: float) -> None:
-        """Note a step of ``seconds`` [s] on a processor: nobody's next one begins before a rest."""
+        """Note a step of ``seconds`` [s] on a processor: nobody's next one begins before a rest.
+
+        What was done while no engine computed asks for none.
+        """
+        if not self._computing():
+            return
         with self._lock:
             start = max(time.monotonic(), self._rest_until)
             self._rest_until = start + RESTS * seconds

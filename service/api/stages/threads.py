@@ -86,14 +86,19 @@ class WorkThreads:
         in_steps = self._in_steps(work, cancellation)
         return await _on(self._large_renderer.of(tenant), in_steps, cancellation, left)
 
-    async def reduce(self, work: Callable[[], Result], tenant: Tenant) -> Result:
-        """Make results small, whoever waits."""
-        return await asyncio.wrap_future(self._renderer.of(tenant).submit(work))
-
-    async def write_lines(
-        self, work: Callable[[], Result], tenant: Tenant, cancellation: Cancellation
+    async def write_part(
+        self, large: bool, work: Callable[[], Result], tenant: Tenant, cancellation: Cancellation
     ) -> Result:
-        """Write some lines of a stream, which have the time that large answers have."""
+        """Write a part of an answer, or make results small, whoever waits.
+
+        Args:
+            large: Whether it has the threads and the time of large answers.
+            work: As for ``write``.
+            tenant: Whose it is.
+            cancellation: Of the request.
+        """
+        if not large:
+            return await asyncio.wrap_future(self._renderer.of(tenant).submit(work))
         in_steps = self._in_steps(work, cancellation)
         return await asyncio.wrap_future(self._large_renderer.of(tenant).submit(in_steps))
 

@@ -32,6 +32,17 @@ def test_it_does_not_wait_for_an_idle_engine() -> None:
     assert time.thread_time() - began < 1000.0
 
 
+def test_what_was_done_while_the_engine_was_idle_asks_for_no_rest_later() -> None:
+    computing = threading.Event()
+    long_work = LongWork(computing.is_set)
+    long_work.worked(1000.0)
+    computing.set()
+    began = threading.Thread(target=long_work.begin, daemon=True)
+    began.start()
+    began.join(60)
+    assert not began.is_alive()
+
+
 def test_a_rest_ends_with_the_batch() -> None:
     computing = threading.Event()
     computing.set()

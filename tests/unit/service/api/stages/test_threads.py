@@ -93,7 +93,9 @@ def test_parts_of_an_answer_are_written_in_the_turn_of_their_tenant() -> None:
     def accounts() -> list[str]:
         return list(threads._renderer._accounts)
 
-    assert asyncio.run(threads.reduce(accounts, Tenant("team"))) == ["team"]
+    assert asyncio.run(threads.write_part(False, accounts, Tenant("team"), Cancellation())) == [
+        "team"
+    ]
     threads.shutdown()
 
 
