@@ -11,6 +11,7 @@ import collections
 import contextlib
 import logging
 import os
+import select
 import threading
 import time
 from typing import TextIO
@@ -113,7 +114,10 @@ class LogWriter(logging.Handler):
                 return True
             view = memoryview(data)
             while view:
-                view = view[os.write(self._file, view) :]
+                try:
+                    view = view[os.write(self._file, view) :]
+                except BlockingIOError:  # a pipe that somebody made non-blocking is full
+                    select.select((), (self._file,), ())
         except (OSError, ValueError):  # its reader has gone, or it is closed
             return False
         return True
