@@ -254,7 +254,7 @@ class EmbeddingModel(nn.Module):
         """Write a checkpoint directory atomically; see ``osa.model.checkpoint.save_checkpoint``.
 
         Raises:
-            CheckpointError: What could not be loaded again, such as a model of ``use_bfloat16``;
+            CheckpointError: What could not be loaded again, such as a model of ``use_dtype``;
                 or ``directory`` holds other files.
         """
         with shapes_alone():
@@ -262,7 +262,7 @@ class EmbeddingModel(nn.Module):
         state = self.state_dict()
         if state.keys() != wanted.keys():
             raise CheckpointError(
-                "this model's layers were replaced for inference (use_bfloat16), and could not be "
+                "this model's layers were replaced for inference (use_dtype), and could not be "
                 "loaded again: save it before that, or load it in float32 and save that"
             )
         checkpoint = Checkpoint(

@@ -87,11 +87,14 @@ def _cpu_steps(
     with_cuda: bool,
 ) -> list[Step]:
     """The CPU kernel for each instruction set, its dispatch, and the operator."""
+    from osa.model.kernels.build import sources_of  # which needs setuptools
+
     steps = [
-        Step(f"compiling the CPU kernel for {name}",
-             [*common, *flags, f"-DOSA_ISA={name}", str(kernel / "kernel.cpp"),
-              "-o", str(objects / f"{name}.o")])
+        Step(f"compiling {source}.cpp for {name}",
+             [*common, *flags, f"-DOSA_ISA={name}", str(kernel / f"{source}.cpp"),
+              "-o", str(objects / f"{source}_{name}.o")])
         for name, flags in reversed(list(sets.items()))
+        for source in sources_of(name)
     ]  # fmt: skip
     rest = {
         "register": (HERE / "csrc" / "register.cpp", ["-DOSA_CUDA"] if with_cuda else []),

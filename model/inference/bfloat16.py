@@ -3,23 +3,17 @@
 Weights and activations are rounded to bfloat16 where a product reads them; norms, residual sums,
 pooling and normalising stay in float32. A product over more than ``SUM_WIDTH`` inputs is split
 into several, added in float32: oneDNN splits longer sums by the number of rows, so a vector's bits
-would depend on its batch (decision 17). On AMX ``fused_blocks`` runs whole blocks (decision 21).
+would depend on its batch (decision 17). Eager inference on CPUs takes ``packed_blocks`` instead.
 """
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
-
 import torch
-from torch import nn
 
 from osa.model import processor
 from osa.model.embedding_model import EmbeddingModel
 from osa.model.inference.bfloat16_linear import Bfloat16Linear
-from osa.model.inference.fused_blocks import FusedBlocks
 from osa.model.layers.block import Block
-from osa.model.layers.mixers.base import Mixer
 
 
 def use_bfloat16(model: EmbeddingModel, keep_float32: bool = True) -> EmbeddingModel:
@@ -27,7 +21,7 @@ def use_bfloat16(model: EmbeddingModel, keep_float32: bool = True) -> EmbeddingM
 
     Args:
         model: Loaded in float32.
-        keep_float32: Keep the weights in float32 as well: see ``in_float32``.
+        keep_float32: Keep the weights in float32 as well: see ``precision.in_float32``.
     """
     blocks = [block for block in model.encoder.blocks if isinstance(block, Block)]
     for block in blocks:
@@ -37,30 +31,7 @@ def use_bfloat16(model: EmbeddingModel, keep_float32: bool = True) -> EmbeddingM
                 layer = Bfloat16Linear(getattr(owner, name), keep_float32, name == "up")
                 setattr(owner, name, layer)
         mixer.operand_dtype = torch.bfloat16
-    model.encoder.blocks = nn.ModuleList([FusedBlocks(blocks)])
     return model.requires_grad_(False)
-
-
-@contextlib.contextmanager
-def in_float32(model: EmbeddingModel) -> Iterator[None]:
-    """Within the block a model of ``use_bfloat16`` computes in float32; not thread-safe.
-
-    No effect on layers whose float32 weights were not kept.
-    """
-    layers = [module for module in model.modules() if isinstance(module, Bfloat16Linear)]
-    mixers = [module for module in model.modules() if isinstance(module, Mixer)]
-    before = [mixer.operand_dtype for mixer in mixers]
-    for module in layers:
-        module.exact = True
-    for mixer in mixers:
-        mixer.operand_dtype = None
-    try:
-        yield
-    finally:
-        for module in layers:
-            module.exact = False
-        for mixer, dtype in zip(mixers, before, strict=True):
-            mixer.operand_dtype = dtype
 
 
 def has_fast_bfloat16(device: str) -> bool:

@@ -1,13 +1,15 @@
 """Compiles the CPU kernel during ``pip install``; setuptools calls it (see pyproject.toml).
 
-One source, ``csrc/kernel.cpp``, is compiled once for each instruction set, and the library chooses
-at run time. An instruction set that the compiler does not know is left out; without a compiler the
-package installs without the library and the operator runs in torch.
+``csrc/kernel.cpp`` and ``csrc/products.cpp`` are compiled once for each instruction set that makes
+a difference to them, and the library chooses at run time. An instruction set that the compiler
+does not know is left out; without a compiler the package installs without the library and the
+operator runs in torch.
 """
 
 from __future__ import annotations
 
 import platform
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from setuptools import Extension
@@ -20,10 +22,26 @@ FLAGS = (
 )  # fmt: skip
 AVX2 = ("-mavx2", "-mfma")
 AVX512 = (*AVX2, "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mprefer-vector-width=512")
-AMX = (*AVX512, "-mavx512bf16", "-mamx-tile", "-mamx-bf16")
+AVX512_VNNI = (*AVX512, "-mavx512vnni")
+AVX512_BF16 = (*AVX512_VNNI, "-mavx512bf16")
+AMX = (*AVX512_BF16, "-mamx-tile", "-mamx-bf16", "-mamx-int8")
 INSTRUCTION_SETS: dict[str, tuple[str, ...]] = {"baseline": ()}
 if platform.machine().lower() in ("x86_64", "amd64"):
-    INSTRUCTION_SETS |= {"avx2": AVX2, "avx512": AVX512, "amx": AMX}
+    INSTRUCTION_SETS |= {
+        "avx2": AVX2,
+        "avx2_vnni": (*AVX2, "-mavxvnni"),
+        "avx512": AVX512,
+        "avx512_vnni": AVX512_VNNI,
+        "avx512_bf16": AVX512_BF16,
+        "amx": AMX,
+    }
+ATTENTION = ("baseline", "avx2", "avx512", "amx")
+"""Instruction sets that the attention has a variant for; products have one for each."""
+
+
+def sources_of(instruction_set: str) -> tuple[str, ...]:
+    """Names of the sources that are compiled for an instruction set."""
+    return ("kernel", "products") if instruction_set in ATTENTION else ("products",)
 
 
 class BuildNative(build_ext):
@@ -35,21 +53,27 @@ class BuildNative(build_ext):
         Raises:
             CompileError: The baseline does not compile; setuptools installs without the library.
         """
-        dispatch, kernel = (
-            next(str(source) for source in ext.sources if Path(source).stem == stem)
-            for stem in ("dispatch", "kernel")
-        )
+        paths = {Path(source).stem: str(source) for source in ext.sources}
+        with ThreadPoolExecutor() as pool:
+            waiting = {
+                name: [
+                    pool.submit(self._compile, paths[source], name, flags, [("OSA_ISA", name)])
+                    for source in sources_of(name)
+                ]
+                for name, flags in INSTRUCTION_SETS.items()
+            }
         objects, built = [], []
-        for name, flags in INSTRUCTION_SETS.items():
+        for name, futures in waiting.items():
             try:
-                objects += self._compile(kernel, name, flags, [("OSA_ISA", name)])
+                objects += [found for future in futures for found in future.result()]
             except CompileError:
                 if name == "baseline":
                     raise
                 self.warn(f"this compiler cannot build the CPU kernel for {name}")
             else:
                 built.append(name)
-        objects += self._compile(dispatch, "", (), [(f"OSA_HAVE_{name}", "1") for name in built])
+        macros: list[tuple[str, str | None]] = [(f"OSA_HAVE_{name}", "1") for name in built]
+        objects += self._compile(paths["dispatch"], "", (), macros)
         target = Path(self.get_ext_fullpath(ext.name))
         target.parent.mkdir(parents=True, exist_ok=True)
         self.compiler.link_shared_object(

@@ -22,11 +22,18 @@ from osa.model.errors import InputError
 from osa.model.functional.varlen import check_cu_seqlens
 from osa.model.kernels.torch_kernel import attention_backward as attention_backward
 
-ABI_VERSION = 6
+ABI_VERSION = 7
 MAX_HEAD_DIM = 128
 DTYPES = {torch.float32: 0, torch.bfloat16: 1}
 SCALES = {"paper": 0, "length": 1}
 EXTENSION = "osa.model.kernels._native"
+_NAMES = (
+    "osa_attention_error",
+    "osa_instruction_sets",
+    "osa_instruction_set",
+    "osa_product_sets",
+    "osa_product_set",
+)
 
 
 class Operand(ctypes.Structure):
@@ -82,13 +89,29 @@ def library() -> ctypes.CDLL | str:
     loaded.osa_attention.argtypes = [POINTER(_Call)]
     loaded.osa_attention.restype = c_int
     loaded.osa_attention_error.argtypes = [c_int]
-    loaded.osa_use_instruction_set.argtypes = [c_char_p]
-    for name in ("osa_attention_error", "osa_instruction_sets", "osa_instruction_set"):
+    for name in ("osa_use_instruction_set", "osa_use_product_set"):
+        getattr(loaded, name).argtypes = [c_char_p]
+    for name in _NAMES:
         getattr(loaded, name).restype = c_char_p
-    built = loaded.osa_instruction_sets().decode().split()
-    best = next(name for name in built if name in processor.allowed())
-    loaded.osa_use_instruction_set(best.encode())
+    _use(loaded, _allowed(loaded.osa_instruction_sets())[0])
     return loaded
+
+
+def _allowed(built: bytes) -> list[str]:
+    """Those of some sets' names that may be used; ``avx512_vnni`` is a variant of avx512."""
+    return [name for name in built.decode().split() if name.split("_")[0] in processor.allowed()]
+
+
+def _use(loaded: ctypes.CDLL, name: str) -> None:
+    """Compute with an instruction set, and products with the best of at most this one."""
+    loaded.osa_use_instruction_set(name.encode())
+    order = processor.INSTRUCTION_SETS
+    products = next(
+        found
+        for found in _allowed(loaded.osa_product_sets())
+        if order.index(found.split("_")[0]) >= order.index(name)
+    )
+    loaded.osa_use_product_set(products.encode())
 
 
 @functools.cache
@@ -108,8 +131,7 @@ def instruction_sets() -> tuple[str, ...]:
     loaded = library()
     if isinstance(loaded, str):
         return ()
-    built = loaded.osa_instruction_sets().decode().split()
-    return tuple(name for name in built if name in processor.allowed())
+    return tuple(_allowed(loaded.osa_instruction_sets()))
 
 
 def instruction_set() -> str:
@@ -128,9 +150,37 @@ def use_instruction_set(name: str) -> None:
         InputError: It is not built, does not run here, or is above the limit.
     """
     loaded = _loaded()
-    if name not in instruction_sets() or not loaded.osa_use_instruction_set(name.encode()):
+    if name not in instruction_sets():
         allowed = ", ".join(instruction_sets())
         raise InputError(f"instruction set must be one of {allowed}, got {name!r}")
+    _use(loaded, name)
+
+
+def product_sets() -> tuple[str, ...]:
+    """As ``instruction_sets``, of products with packed weights, which come in more variants."""
+    loaded = library()
+    return () if isinstance(loaded, str) else tuple(_allowed(loaded.osa_product_sets()))
+
+
+def product_set() -> str:
+    """What computes products of rows with packed weights.
+
+    Raises:
+        InputError: The library is not built or cannot be loaded.
+    """
+    return str(_loaded().osa_product_set().decode())
+
+
+def use_product_set(name: str) -> None:
+    """Compute products by another variant from now on, for tests and measurements.
+
+    Raises:
+        InputError: It is not built, does not run here, or is above the limit.
+    """
+    loaded = _loaded()
+    if name not in product_sets():
+        raise InputError(f"products must be one of {', '.join(product_sets())}, got {name!r}")
+    loaded.osa_use_product_set(name.encode())
 
 
 def _loaded() -> ctypes.CDLL:

@@ -1,33 +1,48 @@
-"""The token-wise part of an encoder between two attentions, in one call, on AMX tiles.
+"""The token-wise part of an encoder between two attentions, in one call of the CPU kernel.
 
 The library is that of ``osa.model.kernels.native``; ``csrc/osa_transform.h`` specifies the result.
-A row's bits do not depend on other rows, and nothing is compiled at run time.
+Products are in float32, bfloat16 or int8, on whatever the processor has for them. A row's bits do
+not depend on other rows, nor on the number of threads, and nothing is compiled at run time.
 
-Shapes: T tokens, D hidden, F inner, H heads, d head width; K inputs and N outputs of a layer.
+Shapes: T tokens, D hidden, F inner, H heads, d head width; K inputs and N outputs of a layer. D and
+F are rounded up as ``padded`` says; what is added is zero.
 """
 
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
 from ctypes import POINTER, c_float, c_int, c_int32, c_int64, c_void_p
 from typing import NamedTuple
 
 import torch
-from jaxtyping import BFloat16, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from osa.model.errors import InputError
-from osa.model.kernels.native import (
-    ABI_VERSION,
-    MAX_HEAD_DIM,
-    instruction_set,
-    library,
-    parallel,
-)
+from osa.model.kernels.native import ABI_VERSION, MAX_HEAD_DIM, library, parallel
+from osa.model.kernels.packed_weights import DTYPES, PackedWeight
 
-CELL = 32
-"""Widths must be multiples of it."""
 ACTIVATIONS = {"gelu": 0, "relu": 1, "silu": 2, "gelu_tanh": 3}
+STATES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "int8": torch.bfloat16}
+"""Queries, keys, values and mixed heads, by the dtype of products."""
+
+
+class _Layer(ctypes.Structure):
+    """``OsaLayer`` of ``csrc/osa_transform.h``, field by field."""
+
+    _fields_ = (
+        ("weight", c_void_p),
+        ("bias", c_void_p),
+        ("scale", c_void_p),
+        ("totals", c_void_p),
+    )
+
+
+class _Norm(ctypes.Structure):
+    """``OsaNorm`` of ``csrc/osa_transform.h``, field by field."""
+
+    _fields_ = (("weight", c_void_p), ("bias", c_void_p))
 
 
 class _Call(ctypes.Structure):
@@ -37,28 +52,25 @@ class _Call(ctypes.Structure):
         ("abi_version", c_int64),
         ("hidden", c_void_p),
         ("mixed", c_void_p),
-        ("out", c_void_p),
-        ("up", c_void_p),
-        ("down", c_void_p),
-        ("out_bias", c_void_p),
-        ("up_bias", c_void_p),
-        ("down_bias", c_void_p),
-        ("qkv_bias", c_void_p),
-        ("feed_forward_norm", c_void_p),
-        ("feed_forward_norm_bias", c_void_p),
-        ("qkv", c_void_p),
-        ("mixer_norm", c_void_p),
-        ("mixer_norm_bias", c_void_p),
+        ("out", _Layer),
+        ("up", _Layer),
+        ("down", _Layer),
+        ("feed_forward_norm", _Norm),
+        ("qkv", _Layer),
+        ("mixer_norm", _Norm),
         ("states", c_void_p),
         ("cosine", c_void_p),
         ("sine", c_void_p),
         ("rows", c_int64),
         ("width", c_int64),
         ("inner", c_int64),
+        ("features", c_int64),
         ("heads", c_int64),
         ("norm_epsilon", c_float),
         ("head_epsilon", c_float),
+        ("dtype", c_int32),
         ("activation", c_int32),
+        ("residual", c_int32),
         ("gated", c_int32),
         ("layer_norm", c_int32),
         ("post", c_int32),
@@ -69,127 +81,171 @@ class _Call(ctypes.Structure):
 
 
 class Affine(NamedTuple):
-    """A layer or norm of a block: its weight, packed where it is a matrix, and its bias, if any."""
+    """A norm of a block: its float32 weight and bias [D], padded, if it has any."""
 
     weight: Tensor | None
     bias: Tensor | None = None
 
 
-class Weights(NamedTuple):
-    """Weights of one block; those of layers are packed by ``pack``, all others float32.
+class Layer(NamedTuple):
+    """A linear layer of a block: its packed weight, and its float32 bias [N], padded, if any."""
+
+    weight: PackedWeight
+    bias: Tensor | None = None
+
+
+class BlockWeights(NamedTuple):
+    """Weights and rules of one block.
 
     Attributes:
         mixer_norm: [D]; without a weight there is no norm.
-        qkv: Packed [3 D, D].
-        out: Packed [D, D].
+        qkv: [3 D, D].
+        out: [D, D].
         feed_forward_norm: [D].
-        up: Packed [F, D], or [2 F, D] where gated.
-        down: Packed [D, F].
+        up: [F, D], or [2 F, D] where gated.
+        down: [D, F].
         activation: One of ``ACTIVATIONS``.
         normalize: Whether each head's query and key are RMS-normalised.
+        residual: Whether results are added to what was there.
         gated: Whether f(a) * b of the halves of ``up`` goes on.
         layer_norm: LayerNorm instead of RMS norm.
         post: Norms follow the sums instead of going before the layers.
     """
 
     mixer_norm: Affine
-    qkv: Affine
-    out: Affine
+    qkv: Layer
+    out: Layer
     feed_forward_norm: Affine
-    up: Affine
-    down: Affine
+    up: Layer
+    down: Layer
     activation: str
     normalize: bool
+    residual: bool = True
     gated: bool = False
     layer_norm: bool = False
     post: bool = False
 
 
-def available() -> bool:
-    """Whether the library is built and the processor has AMX."""
-    return not isinstance(library(), str) and instruction_set() == "amx"
+class Shape(NamedTuple):
+    """What all blocks of an encoder have in common.
 
-
-def fits(hidden: int, inner: int, heads: int) -> bool:
-    """Whether these widths are supported: multiples of ``CELL``, heads up to ``MAX_HEAD_DIM``."""
-    return hidden % CELL == inner % CELL == hidden % heads == 0 and hidden // heads <= MAX_HEAD_DIM
-
-
-def pack(weight: BFloat16[Tensor, "N K"]) -> BFloat16[Tensor, "panels pairs 32 2"]:
-    """A weight in the layout of AMX tiles: for each 32 outputs, the inputs in pairs."""
-    outputs, inputs = weight.shape
-    split = weight.view(outputs // CELL, CELL, inputs // 2, 2)
-    return split.transpose(1, 2).contiguous()
-
-
-def transform(
-    hidden: Float[Tensor, "T D"],
-    previous: Weights | None,
-    mixed: BFloat16[Tensor, "T D"] | None,
-    following: Weights | None,
-    states: BFloat16[Tensor, "T 3 H d"],
-    rotary: tuple[Float[Tensor, "T half"], Float[Tensor, "T half"]] | None,
-    norm_epsilon: float,
-    head_epsilon: float,
-) -> None:
-    """The part of a block after its attention, then the part of the next block before it.
-
-    Args:
-        hidden: Residual stream, changed in place.
-        previous: The block whose attention gave ``mixed``; None before the first.
-        mixed: Result of that attention, heads side by side.
-        following: The next block; None after the last.
-        states: Output: queries, keys and values of ``following``.
-        rotary: Cosines and sines of each token's position, or None.
-        norm_epsilon: Epsilon of the norms of ``hidden``.
+    Attributes:
+        features: D, before it is padded.
+        heads: H.
+        dtype: Of products, one of ``DTYPES``.
+        norm_epsilon: Epsilon of the norms of hidden states.
         head_epsilon: Epsilon of the norms of queries and keys.
-
-    Raises:
-        InputError: No library, no AMX, unsupported sizes, or memory is exhausted.
     """
-    loaded = library()
-    if isinstance(loaded, str):
-        raise InputError(f"the CPU kernel {loaded}")
-    rows, width = hidden.shape
-    call = _Call(
-        ABI_VERSION,
-        hidden=hidden.data_ptr(),
-        rows=rows,
-        width=width,
-        heads=states.shape[2],
-        norm_epsilon=norm_epsilon,
-        head_epsilon=head_epsilon,
-        threads=torch.get_num_threads(),
-        parallel=parallel(),
-    )
-    if previous is not None and mixed is not None:
-        call.mixed = mixed.data_ptr()
-        _set(call, previous, "out", "up", "down", "feed_forward_norm")
-        assert previous.up.weight is not None  # a layer
-        call.inner = previous.up.weight.shape[0] * CELL // (2 if previous.gated else 1)
-        call.activation, call.gated = ACTIVATIONS[previous.activation], int(previous.gated)
-        if previous.post:
-            _set(call, previous, "mixer_norm")
-    if following is not None:
-        _set(call, following, "qkv")
-        if not following.post:
-            _set(call, following, "mixer_norm")
-        call.states, call.normalize = states.data_ptr(), int(following.normalize)
-        if rotary is not None:
-            call.cosine, call.sine = rotary[0].data_ptr(), rotary[1].data_ptr()
-    block = previous or following
-    if block is not None:
-        call.layer_norm, call.post = int(block.layer_norm), int(block.post)
-    loaded.osa_transform.argtypes, loaded.osa_transform.restype = [POINTER(_Call)], c_int
-    code = loaded.osa_transform(ctypes.byref(call))
-    if code:
-        raise InputError(f"osa_transform: {loaded.osa_attention_error(code).decode()}")
+
+    features: int
+    heads: int
+    dtype: str
+    norm_epsilon: float
+    head_epsilon: float
 
 
-def _set(call: _Call, weights: Weights, *names: str) -> None:
-    """Put the addresses of layers or norms into the call."""
-    for name in names:
-        part: Affine = getattr(weights, name)
-        for field, tensor in ((name, part.weight), (f"{name}_bias", part.bias)):
-            if tensor is not None:
-                setattr(call, field, tensor.data_ptr())
+def is_available() -> bool:
+    """Whether the library is built."""
+    return not isinstance(library(), str)
+
+
+def fits(features: int, heads: int) -> bool:
+    """Whether the library computes heads as wide as these."""
+    return features % heads == 0 and features // heads <= MAX_HEAD_DIM
+
+
+class Transform:
+    """The part of a block after its attention, then the part of the next block before it."""
+
+    def __init__(
+        self, shape: Shape, previous: BlockWeights | None, following: BlockWeights | None
+    ) -> None:
+        """Note all addresses but those of one batch.
+
+        Args:
+            shape: Of the encoder.
+            previous: The block whose attention is done; None before the first.
+            following: The next block; None after the last.
+        """
+        self._shape, self._kept = shape, (previous, following)
+        self._call = call = _Call(
+            ABI_VERSION,
+            features=shape.features,
+            heads=shape.heads,
+            norm_epsilon=shape.norm_epsilon,
+            head_epsilon=shape.head_epsilon,
+            dtype=DTYPES[shape.dtype],
+            parallel=parallel(),
+        )
+        if previous is not None:
+            call.out, call.up, call.down = map(_layer, (previous.out, previous.up, previous.down))
+            call.feed_forward_norm = _norm(previous.feed_forward_norm)
+            call.inner = previous.down.weight.inputs
+            call.activation, call.gated = ACTIVATIONS[previous.activation], int(previous.gated)
+            if previous.post:
+                call.mixer_norm = _norm(previous.mixer_norm)
+        if following is not None:
+            call.qkv, call.normalize = _layer(following.qkv), int(following.normalize)
+            if not following.post:
+                call.mixer_norm = _norm(following.mixer_norm)
+        block = previous or following
+        if block is not None:
+            call.layer_norm, call.post = int(block.layer_norm), int(block.post)
+            call.residual = int(block.residual)
+
+    def __call__(
+        self,
+        hidden: Float[Tensor, "T D"],
+        mixed: Float[Tensor, "T features"] | None,
+        states: Float[Tensor, "T 3 D"],
+        rotary: tuple[Float[Tensor, "T half"], Float[Tensor, "T half"]] | None,
+    ) -> None:
+        """Compute; the dtype of ``mixed`` and ``states`` is that of ``STATES``, all contiguous.
+
+        Args:
+            hidden: Residual stream in float32, changed in place; columns that pad it are zero.
+            mixed: Result of the attention of ``previous``, heads side by side.
+            states: Output: queries, keys and values of ``following``, each of heads side by side.
+            rotary: Cosines and sines of each token's position in float32, or None.
+
+        Raises:
+            InputError: No library, unsupported sizes, or memory is exhausted.
+        """
+        loaded = library()
+        if isinstance(loaded, str):
+            raise InputError(f"the CPU kernel {loaded}")
+        call = _Call.from_buffer_copy(self._call)
+        call.rows, call.width = hidden.shape
+        call.hidden, call.threads = hidden.data_ptr(), torch.get_num_threads()
+        if self._kept[0] is not None and mixed is not None:
+            call.mixed = mixed.data_ptr()
+        if self._kept[1] is not None:
+            call.states = states.data_ptr()
+            if rotary is not None:
+                call.cosine, call.sine = rotary[0].data_ptr(), rotary[1].data_ptr()
+        loaded.osa_transform.argtypes, loaded.osa_transform.restype = [POINTER(_Call)], c_int
+        code = loaded.osa_transform(ctypes.byref(call))
+        if code:
+            raise InputError(f"osa_transform: {loaded.osa_attention_error(code).decode()}")
+
+
+def transforms(shape: Shape, blocks: Sequence[BlockWeights]) -> list[Transform]:
+    """All of an encoder's: before the first block's attention, between two, after the last."""
+    return [
+        Transform(shape, previous, following)
+        for previous, following in zip([None, *blocks], [*blocks, None], strict=True)
+    ]
+
+
+def _address(tensor: Tensor | None) -> int | None:
+    return None if tensor is None else tensor.data_ptr()
+
+
+def _layer(layer: Layer) -> _Layer:
+    weight = layer.weight
+    parts = (weight.data, layer.bias, weight.scale, weight.totals)
+    return _Layer(*map(_address, parts))
+
+
+def _norm(norm: Affine) -> _Norm:
+    return _Norm(_address(norm.weight), _address(norm.bias))

@@ -26,7 +26,11 @@ from osa.model.layers.score_bias import PassBias, ScoreBias, needs_bias
 
 
 class Encoder(nn.Module):
-    """A stack of blocks over token ids or feature vectors."""
+    """A stack of blocks over token ids or feature vectors.
+
+    Attributes:
+        adds_fillers: Whether packed batches get ``missing_rows``, for products that need them.
+    """
 
     def __init__(self, config: EncoderConfig, generator: torch.Generator | None = None) -> None:
         """Create and initialise the weights.
@@ -40,6 +44,7 @@ class Encoder(nn.Module):
         """
         super().__init__()
         self.config = config
+        self.adds_fillers = True
         if config.vocab_size is not None:
             self.embed: nn.Module = nn.Embedding(config.vocab_size, config.hidden_size)
         else:
@@ -76,7 +81,9 @@ class Encoder(nn.Module):
             InputError: Masks or offsets that do not fit, or sequences that are too long.
         """
         self._check(inputs, mask, cu_seqlens)
-        fillers = 0 if cu_seqlens is None else missing_rows(inputs.shape[1], inputs)
+        fillers = 0
+        if cu_seqlens is not None and self.adds_fillers:
+            fillers = missing_rows(inputs.shape[1], inputs)
         if cu_seqlens is not None and fillers:
             inputs, cu_seqlens = _with_fillers(inputs, cu_seqlens, fillers)
         config = self.config

@@ -15,6 +15,7 @@ from osa.export.torch_program.compiler_cache import cache_directory, with_cache
 from osa.model.common.requirements import has_compiler
 from osa.model.errors import ConfigError
 from osa.model.functional.varlen import cu_seqlens_of
+from osa.model.inference.bfloat16 import use_bfloat16
 from osa.model.layers.mixers import MIXERS
 from osa.model.sequences import InputRows
 from osa.service.engines.base import Details, EngineOutput, run_warm_up, with_details
@@ -25,6 +26,17 @@ class CompiledEngine(EagerEngine):
     """Runs the packed graph of ``EmbeddingModel``, compiled by inductor."""
 
     backend = "compile"
+
+    def _set_dtype(self, dtype: str) -> None:
+        """Make the model compute in a dtype, by operators that the compiler knows.
+
+        Raises:
+            ConfigError: It is int8.
+        """
+        if dtype == "int8":
+            raise ConfigError("model.engine is compile, which computes in float32 and bfloat16")
+        if dtype == "bfloat16":
+            use_bfloat16(self._model)
 
     def _prepare(self) -> None:
         """Trace the model; ``warm_up`` compiles it.

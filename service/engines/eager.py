@@ -12,8 +12,10 @@ import torch
 
 from osa.model import EmbeddingModel
 from osa.model.errors import ConfigError, InputError
-from osa.model.inference.bfloat16 import has_fast_bfloat16, in_float32, use_bfloat16
+from osa.model.inference.bfloat16 import has_fast_bfloat16
+from osa.model.inference.precision import in_float32, use_dtype
 from osa.model.kernels import use_kernel
+from osa.model.kernels.native_block import STATES
 from osa.model.layers.mixers import MIXERS
 from osa.model.layers.pooling import EmbeddingOutput
 from osa.model.sequences import InputRows
@@ -46,12 +48,13 @@ class EagerEngine:
             path: Checkpoint directory.
             device: ``auto``, ``cpu`` or ``cuda``.
             kernel: Name of an implementation of the attention, or ``auto``.
-            dtype: ``float32``, ``bfloat16``, or ``auto``: bfloat16 where it is fast (tiles, GPUs).
+            dtype: ``float32``, ``bfloat16``, ``int8`` (CPUs), or ``auto``: bfloat16 where that is
+                fast.
 
         Raises:
             CheckpointError: The checkpoint is missing or damaged.
-            ConfigError: The device does not exist, the kernel cannot run this model there, or a
-                token model has no tokenizer.
+            ConfigError: The device does not exist, it cannot run this model with that kernel or
+                dtype, or a token model has no tokenizer.
         """
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -62,11 +65,18 @@ class EagerEngine:
             raise ConfigError("the server embeds text: this checkpoint has no tokenizer")
         if dtype == "auto":
             dtype = "bfloat16" if has_fast_bfloat16(device) else "float32"
-        if dtype == "bfloat16":
-            use_bfloat16(self._model)
+        self._set_dtype(dtype)
         self._device, self._asked, self._dtype = device, kernel, dtype
         self._kernel = self._name_kernel()
         self._prepare()
+
+    def _set_dtype(self, dtype: str) -> None:
+        """Make the loaded model compute in a dtype.
+
+        Raises:
+            ConfigError: It cannot, on this device.
+        """
+        use_dtype(self._model, dtype)
 
     def _prepare(self) -> None:
         """Called once the model is loaded."""
@@ -96,7 +106,7 @@ class EagerEngine:
         config = self._model.config
         try:
             with self._chosen():
-                mixer, dtype = MIXERS[config.mixer], getattr(torch, self._dtype)
+                mixer, dtype = MIXERS[config.mixer], STATES[self._dtype]
                 return mixer.name_kernel(self._device, dtype, config.head_dim)
         except InputError as error:
             raise ConfigError(f"model.kernel is {self._asked}, but {error}") from error

@@ -5,7 +5,7 @@ transformers or sentence-transformers, or a collection: a directory of checkpoin
 all forms of one model. Of another library's models the native encoder runs what it can, and
 sentence-transformers the rest. Of a collection ``auto`` loads every form
 that runs here, times them, and keeps the fastest. It does not trade accuracy for speed: only forms
-of the widest dtype are compared, and bfloat16 beside float32 where ``model.dtype`` allows it.
+of the widest dtype are compared, and narrower ones beside it where ``model.dtype`` allows them.
 """
 
 from __future__ import annotations
@@ -158,7 +158,7 @@ def _open_fastest(members: list[Path], settings: ModelSettings) -> Selection:
         different = ", ".join(f"{name} of {sha[:12]}" for name, sha in sources.items())
         raise ConfigError(f"the members of {members[0].parent} are different models: {different}")
     widest = min((entry[2].info.dtype for entry in found), key=DTYPES.index)
-    allowed = {widest} | ({"bfloat16"} if _takes_bfloat16(settings, found[0][2]) else set())
+    allowed = {widest, *_narrower(settings, found[0][2])}
     problems += [
         f"{name}: {engine.info.dtype} is less exact than {widest}"
         for _, name, engine in found
@@ -175,10 +175,12 @@ def _open_fastest(members: list[Path], settings: ModelSettings) -> Selection:
     return Selection(engine, reason, members[0].parent / name)
 
 
-def _takes_bfloat16(settings: ModelSettings, engine: Engine) -> bool:
-    """Whether bfloat16 competes with float32."""
-    fast = has_fast_bfloat16(engine.info.device)
-    return settings.dtype == "bfloat16" or (settings.dtype == "auto" and fast)
+def _narrower(settings: ModelSettings, engine: Engine) -> tuple[str, ...]:
+    """Dtypes that compete with a wider one."""
+    if settings.dtype == "int8":
+        return DTYPES
+    fast = settings.dtype == "auto" and has_fast_bfloat16(engine.info.device)
+    return ("bfloat16",) if fast or settings.dtype == "bfloat16" else ()
 
 
 def _engines_of(member: Path) -> list[str]:

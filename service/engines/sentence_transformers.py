@@ -53,11 +53,15 @@ class SentenceTransformersEngine:
                 and the library's code for this model runs in it.
 
         Raises:
-            ConfigError: The library is not installed, or there is no such device or type for it.
+            ConfigError: The library is not installed, or there is no such device or dtype for it.
             CheckpointError: The directory may not or cannot be loaded, and what to do.
         """
         parts = check_directory(path)  # what is refused needs no package
         require(f"model.engine {LIBRARY}", "hf", "sentence_transformers")
+        if dtype == "int8":
+            raise ConfigError(
+                f"model.dtype is int8, which {LIBRARY} does not compute in: take bfloat16"
+            )
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
         if device == "cuda" and not torch.cuda.is_available():

@@ -75,6 +75,14 @@ class LogWriter(logging.Handler):
         super().close()
 
     def _run(self) -> None:
+        try:
+            self._write_lines()
+        finally:
+            if self._file is not None:
+                os.close(self._file)
+
+    def _write_lines(self) -> None:
+        """Write what is queued, until the writer is closed and nothing is left."""
         while True:
             with self._change:
                 while not self._lines:
@@ -130,8 +138,11 @@ def dropped_lines() -> int:
 
 
 def _file_of(stream: TextIO | None) -> int | None:
-    """Descriptor of a stream, which is written to without the stream's own lock and buffer."""
+    """A descriptor of a stream's file, which is written to without the stream's lock and buffer.
+
+    It is the writer's own: the number of one that is closed may be another file's at once.
+    """
     with contextlib.suppress(OSError, ValueError, AttributeError):
         if stream is not None:
-            return stream.fileno()
+            return os.dup(stream.fileno())
     return None

@@ -46,14 +46,23 @@ typedef struct {
   void (*reduce)(const OsaTask*, float* partials, int64_t chunk);
   int (*finish)(const OsaTask*, float* partials, int64_t chunks);
   void (*apply)(const OsaTask*, float* partials, int64_t chunk);
-  // Rows `from` ... `to` of what lies between two attentions, and its memory for so many rows; null
-  // where the instruction set has no tiles.
-  void (*transform)(const OsaTransformCall*, int64_t from, int64_t to, void* memory);
-  size_t (*transform_bytes)(const OsaTransformCall*, int64_t rows);
   void (*rows)(const OsaRowsCall*, int64_t from, int64_t to);
   // Softmax attention, and its memory for a sequence of so many tokens.
   void (*softmax)(const OsaSoftmaxTask*, void* memory);
   size_t (*softmax_bytes)(const OsaSoftmaxCall*, int64_t count);
 } OsaBackend;
+
+// What lies between two attentions, in one dtype: rows `from` ... `to`, with memory for so many.
+typedef struct {
+  int64_t step, most;  // rows that a thread takes at once: a multiple of the one, at most the other
+  void (*rows)(const OsaTransformCall*, int64_t from, int64_t to, void* memory);
+  size_t (*bytes)(const OsaTransformCall*, int64_t rows);
+} OsaTransform;
+
+// The products of one instruction set.
+typedef struct {
+  const char* name;
+  OsaTransform transforms[3];  // OSA_FLOAT32, OSA_BFLOAT16, OSA_INT8
+} OsaProducts;
 
 #endif

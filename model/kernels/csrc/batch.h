@@ -9,7 +9,7 @@
 namespace osa {
 namespace {
 
-enum Code { OK, ABI, SHAPE, DTYPE, OFFSETS, MEMORY, INSTRUCTIONS };
+enum Code { OK, ABI, SHAPE, DTYPE, OFFSETS, MEMORY };
 
 struct Batch {
   std::vector<OsaSequence> sequences;

@@ -12,7 +12,7 @@
 namespace osa {
 
 struct CpuFeatures {
-  bool avx2 = false, avx512 = false, amx = false;
+  bool avx2 = false, avx2_vnni = false, avx512 = false, avx512_vnni = false, avx512_bf16 = false, amx = false;
 
   CpuFeatures() {
     unsigned a, b, c, d;
@@ -25,8 +25,13 @@ struct CpuFeatures {
     avx2 = ymm && fma && (b & (1u << 5));
     const unsigned foundation = (1u << 16) | (1u << 17) | (1u << 30) | (1u << 31);  // F DQ BW VL
     avx512 = avx2 && zmm && (b & foundation) == foundation;
-    const unsigned tiles = (1u << 22) | (1u << 24);  // AMX-BF16, AMX-TILE
-    amx = avx512 && (d & tiles) == tiles && (low & 0x60000) == 0x60000 && may_use_tiles();
+    avx512_vnni = avx512 && (c & (1u << 11));
+    const unsigned tiles = (1u << 22) | (1u << 24) | (1u << 25);  // AMX-BF16, AMX-TILE, AMX-INT8
+    const bool may_tile = (d & tiles) == tiles && (low & 0x60000) == 0x60000;
+    if (!__get_cpuid_count(7, 1, &a, &b, &c, &d)) return;
+    avx2_vnni = avx2 && (a & (1u << 4));
+    avx512_bf16 = avx512_vnni && (a & (1u << 5));
+    amx = avx512_bf16 && may_tile && may_use_tiles();
   }
 
  private:

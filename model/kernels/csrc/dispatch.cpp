@@ -7,26 +7,22 @@
 #include "cpu_features.h"
 #include "threads.h"
 
-extern const OsaBackend osa_backend_baseline;
-#if defined(OSA_HAVE_avx2)
-extern const OsaBackend osa_backend_avx2;
-#endif
-#if defined(OSA_HAVE_avx512)
-extern const OsaBackend osa_backend_avx512;
-#endif
-#if defined(OSA_HAVE_amx)
-extern const OsaBackend osa_backend_amx;
-#endif
+extern const OsaBackend osa_backend_baseline, osa_backend_avx2, osa_backend_avx512, osa_backend_amx;
+extern const OsaProducts osa_products_baseline, osa_products_avx2, osa_products_avx2_vnni, osa_products_avx512,
+    osa_products_avx512_vnni, osa_products_avx512_bf16, osa_products_amx;
 
 namespace osa {
 namespace {
 
-const std::vector<const OsaBackend*>& backends() {
-  static const std::vector<const OsaBackend*> found = [] {
-    std::vector<const OsaBackend*> list;
+// What is built and runs here, best first.
+template <class Kernels>
+using Found = std::vector<const Kernels*>;
+
+const Found<OsaBackend>& backends() {
+  static const Found<OsaBackend> found = [] {
+    Found<OsaBackend> list;
 #if defined(__x86_64__)
     const CpuFeatures cpu;
-    (void)cpu;
 #if defined(OSA_HAVE_amx)
     if (cpu.amx) list.push_back(&osa_backend_amx);
 #endif
@@ -36,6 +32,7 @@ const std::vector<const OsaBackend*>& backends() {
 #if defined(OSA_HAVE_avx2)
     if (cpu.avx2) list.push_back(&osa_backend_avx2);
 #endif
+    (void)cpu;
 #endif
     list.push_back(&osa_backend_baseline);
     return list;
@@ -43,11 +40,65 @@ const std::vector<const OsaBackend*>& backends() {
   return found;
 }
 
+const Found<OsaProducts>& all_products() {
+  static const Found<OsaProducts> found = [] {
+    Found<OsaProducts> list;
+#if defined(__x86_64__)
+    const CpuFeatures cpu;
+#if defined(OSA_HAVE_amx)
+    if (cpu.amx) list.push_back(&osa_products_amx);
+#endif
+#if defined(OSA_HAVE_avx512_bf16)
+    if (cpu.avx512_bf16) list.push_back(&osa_products_avx512_bf16);
+#endif
+#if defined(OSA_HAVE_avx512_vnni)
+    if (cpu.avx512_vnni) list.push_back(&osa_products_avx512_vnni);
+#endif
+#if defined(OSA_HAVE_avx512)
+    if (cpu.avx512) list.push_back(&osa_products_avx512);
+#endif
+#if defined(OSA_HAVE_avx2_vnni)
+    if (cpu.avx2_vnni) list.push_back(&osa_products_avx2_vnni);
+#endif
+#if defined(OSA_HAVE_avx2)
+    if (cpu.avx2) list.push_back(&osa_products_avx2);
+#endif
+    (void)cpu;
+#endif
+    list.push_back(&osa_products_baseline);
+    return list;
+  }();
+  return found;
+}
+
 std::atomic<const OsaBackend*> chosen{nullptr};
+std::atomic<const OsaProducts*> chosen_products{nullptr};
 
 const OsaBackend& backend() {
   const OsaBackend* current = chosen.load(std::memory_order_relaxed);
   return current ? *current : *backends().front();
+}
+
+const OsaProducts& products() {
+  const OsaProducts* current = chosen_products.load(std::memory_order_relaxed);
+  return current ? *current : *all_products().front();
+}
+
+template <class Kernels>
+std::string names_of(const Found<Kernels>& found) {
+  std::string joined;
+  for (const Kernels* kernels : found) joined += (joined.empty() ? "" : " ") + std::string(kernels->name);
+  return joined;
+}
+
+template <class Kernels>
+int choose(const Found<Kernels>& found, const char* name, std::atomic<const Kernels*>& into) {
+  for (const Kernels* kernels : found)
+    if (!std::strcmp(kernels->name, name)) {
+      into = kernels;
+      return 1;
+    }
+  return 0;
 }
 
 void clear_padding(const OsaCall& call, int64_t head) {
@@ -170,20 +221,17 @@ Code softmax(const OsaSoftmaxCall& call) {
   return fine ? OK : MEMORY;
 }
 
-constexpr int64_t ROWS = 32, MOST_ROWS = 256;  // that a thread takes at once, in steps and at most
-
 // Rows in equal parts, as many as there are threads or a multiple: weights are read once for each.
 Code transform(const OsaTransformCall& call) {
-  const OsaBackend& kernel = backend();
-  if (!kernel.transform) return INSTRUCTIONS;
-  const int64_t whole = (call.rows + MOST_ROWS - 1) / MOST_ROWS, threads = call.threads;
+  const OsaTransform& kernel = products().transforms[call.dtype];
+  const int64_t whole = (call.rows + kernel.most - 1) / kernel.most, threads = call.threads;
   const int64_t parts = std::max<int64_t>(1, (whole + threads - 1) / threads * threads);
-  const int64_t size = std::max(ROWS, ((call.rows + parts - 1) / parts + ROWS - 1) / ROWS * ROWS);
-  const bool fine = for_each(
-      call, (call.rows + size - 1) / size, 1, kernel.transform_bytes(&call, size),
-      [&](int64_t part, void* memory) {
-        kernel.transform(&call, part * size, std::min((part + 1) * size, call.rows), memory);
-      });
+  const int64_t steps = ((call.rows + parts - 1) / parts + kernel.step - 1) / kernel.step;
+  const int64_t size = std::max<int64_t>(1, steps) * kernel.step;
+  const bool fine = for_each(call, (call.rows + size - 1) / size, 1, kernel.bytes(&call, size),
+                             [&](int64_t part, void* memory) {
+                               kernel.rows(&call, part * size, std::min((part + 1) * size, call.rows), memory);
+                             });
   return fine ? OK : MEMORY;
 }
 
@@ -194,10 +242,13 @@ extern "C" {
 
 int osa_transform(const OsaTransformCall* call) {
   if (call->abi_version != OSA_ABI_VERSION) return osa::ABI;
-  const bool sized = call->rows >= 0 && call->width >= 32 && call->width % 32 == 0 && call->threads >= 1;
-  if (!sized || (call->mixed && (call->inner < 32 || call->inner % 32))) return osa::SHAPE;
-  if (call->qkv) {
-    const int64_t head = call->heads < 1 || call->width % call->heads ? 0 : call->width / call->heads;
+  if (call->dtype != OSA_FLOAT32 && call->dtype != OSA_BFLOAT16 && call->dtype != OSA_INT8) return osa::DTYPE;
+  const int64_t unit = call->dtype == OSA_INT8 ? 64 : 32;
+  const bool sized = call->rows >= 0 && call->width >= unit && call->width % unit == 0 && call->features >= 1 &&
+                     call->features <= call->width && call->threads >= 1;
+  if (!sized || (call->mixed && (call->inner < unit || call->inner % unit))) return osa::SHAPE;
+  if (call->qkv.weight) {
+    const int64_t head = call->heads < 1 || call->features % call->heads ? 0 : call->features / call->heads;
     if (head < 1 || head > 128 || (call->cosine && head % 2)) return osa::SHAPE;
   }
   try {
@@ -248,35 +299,27 @@ const char* osa_attention_error(int code) {
       "done",
       "the library was built for another version of the interface",
       "sizes must not be negative, head_dim 1 to 128, threads at least 1, widths of products multiples of 32",
-      "dtype must be float32 or bfloat16",
+      "dtype must be float32 or bfloat16, for products also int8",
       "cu_seqlens must rise from 0 to the packed length",
       "out of memory or threads",
-      "this instruction set has no tiles",
   };
-  return code >= 0 && code <= osa::INSTRUCTIONS ? text[code] : "unknown error";
+  return code >= 0 && code <= osa::MEMORY ? text[code] : "unknown error";
 }
 
 int64_t osa_abi_version(void) { return OSA_ABI_VERSION; }
 
 const char* osa_instruction_sets(void) {
-  static const std::string names = [] {
-    std::string joined;
-    for (const OsaBackend* backend : osa::backends())
-      joined += (joined.empty() ? "" : " ") + std::string(backend->name);
-    return joined;
-  }();
+  static const std::string names = osa::names_of(osa::backends());
   return names.c_str();
 }
-
 const char* osa_instruction_set(void) { return osa::backend().name; }
+int osa_use_instruction_set(const char* name) { return osa::choose(osa::backends(), name, osa::chosen); }
 
-int osa_use_instruction_set(const char* name) {
-  for (const OsaBackend* backend : osa::backends())
-    if (!std::strcmp(backend->name, name)) {
-      osa::chosen = backend;
-      return 1;
-    }
-  return 0;
+const char* osa_product_sets(void) {
+  static const std::string names = osa::names_of(osa::all_products());
+  return names.c_str();
 }
+const char* osa_product_set(void) { return osa::products().name; }
+int osa_use_product_set(const char* name) { return osa::choose(osa::all_products(), name, osa::chosen_products); }
 
 }  // extern "C"

@@ -20,9 +20,9 @@ OSA_INLINE Vector<float> exp_negative(Vector<float> x) {
   OSA_UNROLL(8)
   for (const float term : terms) sum = sum * rest + splat(term);
   const Vector<float> grown = sum * (rest * rest) + rest + splat(1.0f);
-  const Integers bits = reinterpret_cast<const Integers&>(grown) +
-                        (reinterpret_cast<const Integers&>(shifted) << 23);
-  return x < least ? none : reinterpret_cast<const Vector<float>&>(bits);
+  const Integers bits = as<Integers>(grown) +
+                        (as<Integers>(shifted) << 23);
+  return x < least ? none : as<Vector<float>>(bits);
 }
 
 // x Phi(x); Phi(x) - 1/2 is odd: a polynomial fitted for |x| <= 4.5, where it is almost 1/2.

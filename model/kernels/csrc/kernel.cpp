@@ -2,7 +2,6 @@
 #include "head.h"
 #include "rows.h"
 #include "softmax.h"
-#include "transform.h"
 
 #define OSA_JOIN(left, right) left##right
 #define OSA_NAME(left, right) OSA_JOIN(left, right)
@@ -125,10 +124,5 @@ extern const OsaBackend OSA_NAME(osa_backend_, OSA_ISA);
 const OsaBackend OSA_NAME(osa_backend_, OSA_ISA) = {
     OSA_TEXT(OSA_ISA), workspace_bytes, partial_bytes, any_whole,
     any_mean,          any_reduce,      any_finish,    any_apply,
-#if defined(OSA_TILES)
-    transform_rows,    transform_bytes,
-#else
-    nullptr,           nullptr,
-#endif
     process_rows,      softmax_queries, softmax_bytes,
 };

@@ -18,7 +18,7 @@ extern "C" {
 #endif
 
 // Changes whenever OsaCall or the meaning of a field does; a library of another number is refused.
-#define OSA_ABI_VERSION 6
+#define OSA_ABI_VERSION 7
 
 enum { OSA_FLOAT32 = 0, OSA_BFLOAT16 = 1 };
 enum { OSA_SCALE_PAPER = 0, OSA_SCALE_LENGTH = 1 };
@@ -58,6 +58,10 @@ OSA_EXPORT const char* osa_instruction_sets(void);
 // The one in use; osa_use_instruction_set(name) changes it (0: unknown or not available here).
 OSA_EXPORT const char* osa_instruction_set(void);
 OSA_EXPORT int osa_use_instruction_set(const char* name);
+// Likewise of what lies between two attentions, whose products come in more variants.
+OSA_EXPORT const char* osa_product_sets(void);
+OSA_EXPORT const char* osa_product_set(void);
+OSA_EXPORT int osa_use_product_set(const char* name);
 
 #ifdef __cplusplus
 }

@@ -84,7 +84,8 @@ inline void process_rows(const OsaRowsCall* call, int64_t from, int64_t to) {
   }
 }
 
-inline void prepare_head(bfloat16* head, const float* cosine, const float* sine, int64_t width,
+template <class State>
+inline void prepare_head(State* head, const float* cosine, const float* sine, int64_t width,
                          float epsilon, bool normalize) {
   float row[128];
   for (int64_t i = 0; i < width; ++i) row[i] = widen(head[i]);

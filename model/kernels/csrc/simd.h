@@ -6,6 +6,10 @@
 
 #include <stdint.h>
 
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
 #if defined(__AVX512F__)
 #define OSA_VECTOR_BYTES 64
 #define OSA_TILE_ROWS 8
@@ -44,6 +48,13 @@ struct Simd {
 template <class T>
 using Vector = typename Simd<T>::Vector;
 
+// The same bits as another vector of the same size.
+template <class To, class From>
+OSA_INLINE To as(From value) {
+  static_assert(sizeof(To) == sizeof(From), "vectors of different sizes");
+  return (To)value;
+}
+
 template <class T>
 OSA_INLINE Vector<T> load(const T* from) {
   return *reinterpret_cast<const typename Simd<T>::Unaligned*>(from);
@@ -60,7 +71,7 @@ template <class T>
 OSA_INLINE void store_past_caches(T* to, Vector<T> value) {
 #if defined(__AVX512F__) && !defined(__clang__)
   if constexpr (sizeof(T) == 4) {
-    __builtin_ia32_movntps512(reinterpret_cast<float*>(to), reinterpret_cast<Vector<float>&>(value));
+    __builtin_ia32_movntps512(reinterpret_cast<float*>(to), as<Vector<float>>(value));
     return;
   }
 #endif
@@ -125,6 +136,46 @@ OSA_INLINE void narrow(float value, bfloat16* to) {  // to nearest, ties to even
   const uint32_t rounded = both.bits + 0x7fffu + ((both.bits >> 16) & 1u);
   const bool nan = (both.bits & 0x7fffffffu) > 0x7f800000u;
   to->bits = static_cast<uint16_t>(nan ? 0x7fc0u : rounded >> 16);
+}
+
+// Unsigned numbers of 32 bits, as many as a vector has floats, and as many halves of them.
+typedef uint32_t Bits __attribute__((vector_size(OSA_VECTOR_BYTES)));
+typedef uint16_t HalfBits __attribute__((vector_size(OSA_VECTOR_BYTES / 2)));
+typedef uint16_t LooseHalfBits __attribute__((vector_size(OSA_VECTOR_BYTES / 2), aligned(2), may_alias));
+
+OSA_INLINE Bits bits_of(Vector<float> value) { return as<Bits>(value); }
+OSA_INLINE Vector<float> from_bits(Bits bits) { return as<Vector<float>>(bits); }
+
+OSA_INLINE Vector<float> widen_vector(const bfloat16* from) {
+  return from_bits(__builtin_convertvector(*reinterpret_cast<const LooseHalfBits*>(from), Bits) << 16);
+}
+
+// The high halves are bfloat16, to nearest, ties to even; NaN stays NaN.
+OSA_INLINE Bits round_to_bfloat16(Vector<float> value) {
+  const Bits bits = bits_of(value), rounded = bits + 0x7fffu + ((bits >> 16) & 1u);
+  return (bits & 0x7fffffffu) > 0x7f800000u ? Bits{} + 0x7fc00000u : rounded;
+}
+OSA_INLINE void narrow_vector(Vector<float> value, bfloat16* to) {
+#if defined(__AVX512BF16__)
+  const __m256bh narrowed = _mm512_cvtneps_pbh(as<__m512>(value));
+  __builtin_memcpy(to, &narrowed, sizeof(narrowed));
+#else
+  *reinterpret_cast<LooseHalfBits*>(to) = __builtin_convertvector(round_to_bfloat16(value) >> 16, HalfBits);
+#endif
+}
+
+// Sum of the lanes by halves.
+template <int Half, int... Lanes>
+OSA_INLINE float sum_lanes(Vector<float> value, LaneList<Lanes...> lanes) {
+  if constexpr (Half > 0) {
+    value += choose_lanes<float, (Lanes ^ Half)...>(value, value);
+    return sum_lanes<Half / 2>(value, lanes);
+  }
+  return value[0];
+}
+OSA_INLINE float sum_lanes(Vector<float> value) {
+  constexpr int width = Simd<float>::width;
+  return sum_lanes<width / 2>(value, typename CountLanes<width>::List{});
 }
 
 }  // namespace

@@ -187,8 +187,8 @@ inline void softmax_in_tiles(const SoftmaxOperands<bfloat16>& at, int64_t from, 
       totals[i] = softmax_row(at, row, start + i, low, high, call.scale);
       for (int64_t j = 0; j < seen; j += KEYS) {
         const Vector<float> left = load(row + j), right = load(row + j + 16);
-        const __m512bh both = _mm512_cvtne2ps_pbh(reinterpret_cast<const __m512&>(right),
-                                                  reinterpret_cast<const __m512&>(left));
+        const __m512bh both = _mm512_cvtne2ps_pbh(as<__m512>(right),
+                                                  as<__m512>(left));
         __builtin_memcpy(weights + i * seen + j, &both, sizeof(both));
       }
     }
@@ -206,8 +206,8 @@ inline void softmax_in_tiles(const SoftmaxOperands<bfloat16>& at, int64_t from, 
       for (int64_t j = 0; j < d; j += 32) {
         const Vector<float> left = load(m.result + i * d + j) * factor;
         const Vector<float> right = load(m.result + i * d + j + 16) * factor;
-        const __m512bh both = _mm512_cvtne2ps_pbh(reinterpret_cast<const __m512&>(right),
-                                                  reinterpret_cast<const __m512&>(left));
+        const __m512bh both = _mm512_cvtne2ps_pbh(as<__m512>(right),
+                                                  as<__m512>(left));
         __builtin_memcpy(out + j, &both, sizeof(both));
       }
     }

@@ -21,6 +21,8 @@ constexpr int64_t STEP = 32;    // tokens, or features, of one tile product
 // they are written.
 OSA_INLINE void memory_is_settled() { __asm__ volatile("" ::: "memory"); }
 
+enum class TileProduct { BFLOAT16, INT8 };
+
 // The tile registers of this thread: eight of 16 rows of 64 bytes while it lives.
 class Tiles {
  public:
@@ -38,7 +40,7 @@ class Tiles {
 
   // C (32 x 32, in tiles 0 to 3) += A B over `steps` tile products. Strides in bytes. meanwhile(k) is
   // called after each: other work that the core does while the tiles compute.
-  template <class Meanwhile>
+  template <TileProduct Product = TileProduct::BFLOAT16, class Meanwhile>
   static OSA_INLINE void multiply(const void* a, int64_t a_row, int64_t a_step, const void* b,
                                   int64_t b_row, int64_t steps, const Meanwhile& meanwhile) {
     const char* left = static_cast<const char*>(a);
@@ -48,10 +50,17 @@ class Tiles {
       _tile_loadd(6, right, b_row);
       _tile_loadd(7, right + 64, b_row);
       _tile_loadd(5, left + 16 * a_row, a_row);
-      _tile_dpbf16ps(0, 4, 6);
-      _tile_dpbf16ps(1, 4, 7);
-      _tile_dpbf16ps(2, 5, 6);
-      _tile_dpbf16ps(3, 5, 7);
+      if constexpr (Product == TileProduct::INT8) {
+        _tile_dpbssd(0, 4, 6);
+        _tile_dpbssd(1, 4, 7);
+        _tile_dpbssd(2, 5, 6);
+        _tile_dpbssd(3, 5, 7);
+      } else {
+        _tile_dpbf16ps(0, 4, 6);
+        _tile_dpbf16ps(1, 4, 7);
+        _tile_dpbf16ps(2, 5, 6);
+        _tile_dpbf16ps(3, 5, 7);
+      }
       meanwhile(k);
     }
   }
@@ -71,7 +80,8 @@ class Tiles {
     _tile_loadd(2, c + 16 * row, 4 * row);
     _tile_loadd(3, c + 16 * row + 16, 4 * row);
   }
-  static OSA_INLINE void write(float* c, int64_t row) {
+  template <class Sum>
+  static OSA_INLINE void write(Sum* c, int64_t row) {
     _tile_stored(0, c, 4 * row);
     _tile_stored(1, c + 16, 4 * row);
     _tile_stored(2, c + 16 * row, 4 * row);

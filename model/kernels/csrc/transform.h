@@ -1,236 +1,263 @@
 // All that is done token by token between two attentions, in one pass over a few rows at a time;
-// see osa_transform.h. Products run on tiles: 32 rows by 32 outputs, each sum over all inputs in
-// their order, whatever rows lie beside.
+// see osa_transform.h. `Engine` multiplies: Panels on vector units, TilePanels on tiles.
 #ifndef OSA_TRANSFORM_KERNEL_H
 #define OSA_TRANSFORM_KERNEL_H
 
-#include "elementary.h"
-#include "osa_transform.h"
+#include "panels.h"
 #include "rows.h"
-#include "tiles.h"
 
 namespace {
 
-constexpr int64_t BLOCK = 32;         // rows and columns of one result
-constexpr int64_t MAX_GROUP = 384;    // inner features that are made and used up at once
-constexpr int64_t CELL = BLOCK * BLOCK;
+// What one thread computes with: its memory, laid out for `rows` rows.
+template <class Engine>
+struct TransformMemory {
+  typedef typename Engine::Element Element;
+  typename Engine::Sum* sums;   // two blocks of 32 x 32
+  Element *rows, *inner;        // what a product reads: [rows, width], [rows, group]
+  float* wide;                  // inner features, before they are scaled or gated [rows, group]; one row
+  float *scales, *inner_scales;  // in 8 bits [rows, groups], [rows]
+  float* partial;               // sums over several groups [rows, 32]
+  size_t bytes;
 
-// Memory of one thread for `rows` rows [bytes]: what a product reads, inner features, two results.
-inline size_t transform_bytes(const OsaTransformCall* call, int64_t rows) {
-  const int64_t padded = round_up(rows, BLOCK), group = smaller(call->inner, MAX_GROUP);
-  return static_cast<size_t>(2 * padded * (call->width + group) + 2 * 4 * CELL);
-}
-
-#if defined(OSA_TILES)
-
-// Rows as Tiles reads them: [rows / 32, width / 32, 32, 32].
-struct Blocks {
-  bfloat16* data;
-  int64_t width;
-
-  OSA_INLINE bfloat16* at(int64_t row, int64_t column) const {
-    return data + row / BLOCK * BLOCK * width + column * BLOCK + row % BLOCK * BLOCK;
+  TransformMemory(const OsaTransformCall& call, int64_t rows_here, void* memory) {
+    const int64_t count = round_up(rows_here, BLOCK), group = smaller(call.inner, GROUP);
+    char* at = static_cast<char*>(memory);
+    const auto take = [&](auto*& part, int64_t elements) {
+      part = reinterpret_cast<decltype(+part)>(at);
+      at += round_up(elements * static_cast<int64_t>(sizeof(*part)), 64);
+    };
+    const bool scaled = Engine::Of::SCALED;
+    take(sums, 2 * BLOCK * BLOCK);
+    take(rows, Engine::elements(count, call.width));
+    take(inner, Engine::elements(count, group));
+    take(wide, larger(call.width, scaled || call.gated ? count * group : 0));
+    take(scales, scaled ? count * groups_of(call) : 0);
+    take(inner_scales, scaled ? count : 0);
+    take(partial, scaled ? count * BLOCK : 0);
+    bytes = static_cast<size_t>(at - static_cast<char*>(memory));
   }
+
+  static int64_t groups_of(const OsaTransformCall& call) { return (call.width + GROUP - 1) / GROUP; }
 };
 
-OSA_INLINE void narrow_row(const Vector<float>& left, const Vector<float>& right, bfloat16* to) {
-  const __m512bh both = _mm512_cvtne2ps_pbh(reinterpret_cast<const __m512&>(right),
-                                            reinterpret_cast<const __m512&>(left));
-  __builtin_memcpy(to, &both, sizeof(both));
-}
-
-OSA_INLINE Vector<float> widen_row(const bfloat16* from) {
-  const WordsValue words = words_of(from) << 16;
-  return reinterpret_cast<const Vector<float>&>(words);
-}
-
-// For every block of rows times the outputs from `first` on, and every row of it, use(row, column,
-// sums [32]). `weight` is packed for `depth` inputs, of which `rows` holds those from `start` on.
-// While the tiles compute a block, the one before is used, and the weights after it are fetched.
-template <class Use>
-OSA_INLINE void multiply_rows(const Blocks& rows, int64_t count, const void* weight, int64_t depth,
-                              int64_t start, int64_t first, int64_t outputs, float* sums, const Use& use) {
-  const int64_t steps = rows.width / BLOCK, blocks = (count + BLOCK - 1) / BLOCK;
-  const int64_t lines = (BLOCK + blocks - 1) / blocks;  // of the next weights, a step
-  float *current = sums, *before = sums + CELL;
-  int64_t last_row = 0, last_column = -1;
-  memory_is_settled();
-  for (int64_t column = first; column < first + outputs; column += BLOCK) {
-    const bfloat16* const right = static_cast<const bfloat16*>(weight) + (column * depth + start * BLOCK);
-    const char* next = reinterpret_cast<const char*>(right + depth * BLOCK);
-    for (int64_t row = 0; row < count; row += BLOCK) {
-      int64_t used = last_column < 0 ? BLOCK : 0;
-      Tiles::clear();
-      Tiles::multiply(rows.at(row, 0), 2 * BLOCK, 2 * CELL, right, 4 * BLOCK, steps, [&](int64_t step) {
-        for (int64_t line = 0; line < lines; ++line, next += 64) __builtin_prefetch(next, 0, 2);
-        for (; used * steps < (step + 1) * BLOCK; ++used)
-          use(last_row + used, last_column, before + used * BLOCK);
-      });
-      Tiles::write(current, BLOCK);
-      memory_is_settled();
-      float* const swapped = current;
-      current = before, before = swapped;
-      last_row = row, last_column = column;
-    }
-  }
-  for (int64_t used = 0; used < BLOCK; ++used) use(last_row + used, last_column, before + used * BLOCK);
-  memory_is_settled();
-}
-
+template <class Engine>
 struct Transform {
+  typedef typename Engine::Of Format;
+  typedef typename Engine::Element Element;
+  typedef typename Format::State State;
+  static constexpr bool SCALED = Format::SCALED;
+
   const OsaTransformCall& call;
-  int64_t from, count;
-  Blocks rows;
-  bfloat16* inner;
-  float* sums;
-  float* hidden;
+  const TransformMemory<Engine> memory;
+  const int64_t from, count, groups;
+  float* const hidden;
+  const Left<Element> rows;
 
   Transform(const OsaTransformCall& call, int64_t from, int64_t to, void* memory)
-      : call(call), from(from), count(to - from), hidden(call.hidden + from * call.width) {
-    sums = static_cast<float*>(memory);
-    rows = {reinterpret_cast<bfloat16*>(sums + 2 * CELL), call.width};
-    inner = rows.data + round_up(count, BLOCK) * call.width;
+      : call(call), memory(call, to - from, memory), from(from), count(to - from),
+        groups(SCALED ? TransformMemory<Engine>::groups_of(call) : 1), hidden(call.hidden + from * call.width),
+        rows{this->memory.rows, call.width} {}
+
+  // A row of floats as the products read it; its scales, one for each group, where it has any.
+  OSA_INLINE void put_row(const float* values, const Left<Element>& to, int64_t row, float* scales) const {
+    if constexpr (SCALED) {
+      for (int64_t start = 0; start < to.width; start += GROUP) {
+        const int64_t end = smaller(start + GROUP, to.width);
+        Bits most{};  // of the sizes' bits: NaN is above infinity, and that above all numbers
+        for (int64_t i = start; i < end; i += Simd<float>::width) {
+          const Bits size = bits_of(load(values + i)) & 0x7fffffffu;
+          most = size > most ? size : most;
+        }
+        const float largest = largest_lane(most);
+        const Line factor = all(largest > 0.0f ? 127.0f / largest : 0.0f);
+        scales[start / GROUP] = largest * (1.0f / 127.0f);
+        for (int64_t i = start; i < end; i += BLOCK)
+          put_whole<Element, Format::OFFSET>(read_line(values + i) * factor, Engine::at(to, row, i));
+      }
+    } else {
+      for (int64_t i = 0; i < to.width; i += BLOCK) Format::put(read_line(values + i), Engine::at(to, row, i));
+    }
+  }
+
+  static OSA_INLINE float largest_lane(Bits sizes) {
+    uint32_t most = 0;
+    for (int64_t lane = 0; lane < Simd<float>::width; ++lane) most = larger<uint32_t>(most, sizes[lane]);
+    return widen_bits(most);
+  }
+  static OSA_INLINE float widen_bits(uint32_t bits) {
+    float value;
+    __builtin_memcpy(&value, &bits, sizeof(value));
+    return value;
   }
 
   void take_mixed() const {
-    const bfloat16* mixed = static_cast<const bfloat16*>(call.mixed) + from * call.width;
-    for (int64_t row = 0; row < count; ++row)
-      for (int64_t column = 0; column < call.width; column += BLOCK)
-        __builtin_memcpy(rows.at(row, column), mixed + row * call.width + column, 2 * BLOCK);
-  }
-
-  // What the next product reads: `hidden` normalised, which with `keep` becomes `hidden` itself.
-  void norm(const float* weight, const float* bias, bool keep) const {
-    const int64_t width = call.width;
-    constexpr int64_t half = BLOCK / 2;
+    const State* const mixed = static_cast<const State*>(call.mixed) + from * call.features;
+    float* const row_of = memory.wide;
+    const int64_t whole = call.features / BLOCK * BLOCK;
     for (int64_t row = 0; row < count; ++row) {
-      float* const values = hidden + row * width;
-      float mean = 0.0f, scale = 1.0f;
-      if (weight) {
-        if (call.layer_norm) mean = total(values, width) / static_cast<float>(width);
-        scale = inverse_root(squares(values, width, mean), width, call.norm_epsilon);
-      }
-      for (int64_t i = 0; i < width; i += BLOCK) {
-        Vector<float> left = load(values + i), right = load(values + i + half);
-        if (weight) {
-          left = (left - splat(mean)) * splat(scale) * load(weight + i);
-          right = (right - splat(mean)) * splat(scale) * load(weight + i + half);
-        }
-        if (bias) left += load(bias + i), right += load(bias + i + half);
-        if (keep) store(values + i, left), store(values + i + half, right);
-        narrow_row(left, right, rows.at(row, i));
-      }
+      const State* const values = mixed + row * call.features;
+      for (int64_t i = 0; i < whole; i += BLOCK) write_line(row_of + i, read_line(values + i));
+      for (int64_t i = whole; i < call.width; ++i) row_of[i] = i < call.features ? widen(values[i]) : 0.0f;
+      put_row(row_of, rows, row, memory.scales + row * groups);
     }
   }
 
-  // hidden += left weight^T + bias, over the inputs of `weight` from `start` on that `left` holds.
-  void add(const Blocks& left, const void* weight, const float* bias, int64_t depth, int64_t start) const {
-    multiply_rows(left, count, weight, depth, start, 0, call.width, sums,
-                  [&](int64_t row, int64_t column, const float* found) {
+  // What the next product reads: `hidden` normalised, which with `keep` becomes `hidden` itself.
+  void norm(const OsaNorm& by, bool keep) const {
+    const int64_t width = call.width;
+    for (int64_t row = 0; row < count; ++row) {
+      float* const values = hidden + row * width;
+      float* const to = keep ? values : memory.wide;
+      if (!by.weight) {
+        put_row(values, rows, row, memory.scales + row * groups);
+        continue;
+      }
+      float mean = 0.0f;
+      if (call.layer_norm) mean = total(values, call.features) / static_cast<float>(call.features);
+      const float scale = inverse_root(squares(values, call.features, mean), call.features, call.norm_epsilon);
+      for (int64_t i = 0; i < width; i += BLOCK) {
+        Line line = (read_line(values + i) - all(mean)) * all(scale) * read_line(by.weight + i);
+        if (by.bias) line = line + read_line(by.bias + i);
+        write_line(to + i, line);
+      }
+      put_row(to, rows, row, memory.scales + row * groups);
+    }
+  }
+
+  // left weight^T + bias of the outputs from `first` on, over the inputs that `left` holds, those of the
+  // layer from `start` on: use(row, column, line).
+  template <class Use>
+  OSA_INLINE void multiply(const Left<Element>& left, const float* scales, const OsaLayer& layer, int64_t depth,
+                           int64_t start, int64_t all_outputs, int64_t first, int64_t outputs, const Use& use) const {
+    const int64_t left_groups = SCALED ? (left.width + GROUP - 1) / GROUP : 1;
+    const float* const bias = start ? nullptr : layer.bias;
+    Engine::multiply(left, count, Right{layer.weight, depth, start}, first, outputs, memory.sums,
+                     [&](int64_t row, int64_t column, int64_t group, const typename Engine::Sum* found)
+                         __attribute__((always_inline)) {
       if (row >= count) return;
-      float* const to = hidden + row * call.width + column;
-      Vector<float> first = load(to) + load(found), second = load(to + BLOCK / 2) + load(found + BLOCK / 2);
-      if (bias) first += load(bias + column), second += load(bias + column + BLOCK / 2);
-      store(to, first);
-      store(to + BLOCK / 2, second);
+      Line line = read_line(found);
+      if constexpr (SCALED) {
+        if constexpr (Format::OFFSET != 0) {
+          const float* const totals = layer.totals + (start / GROUP + group) * all_outputs + column;
+          line = line - read_line(totals) * all(static_cast<float>(Format::OFFSET));
+        }
+        line = line * all(scales[row * left_groups + group]);
+        if (left_groups > 1) {
+          float* const sum = memory.partial + row * BLOCK;
+          if (group) line = line + read_line(sum);
+          if (group + 1 < left_groups) return write_line(sum, line);
+        }
+        line = line * read_line(layer.scale + column);
+      }
+      if (bias) line = line + read_line(bias + column);
+      use(row, column, line);
     });
   }
 
-  static OSA_INLINE void biased(const float* found, const float* bias, int64_t column, Vector<float>& left,
-                                Vector<float>& right) {
-    left = load(found), right = load(found + BLOCK / 2);
-    if (bias) left += load(bias + column), right += load(bias + column + BLOCK / 2);
+  // hidden (+)= left layer^T + bias.
+  void add(const Left<Element>& left, const float* scales, const OsaLayer& layer, int64_t depth, int64_t start) const {
+    const bool sum = call.residual || start;
+    multiply(left, scales, layer, depth, start, call.width, 0, call.width,
+             [&](int64_t row, int64_t column, const Line& line) __attribute__((always_inline)) {
+      float* const to = hidden + row * call.width + column;
+      write_line(to, sum ? read_line(to) + line : line);
+    });
   }
 
+  // Inner features, a group at a time: made, and used up.
   template <Vector<float> (*Activation)(Vector<float>)>
   void feed_forward() const {
-    for (int64_t start = 0; start < call.inner; start += MAX_GROUP) {
-      const Blocks group{inner, smaller(MAX_GROUP, call.inner - start)};
-      multiply_rows(rows, count, call.up, call.width, 0, start, group.width, sums,
-                    [&](int64_t row, int64_t column, const float* found) {
-        Vector<float> left, right;
-        biased(found, call.up_bias, column, left, right);
-        narrow_row(Activation(left), Activation(right), group.at(row, column - start));
+    const int64_t outputs = call.inner * (call.gated ? 2 : 1);
+    const bool wait = SCALED || call.gated;  // until all of a row's group are known
+    for (int64_t start = 0; start < call.inner; start += GROUP) {
+      const Left<Element> inner{memory.inner, smaller(GROUP, call.inner - start)};
+      const auto make = [&](int64_t first, const auto& use) __attribute__((always_inline)) {
+        multiply(rows, memory.scales, call.up, call.width, 0, outputs, first, inner.width, use);
+      };
+      make(start, [&](int64_t row, int64_t column, Line line) __attribute__((always_inline)) {
+        line = changed(line, Activation);
+        if (wait) write_line(memory.wide + row * inner.width + column - start, line);
+        else if constexpr (!SCALED) Format::put(line, Engine::at(inner, row, column - start));
       });
       if (call.gated)
-        multiply_rows(rows, count, call.up, call.width, 0, call.inner + start, group.width, sums,
-                      [&](int64_t row, int64_t column, const float* found) {
-          Vector<float> left, right;
-          biased(found, call.up_bias, column, left, right);
-          bfloat16* const to = group.at(row, column - call.inner - start);
-          narrow_row(left * widen_row(to), right * widen_row(to + BLOCK / 2), to);
+        make(call.inner + start, [&](int64_t row, int64_t column, const Line& line) __attribute__((always_inline)) {
+          float* const to = memory.wide + row * inner.width + column - call.inner - start;
+          write_line(to, read_line(to) * line);
         });
-      add(group, call.down, start ? nullptr : call.down_bias, call.inner, start);
+      for (int64_t row = 0; wait && row < count; ++row)
+        put_row(memory.wide + row * inner.width, inner, row, memory.inner_scales + row);
+      add(inner, memory.inner_scales, call.down, call.inner, start);
     }
   }
   void feed_forward_as_asked() const {
     if (call.activation == OSA_RELU) feed_forward<relu>();
     else if (call.activation == OSA_SILU) feed_forward<silu>();
     else if (call.activation == OSA_GELU_TANH) feed_forward<gelu_tanh>();
-    else feed_forward<gelu>();
+    else feed_forward<Format::activate_gelu>();
   }
 
-  const float* of_row(const float* table, int64_t row) const {
-    return table ? table + (from + row) * (call.width / call.heads / 2) : nullptr;
+  const float* of_row(const float* table, int64_t row, int64_t head) const {
+    return table ? table + (from + row) * (head / 2) : nullptr;
   }
 
   void project() const {
-    const int64_t row_size = 3 * call.width, head = call.width / call.heads;
-    bfloat16* const states = static_cast<bfloat16*>(call.states) + from * row_size;
-    multiply_rows(rows, count, call.qkv, call.width, 0, 0, row_size, sums,
-                  [&](int64_t row, int64_t column, const float* found) {
-      if (row >= count) return;
-      Vector<float> left, right;
-      biased(found, call.qkv_bias, column, left, right);
-      if (head == BLOCK && column < 2 * call.width)
-        prepare_block(left, right, of_row(call.cosine, row), of_row(call.sine, row));
-      narrow_row(left, right, states + row * row_size + column);
+    const int64_t row_size = 3 * call.width, head = call.features / call.heads;
+    const bool in_lines = head == BLOCK && call.features == call.width;
+    State* const states = static_cast<State*>(call.states) + from * row_size;
+    multiply(rows, memory.scales, call.qkv, call.width, 0, row_size, 0, row_size,
+             [&](int64_t row, int64_t column, Line line) __attribute__((always_inline)) {
+      if (in_lines && column < 2 * call.width)
+        prepare_line(line, of_row(call.cosine, row, head), of_row(call.sine, row, head));
+      write_line(states + row * row_size + column, line);
     });
-    if (head == BLOCK) return;
+    if (in_lines) return;
     for (int64_t row = 0; row < count; ++row)
-      for (int64_t at = 0; at < 2 * call.width; at += head)
-        prepare_head(states + row * row_size + at, of_row(call.cosine, row), of_row(call.sine, row), head,
-                     call.head_epsilon, call.normalize);
+      for (int64_t part = 0; part < 2; ++part)
+        for (int64_t at = 0; at < call.features; at += head)
+          prepare_head(states + row * row_size + part * call.width + at, of_row(call.cosine, row, head),
+                       of_row(call.sine, row, head), head, call.head_epsilon, call.normalize);
   }
 
-  // prepare_head where a head is as wide as a block.
-  OSA_INLINE void prepare_block(Vector<float>& left, Vector<float>& right, const float* cosine,
-                                const float* sine) const {
-    if (call.normalize) {
-      const Vector<float> squared = left * left + right * right;
-      const float total = _mm512_reduce_add_ps(reinterpret_cast<const __m512&>(squared));
-      const Vector<float> scale = splat(inverse_root(total, BLOCK, call.head_epsilon));
-      left *= scale, right *= scale;
-    }
-    if (cosine) {
-      const Vector<float> turn = load(cosine), lift = load(sine), before = left;
-      left = left * turn - right * lift;
-      right = right * turn + before * lift;
+  // prepare_head where a head is as wide as a line.
+  OSA_INLINE void prepare_line(Line& line, const float* cosine, const float* sine) const {
+    constexpr int half = Line::PARTS / 2;
+    constexpr int64_t W = Simd<float>::width;
+    if (call.normalize) line = line * all(inverse_root(total_of(line * line), BLOCK, call.head_epsilon));
+    if (!cosine) return;
+    OSA_UNROLL(4)
+    for (int i = 0; i < half; ++i) {
+      const Vector<float> turn = load(cosine + i * W), lift = load(sine + i * W);
+      const Vector<float> left = line.part[i], right = line.part[half + i];
+      line.part[i] = left * turn - right * lift;
+      line.part[half + i] = right * turn + left * lift;
     }
   }
 };
 
 // Rows `from` ... `to`; memory of transform_bytes, aligned to 64.
+template <class Engine>
 void transform_rows(const OsaTransformCall* call, int64_t from, int64_t to, void* memory) {
-  const Tiles tiles;
-  const Transform transform(*call, from, to, memory);
+  [[maybe_unused]] const typename Engine::Setting setting;
+  const Transform<Engine> transform(*call, from, to, memory);
   const bool post = call->post;
   if (call->mixed) {
     transform.take_mixed();
-    transform.add(transform.rows, call->out, call->out_bias, call->width, 0);
-    if (post) transform.norm(call->mixer_norm, call->mixer_norm_bias, true);
-    else transform.norm(call->feed_forward_norm, call->feed_forward_norm_bias, false);
+    transform.add(transform.rows, transform.memory.scales, call->out, call->width, 0);
+    transform.norm(post ? call->mixer_norm : call->feed_forward_norm, post);
     transform.feed_forward_as_asked();
-    if (post) transform.norm(call->feed_forward_norm, call->feed_forward_norm_bias, true);
+    if (post) transform.norm(call->feed_forward_norm, true);
   }
-  if (call->qkv) {
-    if (!post) transform.norm(call->mixer_norm, call->mixer_norm_bias, false);
-    else if (!call->mixed) transform.norm(nullptr, nullptr, false);
+  if (call->qkv.weight) {
+    if (!post) transform.norm(call->mixer_norm, false);
+    else if (!call->mixed) transform.norm({}, false);
     transform.project();
   }
 }
 
-#endif
+template <class Engine>
+size_t transform_bytes(const OsaTransformCall* call, int64_t rows) {
+  return TransformMemory<Engine>(*call, rows, nullptr).bytes;
+}
 
 }  // namespace
 #endif

@@ -12,8 +12,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from osa.model import EmbeddingModel
 from osa.model.functional.tiling import ROW_STEP, TOKEN_TILE, round_rows, rounded_rows
 from osa.model.inference.bfloat16 import use_bfloat16
-from osa.model.inference.fused_blocks import FusedBlocks
-from osa.model.kernels import native_block as transform
+from osa.model.inference.precision import use_dtype
+from osa.model.kernels.native_block import is_available
 
 PRODUCTS = {torch.ops.aten.mm.default, torch.ops.aten.mm.out, torch.ops.aten.linear.default}
 
@@ -68,16 +68,13 @@ def multiplied_rows(model: EmbeddingModel) -> set[int]:
     return seen
 
 
-def test_batches_of_any_size_multiply_few_numbers_of_rows(
-    default_model: EmbeddingModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_batches_of_any_size_multiply_few_numbers_of_rows(default_model: EmbeddingModel) -> None:
     """Each number of rows costs oneDNN 2.4 ms and 1.3 MB, which once grew a server by 1.2 GB."""
     model = use_bfloat16(copy.deepcopy(default_model), keep_float32=False)
-    monkeypatch.setattr(FusedBlocks, "_fits", lambda *_: False)
     known = {16, 32, 144, 256, 704, TOKEN_TILE}
     assert known <= multiplied_rows(model) <= known | {rounded_rows(TOKEN_TILE + 3)}
 
 
-@pytest.mark.skipif(not transform.available(), reason="needs the CPU kernel and AMX")
-def test_fused_blocks_leave_no_product_to_torch(default_model: EmbeddingModel) -> None:
-    assert not multiplied_rows(use_bfloat16(copy.deepcopy(default_model), keep_float32=False))
+@pytest.mark.skipif(not is_available(), reason="needs the CPU kernel")
+def test_packed_blocks_leave_no_product_to_torch(default_model: EmbeddingModel) -> None:
+    assert not multiplied_rows(use_dtype(copy.deepcopy(default_model), "bfloat16"))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -12,10 +11,9 @@ import torch
 from torch import nn
 
 from osa.model import CheckpointError, EmbeddingModel
-from osa.model.inference.bfloat16 import has_fast_bfloat16, in_float32, use_bfloat16
+from osa.model.inference.bfloat16 import has_fast_bfloat16, use_bfloat16
 from osa.model.inference.bfloat16_linear import SUM_WIDTH, Bfloat16Linear
-from osa.model.inference.fused_blocks import FusedBlocks
-from osa.model.kernels import native_block as kernel
+from osa.model.inference.precision import in_float32
 
 TEXTS = ["The cat sat.", "A longer sentence about linear attention, and what it costs.", "x" * 400]
 
@@ -65,38 +63,9 @@ def test_the_bits_do_not_depend_on_the_batch(default_model: EmbeddingModel) -> N
         assert torch.equal(model.embed_ids([ids]).embeddings[0], together[row]), len(ids)
 
 
-@pytest.mark.skipif(not kernel.available(), reason="needs the CPU kernel and AMX")
-@pytest.mark.parametrize("lengths", [[5], [64, 1, 300], [2500, 40]])
-def test_fused_blocks_are_the_blocks_one_by_one(
-    default_model: EmbeddingModel, monkeypatch: pytest.MonkeyPatch, lengths: list[int]
+def test_a_model_without_its_float32_weights_is_not_saved(
+    tiny_model: EmbeddingModel, tmp_path: Path
 ) -> None:
-    model = bfloat16_copy(default_model)
-    generator = np.random.default_rng(1)
-    ids = [generator.integers(0, 30_000, length).tolist() for length in lengths]
-    packed, offsets = model.pack_ids(ids)
-    calls: list[int] = []
-    transform = kernel.transform
-
-    def spy(*arguments: Any) -> Any:
-        calls.append(1)
-        return transform(*arguments)
-
-    monkeypatch.setattr(kernel, "transform", spy)
-    with torch.inference_mode():
-        fused, states = model.embed_tokens(packed, cu_seqlens=offsets)
-        monkeypatch.setattr(FusedBlocks, "_fits", lambda *_: False)
-        single, expected = model.embed_tokens(packed, cu_seqlens=offsets)
-    assert len(calls) == default_model.config.num_layers + 1
-    np.testing.assert_allclose(fused.embeddings, single.embeddings, atol=2e-3)
-    assert ((fused.embeddings * single.embeddings).sum(-1) > 0.9999).all()
-    scale = expected.abs().max().item()
-    np.testing.assert_allclose(states, expected, atol=0.03 * scale)
-
-
-@pytest.mark.parametrize("keep_float32", [True, False])
-def test_a_model_in_bfloat16_is_not_saved(
-    tiny_model: EmbeddingModel, tmp_path: Path, keep_float32: bool
-) -> None:
-    with pytest.raises(CheckpointError, match=r"use_bfloat16.*load it in float32 and save that"):
-        bfloat16_copy(tiny_model, keep_float32).save_pretrained(tmp_path / "model")
+    with pytest.raises(CheckpointError, match=r"use_dtype.*load it in float32 and save that"):
+        bfloat16_copy(tiny_model, keep_float32=False).save_pretrained(tmp_path / "model")
     assert list(tmp_path.iterdir()) == []

@@ -1,6 +1,9 @@
-"""The block between two attentions: against float64, and equal bits for a row at any position."""
+"""The block between two attentions: against float64 in every dtype on every instruction set."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,215 +15,329 @@ from osa.model.errors import InputError
 from osa.model.kernels import native
 from osa.model.kernels.native_block import (
     ACTIVATIONS,
+    STATES,
     Affine,
-    Weights,
-    available,
+    BlockWeights,
+    Layer,
+    Shape,
+    Transform,
     fits,
-    pack,
-    transform,
+    is_available,
 )
+from osa.model.kernels.packed_weights import DTYPES, GROUP, pack, pad_outputs, padded, unpack
 from osa.model.layers.block import ACTIVATIONS as FUNCTIONS
 from osa.model.layers.positions import rotate
 
+pytestmark = pytest.mark.skipif(not is_available(), reason="needs the CPU kernel")
+
 EPS = 1e-6
-needs_tiles = pytest.mark.skipif(not available(), reason="needs the CPU kernel and AMX")
+TOLERANCE = {"float32": 2e-5, "bfloat16": 0.02, "int8": 0.06}
+"""Of sums that a rounding to the neighbour changes; int8 is compared with int8."""
+Rotary = tuple[Tensor, Tensor]
 
 
-class Layer:
+@pytest.fixture(params=native.product_sets())
+def products(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Products by each instruction set of this machine."""
+    before = native.product_set()
+    native.use_product_set(request.param)
+    yield request.param
+    native.use_product_set(before)
+
+
+class Weights:
     """A block's weights, as they are and packed."""
 
-    def __init__(self, width: int, inner: int, activation: str = "gelu"):
-        def product(outputs: int, inputs: int) -> Tensor:
-            weight: Tensor = torch.randn(outputs, inputs) / inputs**0.5
-            return weight.to(torch.bfloat16)
-
-        self.qkv, self.out = product(3 * width, width), product(width, width)
-        self.up, self.down = product(inner, width), product(width, inner)
-        self.norms = torch.rand(2, width) + 0.5
-        self.packed = Weights(
-            Affine(self.norms[0]),
-            Affine(pack(self.qkv)),
-            Affine(pack(self.out)),
-            Affine(self.norms[1]),
-            Affine(pack(self.up)),
-            Affine(pack(self.down)),
-            activation,
-            True,
+    def __init__(self, dtype: str, width: int, inner: int, heads: int, **rules: Any):
+        self.dtype, self.width, self.heads = dtype, width, heads
+        self.gated = bool(rules.get("gated"))
+        self.activation = str(rules.setdefault("activation", "gelu"))
+        self.residual, self.post = bool(rules.get("residual", True)), bool(rules.get("post"))
+        self.layer_norm, self.normalize = (
+            bool(rules.get("layer_norm")),
+            rules.pop("normalize", True),
         )
+        biases, normed = rules.pop("biases", False), rules.pop("norms", True)
+        up = 2 if self.gated else 1
+        sizes = {
+            "qkv": (3 * width, width, 3),
+            "out": (width, width, 1),
+            "up": (up * inner, width, up),
+            "down": (width, inner, 1),
+        }
+        layers = {}
+        for name, (outputs, inputs, parts) in sizes.items():
+            packed = pack(torch.randn(outputs, inputs) / inputs**0.5, dtype, parts)
+            bias = torch.randn(outputs) if biases else None
+            real = unpack(packed)[:, :inputs].unflatten(0, (parts, -1))[:, : outputs // parts]
+            setattr(self, name, (real.flatten(0, 1).double(), bias))
+            filled = None if bias is None else pad_outputs(bias, parts, dtype).contiguous()
+            layers[name] = Layer(packed, filled)
+        self.norms = torch.rand(2, width) + 0.5 if normed else None
+        self.norm_biases = torch.randn(2, width) if biases and normed else None
+        self.packed = BlockWeights(
+            self._affine(0), layers["qkv"], layers["out"], self._affine(1), layers["up"],
+            layers["down"], normalize=self.normalize, **rules,
+        )  # fmt: skip
+
+    def _affine(self, place: int) -> Affine:
+        def filled(values: Tensor | None) -> Tensor | None:
+            return (
+                None if values is None else pad_outputs(values[place], 1, self.dtype).contiguous()
+            )
+
+        return Affine(filled(self.norms), filled(self.norm_biases))
+
+    def read(self, rows: Tensor) -> Tensor:
+        """Rows as a product reads them."""
+        if self.dtype == "float32":
+            return rows
+        if self.dtype == "bfloat16":
+            return rows.bfloat16().double()
+        parts = []
+        for part in rows.split(GROUP, dim=1):
+            scale = part.abs().amax(1, keepdim=True).clamp_min(1e-30) / 127
+            parts.append((part / scale).round() * scale)
+        return torch.cat(parts, 1)
+
+    def product(self, rows: Tensor, name: str) -> Tensor:
+        weight, bias = getattr(self, name)
+        found: Tensor = self.read(rows) @ weight.T
+        return found if bias is None else found + bias
+
+    def norm(self, hidden: Tensor, place: int) -> Tensor:
+        if self.norms is None:
+            return hidden
+        weight = self.norms[place].double()
+        bias = None if self.norm_biases is None else self.norm_biases[place].double()
+        if self.layer_norm:
+            return F.layer_norm(hidden, hidden.shape[1:], weight, bias, EPS)
+        normed = F.rms_norm(hidden, hidden.shape[1:], weight, EPS)
+        return normed if bias is None else normed + bias
 
     def second_half(self, hidden: Tensor, mixed: Tensor) -> Tensor:
-        """In float64, but for the operands that are rounded."""
-        hidden = hidden + rounded(mixed) @ self.out.double().T
-        normed = F.rms_norm(hidden, hidden.shape[1:], self.norms[1].double(), EPS)
-        inner = FUNCTIONS[self.packed.activation](rounded(normed) @ self.up.double().T)
-        return hidden + rounded(inner) @ self.down.double().T
+        """In float64, but for what is rounded."""
+        kept = 1.0 if self.residual else 0.0
+        hidden = kept * hidden + self.product(mixed.double(), "out")
+        hidden = self.norm(hidden, 0) if self.post else hidden
+        inner = self.product(hidden if self.post else self.norm(hidden, 1), "up")
+        if self.gated:
+            activated, gate = inner.chunk(2, dim=1)
+            inner = FUNCTIONS[self.activation](activated) * gate
+        else:
+            inner = FUNCTIONS[self.activation](inner)
+        hidden = kept * hidden + self.product(inner, "down")
+        return self.norm(hidden, 1) if self.post else hidden
 
-    def first_half(
-        self, hidden: Tensor, heads: int, rotary: tuple[Tensor, Tensor] | None
-    ) -> Tensor:
+    def first_half(self, hidden: Tensor, rotary: Rotary | None) -> Tensor:
         """States [T, 3, H, d], likewise."""
-        width = hidden.shape[1] // heads
-        normed = F.rms_norm(hidden, hidden.shape[1:], self.norms[0].double(), EPS)
-        states = (rounded(normed) @ self.qkv.double().T).view(len(hidden), 3, heads, width)
-        query, key = (F.rms_norm(states[:, i], (width,), eps=EPS) for i in (0, 1))
+        normed = hidden if self.post else self.norm(hidden, 0)
+        states = self.product(normed, "qkv").unflatten(1, (3, self.heads, -1))
+        query, key = states[:, 0], states[:, 1]
+        if self.normalize:
+            query, key = (F.rms_norm(part, part.shape[2:], eps=EPS) for part in (query, key))
         if rotary is not None:
-            turn = [part[None] for part in rotary]
+            turn = [part[None].double() for part in rotary]
             query, key = (rotate(part[None], *turn)[0] for part in (query, key))
         return torch.stack([query, key, states[:, 2]], 1)
 
 
-def rounded(values: Tensor) -> Tensor:
-    return values.bfloat16().double()
+class Run:
+    """Hidden states and states after one call."""
+
+    def __init__(self, done: Weights | None, coming: Weights | None, hidden: Tensor,
+                 mixed: Tensor | None, rotary: Rotary | None = None):  # fmt: skip
+        layer = done or coming
+        assert layer is not None
+        width = padded(layer.width, layer.dtype)
+        own = F.pad(hidden, (0, width - layer.width)).contiguous()
+        states = torch.zeros(len(hidden), 3, width, dtype=STATES[layer.dtype])
+        shape = Shape(layer.width, layer.heads, layer.dtype, EPS, EPS)
+        packed = [None if part is None else part.packed for part in (done, coming)]
+        Transform(shape, *packed)(own, mixed, states, rotary)
+        self.padding = own[:, layer.width :]
+        self.hidden = own[:, : layer.width]
+        self.states = states[:, :, : layer.width].unflatten(2, (layer.heads, -1))
 
 
-def make_states(rows: int, width: int, heads: int) -> Tensor:
-    return torch.zeros(rows, 3, heads, width // heads, dtype=torch.bfloat16)
+def make_inputs(weights: Weights, rows: int) -> tuple[Tensor, Tensor]:
+    hidden = torch.randn(rows, weights.width)
+    return hidden, torch.randn(rows, weights.width).to(STATES[weights.dtype])
 
 
-def run(hidden: Tensor, done: Layer | None, mixed: Tensor | None, coming: Layer | None,
-        states: Tensor, rotary: tuple[Tensor, Tensor] | None = None) -> None:  # fmt: skip
-    packed = [None if layer is None else layer.packed for layer in (done, coming)]
-    transform(hidden, packed[0], mixed, packed[1], states, rotary, EPS, EPS)
+def angles(rows: int, weights: Weights) -> Rotary:
+    turns = torch.randn(rows, weights.width // weights.heads // 2)
+    return turns.cos(), turns.sin()
 
 
-def test_packed_weights_hold_pairs_of_inputs_of_32_outputs() -> None:
-    weight = torch.arange(64 * 96, dtype=torch.float32).view(64, 96).bfloat16()
-    packed = pack(weight)
-    assert packed.shape == (2, 48, 32, 2)
-    for panel, pair, output, half in ((0, 0, 0, 0), (1, 47, 31, 1), (1, 5, 7, 0)):
-        assert packed[panel, pair, output, half] == weight[32 * panel + output, 2 * pair + half]
+def check(weights: Weights, rows: int, rotary: Rotary | None = None) -> None:
+    hidden, mixed = make_inputs(weights, rows)
+    expected = weights.second_half(hidden.double(), mixed)
+    found = Run(weights, weights, hidden, mixed, rotary)
+    if not rows:
+        return
+    scale = max(1.0, expected.abs().max().item() / 4)
+    atol = TOLERANCE[weights.dtype] * scale
+    np.testing.assert_allclose(found.hidden, expected, atol=atol)
+    assert (found.hidden - expected).abs().mean() < atol / 20
+    assert not found.padding.any()
+    wanted = weights.first_half(found.hidden.double(), rotary)
+    rtol = 1e-5 if weights.dtype == "float32" else 2**-7
+    np.testing.assert_allclose(found.states.float(), wanted, rtol=rtol, atol=atol)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("rows", [0, 1, 7, 12, 13, 33, 300])
+def test_both_halves_are_those_of_float64(products: str, dtype: str, rows: int) -> None:
+    weights = Weights(dtype, 128, 832, 4)
+    check(weights, rows, angles(rows, weights))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(
-    ("hidden", "inner", "heads", "expected"),
-    [
-        (384, 1536, 12, True),
-        (32, 32, 1, True),
-        (48, 64, 1, False),
-        (64, 48, 1, False),
-        (96, 96, 5, False),
-        (256, 256, 1, False),
-    ],
+    ("width", "inner", "heads"),
+    [(384, 1536, 12), (32, 32, 1), (48, 100, 3), (40, 8, 5), (100, 33, 1), (800, 500, 25)],
 )
-def test_widths_that_fill_the_tiles_fit(
-    hidden: int, inner: int, heads: int, expected: bool
-) -> None:
-    assert fits(hidden, inner, heads) is expected
+def test_widths_of_any_size(products: str, dtype: str, width: int, inner: int, heads: int) -> None:
+    weights = Weights(dtype, width, inner, heads)
+    check(weights, 50, angles(50, weights))
+    check(weights, 5)
 
 
-@needs_tiles
-@pytest.mark.parametrize("rows", [0, 1, 31, 32, 33, 300, 700])
-@pytest.mark.parametrize(
-    ("width", "inner", "heads"), [(32, 32, 1), (64, 800, 4), (96, 416, 1), (384, 1536, 12)]
-)
-@pytest.mark.parametrize("positions", [True, False])
-def test_both_halves_are_those_of_float64(
-    rows: int, width: int, inner: int, heads: int, positions: bool
-) -> None:
-    done, coming = Layer(width, inner), Layer(width, inner)
-    hidden, mixed = torch.randn(rows, width), torch.randn(rows, width).bfloat16()
-    angles = torch.randn(rows, width // heads // 2)
-    rotary = (angles.cos(), angles.sin()) if positions else None
-    expected = done.second_half(hidden.double(), mixed)
-    states = make_states(rows, width, heads)
-    run(hidden, done, mixed, coming, states, rotary)
-    np.testing.assert_allclose(hidden, expected, atol=0.02)
-    assert (hidden - expected).abs().mean() < 1e-3 or not rows
-    wanted = coming.first_half(hidden.double(), heads, rotary)
-    np.testing.assert_allclose(states.float(), wanted, rtol=2**-7, atol=0.02)
+KINDS: dict[str, dict[str, Any]] = {
+    "bert": {"layer_norm": True, "post": True, "biases": True, "normalize": False},
+    "gte": {"layer_norm": True, "post": True, "biases": True, "gated": True},
+    "nomic": {"layer_norm": True, "post": True, "gated": True, "activation": "silu"},
+    "modernbert": {"layer_norm": True, "gated": True},
+    "rms after the sums": {"post": True},
+    "without norms": {"norms": False},
+    "without residual": {"residual": False},
+    "without residual, after": {"residual": False, "post": True, "biases": True},
+}
 
 
-@needs_tiles
-def test_each_half_may_come_alone() -> None:
-    layer, mixed = Layer(64, 64), torch.randn(40, 64).bfloat16()
-    together = torch.randn(40, 64)
-    apart = together.clone()
-    states, others = make_states(40, 64, 2), make_states(40, 64, 2)
-    run(together, layer, mixed, layer, states)
-    run(apart, layer, mixed, None, others)
-    assert torch.equal(apart, together)
-    assert not others.any()
-    run(apart, None, None, layer, others)
-    assert torch.equal(apart, together)
-    assert torch.equal(others, states)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_block(products: str, dtype: str, kind: str) -> None:
+    check(Weights(dtype, 64, 416, 2, **KINDS[kind]), 70)
+    check(Weights(dtype, 56, 100, 2, **KINDS[kind]), 20)
 
 
-@needs_tiles
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_each_half_may_come_alone(products: str, dtype: str) -> None:
+    weights = Weights(dtype, 64, 64, 2)
+    hidden, mixed = make_inputs(weights, 40)
+    together = Run(weights, weights, hidden, mixed)
+    first = Run(weights, None, hidden, mixed)
+    assert torch.equal(first.hidden, together.hidden)
+    assert not first.states.any()
+    second = Run(None, weights, first.hidden, None)
+    assert torch.equal(second.hidden, together.hidden)
+    assert torch.equal(second.states, together.states)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_the_activation_is_exact_to_the_last_bits_of_bfloat16(activation: str) -> None:
-    layer, eye = Layer(32, 32, activation), Affine(pack(torch.eye(32).bfloat16()))
-    scale = torch.full((32,), 2.0)
-    weights = layer.packed._replace(up=eye, down=eye, feed_forward_norm=Affine(scale))
+def test_the_activation_is_as_exact_as_its_dtype(
+    products: str, dtype: str, activation: str
+) -> None:
+    weights = Weights(dtype, 32, 32, 1, activation=activation)
+    scale, eye = torch.full((32,), 2.0), Layer(pack(torch.eye(32), dtype))
+    weights.packed = weights.packed._replace(up=eye, down=eye, feed_forward_norm=Affine(scale))
     hidden = torch.randn(2000, 32) * torch.cat([torch.ones(31), torch.tensor([30.0])])
-    inputs = rounded(F.rms_norm(hidden, (32,), scale, EPS))
+    inputs = weights.read(F.rms_norm(hidden.double(), (32,), scale.double(), EPS))
     assert inputs.abs().max() > 11
     assert (inputs.abs() < 1e-2).any()
-    expected = rounded(FUNCTIONS[activation](inputs))
-    after = hidden.clone()
-    mixed = torch.zeros(2000, 32, dtype=torch.bfloat16)
-    transform(after, weights, mixed, None, make_states(2000, 32, 1), None, EPS, EPS)
-    np.testing.assert_allclose(after - hidden, expected, rtol=2**-7, atol=1.5e-4)
+    expected = weights.read(FUNCTIONS[activation](inputs))
+    mixed = torch.zeros(2000, 32, dtype=STATES[dtype])
+    found = Run(weights, None, hidden, mixed)
+    tolerance = {"float32": 1e-5, "bfloat16": 1.5e-4}[dtype]  # of the sum with up to 100
+    relative = {"float32": 1e-6, "bfloat16": 2**-7}[dtype]
+    np.testing.assert_allclose(found.hidden - hidden, expected, rtol=relative, atol=tolerance)
 
 
-@needs_tiles
-def test_a_row_has_the_same_bits_alone_and_on_any_number_of_threads() -> None:
-    layer, rows = Layer(384, 1536), 700
-    hidden, mixed = torch.randn(rows, 384), torch.randn(rows, 384).bfloat16()
-    angles = torch.randn(rows, 16)
-    rotary = (angles.cos(), angles.sin())
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_row_has_the_same_bits_alone_and_on_any_number_of_threads(
+    products: str, dtype: str
+) -> None:
+    rows = 300
+    weights = Weights(dtype, 384, 1536, 12)
+    (hidden, mixed), rotary = make_inputs(weights, rows), angles(rows, weights)
     before = torch.get_num_threads()
     found = []
     try:
         for threads in (1, 2, 4):
             torch.set_num_threads(threads)
-            own, states = hidden.clone(), make_states(rows, 384, 12)
-            run(own, layer, mixed, layer, states, rotary)
-            found.append((own, states))
+            found.append(Run(weights, weights, hidden, mixed, rotary))
     finally:
         torch.set_num_threads(before)
-    for own, states in found[1:]:
-        assert torch.equal(own, found[0][0])
-        assert torch.equal(states, found[0][1])
-    for row in (0, 1, 31, 32, 255, 256, 699):
-        one, states = hidden[row : row + 1].clone(), make_states(1, 384, 12)
-        turn = (rotary[0][row : row + 1], rotary[1][row : row + 1])
-        run(one, layer, mixed[row : row + 1], layer, states, turn)
-        assert torch.equal(one[0], found[0][0][row])
-        assert torch.equal(states[0], found[0][1][row])
+    for other in found[1:]:
+        assert torch.equal(other.hidden, found[0].hidden)
+        assert torch.equal(other.states, found[0].states)
+    for first, count in ((0, 1), (299, 1), (31, 2), (5, 3), (90, 11), (7, 12), (64, 64), (3, 40)):
+        some = slice(first, first + count)
+        turn = (rotary[0][some], rotary[1][some])
+        own = Run(weights, weights, hidden[some], mixed[some], turn)
+        assert torch.equal(own.hidden, found[0].hidden[some])
+        assert torch.equal(own.states, found[0].states[some])
 
 
-@needs_tiles
-def test_a_row_that_is_not_finite_keeps_to_itself() -> None:
-    layer = Layer(64, 128)
-    hidden, mixed = torch.randn(40, 64), torch.randn(40, 64).bfloat16()
-    fine, states = hidden.clone(), make_states(40, 64, 2)
-    run(fine, layer, mixed, layer, states)
-    mixed[7, 3], hidden[20, 5] = torch.nan, torch.inf
-    broken = make_states(40, 64, 2)
-    run(hidden, layer, mixed, layer, broken)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+def test_a_row_that_is_not_finite_keeps_to_itself(products: str, dtype: str, value: float) -> None:
+    weights = Weights(dtype, 64, 128, 2)
+    hidden, mixed = make_inputs(weights, 40)
+    fine = Run(weights, weights, hidden, mixed)
+    mixed[7, 3], hidden[20, 5] = value, value
+    broken = Run(weights, weights, hidden, mixed)
     others = [row for row in range(40) if row not in (7, 20)]
-    assert torch.equal(hidden[others], fine[others])
-    assert torch.equal(broken[others], states[others])
-    assert hidden[7].isnan().all()
-    assert not hidden[20].isfinite().all()
+    assert torch.equal(broken.hidden[others], fine.hidden[others])
+    assert torch.equal(broken.states[others], fine.states[others])
+    assert not broken.hidden[7].isfinite().any()
+    assert not broken.hidden[20].isfinite().all()
+    assert not broken.states[20, 2].isfinite().any()
 
 
-@needs_tiles
+def test_the_largest_numbers_of_a_row_lose_nothing_in_8_bits(products: str) -> None:
+    """Sums of 384 products of 127 by 127 are exact on every instruction set."""
+    weights = Weights("int8", 384, 64, 12, norms=False, normalize=False)
+    packed = pack(torch.where(torch.randn(3 * 384, 384) > -1.5, 1.0, -1.0), "int8", 3)
+    weights.packed = weights.packed._replace(qkv=Layer(packed))
+    hidden = torch.where(torch.randn(9, 384) > -1.5, 1.0, -1.0)
+    expected = (hidden @ unpack(packed).T).bfloat16()
+    found = Run(None, weights, hidden, None)
+    np.testing.assert_allclose(found.states.flatten(1).float(), expected.float(), rtol=2**-8)
+
+
 def test_sizes_that_cannot_be_are_refused() -> None:
-    layer = Layer(32, 32)
+    weights = Weights("float32", 32, 32, 1)
+    transform = Transform(Shape(32, 1, "float32", EPS, EPS), None, weights.packed)
     with pytest.raises(InputError, match="multiples of 32"):
-        run(torch.zeros(2, 48), None, None, layer, make_states(2, 48, 1))
+        transform(torch.zeros(2, 48), None, torch.zeros(2, 3, 48), None)
+    wide = Transform(
+        Shape(160, 1, "float32", EPS, EPS), None, Weights("float32", 160, 32, 1).packed
+    )
     with pytest.raises(InputError, match="head_dim 1 to 128"):
-        run(torch.zeros(2, 160), None, None, layer, make_states(2, 160, 1))
+        wide(torch.zeros(2, 160), None, torch.zeros(2, 3, 160), None)
 
 
-@needs_tiles
-def test_other_instruction_sets_say_that_they_cannot() -> None:
+def test_heads_up_to_128_features_fit() -> None:
+    assert fits(384, 12)
+    assert fits(128, 1)
+    assert not fits(129, 1)
+    assert not fits(100, 3)
+
+
+def test_a_limit_of_the_instruction_set_limits_products() -> None:
     before = native.instruction_set()
     try:
-        native.use_instruction_set("baseline")
-        assert not available()
-        with pytest.raises(InputError, match="has no tiles"):
-            run(torch.zeros(1, 32), None, None, Layer(32, 32), make_states(1, 32, 1))
+        for name in native.instruction_sets():
+            native.use_instruction_set(name)
+            assert native.product_set().split("_")[0] == name
     finally:
         native.use_instruction_set(before)
+
+
+def test_unknown_products_are_refused() -> None:
+    with pytest.raises(InputError, match=r"products must be one of .*baseline, got 'mmx'"):
+        native.use_product_set("mmx")

@@ -194,6 +194,23 @@ def test_a_reader_that_has_gone_costs_the_lines_alone() -> None:
         writer.close()
 
 
+def test_it_never_writes_to_a_file_that_took_its_number(pipe: Pipe) -> None:
+    logger, writer = start(pipe.stream)
+    number = pipe.stream.fileno()
+    first, (read_end, write_end) = os.dup(number), os.pipe()
+    try:
+        os.dup2(write_end, number)  # as after a close: the number is the other pipe's
+        logger.info("the last")
+        assert read_lines(pipe.read_end, "the last")
+        os.set_blocking(read_end, False)
+        with pytest.raises(BlockingIOError):
+            os.read(read_end, 1)
+    finally:
+        writer.close()
+        for file in (first, read_end, write_end):
+            os.close(file)
+
+
 def test_without_standard_error_every_line_is_dropped() -> None:
     logger, writer = start(None)
     logger.info("nowhere")

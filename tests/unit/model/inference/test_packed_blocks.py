@@ -1,0 +1,219 @@
+"""Packed blocks: the blocks they replace, the same bits in any batch, weights kept once."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from osa.model import CheckpointError, ConfigError, EmbeddingModel
+from osa.model.config import EncoderConfig
+from osa.model.inference.packed_blocks import PackedBlocks, can_pack
+from osa.model.inference.packed_linear import PackedLinear
+from osa.model.inference.precision import in_float32, use_dtype
+from osa.model.kernels import native, use_kernel
+from osa.model.kernels.native_block import is_available
+from osa.model.kernels.packed_weights import DTYPES
+from osa.model.layers.block import Block
+from osa.model.layers.mixers import MIXERS, TokenContext
+from osa.model.layers.positions import rotary_table
+
+pytestmark = pytest.mark.skipif(not is_available(), reason="needs the CPU kernel")
+BIASES: dict[str, Any] = {
+    "attention_bias": True,
+    "ffn_up_bias": True,
+    "ffn_down_bias": True,
+    "norm_bias": True,
+}
+KINDS: dict[str, dict[str, Any]] = {
+    "osa": {"mixer": "osa", "qk_norm": True},
+    "osa of any width": {"mixer": "osa", "hidden_size": 60, "num_heads": 3, "ffn_size": 50},
+    "without residual": {"mixer": "osa", "residual": False, "norm": False},
+    "bert": {"norm_type": "layer", "norm_place": "post", **BIASES},
+    "gte": {"norm_type": "layer", "norm_place": "post", "ffn_gated": True, **BIASES},
+    "nomic": {"norm_type": "layer", "norm_place": "post", "ffn_gated": True, "activation": "silu"},
+    "modernbert": {"norm_type": "layer", "ffn_gated": True, "embedding_norm": True},
+    "pre-norm with biases": {"norm_type": "layer", "activation": "gelu_tanh", **BIASES},
+    "rms after the sums": {"norm_place": "post"},
+    "without norms": {"norm": False},
+}
+LENGTHS = [1, 5, 40, 33, 200]
+ERROR = {"float32": 3e-6, "bfloat16": 0.01, "int8": 0.05}
+"""Of hidden states after three random blocks, over their own size."""
+LEAST = {"float32": 0.9999999, "bfloat16": 0.9999, "int8": 0.998}
+"""Cosines of the packaged model's vectors with those of float32."""
+
+
+@pytest.fixture(params=native.product_sets())
+def products(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Products by each instruction set of this machine."""
+    before = native.product_set()
+    native.use_product_set(request.param)
+    yield request.param
+    native.use_product_set(before)
+
+
+def blocks_of(**fields: Any) -> list[Block]:
+    """Three random blocks, every parameter away from 0 and 1."""
+    torch.manual_seed(0)
+    sizes: dict[str, Any] = {"hidden_size": 64, "num_heads": 2, "ffn_size": 416, "vocab_size": 1}
+    config = EncoderConfig.from_dict(
+        {"mixer": "softmax", "qk_norm": False, "embedding_norm": False, **sizes, **fields}
+    )
+    blocks = [Block(config, layer) for layer in range(3)]
+    for block in blocks:
+        for parameter in block.parameters():
+            if parameter.dim() == 1:
+                nn.init.uniform_(parameter, -0.5, 1.5)
+            else:
+                nn.init.normal_(parameter, 0.0, parameter.shape[1] ** -0.5)
+    return blocks
+
+
+def context_of(lengths: list[int], head: int) -> TokenContext:
+    offsets = torch.tensor([0, *lengths], dtype=torch.int32).cumsum(0, dtype=torch.int32)
+    places = torch.cat([torch.arange(length) for length in lengths])[None]
+    return TokenContext(None, offsets, rotary_table(places, head, 1e4))
+
+
+def width_of(kind: str) -> tuple[int, int]:
+    """Widths of hidden states and of a head."""
+    hidden = KINDS[kind].get("hidden_size", 64)
+    return hidden, hidden // KINDS[kind].get("num_heads", 2)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("kind", KINDS)
+@torch.inference_mode()
+def test_packed_blocks_are_the_blocks(products: str, kind: str, dtype: str) -> None:
+    width, head = width_of(kind)
+    hidden, context = torch.randn(1, sum(LENGTHS), width), context_of(LENGTHS, head)
+    exact = hidden
+    for block in blocks_of(**KINDS[kind]):
+        exact = block(exact, context)
+    before = hidden.clone()
+    packed = PackedBlocks(blocks_of(**KINDS[kind]), dtype)
+    found = packed(hidden, context)
+    assert torch.equal(hidden, before), "inputs were changed"
+    scale = exact.square().mean().sqrt()
+    assert ((found - exact).square().mean().sqrt() / scale) < ERROR[dtype]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("kind", KINDS)
+@torch.inference_mode()
+def test_a_sequence_has_the_same_bits_alone(products: str, kind: str, dtype: str) -> None:
+    width, head = width_of(kind)
+    hidden = torch.randn(1, sum(LENGTHS), width)
+    packed = PackedBlocks(blocks_of(**KINDS[kind]), dtype)
+    together = packed(hidden, context_of(LENGTHS, head)).split(LENGTHS, dim=1)
+    for part, whole in zip(hidden.split(LENGTHS, dim=1), together, strict=True):
+        assert torch.equal(packed(part, context_of([part.shape[1]], head)), whole)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("mixer", MIXERS)
+@torch.inference_mode()
+def test_padded_batches_go_block_by_block(mixer: str, dtype: str) -> None:
+    packed = PackedBlocks(blocks_of(mixer=mixer), dtype)
+    hidden, mask = torch.randn(2, 9, 64), torch.ones(2, 9, dtype=torch.bool)
+    mask[1, 5:] = False
+    found = packed(hidden, TokenContext(mask, None, None))[mask]
+    offsets = torch.tensor([0, 9, 14], dtype=torch.int32)
+    expected = packed(hidden[mask][None], TokenContext(None, offsets, None))[0]
+    error = (found - expected).square().mean().sqrt() / expected.square().mean().sqrt()
+    assert error < ERROR[dtype]
+
+
+def random_ids(lengths: list[int]) -> list[list[int]]:
+    generator = np.random.default_rng(0)
+    return [generator.integers(0, 29_000, length).tolist() for length in lengths]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_vectors_are_near_those_of_float32(default_model: EmbeddingModel, dtype: str) -> None:
+    ids = random_ids([1, 8, 30, 200, 700])
+    exact = default_model.embed_ids(ids).embeddings
+    found = use_dtype(copy.deepcopy(default_model), dtype).embed_ids(ids).embeddings
+    assert found.dtype == torch.float32
+    assert ((exact * found).sum(-1) >= LEAST[dtype]).all()
+    assert not torch.equal(exact, found)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_bits_do_not_depend_on_the_batch(
+    default_model: EmbeddingModel, products: str, dtype: str, threads: int
+) -> None:
+    model = use_dtype(copy.deepcopy(default_model), dtype)
+    rows = random_ids([1, 2, 3, 31, 32, 33, 64, 100, 129, 257, 600])
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads)
+        together = model.embed_ids(rows).embeddings
+        torch.set_num_threads(1)
+        for row, ids in enumerate(rows):
+            assert torch.equal(model.embed_ids([ids]).embeddings[0], together[row]), len(ids)
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_float32_is_to_be_had_with_the_weights_as_they_were_rounded(
+    default_model: EmbeddingModel, dtype: str
+) -> None:
+    ids = random_ids([40, 3])
+    model = use_dtype(copy.deepcopy(default_model), dtype)
+    narrow = model.embed_ids(ids).embeddings
+    with in_float32(model):
+        exact = model.embed_ids(ids).embeddings
+    wanted = default_model.embed_ids(ids).embeddings
+    if dtype == "float32":
+        assert torch.equal(exact, wanted)
+    else:
+        assert (exact * wanted).sum(-1).min() > (narrow * wanted).sum(-1).min()
+    assert torch.equal(model.embed_ids(ids).embeddings, narrow)
+
+
+def test_weights_are_kept_once(default_model: EmbeddingModel) -> None:
+    def size(model: nn.Module) -> int:
+        tensors = [*model.parameters(), *model.buffers()]
+        return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+    whole = size(default_model.encoder.blocks)
+    for dtype, share in (("float32", 1.0), ("bfloat16", 0.5), ("int8", 0.25)):
+        model = use_dtype(copy.deepcopy(default_model), dtype)
+        assert size(model.encoder.blocks) < 1.03 * share * whole, dtype
+
+
+def test_a_layer_by_itself_is_the_layer() -> None:
+    linear, inputs = nn.Linear(100, 66), torch.randn(5, 3, 100)
+    found = PackedLinear(linear, "float32", parts=3)(inputs)
+    torch.testing.assert_close(found, linear(inputs))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_packed_model_is_not_saved(
+    tiny_model: EmbeddingModel, tmp_path: Path, dtype: str
+) -> None:
+    model = use_dtype(copy.deepcopy(tiny_model), dtype)
+    with pytest.raises(CheckpointError, match=r"use_dtype.*load it in float32 and save that"):
+        model.save_pretrained(tmp_path / "model")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_the_library_does_not_compute_is_not_packed(tiny_model: EmbeddingModel) -> None:
+    wide = blocks_of(hidden_size=320, num_heads=2)
+    assert not can_pack(wide)
+    assert not can_pack([])
+    assert can_pack(blocks_of())
+    with use_kernel("torch"), pytest.raises(ConfigError, match="int8 needs the CPU kernel"):
+        use_dtype(copy.deepcopy(tiny_model), "int8")
+    with pytest.raises(ConfigError, match="must be one of float32, bfloat16, int8, got 'int4'"):
+        use_dtype(copy.deepcopy(tiny_model), "int4")
