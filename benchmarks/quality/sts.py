@@ -1,17 +1,19 @@
 """Semantic textual similarity of models, by number of dimensions.
 
-    python -m benchmarks.quality.sts --data DIR [--model NAME=DIR ...] [--widths E,...] [--teacher]
+    python -m benchmarks.quality.sts --data DIR [--model NAME=DIR ...] [--dtypes float32,int8]
+        [--widths E,...] [--teacher]
 
 ``DIR`` holds tab-separated files ``score, sentence, sentence`` (STS12.tsv ...). The packaged model
 is always measured; ``--teacher`` adds the teacher that it was distilled from, by the same code. A
 ``--model`` may be an exported artifact, which shows the loss of its storage type. The data are for
 evaluation only: no model may be trained on them. ``--widths`` takes the place of the numbers of
-dimensions that a model was trained for.
+dimensions that a model was trained for; ``--dtypes`` are those that checkpoints compute in.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -24,6 +26,7 @@ from benchmarks.quality.chunk_encoders import Encode
 from benchmarks.quality.rank_correlation import read_pairs, spearman
 from osa.export.manifest import is_artifact
 from osa.model import EmbeddingModel
+from osa.model.inference.precision import use_dtype
 from osa.model.training.objectives.teacher import locate_teacher
 from osa.service.engines.artifact import ArtifactEngine
 
@@ -60,10 +63,17 @@ def rows(
         yield row([label, *(f"{cell:.1f}" for cell in cells)])
 
 
-def open_encoder(directory: str | None) -> tuple[Encode, tuple[int, ...]]:
-    """The encoder of a checkpoint or an artifact, and its numbers of dimensions."""
+def open_encoder(directory: str | None, dtype: str | None = None) -> tuple[Encode, tuple[int, ...]]:
+    """The encoder of a checkpoint or an artifact, and its numbers of dimensions.
+
+    Args:
+        directory: Of the model; None for the packaged one.
+        dtype: That a checkpoint computes in; None for plain torch in float32.
+    """
     if directory is None or not is_artifact(Path(directory)):
         model = EmbeddingModel.from_pretrained(directory)
+        if dtype is not None:
+            use_dtype(model, dtype)
         return model.encode, model.config.allowed_dimensions
     engine = ArtifactEngine(Path(directory))
     tokenizer = engine.tokenizer
@@ -95,21 +105,24 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="sts", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--model", action="append", default=[], metavar="NAME=DIR")
+    parser.add_argument("--dtypes", metavar="DTYPE,...", help="default is plain torch in float32")
     parser.add_argument("--widths", metavar="E,E,...", help="numbers of leading dimensions")
     parser.add_argument("--teacher", action="store_true")
     options = parser.parse_args()
     files = sorted(options.data.glob("*.tsv"))
     if not files:
         parser.error(f"{options.data} holds no .tsv file")
-    print(f"torch {torch.__version__}, float32, CPU")
+    dtypes = [None] if options.dtypes is None else options.dtypes.split(",")
+    print(f"torch {torch.__version__}, CPU, {options.dtypes or 'float32'}")
     print(heading(["model", *(file.stem for file in files), "mean"]))
     directories: list[tuple[str, str | None]] = [("packaged", None)]
     directories += [tuple(pair.split("=", 1)) for pair in options.model]
-    for name, directory in directories:
-        encode, widths = open_encoder(directory)
+    for (name, directory), dtype in itertools.product(directories, dtypes):
+        encode, widths = open_encoder(directory, dtype)
         if options.widths is not None:
             widths = tuple(map(int, options.widths.split(",")))
-        for line in rows(name, encode, files, widths):
+        label = name if dtype is None else f"{name}, {dtype}"
+        for line in rows(label, encode, files, widths):
             print(line, flush=True)
     if options.teacher:
         print(*rows("teacher (all-MiniLM-L6-v2)", teacher_encoder(), files))

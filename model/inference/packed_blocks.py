@@ -16,7 +16,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from osa.model.inference.packed_linear import PackedLinear
+from osa.model.kernels import is_allowed
 from osa.model.kernels import native_block as kernel
+from osa.model.kernels.native_pass import Batch, Mixing, run
 from osa.model.kernels.packed_weights import padded
 from osa.model.layers.block import Block
 from osa.model.layers.mixers.base import HEAD_EPS, Mixer, TokenContext
@@ -52,6 +54,7 @@ class PackedBlocks(nn.Module):
         self.blocks = nn.ModuleList(blocks)
         weights = [_weights(block, self._width - features) for block in blocks]
         self._transforms = kernel.transforms(self._shape, weights)
+        self._mixings = [_mixer(block).native_mixing() for block in blocks]
 
     @property
     def dtype(self) -> str:
@@ -70,27 +73,63 @@ class PackedBlocks(nn.Module):
         """Whether these states are those of a packed batch, in inference."""
         if self.exact or torch.compiler.is_compiling() or hidden.requires_grad:
             return False
-        return context.mask is None and hidden.shape[0] == 1 and hidden.dtype == torch.float32
+        return context.cu_seqlens is not None and hidden.dtype == torch.float32
 
     def _packed(self, inputs: Float[Tensor, "T D"], context: TokenContext) -> Tensor:
         rows, features = inputs.shape
         missing = self._width - features
         hidden = F.pad(inputs, (0, missing)) if missing else inputs.contiguous().clone()
         tables = {False: _rotary(context.rotary), True: _rotary(context.local_rotary)}
+        rotaries = [
+            (tables[True] if _mixer(block).local else None) or tables[False]
+            for block in self.blocks
+        ]
         states = hidden.new_empty(rows, 3, self._width, dtype=kernel.STATES[self.dtype])
+        mixings = [mixing for mixing in self._mixings if mixing is not None]
+        if len(mixings) == len(self.blocks) and is_allowed("native"):
+            self._run(hidden, states, mixings, rotaries, context)
+        else:
+            self._alternate(hidden, states, rotaries, context)
+        return hidden[:, :features] if missing else hidden
+
+    def _run(
+        self,
+        hidden: Tensor,
+        states: Tensor,
+        mixings: list[Mixing],
+        rotaries: list[Rotary | None],
+        context: TokenContext,
+    ) -> None:
+        """All blocks in one call of the library; see ``native_pass.run``."""
+        assert context.cu_seqlens is not None  # a packed batch
+        offsets = context.cu_seqlens.to("cpu", torch.int32).contiguous()
+        bias = None
+        if context.bias is not None:
+            longest = int(offsets.diff().max()) if len(offsets) > 1 else 0
+            bias = context.bias.by_distance(max(1, longest))
+        features, heads = self._shape.features, self._shape.heads
+        mixed = states.new_empty(len(states), heads, features // heads)
+        run(self._transforms, mixings, rotaries, Batch(hidden, states, mixed, offsets, bias))
+
+    def _alternate(
+        self,
+        hidden: Tensor,
+        states: Tensor,
+        rotaries: list[Rotary | None],
+        context: TokenContext,
+    ) -> None:
+        """Block by block, with mixers of any kind."""
+        features = self._shape.features
         query, key, value = (
             part[:, :features].unflatten(1, (self._shape.heads, -1)).transpose(0, 1)[None]
             for part in states.unbind(1)
         )
         mixed = None
-        for block, transform in zip(self.blocks, self._transforms, strict=False):
-            mixer = _mixer(block)
-            rotary = (tables[True] if mixer.local else None) or tables[False]
+        for block, transform, rotary in zip(self.blocks, self._transforms, rotaries, strict=False):
             transform(hidden, mixed, states, rotary)
-            heads = mixer.mix_heads(query, key, value, context)
+            heads = _mixer(block).mix_heads(query, key, value, context)
             mixed = heads[0].transpose(0, 1).flatten(1).contiguous()
         self._transforms[-1](hidden, mixed, states, None)
-        return hidden[:, :features] if missing else hidden
 
 
 def can_pack(blocks: Sequence[nn.Module]) -> bool:

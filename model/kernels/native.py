@@ -47,7 +47,7 @@ class Operand(ctypes.Structure):
     )
 
 
-class _Call(ctypes.Structure):
+class Call(ctypes.Structure):
     """``OsaCall`` of ``csrc/osa_attention.h``, field by field."""
 
     _fields_ = (
@@ -86,7 +86,7 @@ def library() -> ctypes.CDLL | str:
         return f"cannot be loaded: {error}"
     if version != ABI_VERSION:
         return f"is built for interface {version}, needed is {ABI_VERSION}: install again"
-    loaded.osa_attention.argtypes = [POINTER(_Call)]
+    loaded.osa_attention.argtypes = [POINTER(Call)]
     loaded.osa_attention.restype = c_int
     loaded.osa_attention_error.argtypes = [c_int]
     for name in ("osa_use_instruction_set", "osa_use_product_set"):
@@ -232,7 +232,7 @@ def attention_forward(
     # Referenced until the call returns: the library gets addresses only.
     operands = [part if part.stride(-1) == 1 else part.contiguous() for part in (query, key, value)]
     alpha = alpha.detach().to(torch.float32).contiguous()
-    call = _Call(
+    call = Call(
         ABI_VERSION,
         *map(operand, (*operands, output)),
         alpha=alpha.data_ptr(),

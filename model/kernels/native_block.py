@@ -45,7 +45,7 @@ class _Norm(ctypes.Structure):
     _fields_ = (("weight", c_void_p), ("bias", c_void_p))
 
 
-class _Call(ctypes.Structure):
+class Call(ctypes.Structure):
     """``OsaTransformCall`` of ``csrc/osa_transform.h``, field by field."""
 
     _fields_ = (
@@ -168,7 +168,7 @@ class Transform:
             following: The next block; None after the last.
         """
         self._shape, self._kept = shape, (previous, following)
-        self._call = call = _Call(
+        self._call = call = Call(
             ABI_VERSION,
             features=shape.features,
             heads=shape.heads,
@@ -193,28 +193,24 @@ class Transform:
             call.layer_norm, call.post = int(block.layer_norm), int(block.post)
             call.residual = int(block.residual)
 
-    def __call__(
+    def call(
         self,
         hidden: Float[Tensor, "T D"],
         mixed: Float[Tensor, "T features"] | None,
         states: Float[Tensor, "T 3 D"],
         rotary: tuple[Float[Tensor, "T half"], Float[Tensor, "T half"]] | None,
-    ) -> None:
-        """Compute; the dtype of ``mixed`` and ``states`` is that of ``STATES``, all contiguous.
+    ) -> Call:
+        """The call for one batch; the tensors must live until it is done, and be contiguous.
+
+        The dtype of ``mixed`` and ``states`` is that of ``STATES``.
 
         Args:
             hidden: Residual stream in float32, changed in place; columns that pad it are zero.
             mixed: Result of the attention of ``previous``, heads side by side.
             states: Output: queries, keys and values of ``following``, each of heads side by side.
             rotary: Cosines and sines of each token's position in float32, or None.
-
-        Raises:
-            InputError: No library, unsupported sizes, or memory is exhausted.
         """
-        loaded = library()
-        if isinstance(loaded, str):
-            raise InputError(f"the CPU kernel {loaded}")
-        call = _Call.from_buffer_copy(self._call)
+        call = Call.from_buffer_copy(self._call)
         call.rows, call.width = hidden.shape
         call.hidden, call.threads = hidden.data_ptr(), torch.get_num_threads()
         if self._kept[0] is not None and mixed is not None:
@@ -223,7 +219,31 @@ class Transform:
             call.states = states.data_ptr()
             if rotary is not None:
                 call.cosine, call.sine = rotary[0].data_ptr(), rotary[1].data_ptr()
-        loaded.osa_transform.argtypes, loaded.osa_transform.restype = [POINTER(_Call)], c_int
+        return call
+
+    def __call__(
+        self,
+        hidden: Float[Tensor, "T D"],
+        mixed: Float[Tensor, "T features"] | None,
+        states: Float[Tensor, "T 3 D"],
+        rotary: tuple[Float[Tensor, "T half"], Float[Tensor, "T half"]] | None,
+    ) -> None:
+        """Compute; arguments as those of ``call``.
+
+        Args:
+            hidden: Residual stream.
+            mixed: Result of the attention.
+            states: Output.
+            rotary: Positions.
+
+        Raises:
+            InputError: No library, unsupported sizes, or memory is exhausted.
+        """
+        loaded = library()
+        if isinstance(loaded, str):
+            raise InputError(f"the CPU kernel {loaded}")
+        call = self.call(hidden, mixed, states, rotary)
+        loaded.osa_transform.argtypes, loaded.osa_transform.restype = [POINTER(Call)], c_int
         code = loaded.osa_transform(ctypes.byref(call))
         if code:
             raise InputError(f"osa_transform: {loaded.osa_attention_error(code).decode()}")

@@ -32,7 +32,7 @@ BIAS_MARGIN = 64
 """Numbers behind each head's biases that the library may read and does not use."""
 
 
-class _Call(ctypes.Structure):
+class Call(ctypes.Structure):
     """``OsaSoftmaxCall`` of ``csrc/osa_softmax.h``, field by field."""
 
     _fields_ = (
@@ -96,7 +96,7 @@ def attend_packed(
     # Referenced until the call returns: the library gets addresses only.
     operands = [part if part.stride(-1) == 1 else part.contiguous() for part in (query, key, value)]
     offsets = cu_seqlens.to("cpu", torch.int32).contiguous()
-    call = _Call(
+    call = Call(
         ABI_VERSION,
         *map(operand, (*operands, output)),
         cu_seqlens=offsets.data_ptr(),
@@ -114,7 +114,7 @@ def attend_packed(
         padded = F.pad(bias.detach().float(), (0, BIAS_MARGIN)).contiguous()
         call.bias, call.bias_row = padded.data_ptr(), padded.shape[1]
         call.reach = (bias.shape[1] + 1) // 2
-    loaded.osa_softmax.argtypes, loaded.osa_softmax.restype = [POINTER(_Call)], c_int
+    loaded.osa_softmax.argtypes, loaded.osa_softmax.restype = [POINTER(Call)], c_int
     code = loaded.osa_softmax(ctypes.byref(call))
     if code:
         raise InputError(f"osa_softmax: {loaded.osa_attention_error(code).decode()}")

@@ -31,6 +31,9 @@ SAFETY = 1.2
 """Factor on the estimated wait of a request with a deadline."""
 LEAST_BUDGET = 1024
 """Smallest token budget of a batch, however slow the engine [tokens]."""
+COMPETING, COMPETING_S = 8, 1.0
+"""Batches are so many times smaller while several tenants compete, and for so long after [s]: what
+one has in hand makes the others wait."""
 
 
 class BatchQueue:
@@ -58,6 +61,7 @@ class BatchQueue:
         self._in_progress = 0  # tokens of batches that were taken and not ended
         self._flows = Flows()
         self._done_tokens = self._done_s = 0.0
+        self._competed_at = -math.inf
         self._closed = False
         self._changed = threading.Condition()
 
@@ -88,8 +92,12 @@ class BatchQueue:
         """Budget of the next batch: what fits in memory and in ``target_batch_s`` [tokens]."""
         if not self._done_tokens or self.target_batch_s == math.inf:
             return self.memory_limit.tokens
-        timely = int(self.tokens_per_second() * self.target_batch_s)
-        return min(self.memory_limit.tokens, max(LEAST_BUDGET, timely))
+        timely = max(LEAST_BUDGET, int(self.tokens_per_second() * self.target_batch_s))
+        if self._flows.competing:
+            self._competed_at = time.monotonic()
+        elif time.monotonic() - self._competed_at > COMPETING_S:
+            return min(self.memory_limit.tokens, timely)
+        return min(self.memory_limit.tokens, timely // COMPETING)
 
     def backlog_s(self) -> float:
         """Time that the queue takes at the measured rate [s]; 0 before the first batch."""

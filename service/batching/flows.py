@@ -114,6 +114,12 @@ class Flows:
         """Tenants that have something waiting, or were served more than those that have."""
         return len(self._flows)
 
+    @property
+    def competing(self) -> bool:
+        """Whether several tenants have something waiting."""
+        waiting = (True for flow in self._flows.values() if flow.count)
+        return len(list(itertools.islice(waiting, 2))) > 1
+
     def waiting(self, tenant: Tenant) -> int:
         """Tokens that a tenant has waiting."""
         flow = self._flows.get(tenant.identity)

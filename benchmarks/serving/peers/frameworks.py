@@ -14,6 +14,7 @@ TORCH = ("torch==2.13.0", "transformers>=5")
 RUNTIMES: dict[str, tuple[str, ...]] = {
     "torch": (),
     "onnx": ("onnxruntime", "onnx", "onnxscript", "sympy"),
+    "openvino": ("openvino", "nncf"),
 }
 """Further packages of what runs the model."""
 BATCH, WAIT_MS = 32, 5
@@ -44,7 +45,7 @@ def _make(
         dtype: Of the matrix products.
         workers: Processes that run the model.
         threads: Of each of them.
-        runtime: ``torch`` or ``onnx``.
+        runtime: One of ``RUNTIMES``.
     """
 
     def command(launch: Launch) -> list[str]:
@@ -106,6 +107,10 @@ FRAMEWORKS = (
     _mosec("mosec", "float32"),
     _mosec("mosec-bfloat16", "bfloat16"),
     _mosec("mosec-onnx", "float32", "onnx"),
+    _mosec("mosec-onnx-int8", "int8", "onnx"),
+    _mosec("mosec-openvino", "float32", "openvino"),
+    _mosec("mosec-openvino-bfloat16", "bfloat16", "openvino"),
+    _mosec("mosec-openvino-int8", "int8", "openvino"),
     _make(
         "litserve",
         "litserve",

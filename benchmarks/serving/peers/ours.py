@@ -41,29 +41,18 @@ def _make(
     )
 
 
+def _in_dtypes(name: str, folder: str, what: str, family: Family) -> list[Peer]:
+    """A server with default settings, and with each dtype."""
+    servers = [_make(name, folder, "auto", f"osa serve on {what}, default settings", family=family)]
+    for dtype in ("float32", "bfloat16", "int8"):
+        setting = f"model.dtype={dtype}"
+        described = f"osa serve on {what}, {setting}"
+        servers.append(_make(f"{name}-{dtype}", folder, dtype, described, setting, family=family))
+    return servers
+
+
 OURS = (
-    _make("osa", "checkpoint", "auto", "osa serve on the checkpoint, default settings"),
-    _make(
-        "osa-float32",
-        "checkpoint",
-        "float32",
-        "osa serve on the checkpoint, model.dtype=float32",
-        "model.dtype=float32",
-    ),
-    _make(
-        "osa-minilm",
-        "",
-        "auto",
-        "osa serve on MiniLM's own directory, default settings",
-        family="minilm",
-    ),
-    _make(
-        "osa-minilm-float32",
-        "",
-        "float32",
-        "osa serve on MiniLM's own directory, model.dtype=float32",
-        "model.dtype=float32",
-        family="minilm",
-    ),
+    *_in_dtypes("osa", "checkpoint", "the checkpoint", "osa"),
+    *_in_dtypes("osa-minilm", "", "MiniLM's own directory", "minilm"),
     _make("osa-onnx", "onnx", "float32", "osa serve on the ONNX export, native kernel"),
 )

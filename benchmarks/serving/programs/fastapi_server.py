@@ -7,13 +7,13 @@ from typing import Any
 import uvicorn
 from fastapi import FastAPI
 
-from benchmarks.serving.programs.minilm import MiniLM, read_options
+from benchmarks.serving.programs.minilm import TextEncoder, read_options
 
 
 def main() -> None:
     """Serve until the process is ended."""
     options = read_options()
-    model = MiniLM(options.model, options.dtype)
+    model = TextEncoder("torch", options.model, options.dtype)
     model.encode(["warm up"])
     app = FastAPI()
 

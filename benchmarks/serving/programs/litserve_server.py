@@ -5,7 +5,7 @@ from typing import Any
 import litserve
 import numpy as np
 
-from benchmarks.serving.programs.minilm import MiniLM, read_options
+from benchmarks.serving.programs.minilm import TextEncoder, read_options
 
 
 class EmbedAPI(litserve.LitAPI):  # type: ignore[misc]
@@ -25,7 +25,7 @@ class EmbedAPI(litserve.LitAPI):  # type: ignore[misc]
 
     def setup(self, device: str) -> None:
         """Load the model."""
-        self._model = MiniLM(self._path, self._dtype)
+        self._model = TextEncoder("torch", self._path, self._dtype)
         self._model.encode(["warm up"])
 
     def decode_request(self, request: dict[str, Any]) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from mosec import Server, Worker
 
-from benchmarks.serving.programs.minilm import MiniLM, read_options
+from benchmarks.serving.programs.minilm import TextEncoder, load_encoder, read_options
 
 MODEL, DTYPE, RUNTIME = "SERVING_MODEL", "SERVING_DTYPE", "SERVING_RUNTIME"
 """Environment variables that tell the worker processes what to load."""
@@ -23,12 +23,7 @@ class Embed(Worker):  # type: ignore[misc]
 
     def __init__(self) -> None:
         """Load the model."""
-        if os.environ[RUNTIME] == "onnx":
-            from benchmarks.serving.programs.minilm_onnx import OnnxMiniLM
-
-            self._model: Any = OnnxMiniLM(os.environ[MODEL])
-        else:
-            self._model = MiniLM(os.environ[MODEL], os.environ[DTYPE])
+        self._model = TextEncoder(os.environ[RUNTIME], os.environ[MODEL], os.environ[DTYPE])
         self._model.encode(["warm up"])
 
     def forward(self, data: list[dict[str, Any]]) -> list[np.ndarray]:
@@ -45,10 +40,8 @@ def main() -> None:
     options = read_options()
     os.environ[MODEL], os.environ[DTYPE] = options.model, options.dtype
     os.environ[RUNTIME] = options.runtime
-    if options.runtime == "onnx":  # written once, before the workers start
-        from benchmarks.serving.programs.minilm_onnx import graph_of
-
-        graph_of(options.model)
+    if options.runtime != "torch":  # files are written once, before the workers start
+        load_encoder(options.runtime, options.model, options.dtype)
     address = ["--address", "127.0.0.1", "--port", str(options.port)]
     sys.argv = [sys.argv[0], *address, "--timeout", str(LIMIT_MS)]
     server = Server()

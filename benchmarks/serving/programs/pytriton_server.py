@@ -10,13 +10,13 @@ from pytriton.decorators import batch
 from pytriton.model_config import DynamicBatcher, ModelConfig, Tensor
 from pytriton.triton import Triton, TritonConfig
 
-from benchmarks.serving.programs.minilm import MiniLM, read_options
+from benchmarks.serving.programs.minilm import TextEncoder, read_options
 
 
 def main() -> None:
     """Serve until the process is ended."""
     options = read_options()
-    model = MiniLM(options.model, options.dtype)
+    model = TextEncoder("torch", options.model, options.dtype)
     model.encode(["warm up"])
 
     def make_instance() -> Callable[..., Any]:

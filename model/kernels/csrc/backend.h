@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "osa_attention.h"
+#include "osa_pass.h"
 #include "osa_rows.h"
 #include "osa_softmax.h"
 #include "osa_transform.h"

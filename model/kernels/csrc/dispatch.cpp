@@ -1,105 +1,13 @@
 // The C interface: checks, choice of instruction set, sequences, threads.
 #include <cstring>
-#include <string>
 
 #include "backend.h"
 #include "batch.h"
-#include "cpu_features.h"
+#include "instruction_sets.h"
 #include "threads.h"
-
-extern const OsaBackend osa_backend_baseline, osa_backend_avx2, osa_backend_avx512, osa_backend_amx;
-extern const OsaProducts osa_products_baseline, osa_products_avx2, osa_products_avx2_vnni, osa_products_avx512,
-    osa_products_avx512_vnni, osa_products_avx512_bf16, osa_products_amx;
 
 namespace osa {
 namespace {
-
-// What is built and runs here, best first.
-template <class Kernels>
-using Found = std::vector<const Kernels*>;
-
-const Found<OsaBackend>& backends() {
-  static const Found<OsaBackend> found = [] {
-    Found<OsaBackend> list;
-#if defined(__x86_64__)
-    const CpuFeatures cpu;
-#if defined(OSA_HAVE_amx)
-    if (cpu.amx) list.push_back(&osa_backend_amx);
-#endif
-#if defined(OSA_HAVE_avx512)
-    if (cpu.avx512) list.push_back(&osa_backend_avx512);
-#endif
-#if defined(OSA_HAVE_avx2)
-    if (cpu.avx2) list.push_back(&osa_backend_avx2);
-#endif
-    (void)cpu;
-#endif
-    list.push_back(&osa_backend_baseline);
-    return list;
-  }();
-  return found;
-}
-
-const Found<OsaProducts>& all_products() {
-  static const Found<OsaProducts> found = [] {
-    Found<OsaProducts> list;
-#if defined(__x86_64__)
-    const CpuFeatures cpu;
-#if defined(OSA_HAVE_amx)
-    if (cpu.amx) list.push_back(&osa_products_amx);
-#endif
-#if defined(OSA_HAVE_avx512_bf16)
-    if (cpu.avx512_bf16) list.push_back(&osa_products_avx512_bf16);
-#endif
-#if defined(OSA_HAVE_avx512_vnni)
-    if (cpu.avx512_vnni) list.push_back(&osa_products_avx512_vnni);
-#endif
-#if defined(OSA_HAVE_avx512)
-    if (cpu.avx512) list.push_back(&osa_products_avx512);
-#endif
-#if defined(OSA_HAVE_avx2_vnni)
-    if (cpu.avx2_vnni) list.push_back(&osa_products_avx2_vnni);
-#endif
-#if defined(OSA_HAVE_avx2)
-    if (cpu.avx2) list.push_back(&osa_products_avx2);
-#endif
-    (void)cpu;
-#endif
-    list.push_back(&osa_products_baseline);
-    return list;
-  }();
-  return found;
-}
-
-std::atomic<const OsaBackend*> chosen{nullptr};
-std::atomic<const OsaProducts*> chosen_products{nullptr};
-
-const OsaBackend& backend() {
-  const OsaBackend* current = chosen.load(std::memory_order_relaxed);
-  return current ? *current : *backends().front();
-}
-
-const OsaProducts& products() {
-  const OsaProducts* current = chosen_products.load(std::memory_order_relaxed);
-  return current ? *current : *all_products().front();
-}
-
-template <class Kernels>
-std::string names_of(const Found<Kernels>& found) {
-  std::string joined;
-  for (const Kernels* kernels : found) joined += (joined.empty() ? "" : " ") + std::string(kernels->name);
-  return joined;
-}
-
-template <class Kernels>
-int choose(const Found<Kernels>& found, const char* name, std::atomic<const Kernels*>& into) {
-  for (const Kernels* kernels : found)
-    if (!std::strcmp(kernels->name, name)) {
-      into = kernels;
-      return 1;
-    }
-  return 0;
-}
 
 void clear_padding(const OsaCall& call, int64_t head) {
   const size_t size = call.dtype == OSA_BFLOAT16 ? 2 : 4;
@@ -292,6 +200,17 @@ int osa_attention(const OsaCall* call) {
   } catch (...) {  // std::bad_alloc or std::system_error; neither may cross a C interface
     return osa::MEMORY;
   }
+}
+
+int osa_run(const OsaStep* steps, int64_t count) {
+  for (const OsaStep* step = steps; step < steps + count; ++step) {
+    int code = osa::SHAPE;
+    if (step->kind == OSA_STEP_TRANSFORM) code = osa_transform(static_cast<const OsaTransformCall*>(step->call));
+    if (step->kind == OSA_STEP_ATTENTION) code = osa_attention(static_cast<const OsaCall*>(step->call));
+    if (step->kind == OSA_STEP_SOFTMAX) code = osa_softmax(static_cast<const OsaSoftmaxCall*>(step->call));
+    if (code) return code;
+  }
+  return osa::OK;
 }
 
 const char* osa_attention_error(int code) {

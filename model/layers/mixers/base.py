@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from osa.model.config import EncoderConfig
 from osa.model.functional.softmax import Bias
 from osa.model.functional.tiling import by_tiles
+from osa.model.kernels.native_pass import Mixing
 from osa.model.layers.positions import rotate
 
 HEAD_EPS = 1e-6
@@ -132,6 +133,10 @@ class Mixer(nn.Module, ABC):
             InputError: ``use_kernel`` asks for one that does not support them.
         """
         return "torch"
+
+    def native_mixing(self) -> Mixing | None:
+        """What the CPU kernel calls this mixer's work on packed batches; None where it has none."""
+        return None
 
     @abstractmethod
     def mix_heads(

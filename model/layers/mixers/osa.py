@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from osa.model import kernels, ops
 from osa.model.config import EncoderConfig
+from osa.model.kernels.native_pass import OsaMixing
 from osa.model.layers.mixers.base import Mixer, TokenContext
 
 
@@ -25,6 +26,11 @@ class OsaMixer(Mixer):
     def name_kernel(cls, device: str, dtype: torch.dtype, head_dim: int) -> str:
         """The implementation of ``osa::attention``."""
         return kernels.describe(device, dtype, head_dim)
+
+    def native_mixing(self) -> OsaMixing:
+        """With angles as they are now."""
+        alpha = self.alpha.detach().float().contiguous()
+        return OsaMixing(alpha, self.scale, self.center)
 
     def mix_heads(self, query: Tensor, key: Tensor, value: Tensor, context: TokenContext) -> Tensor:
         """Call the operator ``osa::attention``."""

@@ -12,6 +12,7 @@ from osa.model.functional.softmax import attend
 from osa.model.functional.varlen import Bucket, check_cu_seqlens, map_buckets
 from osa.model.kernels import is_allowed, native_softmax
 from osa.model.kernels.native import instruction_set
+from osa.model.kernels.native_pass import SoftmaxMixing
 from osa.model.layers.mixers.base import Mixer, TokenContext
 
 
@@ -32,6 +33,10 @@ class SoftmaxMixer(Mixer):
             operands = torch.empty(1, 1, 0, head_dim, dtype=dtype)
             native = device == "cpu" and is_allowed("native") and native_softmax.supports(operands)
         return f"native ({instruction_set()})" if native else "torch"
+
+    def native_mixing(self) -> SoftmaxMixing:
+        """Within the window of this layer."""
+        return SoftmaxMixing(self.window)
 
     def mix_heads(self, query: Tensor, key: Tensor, value: Tensor, context: TokenContext) -> Tensor:
         """Attend within each sequence; packed batches by the CPU kernel, or bucket by bucket.

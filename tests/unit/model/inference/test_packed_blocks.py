@@ -118,6 +118,32 @@ def test_a_sequence_has_the_same_bits_alone(products: str, kind: str, dtype: str
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("kind", ["osa", "osa of any width", "bert", "buckets", "window"])
+@torch.inference_mode()
+def test_one_call_gives_the_bits_of_mixers_that_are_called_one_by_one(
+    kind: str, dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As those do that the library does not know."""
+    others: dict[str, dict[str, Any]] = {
+        "buckets": {"position_buckets": 8, "position_bucket_distance": 20},
+        "window": {"local_window": 3, "global_every": 2, "positions": "rotary"},
+    }
+    fields = {**others, **KINDS}[kind]
+    hidden = fields.get("hidden_size", 64)
+    config = EncoderConfig.from_dict(
+        {"mixer": "softmax", "qk_norm": False, "hidden_size": hidden, "num_heads": 2,
+         "ffn_size": 100, "vocab_size": 50, "num_layers": 3, **fields}
+    )  # fmt: skip
+    model = use_dtype(EmbeddingModel(config), dtype)
+    ids = [[1, 2, 3] * 9, [4], [5, 6]]
+    together = model.embed_ids(ids).embeddings
+    (packed,) = model.encoder.blocks
+    assert isinstance(packed, PackedBlocks)
+    monkeypatch.setattr(packed, "_mixings", [None] * 3)
+    assert torch.equal(model.embed_ids(ids).embeddings, together)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("mixer", MIXERS)
 @torch.inference_mode()
 def test_padded_batches_go_block_by_block(mixer: str, dtype: str) -> None:

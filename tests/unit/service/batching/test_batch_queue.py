@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from osa.service.batching.batch_queue import LEAST_BUDGET, SAFETY, BatchQueue
+from osa.service.auth.tenants import Tenant
+from osa.service.batching.batch_queue import COMPETING, LEAST_BUDGET, SAFETY, BatchQueue
 from osa.service.batching.item import AGE_BOUND_S, WorkItem
 from osa.service.batching.planner import LOOK_AHEAD, plan_batch
 from osa.service.errors import OverloadedError, UnavailableError
@@ -174,6 +175,21 @@ def test_a_batch_takes_no_longer_than_its_target() -> None:
     queue.observe(100_000, 10_000.0)
     assert len(queue.take()) == LEAST_BUDGET // 100
     assert queue.expected_s(50) == pytest.approx(50 / queue.tokens_per_second())
+
+
+def test_batches_are_smaller_while_tenants_compete(monkeypatch: pytest.MonkeyPatch) -> None:
+    queue = BatchQueue(10**6, 100_000, 1000, target_batch_s=0.1)
+    heavy, light = Tenant("heavy"), Tenant("light")
+    queue.put([item(100) for _ in range(300)], heavy)
+    queue.observe(100_000, 1.0)
+    assert len(queue.take()) == 100
+    queue.put([item(100)], light)
+    batch = queue.take()
+    assert len(batch) == 100 // COMPETING
+    assert next(work.flow.tenant for work in batch if work.flow) == light
+    assert len(queue.take()) == 100 // COMPETING, "the other will be back"
+    monkeypatch.setattr("osa.service.batching.batch_queue.COMPETING_S", 0.0)
+    assert len(queue.take()) == 100
 
 
 def test_what_cannot_be_in_time_is_refused_with_the_time_to_wait() -> None:
