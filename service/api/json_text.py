@@ -7,6 +7,7 @@ from typing import Any
 
 import orjson
 
+from osa.service.api.json_pieces import load_in_pieces
 from osa.service.errors import MalformedBodyError
 
 WIDE_MARKS = (
@@ -25,7 +26,7 @@ def load_json(raw: bytes) -> Any:
             says where, and which byte is not UTF-8.
     """
     try:
-        return orjson.loads(raw.removeprefix(codecs.BOM_UTF8))
+        return load_in_pieces(raw.removeprefix(codecs.BOM_UTF8))
     except orjson.JSONDecodeError as error:
         place = f"{error.msg} at line {error.lineno}, column {error.colno}"
         problem = _encoding_problem(raw) or place

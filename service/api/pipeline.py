@@ -65,7 +65,7 @@ class InferencePipeline:
         """
         self.models, self._tracing = models, tracing
         self.request_timeout_s, self.answers = request_timeout_s, AnswerLimit(answer_limit)
-        self._threads = WorkThreads(workers, models.computing)
+        self._threads = WorkThreads(workers, models.needs_processors)
         self._open: set[Cancellation] = set()
 
     def close(self) -> None:

@@ -62,6 +62,7 @@ class BatchQueue:
         self._flows = Flows()
         self._done_tokens = self._done_s = 0.0
         self._competed_at = -math.inf
+        self._latest = self._latest_other = (EVERYBODY, -math.inf)  # two tenants, and when
         self._closed = False
         self._changed = threading.Condition()
 
@@ -125,6 +126,9 @@ class BatchQueue:
             self._check_room(tokens, tenant)
             self._check_deadline(items, tokens, tenant)
             self._flows.add(tenant, items)
+            if tenant.identity != self._latest[0].identity:
+                self._latest_other = self._latest
+            self._latest = (tenant, time.monotonic())
             self._changed.notify()
 
     def _check_room(self, tokens: int, tenant: Tenant) -> None:
@@ -174,6 +178,12 @@ class BatchQueue:
                 f"{ahead} tokens are served before, which takes longer than the deadline leaves",
                 max(1, math.ceil(needed_s - left_s)),
             )
+
+    def serves_others(self, tenant: Tenant, within_s: float) -> bool:
+        """Whether another tenant has put something within the last ``within_s`` [s]."""
+        latest = self._latest  # of two, the one that is not this tenant
+        other, when = self._latest_other if latest[0].identity == tenant.identity else latest
+        return other.identity != tenant.identity and time.monotonic() - when < within_s
 
     def cancel(self, items: Sequence[WorkItem]) -> int:
         """Drop items that still wait; returns the tokens saved."""

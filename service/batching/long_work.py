@@ -2,7 +2,8 @@
 
 The threads that read large bodies, and the engine between its operators, need the same interpreter
 and the same processors. A body of two megabytes holds the interpreter for 30 ms at a time; without
-rests, a client that sends one after the other takes most of the engine's rate. No HTTP.
+rests, a client that sends one after the other takes most of the engine's rate. A tenant's own work
+rests while an engine computes, and while others have just sent something. No HTTP.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+
+from osa.service.auth.tenants import Tenant
 
 STEP_S = 0.005
 """Work of a thread that is worth a rest [s]."""
@@ -23,45 +26,46 @@ NAP_S = 0.01
 class LongWork:
     """Takes turns with the engine; all threads that do long work share one."""
 
-    def __init__(self, computing: Callable[[], bool]) -> None:
-        """Rest while ``computing()``, which any thread may call."""
-        self._computing = computing
+    def __init__(self, busy: Callable[[Tenant], bool]) -> None:
+        """Rest while engines need the processors beside what a tenant has; any thread asks."""
+        self._busy = busy
         self._rest_until = 0.0
         self._lock = threading.Lock()
 
-    def begin(self) -> Steps:
-        """Begin a piece of work on this thread, after the rest that earlier ones have left."""
-        self.rest()
-        return Steps(self)
+    def begin(self, tenant: Tenant) -> Steps:
+        """Begin a tenant's piece of work on this thread, after the rest that others have left."""
+        self.rest(tenant)
+        return Steps(self, tenant)
 
-    def worked(self, seconds: float) -> None:
+    def worked(self, tenant: Tenant, seconds: float) -> None:
         """Note a step of ``seconds`` [s] on a processor: nobody's next one begins before a rest.
 
-        What was done while no engine computed asks for none.
+        What was done while nothing else needed the processors asks for none.
         """
-        if not self._computing():
+        if not self._busy(tenant):
             return
         with self._lock:
             start = max(time.monotonic(), self._rest_until)
             self._rest_until = start + RESTS * seconds
 
-    def rest(self) -> None:
-        """Wait until the engine computes no longer, or has been left alone for long enough."""
-        while (left := self._rest_until - time.monotonic()) > 0 and self._computing():
+    def rest(self, tenant: Tenant) -> None:
+        """Wait until the processors are free, or have been left alone for long enough."""
+        while (left := self._rest_until - time.monotonic()) > 0 and self._busy(tenant):
             time.sleep(min(left, NAP_S))
 
 
 class Steps:
     """The steps of one piece of work; used on the thread that made it."""
 
-    def __init__(self, work: LongWork) -> None:
-        """The first step begins."""
-        self._work, self._since = work, time.thread_time()
+    def __init__(self, work: LongWork, tenant: Tenant) -> None:
+        """The first step of a tenant's work begins."""
+        self._work, self._tenant = work, tenant
+        self._since = time.thread_time()
 
     def __call__(self) -> None:
         """Between two steps: rest, where the last ones were long enough."""
         if self.end():
-            self._work.rest()
+            self._work.rest(self._tenant)
             self._since = time.thread_time()
 
     def end(self) -> bool:
@@ -69,5 +73,5 @@ class Steps:
         worked = time.thread_time() - self._since
         if worked < STEP_S:
             return False
-        self._work.worked(worked)
+        self._work.worked(self._tenant, worked)
         return True

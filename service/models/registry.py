@@ -13,10 +13,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from osa.model.config import Task
+from osa.service.auth.tenants import Tenant
 from osa.service.errors import ClientGoneError, UnknownModelError
 from osa.service.models.served_model import ServedModel
 
 logger = logging.getLogger(__name__)
+SOON_S = 0.1
+"""Who has sent something within so long is likely to send more [s]."""
 
 
 class ModelRegistry:
@@ -48,10 +51,19 @@ class ModelRegistry:
     def _sorted(self) -> list[ServedModel]:
         return sorted(self._models.values(), key=lambda model: model.name != self.default_name)
 
-    def computing(self) -> bool:
-        """Whether the engine of any model computes on this machine's processors; takes no lock."""
-        models = tuple(self._models.values())
-        return any(model.supervisor.computing for model in models if model.about.device == "cpu")
+    def needs_processors(self, tenant: Tenant) -> bool:
+        """Whether an engine computes on this machine's processors, or is about to for others.
+
+        Takes no lock.
+
+        Args:
+            tenant: Not one of the others.
+        """
+        return any(
+            model.supervisor.computing or model.queue.serves_others(tenant, SOON_S)
+            for model in tuple(self._models.values())
+            if model.about.device == "cpu"
+        )
 
     def names(self) -> list[str]:
         """Their names, the default first."""

@@ -24,14 +24,15 @@ Result = TypeVar("Result")
 class WorkThreads:
     """Threads that read and threads that write, for what is short and for what is large."""
 
-    def __init__(self, workers: int, computing: Callable[[], bool]) -> None:
+    def __init__(self, workers: int, busy: Callable[[Tenant], bool]) -> None:
         """Prepare the threads; the first piece of work of a kind starts them.
 
         Args:
             workers: Threads that read short bodies, and as many for large ones; one each writes.
-            computing: Whether an engine computes now; called on any thread.
+            busy: Whether engines need the processors beside what this tenant has; called on any
+                thread.
         """
-        self._long_work = LongWork(computing)
+        self._long_work = LongWork(busy)
         self._short = FairPool(workers, "osa-parse")
         self._large = FairPool(workers, "osa-parse-large")
         self._renderer = FairPool(1, "osa-render")
@@ -61,7 +62,7 @@ class WorkThreads:
         """
         if size <= LARGE_BODY:
             return await _on(self._short.of(tenant), work, cancellation, left)
-        in_steps = self._in_steps(work, cancellation)
+        in_steps = self._in_steps(work, tenant, cancellation)
         return await _on(self._large.of(tenant), in_steps, cancellation, left)
 
     async def write(
@@ -83,7 +84,7 @@ class WorkThreads:
         """
         if not large:
             return await _on(self._renderer.of(tenant), work, cancellation, left)
-        in_steps = self._in_steps(work, cancellation)
+        in_steps = self._in_steps(work, tenant, cancellation)
         return await _on(self._large_renderer.of(tenant), in_steps, cancellation, left)
 
     async def write_part(
@@ -99,16 +100,16 @@ class WorkThreads:
         """
         if not large:
             return await asyncio.wrap_future(self._renderer.of(tenant).submit(work))
-        in_steps = self._in_steps(work, cancellation)
+        in_steps = self._in_steps(work, tenant, cancellation)
         return await asyncio.wrap_future(self._large_renderer.of(tenant).submit(in_steps))
 
     def _in_steps(
-        self, work: Callable[[], Result], cancellation: Cancellation
+        self, work: Callable[[], Result], tenant: Tenant, cancellation: Cancellation
     ) -> Callable[[], Result]:
         """``work`` with rests between its steps."""
 
         def run() -> Result:
-            steps = self._long_work.begin()
+            steps = self._long_work.begin(tenant)
             try:
                 with cancellation.stepping(steps):
                     return work()

@@ -192,6 +192,20 @@ def test_batches_are_smaller_while_tenants_compete(monkeypatch: pytest.MonkeyPat
     assert len(queue.take()) == 100
 
 
+def test_it_knows_whether_others_have_just_come() -> None:
+    queue, first, second = BatchQueue(1000, 100, 100), Tenant("first"), Tenant("second")
+    assert not queue.serves_others(first, math.inf)
+    queue.put([item(5)], first)
+    assert not queue.serves_others(first, math.inf)
+    assert queue.serves_others(second, PATIENCE_S)
+    queue.put([item(5)], second)
+    queue.put([item(5)], second)
+    assert queue.serves_others(first, PATIENCE_S)
+    assert queue.serves_others(second, PATIENCE_S), "the first came before it"
+    time.sleep(0.002)
+    assert not queue.serves_others(first, 0.001)
+
+
 def test_what_cannot_be_in_time_is_refused_with_the_time_to_wait() -> None:
     queue = BatchQueue(10**6, 100, 100)
     queue.observe(1000, 1.0)

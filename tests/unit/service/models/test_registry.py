@@ -10,6 +10,7 @@ import pytest
 
 from osa.model.errors import ConfigError
 from osa.model.sequences import InputRows
+from osa.service.auth.tenants import Tenant
 from osa.service.batching import supervisor as supervision
 from osa.service.batching.item import ItemResult, WorkItem
 from osa.service.engines.base import Details, Engine, EngineOutput
@@ -103,7 +104,8 @@ def test_a_model_removed_while_it_is_leased_is_not_given_out(
 def test_long_work_rests_for_what_computes_on_these_processors(
     registry: ModelRegistry, tiny_checkpoint: Path, device: str
 ) -> None:
-    assert not registry.computing()
+    tenant = Tenant("a")
+    assert not registry.needs_processors(tenant)
     engine = GatedEngine(tiny_checkpoint)
     settings = local_settings(model__path=tiny_checkpoint).named("gated")
     model = ModelLoader(local_settings(model__path=tiny_checkpoint), Families()).load(
@@ -112,11 +114,11 @@ def test_long_work_rests_for_what_computes_on_these_processors(
     model.about = dataclasses.replace(model.about, device=device)
     model.supervisor.start()
     registry.put(model)
-    model.queue.put([WorkItem([2, 3])])
+    model.queue.put([WorkItem([2, 3])], tenant)
     assert engine.entered.wait(PATIENCE_S)
-    assert registry.computing() == (device == "cpu")
+    assert registry.needs_processors(tenant) == (device == "cpu")
     engine.gate.set()
-    wait_until(lambda: not registry.computing())
+    wait_until(lambda: not registry.needs_processors(tenant))
     assert registry.close(10)
 
 

@@ -25,7 +25,11 @@ def work_for(seconds: float) -> None:
 
 
 def test_a_short_body_is_read_while_large_ones_hold_their_threads() -> None:
-    threads, gate, began = WorkThreads(1, lambda: False), threading.Event(), threading.Event()
+    threads, gate, began = (
+        WorkThreads(1, lambda tenant: False),
+        threading.Event(),
+        threading.Event(),
+    )
 
     def held() -> bool:
         began.set()
@@ -48,7 +52,7 @@ def test_a_short_body_is_read_while_large_ones_hold_their_threads() -> None:
 
 @pytest.mark.parametrize("computing", [True, False])
 def test_a_large_body_rests_between_its_steps_while_an_engine_computes(computing: bool) -> None:
-    threads, cancellation = WorkThreads(1, lambda: computing), Cancellation()
+    threads, cancellation = WorkThreads(1, lambda tenant: computing), Cancellation()
     rests: list[float] = []
 
     def read() -> None:
@@ -69,7 +73,7 @@ def test_a_large_body_rests_between_its_steps_while_an_engine_computes(computing
 
 
 def test_a_large_body_that_nobody_waits_for_ends_at_its_next_step() -> None:
-    threads = WorkThreads(1, lambda: True)
+    threads = WorkThreads(1, lambda tenant: True)
     cancellation = Cancellation(time.monotonic() + 0.1)
     ended = threading.Event()
 
@@ -88,7 +92,7 @@ def test_a_large_body_that_nobody_waits_for_ends_at_its_next_step() -> None:
 
 
 def test_parts_of_an_answer_are_written_in_the_turn_of_their_tenant() -> None:
-    threads = WorkThreads(1, lambda: False)
+    threads = WorkThreads(1, lambda tenant: False)
 
     def accounts() -> list[str]:
         return list(threads._renderer._accounts)
@@ -106,7 +110,7 @@ def test_a_request_that_failed_is_freed_at_once(late: bool) -> None:
     class Body(bytearray):
         pass
 
-    threads = WorkThreads(1, lambda: False)
+    threads = WorkThreads(1, lambda tenant: False)
 
     async def fail(body: Body) -> None:
         cancellation = Cancellation(time.monotonic() + (0.02 if late else PATIENCE_S))
