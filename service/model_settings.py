@@ -78,8 +78,8 @@ class ModelFields(Section):
     dtype: Literal["auto", "float32", "bfloat16", "int8"] = Field(
         "auto",
         description="What a checkpoint computes in; auto takes bfloat16 where the processor "
-        "multiplies it natively (AMX, AVX-512 BF16, GPUs). int8 is for CPUs, the fastest and the "
-        "least exact. Artifacts compute in what they were exported for.",
+        "multiplies it natively (AMX, AVX-512 BF16, GPUs). int8 is for CPUs with AMX or VNNI: the "
+        "fastest, and the least exact. Artifacts compute in what they were exported for.",
     )
     kind: Task | None = Field(
         None, description="What the model must be; another one is refused. Default: whatever it is."

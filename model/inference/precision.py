@@ -7,15 +7,19 @@ from collections.abc import Iterator
 
 from torch import nn
 
+from osa.model import processor
 from osa.model.embedding_model import EmbeddingModel
 from osa.model.errors import ConfigError
 from osa.model.inference.bfloat16 import use_bfloat16
 from osa.model.inference.bfloat16_linear import Bfloat16Linear
 from osa.model.inference.packed_blocks import PackedBlocks, can_pack
-from osa.model.kernels import is_allowed
+from osa.model.kernels import is_allowed, native
 from osa.model.kernels.packed_weights import DTYPES
 from osa.model.layers.block import Block
 from osa.model.layers.mixers.base import Mixer
+
+BFLOAT16_PRODUCTS = ("amx", "avx512_bf16")
+"""Product sets that multiply bfloat16 natively; the others multiply floats of the same values."""
 
 
 def use_dtype(model: EmbeddingModel, dtype: str) -> EmbeddingModel:
@@ -35,7 +39,8 @@ def use_dtype(model: EmbeddingModel, dtype: str) -> EmbeddingModel:
         raise ConfigError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
     blocks = [block for block in model.encoder.blocks if isinstance(block, Block)]
     device = next(model.parameters()).device.type
-    if device == "cpu" and is_allowed("native") and can_pack(blocks):
+    packs = device == "cpu" and is_allowed("native") and can_pack(blocks)
+    if packs and not (dtype == "bfloat16" and _onednn_is_faster()):
         model.encoder.blocks = nn.ModuleList([PackedBlocks(blocks, dtype)])
         model.encoder.adds_fillers = isinstance(model.encoder.embed, nn.Linear)  # torch's product
     elif dtype == "int8":
@@ -46,6 +51,12 @@ def use_dtype(model: EmbeddingModel, dtype: str) -> EmbeddingModel:
     elif dtype == "bfloat16":
         return use_bfloat16(model)
     return model.requires_grad_(False)
+
+
+def _onednn_is_faster() -> bool:
+    """Whether the processor multiplies bfloat16, but the CPU kernel was built without that."""
+    built = native.product_set() in BFLOAT16_PRODUCTS
+    return not built and processor.has_bfloat16_products()
 
 
 @contextlib.contextmanager

@@ -35,7 +35,7 @@ if platform.machine().lower() in ("x86_64", "amd64"):
         "avx512_bf16": AVX512_BF16,
         "amx": AMX,
     }
-ATTENTION = ("baseline", "avx2", "avx512", "amx")
+ATTENTION = ("baseline", "avx2", "avx512", "avx512_bf16", "amx")
 """Instruction sets that the attention has a variant for; products have one for each."""
 
 

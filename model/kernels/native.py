@@ -99,18 +99,19 @@ def library() -> ctypes.CDLL | str:
 
 def _allowed(built: bytes) -> list[str]:
     """Those of some sets' names that may be used; ``avx512_vnni`` is a variant of avx512."""
-    return [name for name in built.decode().split() if name.split("_")[0] in processor.allowed()]
+    return [name for name in built.decode().split() if _family(name) in processor.allowed()]
+
+
+def _family(name: str) -> str:
+    """The one of ``processor.INSTRUCTION_SETS`` that a set is a variant of."""
+    return name.split("_")[0]
 
 
 def _use(loaded: ctypes.CDLL, name: str) -> None:
-    """Compute with an instruction set, and products with the best of at most this one."""
+    """Compute with an instruction set, and products with the best variant of it."""
     loaded.osa_use_instruction_set(name.encode())
-    order = processor.INSTRUCTION_SETS
-    products = next(
-        found
-        for found in _allowed(loaded.osa_product_sets())
-        if order.index(found.split("_")[0]) >= order.index(name)
-    )
+    variants = _allowed(loaded.osa_product_sets())
+    products = next(found for found in variants if _family(found) == _family(name))
     loaded.osa_use_product_set(products.encode())
 
 

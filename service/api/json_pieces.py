@@ -38,19 +38,19 @@ def load_in_pieces(raw: bytes) -> Any:
     if len(raw) <= 4 * PIECE or raw.count(b",") < LEAST_VALUES:
         return orjson.loads(raw)
     array = _long_array(raw)
-    mark = secrets.token_urlsafe()
-    if array is not None:
-        try:
-            outside = orjson.loads(raw[: array.start] + orjson.dumps(mark) + raw[array.stop + 1 :])
-            elements = _elements(raw, array)
-        except (orjson.JSONDecodeError, ValueError):  # the first is one of the second
-            return orjson.loads(raw)
-        return _put_in(outside, mark, elements)
-    return orjson.loads(raw)
+    if array is None:
+        return orjson.loads(raw)
+    mark = [secrets.token_urlsafe()]  # a list: it cannot be the name of a field
+    try:
+        outside = orjson.loads(raw[: array.start] + orjson.dumps(mark) + raw[array.stop + 1 :])
+        elements = _elements(raw, array)
+    except (orjson.JSONDecodeError, ValueError):  # the first is one of the second
+        return orjson.loads(raw)
+    return _put_in(outside, mark, elements)
 
 
 def _long_array(raw: bytes) -> _Array | None:
-    """The outermost array whose elements are short, and which is most of the text."""
+    """The outermost array whose elements are short, and which is all but a piece of the text."""
     plain = raw
     if b"\\" in raw:
         plain = raw.replace(b"\\\\", b"__").replace(b'\\"', b"__")
@@ -67,9 +67,9 @@ def _long_array(raw: bytes) -> _Array | None:
             return None
         longest = int(np.argmax(stops - starts))
         start, stop = int(starts[longest]), int(stops[longest])
-        if stop - start < len(raw) // 2:
+        if stop - start < len(raw) - PIECE:
             return None
-        if text[start] != ord("["):
+        if text[start] != ord("[") or text[stop] != ord("]"):
             continue
         between = start + np.flatnonzero((commas & (depth == level))[start:stop])
         gaps = np.diff(between, prepend=start, append=stop)
@@ -97,14 +97,18 @@ def _elements(raw: bytes, array: _Array) -> list[Any]:
     return found
 
 
-def _put_in(value: Any, mark: str, elements: list[Any]) -> Any:
-    """``value`` with ``elements`` where ``mark`` is."""
+def _put_in(value: Any, mark: list[str], elements: list[Any]) -> Any:
+    """``value``, however deeply nested, with ``elements`` where ``mark`` is."""
     if value == mark:
         return elements
-    if isinstance(value, dict):
-        for key, part in value.items():
-            value[key] = _put_in(part, mark, elements)
-    elif isinstance(value, list):
-        for place, part in enumerate(value):
-            value[place] = _put_in(part, mark, elements)
-    return value
+    waiting = [value]
+    while waiting:
+        container = waiting.pop()
+        parts = container.items() if isinstance(container, dict) else enumerate(container)
+        for place, part in parts:
+            if part == mark:
+                container[place] = elements
+                return value
+            if isinstance(part, dict | list):
+                waiting.append(part)
+    return value  # another field of the same name took its place

@@ -30,8 +30,9 @@ RATE_DECAY = 0.8
 SAFETY = 1.2
 """Factor on the estimated wait of a request with a deadline."""
 LEAST_BUDGET = 1024
-"""Smallest token budget of a batch, however slow the engine [tokens]."""
-COMPETING, COMPETING_S = 8, 1.0
+"""Smallest token budget of a batch, however slow the engine; while tenants compete a quarter of it
+[tokens]."""
+COMPETING, COMPETING_S = 4, 1.0
 """Batches are so many times smaller while several tenants compete, and for so long after [s]: what
 one has in hand makes the others wait."""
 
@@ -61,6 +62,8 @@ class BatchQueue:
         self._in_progress = 0  # tokens of batches that were taken and not ended
         self._flows = Flows()
         self._done_tokens = self._done_s = 0.0
+        self._full_tokens = self._full_s = 0.0  # of batches that were not made smaller
+        self._competing = False
         self._competed_at = -math.inf
         self._latest = self._latest_other = (EVERYBODY, -math.inf)  # two tenants, and when
         self._closed = False
@@ -79,6 +82,9 @@ class BatchQueue:
         """Record that a batch of ``tokens`` took ``seconds`` [s]."""
         self._done_tokens = RATE_DECAY * self._done_tokens + tokens
         self._done_s = RATE_DECAY * self._done_s + seconds
+        if not self._competing:
+            self._full_tokens = RATE_DECAY * self._full_tokens + tokens
+            self._full_s = RATE_DECAY * self._full_s + seconds
         self.memory_limit.fitted()
 
     def expected_s(self, tokens: int) -> float:
@@ -89,16 +95,21 @@ class BatchQueue:
         """The measured rate [tokens/s]; 0 before the first batch."""
         return self._done_tokens / self._done_s if self._done_s else 0.0
 
+    def _full_rate(self) -> float:
+        """The rate of batches that were not made smaller, which have their own [tokens/s].
+
+        A batch's fixed cost weighs more in small ones: their rate would make them smaller yet.
+        """
+        if not self._full_s:
+            return self.tokens_per_second()
+        return self._full_tokens / self._full_s
+
     def batch_budget(self) -> int:
         """Budget of the next batch: what fits in memory and in ``target_batch_s`` [tokens]."""
         if not self._done_tokens or self.target_batch_s == math.inf:
             return self.memory_limit.tokens
-        timely = max(LEAST_BUDGET, int(self.tokens_per_second() * self.target_batch_s))
-        if self._flows.competing:
-            self._competed_at = time.monotonic()
-        elif time.monotonic() - self._competed_at > COMPETING_S:
-            return min(self.memory_limit.tokens, timely)
-        return min(self.memory_limit.tokens, timely // COMPETING)
+        timely = max(LEAST_BUDGET, int(self._full_rate() * self.target_batch_s))
+        return min(self.memory_limit.tokens, timely // (COMPETING if self._competing else 1))
 
     def backlog_s(self) -> float:
         """Time that the queue takes at the measured rate [s]; 0 before the first batch."""
@@ -205,6 +216,9 @@ class BatchQueue:
     def take(self) -> list[WorkItem]:
         """Take the next batch; empty where nothing waits. ``end`` must follow."""
         with self._changed:
+            if self._flows.competing:
+                self._competed_at = time.monotonic()
+            self._competing = time.monotonic() - self._competed_at <= COMPETING_S
             lengths = (item.tokens for item in self._flows.in_turn())
             batch = self._flows.settle(
                 plan_batch(lengths, self.batch_budget(), self.max_batch_items)

@@ -109,6 +109,7 @@ class Flows:
         self._level = 0.0  # virtual time at which the item that was served last began
         self._taken: list[tuple[Flow, Entry]] = []
         self._next_sweep = KEPT
+        self._waiting = 0  # tenants that have something waiting
 
     def __len__(self) -> int:
         """Tenants that have something waiting, or were served more than those that have."""
@@ -117,8 +118,7 @@ class Flows:
     @property
     def competing(self) -> bool:
         """Whether several tenants have something waiting."""
-        waiting = (True for flow in self._flows.values() if flow.count)
-        return len(list(itertools.islice(waiting, 2))) > 1
+        return self._waiting > 1
 
     def waiting(self, tenant: Tenant) -> int:
         """Tokens that a tenant has waiting."""
@@ -146,6 +146,7 @@ class Flows:
             flow = self._flows[tenant.identity] = Flow(tenant)
         flow.tenant = tenant  # its weight may have changed
         if not flow.count:
+            self._waiting += 1
             flow.served = max(flow.served, self._level)
             self._give_turn(flow, flow.served)
         for item in items:
@@ -206,6 +207,7 @@ class Flows:
 
     def _leave(self, flow: Flow, item: WorkItem) -> None:
         flow.drop(item)
+        self._waiting -= not flow.count
         self.count -= 1
         self.tokens -= item.tokens
 
@@ -216,6 +218,7 @@ class Flows:
     def _forget(self) -> None:
         """Forget tenants of whom nothing needs to be known any more."""
         if not self.count:
+            self._waiting = 0
             self._flows.clear()
             self._turns.clear()
             self._level = 0.0

@@ -65,8 +65,9 @@ class EagerEngine:
             raise ConfigError("the server embeds text: this checkpoint has no tokenizer")
         if dtype == "auto":
             dtype = "bfloat16" if has_fast_bfloat16(device) else "float32"
-        self._set_dtype(dtype)
         self._device, self._asked, self._dtype = device, kernel, dtype
+        with self._chosen():
+            self._set_dtype(dtype)
         self._kernel = self._name_kernel()
         self._prepare()
 

@@ -35,7 +35,7 @@ struct Workspace {
   T *x, *square, *e, *f;     // [n, n]
   T *odd, *spare, *weight;   // [n, padded]; two of them, and TILE rows; [n, padded]
   T *wide;                   // two of [n, n], touched by large angles only
-  T *tile;                   // of stages one and three on tiles
+  T *tile;                   // of stages one and three in pairs
 
   static int64_t width_of(int64_t head_dim) { return round_up(head_dim, Simd<T>::width); }
 
@@ -54,8 +54,8 @@ struct Workspace {
     take(x, n * n), take(square, n * n), take(e, n * n), take(f, n * n);
     take(odd, n * padded), take(spare, larger(2 * n, TILE) * padded), take(weight, n * padded);
     take(wide, 2 * n * n);
-#if defined(OSA_TILES)
-    take(tile, tile_scratch(padded));
+#if defined(OSA_PAIRS)
+    take(tile, pair_scratch(padded));
 #endif
     return used;
   }
@@ -117,9 +117,9 @@ void token_space(const Operands<In>& operands, Workspace<T>& w) {
 template <class In, class T>
 void reduce_tokens(const Operands<In>& operands, Workspace<T>& w, int64_t start, int64_t count,
                    bool keep, T* gram) {
-#if defined(OSA_TILES)
+#if defined(OSA_PAIRS)
   if constexpr (Same<In, bfloat16>::value && sizeof(T) == 4)
-    if (tiles_fit(operands)) return reduce_in_tiles(operands, start, count, w.tile, gram);
+    if (pairs_fit(operands)) return reduce_pairs(operands, start, count, w.tile, gram);
 #endif
   const int64_t row = 3 * w.padded;
   for (int64_t i = 0; i < w.n * row; i += Simd<T>::width) store(gram + i, Vector<T>{});
@@ -212,9 +212,9 @@ bool weights_of(Workspace<T>& w, double factor, const PolynomialTable& table) {
 template <class In, class T>
 void apply_tokens(const Operands<In>& operands, Workspace<T>& w, const T* weight, int64_t start,
                   int64_t count, bool keep) {
-#if defined(OSA_TILES)
+#if defined(OSA_PAIRS)
   if constexpr (Same<In, bfloat16>::value && sizeof(T) == 4)
-    if (tiles_fit(operands)) return apply_in_tiles(operands, weight, start, count, w.tile);
+    if (pairs_fit(operands)) return apply_pairs(operands, weight, start, count, w.tile);
 #endif
   const int64_t d = w.padded, row = 3 * d;
   for (int64_t done = 0; done < count; done += TILE) {

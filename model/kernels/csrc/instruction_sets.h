@@ -10,7 +10,8 @@
 #include "backend.h"
 #include "cpu_features.h"
 
-extern const OsaBackend osa_backend_baseline, osa_backend_avx2, osa_backend_avx512, osa_backend_amx;
+extern const OsaBackend osa_backend_baseline, osa_backend_avx2, osa_backend_avx512, osa_backend_avx512_bf16,
+    osa_backend_amx;
 extern const OsaProducts osa_products_baseline, osa_products_avx2, osa_products_avx2_vnni, osa_products_avx512,
     osa_products_avx512_vnni, osa_products_avx512_bf16, osa_products_amx;
 
@@ -28,6 +29,9 @@ const Found<OsaBackend>& backends() {
     const CpuFeatures cpu;
 #if defined(OSA_HAVE_amx)
     if (cpu.amx) list.push_back(&osa_backend_amx);
+#endif
+#if defined(OSA_HAVE_avx512_bf16)
+    if (cpu.avx512_bf16) list.push_back(&osa_backend_avx512_bf16);
 #endif
 #if defined(OSA_HAVE_avx512)
     if (cpu.avx512) list.push_back(&osa_backend_avx512);

@@ -50,6 +50,10 @@ struct TilePanels {
     const char* panel = static_cast<const char*>(right.data) + first / BLOCK * panel_bytes;
     Sum *current = sums, *before = sums + CELL;
     int64_t last_row = 0, last_column = -1, last_group = 0;
+    // One function for all lines: compiled twice, it might round twice.
+    const auto take_line = [&](int64_t used) __attribute__((noinline)) {
+      take(last_row + used, last_column, last_group, before + used * BLOCK);
+    };
     memory_is_settled();
     for (int64_t column = first; column < first + outputs; column += BLOCK, panel += panel_bytes) {
       for (int64_t from = 0; from < left.width; from += group_size) {
@@ -62,8 +66,7 @@ struct TilePanels {
           Tiles::multiply<Format::PRODUCT>(at(left, row, from), 64, 64 * BLOCK, words, WORD_BYTES, steps,
                                            [&](int64_t step) {
             for (int64_t line = 0; line < lines; ++line, next += 64) __builtin_prefetch(next, 0, 2);
-            for (; used * steps < (step + 1) * BLOCK; ++used)
-              take(last_row + used, last_column, last_group, before + used * BLOCK);
+            for (; used * steps < (step + 1) * BLOCK; ++used) take_line(used);
           });
           Tiles::write(current, BLOCK);
           memory_is_settled();
@@ -73,7 +76,7 @@ struct TilePanels {
         }
       }
     }
-    for (int64_t used = 0; used < BLOCK; ++used) take(last_row + used, last_column, last_group, before + used * BLOCK);
+    for (int64_t used = 0; used < BLOCK; ++used) take_line(used);
     memory_is_settled();
   }
 };

@@ -1,21 +1,16 @@
 // Stages one and three of bfloat16 operands on AMX tiles: 16 x 16 float32 sums of 32 products each.
 //
-// A tile product takes its right side as pairs of rows, side by side in 32 bits, and its left side
-// row by row. Stage one sums over tokens, so the pairs are neighbouring tokens, and the left side
-// M^T is the pairs' transpose. Stage three reads M where the caller has it.
+// A tile product takes its right side as pairs of rows, side by side in 32 bits (see pairs.h), and its
+// left side row by row: M^T of stage one is the pairs' transpose, M of stage three is read where the
+// caller has it.
 #ifndef OSA_TILES_H
 #define OSA_TILES_H
 
-#include "operands.h"
-#include "product.h"
+#include "pairs.h"
 
 #if defined(OSA_TILES)
-#include <immintrin.h>
 
 namespace {
-
-constexpr int64_t PANEL = 256;  // tokens that are paired and transposed at once
-constexpr int64_t STEP = 32;    // tokens, or features, of one tile product
 
 // Compilers take tile loads and stores for instructions that touch no memory: this keeps them where
 // they are written.
@@ -90,53 +85,14 @@ class Tiles {
 };
 
 // Memory of both stages, [float32]: the larger of pairs and left side, and weights and one block.
-inline int64_t tile_scratch(int64_t d) {
+inline int64_t pair_scratch(int64_t d) {
   const int64_t reduce = PANEL / 2 * 3 * d + 2 * d * PANEL / 2;
   const int64_t apply = d * d + STEP * d + STEP * d;
   return larger(reduce, apply);
 }
 
-inline bool tiles_fit(const Operands<bfloat16>& operands) {
-  return !operands.call.center && operands.head_dim % STEP == 0;
-}
-
-typedef uint16_t Halves __attribute__((vector_size(32), aligned(2), may_alias));
-typedef uint32_t Words __attribute__((vector_size(64), aligned(4), may_alias));
-typedef uint32_t WordsValue __attribute__((vector_size(64)));
-
-OSA_INLINE WordsValue words_of(const bfloat16* row) {
-  return __builtin_convertvector(*reinterpret_cast<const Halves*>(row), WordsValue);
-}
-
-// [low | high << 16] of two rows, or of one and zeros.
-inline void pair_rows(const bfloat16* low, const bfloat16* high, int64_t width, uint32_t* to) {
-  for (int64_t j = 0; j < width; j += 16) {
-    WordsValue pair = words_of(low + j);
-    if (high) pair |= words_of(high + j) << 16;
-    *reinterpret_cast<Words*>(to + j) = pair;
-  }
-}
-
-// Pairs of `count` tokens from `start` on, [steps * 16, 3d], zero beyond them; returns the steps.
-inline int64_t pair_tokens(const Operands<bfloat16>& from, int64_t start, int64_t count, uint32_t* pairs) {
-  const int64_t d = from.head_dim, steps = (count + STEP - 1) / STEP;
-  const Rows<bfloat16> parts[] = {from.query, from.key, from.value};
-  for (int64_t pair = 0; pair < steps * STEP / 2; ++pair, pairs += 3 * d) {
-    const int64_t token = 2 * pair;
-    if (token >= count) {
-      for (int64_t j = 0; j < 3 * d; j += 16) *reinterpret_cast<Words*>(pairs + j) = WordsValue{};
-      continue;
-    }
-    for (int part = 0; part < 3; ++part) {
-      const bfloat16* low = parts[part][start + token];
-      pair_rows(low, token + 1 < count ? parts[part][start + token + 1] : nullptr, d, pairs + part * d);
-    }
-  }
-  return steps;
-}
-
 // [G | T] of `count` tokens: of G the blocks on and above the diagonal.
-inline void reduce_in_tiles(const Operands<bfloat16>& operands, int64_t start, int64_t count,
+inline void reduce_pairs(const Operands<bfloat16>& operands, int64_t start, int64_t count,
                             float* scratch, float* gram) {
   const int64_t d = operands.head_dim, row = 3 * d, half = PANEL / 2;
   uint32_t* pairs = reinterpret_cast<uint32_t*>(scratch);
@@ -158,18 +114,13 @@ inline void reduce_in_tiles(const Operands<bfloat16>& operands, int64_t start, i
 }
 
 // Y = V + M W of `count` tokens.
-inline void apply_in_tiles(const Operands<bfloat16>& operands, const float* weight, int64_t start,
+inline void apply_pairs(const Operands<bfloat16>& operands, const float* weight, int64_t start,
                            int64_t count, float* scratch) {
   const int64_t d = operands.head_dim;
   uint32_t* pairs = reinterpret_cast<uint32_t*>(scratch);  // of the weights' rows [d, d]
   float* sums = scratch + d * d;                           // [32, d]
   bfloat16* rest = reinterpret_cast<bfloat16*>(sums + STEP * d);  // rows of M that are not there, or not in line [32, 2d]
-  for (int64_t i = 0; i < d; ++i)
-    for (int64_t j = 0; j < d; ++j) {
-      bfloat16 low, high;
-      narrow(weight[2 * i * d + j], &low), narrow(weight[(2 * i + 1) * d + j], &high);
-      pairs[i * d + j] = low.bits | static_cast<uint32_t>(high.bits) << 16;
-    }
+  pair_weights(weight, d, pairs);
   const Tiles tiles;
   for (int64_t done = 0; done < count; done += STEP) {
     const int64_t block = smaller(STEP, count - done);

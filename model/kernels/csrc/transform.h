@@ -20,7 +20,7 @@ struct TransformMemory {
   size_t bytes;
 
   TransformMemory(const OsaTransformCall& call, int64_t rows_here, void* memory) {
-    const int64_t count = round_up(rows_here, BLOCK), group = smaller(call.inner, GROUP);
+    const int64_t count = round_up(rows_here, BLOCK), group = call.mixed ? smaller(call.inner, GROUP) : 0;
     char* at = static_cast<char*>(memory);
     const auto take = [&](auto*& part, int64_t elements) {
       part = reinterpret_cast<decltype(+part)>(at);
@@ -69,8 +69,9 @@ struct Transform {
           most = size > most ? size : most;
         }
         const float largest = largest_lane(most);
-        const Line factor = all(largest > 0.0f ? 127.0f / largest : 0.0f);
-        scales[start / GROUP] = largest * (1.0f / 127.0f);
+        const bool none = largest < 1e-30f;  // not NaN; 127 over less may be infinite
+        const Line factor = all(none ? 0.0f : 127.0f / largest);
+        scales[start / GROUP] = none ? 0.0f : largest * (1.0f / 127.0f);
         for (int64_t i = start; i < end; i += BLOCK)
           put_whole<Element, Format::OFFSET>(read_line(values + i) * factor, Engine::at(to, row, i));
       }

@@ -100,7 +100,7 @@ def variance_reason(about: EngineInfo) -> str:
             f"the {about.backend} engine pads texts to the longest of their batch, and claims "
             "neither batch invariance nor packing"
         )
-    elif about.dtype == "int8":
+    elif about.dtype == "int8" and about.backend == "onnxruntime":
         why = "int8 graphs scale a product by the largest value of the whole batch"
     elif about.device.startswith("cuda"):
         why = f"the matrix products of this GPU in {about.dtype} sum in an order that depends on it"

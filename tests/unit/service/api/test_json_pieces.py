@@ -24,7 +24,7 @@ VALUES = st.recursive(
 
 @pytest.fixture(autouse=True)
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(json_pieces, "PIECE", 20)
+    monkeypatch.setattr(json_pieces, "PIECE", 60)
     monkeypatch.setattr(json_pieces, "LEAST_VALUES", 2)
 
 
@@ -44,13 +44,12 @@ def test_values_are_those_of_the_whole(value: Any, indent: int | None, escaped: 
 @given(
     value=st.lists(VALUES, min_size=20, max_size=40),
     place=st.floats(0, 1),
-    change=st.binary(max_size=2),
+    change=st.binary(max_size=2)
+    | st.sampled_from([b"]", b"}", b"[", b"{", b",", b":", b'"', b"\\"]),
     cut=st.integers(0, 3),
 )
 def test_so_are_errors(value: list[Any], place: float, change: bytes, cut: int) -> None:
-    raw = (
-        orjson.dumps({"a": value, "b": 1}, option=orjson.OPT_NON_STR_KEYS) if _fits(value) else b""
-    )
+    raw = orjson.dumps({"a": value, "b": 1}) if _fits(value) else b""
     at = int(place * len(raw))
     raw = raw[:at] + change + raw[at + cut :]
     assert outcome(load_in_pieces, raw) == outcome(orjson.loads, raw)
@@ -78,11 +77,27 @@ def _fits(value: Any) -> bool:
         b"[%b]" % b",".join([b"[1]"] * 100),
         b'{"a":[%b}' % b",".join([b"[1]"] * 100),
         b'{"a":[%b]]}' % b",".join([b"[1]"] * 100),
+        b'{"a":[%b}}' % b",".join([b"1"] * 100),
+        b"[%b}" % b",".join([b"1"] * 100),
+        b"[[%b}]" % b",".join([b"1"] * 100),
+        b'{"a":"hi",[%b]:0}' % b",".join([b"1"] * 100),
         b'"%b"' % b",".join([b"[1]"] * 100),
     ],
 )
 def test_the_shapes_of_requests(raw: bytes) -> None:
     assert outcome(load_in_pieces, raw) == outcome(orjson.loads, raw)
+
+
+def test_what_is_nested_as_deeply_as_the_parser_allows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(json_pieces, "PIECE", 4096)
+    depth = 1020
+    raw = b'{"b":%b,"a":[%b]}' % (b"[" * depth + b"]" * depth, b",".join([b"1"] * 30_000))
+    found = load_in_pieces(raw)
+    assert found["a"] == [1] * 30_000
+    while found["b"]:
+        (found["b"],) = found["b"]
+        depth -= 1
+    assert depth == 1
 
 
 def test_long_arrays_are_not_parsed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,11 +109,11 @@ def test_long_arrays_are_not_parsed_at_once(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr("osa.service.api.json_pieces.orjson.loads", loads)
     for raw in (
-        b'{"inputs":[%b],"normalize":true}' % b",".join([b'["x"]'] * 100),
-        b'{"inputs":[{"name":"text","data":[%b]}]}' % b",".join([b'"x"'] * 100),
-        b'{"inputs":[%b]}' % b",".join([b'"\\\\\\","'] * 100),
+        b'{"inputs":[%b],"normalize":true}' % b",".join([b'["x"]'] * 300),
+        b'{"inputs":[{"name":"text","data":[%b]}]}' % b",".join([b'"x"'] * 300),
+        b'{"inputs":[%b]}' % b",".join([b'"\\\\\\","'] * 300),
     ):
         sizes.clear()
         assert load_in_pieces(raw) == json.loads(raw)
-        assert max(sizes) < 100
+        assert max(sizes) < 160
         assert len(sizes) > 10

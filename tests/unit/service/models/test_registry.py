@@ -102,10 +102,11 @@ def test_a_model_removed_while_it_is_leased_is_not_given_out(
 
 @pytest.mark.parametrize("device", ["cpu", "cuda:0"])
 def test_long_work_rests_for_what_computes_on_these_processors(
-    registry: ModelRegistry, tiny_checkpoint: Path, device: str
+    registry: ModelRegistry, tiny_checkpoint: Path, device: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tenant = Tenant("a")
     assert not registry.needs_processors(tenant)
+    monkeypatch.setattr("osa.service.models.registry.SOON_S", PATIENCE_S)
     engine = GatedEngine(tiny_checkpoint)
     settings = local_settings(model__path=tiny_checkpoint).named("gated")
     model = ModelLoader(local_settings(model__path=tiny_checkpoint), Families()).load(
@@ -119,6 +120,7 @@ def test_long_work_rests_for_what_computes_on_these_processors(
     assert registry.needs_processors(tenant) == (device == "cpu")
     engine.gate.set()
     wait_until(lambda: not registry.needs_processors(tenant))
+    assert registry.needs_processors(Tenant("another")) == (device == "cpu"), "more may come"
     assert registry.close(10)
 
 
