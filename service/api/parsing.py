@@ -11,7 +11,7 @@ from pydantic_core import ErrorDetails
 
 from osa.model.common.inputs import id_problem
 from osa.model.common.inputs import json_type as json_type
-from osa.service.api.json_text import load_json
+from osa.service.api.json_bodies.text import load_json
 from osa.service.errors import EmptyInputError, MediaTypeError, ValidationError
 
 Body = TypeVar("Body", bound=BaseModel)

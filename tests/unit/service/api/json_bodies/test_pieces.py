@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from osa.service.api import json_pieces
-from osa.service.api.json_pieces import load_in_pieces
+from osa.service.api.json_bodies import pieces
+from osa.service.api.json_bodies.pieces import load_in_pieces
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.text()
@@ -24,8 +24,8 @@ VALUES = st.recursive(
 
 @pytest.fixture(autouse=True)
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(json_pieces, "PIECE", 60)
-    monkeypatch.setattr(json_pieces, "LEAST_VALUES", 2)
+    monkeypatch.setattr(pieces, "PIECE", 60)
+    monkeypatch.setattr(pieces, "LEAST_VALUES", 2)
 
 
 def outcome(load: Any, raw: bytes) -> Any:
@@ -89,7 +89,7 @@ def test_the_shapes_of_requests(raw: bytes) -> None:
 
 
 def test_what_is_nested_as_deeply_as_the_parser_allows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(json_pieces, "PIECE", 4096)
+    monkeypatch.setattr(pieces, "PIECE", 4096)
     depth = 1020
     raw = b'{"b":%b,"a":[%b]}' % (b"[" * depth + b"]" * depth, b",".join([b"1"] * 30_000))
     found = load_in_pieces(raw)
@@ -107,7 +107,7 @@ def test_long_arrays_are_not_parsed_at_once(monkeypatch: pytest.MonkeyPatch) -> 
         sizes.append(len(raw))
         return json.loads(raw)
 
-    monkeypatch.setattr("osa.service.api.json_pieces.orjson.loads", loads)
+    monkeypatch.setattr("osa.service.api.json_bodies.pieces.orjson.loads", loads)
     for raw in (
         b'{"inputs":[%b],"normalize":true}' % b",".join([b'["x"]'] * 300),
         b'{"inputs":[{"name":"text","data":[%b]}]}' % b",".join([b'"x"'] * 300),

@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from osa.service.api.json_pieces import load_in_pieces
+from osa.service.api.json_bodies.pieces import load_in_pieces
 from osa.service.errors import MalformedBodyError
 
 WIDE_MARKS = (

@@ -1,0 +1,1 @@
+"""Bodies as JSON: which bytes are read, and long arrays in pieces."""
