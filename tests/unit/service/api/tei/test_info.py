@@ -12,17 +12,19 @@ from osa.service.engines.eager import EagerEngine
 
 
 @pytest.mark.parametrize(
-    ("dtype", "device", "words"),
+    ("backend", "dtype", "device", "words"),
     [
-        ("int8", "cpu", "int8 graphs scale a product by the largest value of the whole batch"),
-        ("bfloat16", "cuda", "the matrix products of this GPU in bfloat16"),
-        ("float32", "cpu", "the matrix products of the eager engine in float32 on this processor"),
+        ("onnxruntime", "int8", "cpu", "int8 graphs scale a product by the largest value of the"),
+        ("eager", "int8", "cpu", "the matrix products of the eager engine in int8 on this"),
+        ("eager", "bfloat16", "cuda", "the matrix products of this GPU in bfloat16"),
+        ("eager", "float32", "cpu", "the matrix products of the eager engine in float32 on this"),
     ],
 )
 def test_the_reason_fits_what_computes(
-    tiny_checkpoint: Path, dtype: str, device: str, words: str
+    tiny_checkpoint: Path, backend: str, dtype: str, device: str, words: str
 ) -> None:
     about = EagerEngine(tiny_checkpoint, "cpu").info
-    reason = variance_reason(dataclasses.replace(about, dtype=dtype, device=device))
+    facts = {"backend": backend, "dtype": dtype, "device": device}
+    reason = variance_reason(dataclasses.replace(about, **facts))
     assert reason.startswith("The last bits of a vector may depend on the batch")
     assert words in reason
