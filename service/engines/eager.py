@@ -66,9 +66,9 @@ class EagerEngine:
         if dtype == "auto":
             dtype = "bfloat16" if has_fast_bfloat16(device) else "float32"
         self._device, self._asked, self._dtype = device, kernel, dtype
+        self._kernel = self._name_kernel()  # refuses a kernel that does not run here
         with self._chosen():
             self._set_dtype(dtype)
-        self._kernel = self._name_kernel()
         self._prepare()
 
     def _set_dtype(self, dtype: str) -> None:

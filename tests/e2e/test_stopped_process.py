@@ -12,7 +12,7 @@ import httpx
 
 from tests.server_process import running_server
 
-TEXTS = [f"{number} a long text of many words " * 150 for number in range(24)]
+TEXTS = [f"{number} a long text of many words " * 150 for number in range(240)]
 
 
 def test_batches_of_a_process_that_was_stopped_are_no_hung_ones(tmp_path: Path) -> None:
@@ -27,7 +27,7 @@ def test_batches_of_a_process_that_was_stopped_are_no_hung_ones(tmp_path: Path) 
 
         sender = threading.Thread(target=post)
         sender.start()
-        time.sleep(0.7)  # in the middle of its batches, which take seconds
+        time.sleep(0.5)  # in the middle of its batches, which take seconds
         assert not statuses, "the work was done before the process could be stopped"
         os.kill(process.pid, signal.SIGSTOP)
         time.sleep(6)
