@@ -28,7 +28,7 @@ def test_pages_ask_for_nothing_outside_their_prefix(
         browser.wait_for("document.querySelectorAll('.opblock').length > 20")
         browser.evaluate("document.querySelector('[data-path=\"/info\"] a').click()")
         browser.wait_for("document.querySelector('.opblock.is-open .execute')")
-        browser.wait_for("!!ui.specSelectors.specResolvedSubtree(['paths', '/info', 'get'])")
+        browser.wait_for("!!window.ui.specSelectors.specResolvedSubtree(['paths', '/info', 'get'])")
         browser.evaluate("document.querySelector('.opblock.is-open .execute').click()")
         status = ".live-responses-table tbody .response-col_status"
         browser.wait_for(f"document.querySelector('{status}')")

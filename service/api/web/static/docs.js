@@ -4,7 +4,7 @@ const follow = () => document.documentElement.classList.toggle("dark-mode", dark
 dark.addEventListener("change", follow);
 follow();
 
-SwaggerUIBundle({
+window.ui = SwaggerUIBundle({  // as in its own page
   url: "openapi.json",
   dom_id: "#docs",
   deepLinking: true,
