@@ -126,10 +126,10 @@ class PackedBlocks(nn.Module):
         )
         mixed = None
         for block, transform, rotary in zip(self.blocks, self._transforms, rotaries, strict=False):
-            transform(hidden, mixed, states, rotary)
+            kernel.compute(transform.call(hidden, mixed, states, rotary))
             heads = _mixer(block).mix_heads(query, key, value, context)
             mixed = heads[0].transpose(0, 1).flatten(1).contiguous()
-        self._transforms[-1](hidden, mixed, states, None)
+        kernel.compute(self._transforms[-1].call(hidden, mixed, states, None))
 
 
 def can_pack(blocks: Sequence[nn.Module]) -> bool:

@@ -129,10 +129,12 @@ def parallel() -> int | None:
 
 def instruction_sets() -> tuple[str, ...]:
     """Instruction sets that are built and may be used, best first; none without the library."""
-    loaded = library()
-    if isinstance(loaded, str):
-        return ()
-    return tuple(_allowed(loaded.osa_instruction_sets()))
+    return _there("osa_instruction_sets")
+
+
+def product_sets() -> tuple[str, ...]:
+    """Likewise of products with packed weights, which come in more variants."""
+    return _there("osa_product_sets")
 
 
 def instruction_set() -> str:
@@ -144,44 +146,37 @@ def instruction_set() -> str:
     return str(_loaded().osa_instruction_set().decode())
 
 
+def product_set() -> str:
+    """The variant of products in use; raises as ``instruction_set``."""
+    return str(_loaded().osa_product_set().decode())
+
+
 def use_instruction_set(name: str) -> None:
     """Compute with another instruction set from now on, for tests and measurements.
 
     Raises:
         InputError: It is not built, does not run here, or is above the limit.
     """
-    loaded = _loaded()
-    if name not in instruction_sets():
-        allowed = ", ".join(instruction_sets())
-        raise InputError(f"instruction set must be one of {allowed}, got {name!r}")
-    _use(loaded, name)
-
-
-def product_sets() -> tuple[str, ...]:
-    """As ``instruction_sets``, of products with packed weights, which come in more variants."""
-    loaded = library()
-    return () if isinstance(loaded, str) else tuple(_allowed(loaded.osa_product_sets()))
-
-
-def product_set() -> str:
-    """What computes products of rows with packed weights.
-
-    Raises:
-        InputError: The library is not built or cannot be loaded.
-    """
-    return str(_loaded().osa_product_set().decode())
+    _check("instruction set", name, instruction_sets())
+    _use(_loaded(), name)
 
 
 def use_product_set(name: str) -> None:
-    """Compute products by another variant from now on, for tests and measurements.
+    """Compute products by another variant; for what, and raises, as ``use_instruction_set``."""
+    _check("products", name, product_sets())
+    _loaded().osa_use_product_set(name.encode())
 
-    Raises:
-        InputError: It is not built, does not run here, or is above the limit.
-    """
-    loaded = _loaded()
-    if name not in product_sets():
-        raise InputError(f"products must be one of {', '.join(product_sets())}, got {name!r}")
-    loaded.osa_use_product_set(name.encode())
+
+def _there(function: str) -> tuple[str, ...]:
+    """Names that a function of the library lists, and that may be used."""
+    loaded = library()
+    return () if isinstance(loaded, str) else tuple(_allowed(getattr(loaded, function)()))
+
+
+def _check(what: str, name: str, there: tuple[str, ...]) -> None:
+    _loaded()  # says why there is none
+    if name not in there:
+        raise InputError(f"{what} must be one of {', '.join(there)}, got {name!r}")
 
 
 def _loaded() -> ctypes.CDLL:

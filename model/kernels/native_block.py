@@ -221,32 +221,20 @@ class Transform:
                 call.cosine, call.sine = rotary[0].data_ptr(), rotary[1].data_ptr()
         return call
 
-    def __call__(
-        self,
-        hidden: Float[Tensor, "T D"],
-        mixed: Float[Tensor, "T features"] | None,
-        states: Float[Tensor, "T 3 D"],
-        rotary: tuple[Float[Tensor, "T half"], Float[Tensor, "T half"]] | None,
-    ) -> None:
-        """Compute; arguments as those of ``call``.
 
-        Args:
-            hidden: Residual stream.
-            mixed: Result of the attention.
-            states: Output.
-            rotary: Positions.
+def compute(call: Call) -> None:
+    """Compute what ``Transform.call`` has made.
 
-        Raises:
-            InputError: No library, unsupported sizes, or memory is exhausted.
-        """
-        loaded = library()
-        if isinstance(loaded, str):
-            raise InputError(f"the CPU kernel {loaded}")
-        call = self.call(hidden, mixed, states, rotary)
-        loaded.osa_transform.argtypes, loaded.osa_transform.restype = [POINTER(Call)], c_int
-        code = loaded.osa_transform(ctypes.byref(call))
-        if code:
-            raise InputError(f"osa_transform: {loaded.osa_attention_error(code).decode()}")
+    Raises:
+        InputError: No library, unsupported sizes, or memory is exhausted.
+    """
+    loaded = library()
+    if isinstance(loaded, str):
+        raise InputError(f"the CPU kernel {loaded}")
+    loaded.osa_transform.argtypes, loaded.osa_transform.restype = [POINTER(Call)], c_int
+    code = loaded.osa_transform(ctypes.byref(call))
+    if code:
+        raise InputError(f"osa_transform: {loaded.osa_attention_error(code).decode()}")
 
 
 def transforms(shape: Shape, blocks: Sequence[BlockWeights]) -> list[Transform]:

@@ -101,11 +101,12 @@ def run(
     if isinstance(loaded, str):
         raise InputError(f"the CPU kernel {loaded}")
     bias = None if batch.bias is None else _with_margin(batch.bias)
+    packed = _Packed(batch)
     steps: list[tuple[int, ctypes.Structure]] = []
     before = None
     for transform, mixing, rotary in zip(transforms, mixings, rotaries, strict=False):
         call = transform.call(batch.hidden, before, batch.states, rotary)
-        steps += [(TRANSFORM, call), _mix(mixing, batch, bias)]
+        steps += [(TRANSFORM, call), _mix(mixing, packed, bias)]
         before = batch.mixed
     last = transforms[-1].call(batch.hidden, before, batch.states, None)
     steps.append((TRANSFORM, last))
@@ -120,51 +121,55 @@ def _with_margin(bias: Tensor) -> Tensor:
     return F.pad(bias.detach().float(), (0, native_softmax.BIAS_MARGIN)).contiguous()
 
 
-def _mix(mixing: Mixing, batch: Batch, bias: Tensor | None) -> tuple[int, ctypes.Structure]:
+class _Packed:
+    """What the attention of every layer is told of a batch.
+
+    Attributes:
+        parts: Queries, keys, values and mixed heads.
+        head_dim: d.
+        fields: Fields of both kinds of calls.
+    """
+
+    def __init__(self, batch: Batch) -> None:
+        """Read addresses and sizes."""
+        states, mixed = batch.states, batch.mixed
+        length, heads, head_dim = mixed.shape
+        start, step = states.data_ptr(), states.element_size() * states.stride(1)
+        self.parts = [
+            *(Operand(start + step * part, 0, head_dim, states.stride(0)) for part in range(3)),
+            Operand(mixed.data_ptr(), 0, head_dim, mixed.stride(0)),
+        ]
+        self.head_dim = head_dim
+        self.fields = {
+            "cu_seqlens": batch.offsets.data_ptr(),
+            "heads": heads,
+            "length": length,
+            "head_dim": head_dim,
+            "sequences": len(batch.offsets) - 1,
+            "dtype": DTYPES[states.dtype],
+            "threads": torch.get_num_threads(),
+            "parallel": parallel(),
+        }
+
+
+def _mix(mixing: Mixing, packed: _Packed, bias: Tensor | None) -> tuple[int, ctypes.Structure]:
     """The step of one layer's attention."""
-    states, mixed = batch.states, batch.mixed
-    length, heads, head_dim = mixed.shape
-    size = states.element_size()
-    start, stride = states.data_ptr(), states.stride(1)
-    parts = [
-        Operand(start + size * part * stride, 0, head_dim, states.stride(0)) for part in range(3)
-    ]
-    parts.append(Operand(mixed.data_ptr(), 0, head_dim, mixed.stride(0)))
-    dtype, threads, sequences = (
-        DTYPES[states.dtype],
-        torch.get_num_threads(),
-        len(batch.offsets) - 1,
-    )
     if isinstance(mixing, OsaMixing):
         return ATTENTION, native.Call(
             ABI_VERSION,
-            *parts,
-            alpha=mixing.alpha.data_ptr(),
-            cu_seqlens=batch.offsets.data_ptr(),
+            *packed.parts,
             batch=1,
-            heads=heads,
-            length=length,
-            head_dim=head_dim,
-            sequences=sequences,
-            dtype=dtype,
+            alpha=mixing.alpha.data_ptr(),
             scale=SCALES[mixing.scale],
             center=int(mixing.center),
-            threads=threads,
-            parallel=parallel(),
+            **packed.fields,
         )
     call = native_softmax.Call(
         ABI_VERSION,
-        *parts,
-        cu_seqlens=batch.offsets.data_ptr(),
-        heads=heads,
-        length=length,
-        head_dim=head_dim,
-        sequences=sequences,
+        *packed.parts,
         window=-1 if mixing.window is None else mixing.window,
-        scale=1.0 / math.sqrt(head_dim),
-        dtype=dtype,
-        threads=threads,
-        parallel=parallel(),
+        scale=1.0 / math.sqrt(packed.head_dim),
+        **packed.fields,
     )
     if bias is not None:
         call.bias, call.bias_row = bias.data_ptr(), bias.shape[1]

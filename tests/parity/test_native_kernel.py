@@ -16,6 +16,7 @@ from osa.model.functional.attention import osa_dense, osa_gram
 from osa.model.functional.varlen import cu_seqlens_of
 from osa.model.kernels import native
 from osa.model.ops import attention
+from tests.instruction_sets import instruction_set as instruction_set
 
 pytestmark = pytest.mark.skipif(
     isinstance(native.library(), str), reason=f"the CPU kernel {native.library()}"
@@ -28,14 +29,6 @@ WIDTHS = [1, 3, 16, 20, 32, 64, 80, 128]
 WAYS = [("length", 0.3, False), ("length", 3.0, True), ("paper", 0.01, False)]
 """Scale, alpha, and whether centred."""
 ALPHA = torch.tensor([0.3, -0.15])
-
-
-@pytest.fixture(params=native.instruction_sets())
-def instruction_set(request: pytest.FixtureRequest) -> Iterator[str]:
-    before = native.instruction_set()
-    native.use_instruction_set(request.param)
-    yield request.param
-    native.use_instruction_set(before)
 
 
 @pytest.fixture

@@ -228,17 +228,17 @@ const char* osa_attention_error(int code) {
 int64_t osa_abi_version(void) { return OSA_ABI_VERSION; }
 
 const char* osa_instruction_sets(void) {
-  static const std::string names = osa::names_of(osa::backends());
+  static const std::string names = osa::names_of(osa::sets().backends);
   return names.c_str();
 }
 const char* osa_instruction_set(void) { return osa::backend().name; }
-int osa_use_instruction_set(const char* name) { return osa::choose(osa::backends(), name, osa::chosen); }
+int osa_use_instruction_set(const char* name) { return osa::choose(osa::sets().backends, name, osa::chosen); }
 
 const char* osa_product_sets(void) {
-  static const std::string names = osa::names_of(osa::all_products());
+  static const std::string names = osa::names_of(osa::sets().products);
   return names.c_str();
 }
 const char* osa_product_set(void) { return osa::products().name; }
-int osa_use_product_set(const char* name) { return osa::choose(osa::all_products(), name, osa::chosen_products); }
+int osa_use_product_set(const char* name) { return osa::choose(osa::sets().products, name, osa::chosen_products); }
 
 }  // extern "C"

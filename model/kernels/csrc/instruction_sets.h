@@ -18,63 +18,50 @@ extern const OsaProducts osa_products_baseline, osa_products_avx2, osa_products_
 namespace osa {
 namespace {
 
-// What is built and runs here, best first.
 template <class Kernels>
 using Found = std::vector<const Kernels*>;
 
-const Found<OsaBackend>& backends() {
-  static const Found<OsaBackend> found = [] {
-    Found<OsaBackend> list;
-#if defined(__x86_64__)
-    const CpuFeatures cpu;
-#if defined(OSA_HAVE_amx)
-    if (cpu.amx) list.push_back(&osa_backend_amx);
-#endif
-#if defined(OSA_HAVE_avx512_bf16)
-    if (cpu.avx512_bf16) list.push_back(&osa_backend_avx512_bf16);
-#endif
-#if defined(OSA_HAVE_avx512)
-    if (cpu.avx512) list.push_back(&osa_backend_avx512);
-#endif
-#if defined(OSA_HAVE_avx2)
-    if (cpu.avx2) list.push_back(&osa_backend_avx2);
-#endif
-    (void)cpu;
-#endif
-    list.push_back(&osa_backend_baseline);
-    return list;
-  }();
-  return found;
-}
+// What is built and runs here, best first. The attention has fewer variants than products.
+struct Sets {
+  Found<OsaBackend> backends;
+  Found<OsaProducts> products;
 
-const Found<OsaProducts>& all_products() {
-  static const Found<OsaProducts> found = [] {
-    Found<OsaProducts> list;
+  Sets() {
 #if defined(__x86_64__)
     const CpuFeatures cpu;
+    (void)cpu;
 #if defined(OSA_HAVE_amx)
-    if (cpu.amx) list.push_back(&osa_products_amx);
+    add(cpu.amx, &osa_products_amx, &osa_backend_amx);
 #endif
 #if defined(OSA_HAVE_avx512_bf16)
-    if (cpu.avx512_bf16) list.push_back(&osa_products_avx512_bf16);
+    add(cpu.avx512_bf16, &osa_products_avx512_bf16, &osa_backend_avx512_bf16);
 #endif
 #if defined(OSA_HAVE_avx512_vnni)
-    if (cpu.avx512_vnni) list.push_back(&osa_products_avx512_vnni);
+    add(cpu.avx512_vnni, &osa_products_avx512_vnni);
 #endif
 #if defined(OSA_HAVE_avx512)
-    if (cpu.avx512) list.push_back(&osa_products_avx512);
+    add(cpu.avx512, &osa_products_avx512, &osa_backend_avx512);
 #endif
 #if defined(OSA_HAVE_avx2_vnni)
-    if (cpu.avx2_vnni) list.push_back(&osa_products_avx2_vnni);
+    add(cpu.avx2_vnni, &osa_products_avx2_vnni);
 #endif
 #if defined(OSA_HAVE_avx2)
-    if (cpu.avx2) list.push_back(&osa_products_avx2);
+    add(cpu.avx2, &osa_products_avx2, &osa_backend_avx2);
 #endif
-    (void)cpu;
 #endif
-    list.push_back(&osa_products_baseline);
-    return list;
-  }();
+    add(true, &osa_products_baseline, &osa_backend_baseline);
+  }
+
+ private:
+  void add(bool runs, const OsaProducts* product, const OsaBackend* backend = nullptr) {
+    if (!runs) return;
+    products.push_back(product);
+    if (backend) backends.push_back(backend);
+  }
+};
+
+const Sets& sets() {
+  static const Sets found;
   return found;
 }
 
@@ -83,12 +70,12 @@ std::atomic<const OsaProducts*> chosen_products{nullptr};
 
 const OsaBackend& backend() {
   const OsaBackend* current = chosen.load(std::memory_order_relaxed);
-  return current ? *current : *backends().front();
+  return current ? *current : *sets().backends.front();
 }
 
 const OsaProducts& products() {
   const OsaProducts* current = chosen_products.load(std::memory_order_relaxed);
-  return current ? *current : *all_products().front();
+  return current ? *current : *sets().products.front();
 }
 
 template <class Kernels>

@@ -42,33 +42,25 @@ OSA_INLINE Line all(float value) {
   return line;
 }
 
-OSA_INLINE Line read_line(const float* from) {
-  Line line;
-  OSA_UNROLL(8)
-  for (int i = 0; i < Line::PARTS; ++i) line.part[i] = load(from + i * Simd<float>::width);
-  return line;
+OSA_INLINE Vector<float> load_floats(const float* from) { return load(from); }
+OSA_INLINE Vector<float> load_floats(const int32_t* from) {
+  return __builtin_convertvector(load(from), Vector<float>);
 }
-OSA_INLINE Line read_line(const int32_t* from) {
-  Line line;
-  OSA_UNROLL(8)
-  for (int i = 0; i < Line::PARTS; ++i)
-    line.part[i] = __builtin_convertvector(load(from + i * Simd<float>::width), Vector<float>);
-  return line;
-}
-OSA_INLINE Line read_line(const bfloat16* from) {
-  Line line;
-  OSA_UNROLL(8)
-  for (int i = 0; i < Line::PARTS; ++i) line.part[i] = widen_vector(from + i * Simd<float>::width);
-  return line;
-}
+OSA_INLINE Vector<float> load_floats(const bfloat16* from) { return widen_vector(from); }
+OSA_INLINE void store_floats(float* to, Vector<float> value) { store(to, value); }
+OSA_INLINE void store_floats(bfloat16* to, Vector<float> value) { narrow_vector(value, to); }
 
-OSA_INLINE void write_line(float* to, const Line& line) {
+template <class T>
+OSA_INLINE Line read_line(const T* from) {
+  Line line;
   OSA_UNROLL(8)
-  for (int i = 0; i < Line::PARTS; ++i) store(to + i * Simd<float>::width, line.part[i]);
+  for (int i = 0; i < Line::PARTS; ++i) line.part[i] = load_floats(from + i * Simd<float>::width);
+  return line;
 }
-OSA_INLINE void write_line(bfloat16* to, const Line& line) {
+template <class T>
+OSA_INLINE void write_line(T* to, const Line& line) {
   OSA_UNROLL(8)
-  for (int i = 0; i < Line::PARTS; ++i) narrow_vector(line.part[i], to + i * Simd<float>::width);
+  for (int i = 0; i < Line::PARTS; ++i) store_floats(to + i * Simd<float>::width, line.part[i]);
 }
 
 // Sum of all numbers, in one order.

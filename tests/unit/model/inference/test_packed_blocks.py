@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from osa.model.config import EncoderConfig
 from osa.model.inference.packed_blocks import PackedBlocks, can_pack
 from osa.model.inference.packed_linear import PackedLinear
 from osa.model.inference.precision import in_float32, use_dtype
-from osa.model.kernels import native, use_kernel
+from osa.model.kernels import use_kernel
 from osa.model.kernels.native_block import is_available
 from osa.model.kernels.packed_weights import DTYPES
 from osa.model.layers.block import Block
@@ -48,15 +47,6 @@ ERROR = {"float32": 3e-6, "bfloat16": 0.01, "int8": 0.05}
 """Of hidden states after three random blocks, over their own size."""
 LEAST = {"float32": 0.9999999, "bfloat16": 0.9999, "int8": 0.998}
 """Cosines of the packaged model's vectors with those of float32."""
-
-
-@pytest.fixture(params=native.product_sets())
-def products(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Products by each instruction set of this machine."""
-    before = native.product_set()
-    native.use_product_set(request.param)
-    yield request.param
-    native.use_product_set(before)
 
 
 def blocks_of(**fields: Any) -> list[Block]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from osa.model.kernels.native_block import (
     Layer,
     Shape,
     Transform,
+    compute,
     fits,
     is_available,
 )
@@ -31,15 +31,6 @@ pytestmark = pytest.mark.skipif(not is_available(), reason="needs the CPU kernel
 
 TOLERANCE = {"float32": 2e-5, "bfloat16": 0.02, "int8": 0.06}
 """Of sums that a rounding to the neighbour changes; int8 is compared with int8."""
-
-
-@pytest.fixture(params=native.product_sets())
-def products(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Products by each instruction set of this machine."""
-    before = native.product_set()
-    native.use_product_set(request.param)
-    yield request.param
-    native.use_product_set(before)
 
 
 class Run:
@@ -54,7 +45,7 @@ class Run:
         states = torch.zeros(len(hidden), 3, width, dtype=STATES[layer.dtype])
         shape = Shape(layer.width, layer.heads, layer.dtype, EPS, EPS)
         packed = [None if part is None else part.packed for part in (done, coming)]
-        Transform(shape, *packed)(own, mixed, states, rotary)
+        compute(Transform(shape, *packed).call(own, mixed, states, rotary))
         self.padding = own[:, layer.width :]
         self.hidden = own[:, : layer.width]
         self.states = states[:, :, : layer.width].unflatten(2, (layer.heads, -1))
@@ -222,12 +213,12 @@ def test_sizes_that_cannot_be_are_refused() -> None:
     weights = Weights("float32", 32, 32, 1)
     transform = Transform(Shape(32, 1, "float32", EPS, EPS), None, weights.packed)
     with pytest.raises(InputError, match="multiples of 32"):
-        transform(torch.zeros(2, 48), None, torch.zeros(2, 3, 48), None)
+        compute(transform.call(torch.zeros(2, 48), None, torch.zeros(2, 3, 48), None))
     wide = Transform(
         Shape(160, 1, "float32", EPS, EPS), None, Weights("float32", 160, 32, 1).packed
     )
     with pytest.raises(InputError, match="head_dim 1 to 128"):
-        wide(torch.zeros(2, 160), None, torch.zeros(2, 3, 160), None)
+        compute(wide.call(torch.zeros(2, 160), None, torch.zeros(2, 3, 160), None))
 
 
 def test_heads_up_to_128_features_fit() -> None:
