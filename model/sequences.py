@@ -105,8 +105,9 @@ def pack_ids(
         InputError: As ``check_ids``.
     """
     check_ids(config, sequences)
-    packed = torch.tensor([token for ids in sequences for token in ids], device=device)
-    return packed[None], cu_seqlens_of([len(ids) for ids in sequences], device)
+    packed = np.array([token for ids in sequences for token in ids], dtype=np.int64)
+    offsets = cu_seqlens_of([len(ids) for ids in sequences], device)
+    return torch.from_numpy(packed).to(device)[None], offsets
 
 
 def pack_features(

@@ -141,6 +141,8 @@ def _info(options: argparse.Namespace) -> int:
 
     from osa.model import kernels
     from osa.model.common.threads import threads
+    from osa.model.inference.bfloat16 import has_fast_bfloat16
+    from osa.model.kernels import native
 
     facts = {
         "version": version("osa-encoder"),
@@ -149,6 +151,8 @@ def _info(options: argparse.Namespace) -> int:
         "threads": torch.get_num_threads(),
         "threads_reason": threads().reason,
         "kernel": {device: kernels.describe(device) for device in ("cpu", "cuda")},
+        "products": native.describe_products(),
+        "dtype": "bfloat16" if has_fast_bfloat16("cpu") else "float32",
     }
     print(json.dumps(facts, indent=2))
     return 0

@@ -35,15 +35,15 @@ def use_bfloat16(model: EmbeddingModel, keep_float32: bool = True) -> EmbeddingM
 
 
 def has_fast_bfloat16(device: str) -> bool:
-    """Whether ``device`` (cpu or cuda) multiplies bfloat16 natively: AMX, AVX-512 BF16, GPUs.
+    """Whether ``device`` (cpu or cuda) is fast at products of bfloat16: AMX, AMD's AVX-512, GPUs.
 
     Raises:
         ConfigError: The environment asks for an instruction set that this processor lacks.
     """
     if device == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    if processor.has_bfloat16_products():
-        return True
-    features = torch.cpu.get_capabilities()  # where /proc/cpuinfo names none
+    if processor.is_known():
+        return processor.has_bfloat16_products()
+    features = torch.cpu.get_capabilities()
     limited = processor.instruction_set_limit() in ("avx2", "baseline")
     return not limited and bool(features.get("amx_bf16") or features.get("avx512_bf16"))

@@ -18,43 +18,47 @@ from torch import Tensor, nn
 from osa.model.inference.packed_linear import PackedLinear
 from osa.model.kernels import is_allowed
 from osa.model.kernels import native_block as kernel
-from osa.model.kernels.native_pass import Batch, Mixing, run
+from osa.model.kernels.native_pass import Batch, Pass
+from osa.model.kernels.native_rows import norm_
 from osa.model.kernels.packed_weights import padded
 from osa.model.layers.block import Block
 from osa.model.layers.mixers.base import HEAD_EPS, Mixer, TokenContext
 
 Rotary = tuple[Tensor, Tensor]
+Rotaries = tuple[Rotary | None, Rotary | None]
+"""Cosines and sines for layers that see everything, and for those that look around tokens alone."""
 PARTS = {"qkv": 3, "out": 1, "down": 1}
 """Layers that are joined in one; ``up`` has two where it is gated."""
 
 
 class PackedBlocks(nn.Module):
-    """All blocks of an encoder as one module.
+    """All blocks of an encoder and its last norm as one module.
 
     Attributes:
         exact: Compute in float32, block by block, with the weights as they were rounded.
     """
 
-    def __init__(self, blocks: Sequence[Block], dtype: str) -> None:
+    def __init__(self, blocks: Sequence[Block], norm: nn.Module, dtype: str) -> None:
         """Take over blocks: their linear layers are packed, in place.
 
         Args:
             blocks: Of one encoder; see ``can_pack``.
+            norm: Of what the last one gives.
             dtype: Of their products, one of ``DTYPES``.
         """
         super().__init__()
-        mixer, norm = _mixer(blocks[0]), blocks[-1].feed_forward_norm  # alike in all
-        epsilon = norm.eps or 0.0 if isinstance(norm, nn.RMSNorm | nn.LayerNorm) else 0.0
+        mixer, inner = _mixer(blocks[0]), blocks[-1].feed_forward_norm  # alike in all
+        epsilon = inner.eps or 0.0 if isinstance(inner, nn.RMSNorm | nn.LayerNorm) else 0.0
         features = mixer.num_heads * mixer.head_dim
         self.exact = False
         self._shape = kernel.Shape(features, mixer.num_heads, dtype, epsilon, HEAD_EPS)
         self._width = padded(features, dtype)
         for block in blocks:
             _pack_layers(block, dtype)
-        self.blocks = nn.ModuleList(blocks)
+        self.blocks, self.norm = nn.ModuleList(blocks), norm
         weights = [_weights(block, self._width - features) for block in blocks]
         self._transforms = kernel.transforms(self._shape, weights)
-        self._mixings = [_mixer(block).native_mixing() for block in blocks]
+        self._pass = self._make_pass()
 
     @property
     def dtype(self) -> str:
@@ -67,7 +71,18 @@ class PackedBlocks(nn.Module):
             return self._packed(hidden[0], context)[None]
         for block in self.blocks:
             hidden = block(hidden, context)
-        return hidden
+        normalised: Tensor = self.norm(hidden)
+        return normalised
+
+    def _make_pass(self) -> Pass | None:
+        """All blocks in one call of the library, where that has their mixers."""
+        mixers = [_mixer(block) for block in self.blocks]
+        layers = [(mixer.native_mixing(), mixer.local) for mixer in mixers]
+        found = [(mixing, local) for mixing, local in layers if mixing is not None]
+        if len(found) < len(layers):
+            return None
+        norm = self.norm if isinstance(self.norm, nn.RMSNorm | nn.LayerNorm) else None
+        return Pass(self._shape, self._transforms, found, norm)
 
     def _fits(self, hidden: Tensor, context: TokenContext) -> bool:
         """Whether these states are those of a packed batch, in inference."""
@@ -79,28 +94,21 @@ class PackedBlocks(nn.Module):
         rows, features = inputs.shape
         missing = self._width - features
         hidden = F.pad(inputs, (0, missing)) if missing else inputs.contiguous().clone()
-        tables = {False: _rotary(context.rotary), True: _rotary(context.local_rotary)}
-        rotaries = [
-            (tables[True] if _mixer(block).local else None) or tables[False]
-            for block in self.blocks
-        ]
+        everywhere, around = _rotary(context.rotary), _rotary(context.local_rotary)
+        rotaries = (everywhere, around or everywhere)
         states = hidden.new_empty(rows, 3, self._width, dtype=kernel.STATES[self.dtype])
-        mixings = [mixing for mixing in self._mixings if mixing is not None]
-        if len(mixings) == len(self.blocks) and is_allowed("native"):
-            self._run(hidden, states, mixings, rotaries, context)
-        else:
-            self._alternate(hidden, states, rotaries, context)
-        return hidden[:, :features] if missing else hidden
+        if self._pass is not None and is_allowed("native"):
+            self._pass.run(self._batch(hidden, states, rotaries, context))
+            return hidden[:, :features] if missing else hidden
+        self._alternate(hidden, states, rotaries, context)
+        found = hidden[:, :features].contiguous()
+        if isinstance(self.norm, nn.RMSNorm | nn.LayerNorm):
+            norm_(found, self.norm)
+        return found
 
-    def _run(
-        self,
-        hidden: Tensor,
-        states: Tensor,
-        mixings: list[Mixing],
-        rotaries: list[Rotary | None],
-        context: TokenContext,
-    ) -> None:
-        """All blocks in one call of the library; see ``native_pass.run``."""
+    def _batch(
+        self, hidden: Tensor, states: Tensor, rotaries: Rotaries, context: TokenContext
+    ) -> Batch:
         assert context.cu_seqlens is not None  # a packed batch
         offsets = context.cu_seqlens.to("cpu", torch.int32).contiguous()
         bias = None
@@ -109,14 +117,10 @@ class PackedBlocks(nn.Module):
             bias = context.bias.by_distance(max(1, longest))
         features, heads = self._shape.features, self._shape.heads
         mixed = states.new_empty(len(states), heads, features // heads)
-        run(self._transforms, mixings, rotaries, Batch(hidden, states, mixed, offsets, bias))
+        return Batch(hidden, states, mixed, offsets, rotaries, bias)
 
     def _alternate(
-        self,
-        hidden: Tensor,
-        states: Tensor,
-        rotaries: list[Rotary | None],
-        context: TokenContext,
+        self, hidden: Tensor, states: Tensor, rotaries: Rotaries, context: TokenContext
     ) -> None:
         """Block by block, with mixers of any kind."""
         features = self._shape.features
@@ -125,7 +129,8 @@ class PackedBlocks(nn.Module):
             for part in states.unbind(1)
         )
         mixed = None
-        for block, transform, rotary in zip(self.blocks, self._transforms, rotaries, strict=False):
+        for block, transform in zip(self.blocks, self._transforms, strict=False):
+            rotary = rotaries[int(_mixer(block).local)]
             kernel.compute(transform.call(hidden, mixed, states, rotary))
             heads = _mixer(block).mix_heads(query, key, value, context)
             mixed = heads[0].transpose(0, 1).flatten(1).contiguous()

@@ -41,7 +41,8 @@ def use_dtype(model: EmbeddingModel, dtype: str) -> EmbeddingModel:
     device = next(model.parameters()).device.type
     packs = device == "cpu" and is_allowed("native") and can_pack(blocks)
     if packs and not (dtype == "bfloat16" and _onednn_is_faster()):
-        model.encoder.blocks = nn.ModuleList([PackedBlocks(blocks, dtype)])
+        packed = PackedBlocks(blocks, model.encoder.norm, dtype)
+        model.encoder.blocks, model.encoder.norm = nn.ModuleList([packed]), nn.Identity()
         model.encoder.adds_fillers = isinstance(model.encoder.embed, nn.Linear)  # torch's product
     elif dtype == "int8":
         raise ConfigError(
@@ -51,6 +52,16 @@ def use_dtype(model: EmbeddingModel, dtype: str) -> EmbeddingModel:
     elif dtype == "bfloat16":
         return use_bfloat16(model)
     return model.requires_grad_(False)
+
+
+def name_products(model: EmbeddingModel) -> str:
+    """What computes a model's products with weights: ``native`` with its variant, or ``torch``.
+
+    Args:
+        model: Of ``use_dtype``.
+    """
+    packed = any(isinstance(module, PackedBlocks) for module in model.encoder.blocks)
+    return native.describe_products() if packed else "torch"
 
 
 def _onednn_is_faster() -> bool:

@@ -73,7 +73,8 @@ class BuildNative(build_ext):
             else:
                 built.append(name)
         macros: list[tuple[str, str | None]] = [(f"OSA_HAVE_{name}", "1") for name in built]
-        objects += self._compile(paths["dispatch"], "", (), macros)
+        for source in ("dispatch", "pass"):
+            objects += self._compile(paths[source], "", (), macros)
         target = Path(self.get_ext_fullpath(ext.name))
         target.parent.mkdir(parents=True, exist_ok=True)
         self.compiler.link_shared_object(

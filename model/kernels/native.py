@@ -22,7 +22,7 @@ from osa.model.errors import InputError
 from osa.model.functional.varlen import check_cu_seqlens
 from osa.model.kernels.torch_kernel import attention_backward as attention_backward
 
-ABI_VERSION = 7
+ABI_VERSION = 8
 MAX_HEAD_DIM = 128
 DTYPES = {torch.float32: 0, torch.bfloat16: 1}
 SCALES = {"paper": 0, "length": 1}
@@ -93,13 +93,19 @@ def library() -> ctypes.CDLL | str:
         getattr(loaded, name).argtypes = [c_char_p]
     for name in _NAMES:
         getattr(loaded, name).restype = c_char_p
-    _use(loaded, _allowed(loaded.osa_instruction_sets())[0])
+    _use(loaded, _best(_allowed(loaded.osa_instruction_sets())))
     return loaded
 
 
 def _allowed(built: bytes) -> list[str]:
     """Those of some sets' names that may be used; ``avx512_vnni`` is a variant of avx512."""
     return [name for name in built.decode().split() if _family(name) in processor.allowed()]
+
+
+def _best(names: list[str]) -> str:
+    """The fastest of some sets, which are in order: slow products are passed over."""
+    fast = processor.has_bfloat16_products()
+    return next(name for name in names if fast or not name.endswith("_bf16"))
 
 
 def _family(name: str) -> str:
@@ -111,7 +117,7 @@ def _use(loaded: ctypes.CDLL, name: str) -> None:
     """Compute with an instruction set, and products with the best variant of it."""
     loaded.osa_use_instruction_set(name.encode())
     variants = _allowed(loaded.osa_product_sets())
-    products = next(found for found in variants if _family(found) == _family(name))
+    products = _best([found for found in variants if _family(found) == _family(name)])
     loaded.osa_use_product_set(products.encode())
 
 
@@ -149,6 +155,12 @@ def instruction_set() -> str:
 def product_set() -> str:
     """The variant of products in use; raises as ``instruction_set``."""
     return str(_loaded().osa_product_set().decode())
+
+
+def describe_products() -> str:
+    """Name what computes products with packed weights, with its variant or why there is none."""
+    loaded = library()
+    return f"torch (native {loaded})" if isinstance(loaded, str) else f"native ({product_set()})"
 
 
 def use_instruction_set(name: str) -> None:

@@ -193,6 +193,11 @@ class Transform:
             call.layer_norm, call.post = int(block.layer_norm), int(block.post)
             call.residual = int(block.residual)
 
+    @property
+    def template(self) -> Call:
+        """The call without a batch; lives as long as this object."""
+        return self._call
+
     def call(
         self,
         hidden: Float[Tensor, "T D"],

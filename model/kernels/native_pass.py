@@ -11,27 +11,49 @@ from __future__ import annotations
 import ctypes
 import math
 from collections.abc import Sequence
-from ctypes import POINTER, c_int, c_int64, c_void_p
+from ctypes import POINTER, c_int, c_int32, c_int64, c_void_p
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from osa.model.errors import InputError
-from osa.model.kernels import native, native_softmax
-from osa.model.kernels.native import ABI_VERSION, DTYPES, SCALES, Operand, library, parallel
-from osa.model.kernels.native_block import Transform
+from osa.model.kernels import native, native_rows, native_softmax
+from osa.model.kernels.native import ABI_VERSION, DTYPES, SCALES, library, parallel
+from osa.model.kernels.native_block import STATES, Shape, Transform
 
-TRANSFORM, ATTENTION, SOFTMAX = 0, 1, 2
+TRANSFORM, ATTENTION, SOFTMAX, ROWS = range(4)
 Rotary = tuple[Float[Tensor, "T half"], Float[Tensor, "T half"]]
 
 
 class _Step(ctypes.Structure):
     """``OsaStep`` of ``csrc/osa_pass.h``, field by field."""
 
-    _fields_ = (("kind", c_int64), ("call", c_void_p))
+    _fields_ = (("kind", c_int64), ("call", c_void_p), ("positions", c_int64))
+
+
+class _Batch(ctypes.Structure):
+    """``OsaBatch`` of ``csrc/osa_pass.h``, field by field."""
+
+    _fields_ = (
+        ("abi_version", c_int64),
+        ("hidden", c_void_p),
+        ("states", c_void_p),
+        ("mixed", c_void_p),
+        ("cu_seqlens", c_void_p),
+        ("cosine", c_void_p * 2),
+        ("sine", c_void_p * 2),
+        ("bias", c_void_p),
+        ("reach", c_int64),
+        ("bias_row", c_int64),
+        ("rows", c_int64),
+        ("width", c_int64),
+        ("sequences", c_int64),
+        ("threads", c_int32),
+        ("parallel", c_void_p),
+    )
 
 
 class OsaMixing(NamedTuple):
@@ -67,9 +89,10 @@ class Batch(NamedTuple):
 
     Attributes:
         hidden: Residual stream [T, D], float32.
-        states: Queries, keys and values [T, 3, D], each of heads side by side.
-        mixed: Mixed heads [T, H, d].
+        states: Memory for queries, keys and values [T, 3, D], each of heads side by side.
+        mixed: Memory for mixed heads [T, H, d].
         offsets: Of the sequences, int32 [S + 1].
+        rotary: Positions of the tokens, and those of layers that look around them alone.
         bias: Of softmax scores by distance [H, 2 R - 1], R the longest sequence or more; or None.
     """
 
@@ -77,101 +100,90 @@ class Batch(NamedTuple):
     states: Float[Tensor, "T 3 D"]
     mixed: Float[Tensor, "T H d"]
     offsets: Int[Tensor, " S1"]
+    rotary: tuple[Rotary | None, Rotary | None]
     bias: Float[Tensor, "H R2"] | None
 
 
-def run(
-    transforms: Sequence[Transform],
-    mixings: Sequence[Mixing],
-    rotaries: Sequence[Rotary | None],
-    batch: Batch,
-) -> None:
-    """Compute all blocks: ``batch.hidden`` becomes what the last one gives.
+class Pass:
+    """The steps of an encoder, with all that stays from batch to batch."""
 
-    Args:
-        transforms: One more than there are blocks.
-        mixings: Of each block.
-        rotaries: Positions of each block's tokens.
-        batch: The packed batch.
+    def __init__(
+        self,
+        shape: Shape,
+        transforms: Sequence[Transform],
+        layers: Sequence[tuple[Mixing, bool]],
+        norm: nn.RMSNorm | nn.LayerNorm | None,
+    ) -> None:
+        """Note all addresses but those of one batch.
 
-    Raises:
-        InputError: No library, unsupported sizes, or memory is exhausted.
-    """
-    loaded = library()
-    if isinstance(loaded, str):
-        raise InputError(f"the CPU kernel {loaded}")
-    bias = None if batch.bias is None else _with_margin(batch.bias)
-    packed = _Packed(batch)
-    steps: list[tuple[int, ctypes.Structure]] = []
-    before = None
-    for transform, mixing, rotary in zip(transforms, mixings, rotaries, strict=False):
-        call = transform.call(batch.hidden, before, batch.states, rotary)
-        steps += [(TRANSFORM, call), _mix(mixing, packed, bias)]
-        before = batch.mixed
-    last = transforms[-1].call(batch.hidden, before, batch.states, None)
-    steps.append((TRANSFORM, last))
-    array = (_Step * len(steps))(*(_Step(kind, ctypes.addressof(call)) for kind, call in steps))
-    loaded.osa_run.argtypes, loaded.osa_run.restype = [POINTER(_Step), c_int64], c_int
-    code = loaded.osa_run(array, len(steps))
-    if code:
-        raise InputError(f"osa_run: {loaded.osa_attention_error(code).decode()}")
+        Args:
+            shape: Of the encoder.
+            transforms: One more than there are blocks.
+            layers: Of each block what mixes its heads, and whether that looks around tokens alone.
+            norm: Of the last block's rows, or None.
+        """
+        self._kept = (transforms, layers, norm)
+        steps: list[tuple[int, ctypes.Structure, int]] = []
+        for transform, (mixing, local) in zip(transforms, layers, strict=False):
+            steps += [(TRANSFORM, transform.template, int(local)), (*_mix(shape, mixing), -1)]
+        steps.append((TRANSFORM, transforms[-1].template, -1))
+        if norm is not None:
+            steps.append((ROWS, native_rows.norm_call(norm, shape.features), -1))
+        self._calls = [call for _, call, _ in steps]
+        found = (_Step(kind, ctypes.addressof(call), place) for kind, call, place in steps)
+        self._steps = (_Step * len(steps))(*found)
 
+    def run(self, batch: Batch) -> None:
+        """Compute all steps: ``batch.hidden`` becomes what the last one gives.
 
-def _with_margin(bias: Tensor) -> Tensor:
-    return F.pad(bias.detach().float(), (0, native_softmax.BIAS_MARGIN)).contiguous()
-
-
-class _Packed:
-    """What the attention of every layer is told of a batch.
-
-    Attributes:
-        parts: Queries, keys, values and mixed heads.
-        head_dim: d.
-        fields: Fields of both kinds of calls.
-    """
-
-    def __init__(self, batch: Batch) -> None:
-        """Read addresses and sizes."""
-        states, mixed = batch.states, batch.mixed
-        length, heads, head_dim = mixed.shape
-        start, step = states.data_ptr(), states.element_size() * states.stride(1)
-        self.parts = [
-            *(Operand(start + step * part, 0, head_dim, states.stride(0)) for part in range(3)),
-            Operand(mixed.data_ptr(), 0, head_dim, mixed.stride(0)),
-        ]
-        self.head_dim = head_dim
-        self.fields = {
-            "cu_seqlens": batch.offsets.data_ptr(),
-            "heads": heads,
-            "length": length,
-            "head_dim": head_dim,
-            "sequences": len(batch.offsets) - 1,
-            "dtype": DTYPES[states.dtype],
-            "threads": torch.get_num_threads(),
-            "parallel": parallel(),
-        }
+        Raises:
+            InputError: No library, unsupported sizes, or memory is exhausted.
+        """
+        loaded = library()
+        if isinstance(loaded, str):
+            raise InputError(f"the CPU kernel {loaded}")
+        rows, width = batch.hidden.shape
+        call = _Batch(
+            ABI_VERSION,
+            hidden=batch.hidden.data_ptr(),
+            states=batch.states.data_ptr(),
+            mixed=batch.mixed.data_ptr(),
+            cu_seqlens=batch.offsets.data_ptr(),
+            rows=rows,
+            width=width,
+            sequences=len(batch.offsets) - 1,
+            threads=torch.get_num_threads(),
+            parallel=parallel(),
+        )
+        for place, rotary in enumerate(batch.rotary):
+            if rotary is not None:
+                call.cosine[place], call.sine[place] = (part.data_ptr() for part in rotary)
+        bias = None
+        if batch.bias is not None:
+            bias = F.pad(batch.bias.detach().float(), (0, native_softmax.BIAS_MARGIN)).contiguous()
+            call.bias, call.bias_row = bias.data_ptr(), bias.shape[1]
+            call.reach = (batch.bias.shape[1] + 1) // 2
+        loaded.osa_run.argtypes = [POINTER(_Step), c_int64, POINTER(_Batch)]
+        loaded.osa_run.restype = c_int
+        code = loaded.osa_run(self._steps, len(self._steps), ctypes.byref(call))
+        if code:
+            raise InputError(f"osa_run: {loaded.osa_attention_error(code).decode()}")
 
 
-def _mix(mixing: Mixing, packed: _Packed, bias: Tensor | None) -> tuple[int, ctypes.Structure]:
-    """The step of one layer's attention."""
+def _mix(shape: Shape, mixing: Mixing) -> tuple[int, ctypes.Structure]:
+    """The step of one layer's attention, without a batch."""
+    head_dim = shape.features // shape.heads
+    sizes = {"heads": shape.heads, "head_dim": head_dim, "dtype": DTYPES[STATES[shape.dtype]]}
     if isinstance(mixing, OsaMixing):
         return ATTENTION, native.Call(
             ABI_VERSION,
-            *packed.parts,
             batch=1,
             alpha=mixing.alpha.data_ptr(),
             scale=SCALES[mixing.scale],
             center=int(mixing.center),
-            **packed.fields,
+            **sizes,
         )
-    call = native_softmax.Call(
-        ABI_VERSION,
-        *packed.parts,
-        window=-1 if mixing.window is None else mixing.window,
-        scale=1.0 / math.sqrt(packed.head_dim),
-        **packed.fields,
+    window = -1 if mixing.window is None else mixing.window
+    return SOFTMAX, native_softmax.Call(
+        ABI_VERSION, window=window, scale=1.0 / math.sqrt(head_dim), **sizes
     )
-    if bias is not None:
-        call.bias, call.bias_row = bias.data_ptr(), bias.shape[1]
-        call.reach = (bias.shape[1] - native_softmax.BIAS_MARGIN + 1) // 2
-    return SOFTMAX, call

@@ -1,4 +1,4 @@
-"""What follows a product of float32 rows on CPUs, in one pass: bias and GELU; sum and LayerNorm.
+"""What is done with float32 rows on CPUs, in one pass: bias and GELU; sum and LayerNorm; norms.
 
 By the library of ``osa.model.kernels.native``; ``csrc/osa_rows.h`` specifies it. A row's bits do
 not depend on other rows.
@@ -19,10 +19,10 @@ from osa.model.errors import InputError
 from osa.model.kernels import is_allowed
 from osa.model.kernels.native import ABI_VERSION, library, parallel
 
-ACTIVATE, ADD_AND_NORM = 0, 1
+ACTIVATE, ADD_AND_NORM, RMS_NORM, LAYER_NORM = range(4)
 
 
-class _Call(ctypes.Structure):
+class Call(ctypes.Structure):
     """``OsaRowsCall`` of ``csrc/osa_rows.h``, field by field."""
 
     _fields_ = (
@@ -35,6 +35,7 @@ class _Call(ctypes.Structure):
         ("norm_bias", c_void_p),
         ("count", c_int64),
         ("width", c_int64),
+        ("stride", c_int64),
         ("epsilon", c_float),
         ("threads", c_int32),
         ("parallel", c_void_p),
@@ -74,23 +75,49 @@ def add_and_norm_(
     return rows
 
 
+def norm_(rows: Float[Tensor, "n D"], norm: nn.RMSNorm | nn.LayerNorm) -> None:
+    """Normalise rows, in place; contiguous, see ``supports``."""
+    _run(LAYER_NORM if isinstance(norm, nn.LayerNorm) else RMS_NORM, rows, None, None, norm)
+
+
+def norm_call(norm: nn.RMSNorm | nn.LayerNorm, width: int) -> Call:
+    """A norm of rows that a pass gives; see ``osa.model.kernels.native_pass``.
+
+    Args:
+        norm: With a weight [width], which must live as long as the call.
+        width: D.
+    """
+    kind = LAYER_NORM if isinstance(norm, nn.LayerNorm) else RMS_NORM
+    call = Call(ABI_VERSION, operation=kind, width=width)
+    _set_norm(call, norm)
+    return call
+
+
+def _set_norm(call: Call, norm: nn.RMSNorm | nn.LayerNorm) -> None:
+    call.norm_weight, call.epsilon = norm.weight.data_ptr(), norm.eps or 0.0
+    bias = getattr(norm, "bias", None)
+    if bias is not None:
+        call.norm_bias = bias.data_ptr()
+
+
 def _run(
     operation: int,
     rows: Tensor,
     bias: Tensor | None,
     added: Tensor | None = None,
-    norm: nn.LayerNorm | None = None,
+    norm: nn.RMSNorm | nn.LayerNorm | None = None,
 ) -> None:
     loaded = library()
     if isinstance(loaded, str):
         raise InputError(f"the CPU kernel {loaded}")
     width = rows.shape[-1]
-    call = _Call(
+    call = Call(
         ABI_VERSION,
         operation=operation,
         rows=rows.data_ptr(),
         count=rows.numel() // width,
         width=width,
+        stride=width,
         threads=torch.get_num_threads(),
         parallel=parallel(),
     )
@@ -99,10 +126,8 @@ def _run(
     if added is not None:
         call.added = added.data_ptr()
     if norm is not None:
-        call.norm_weight, call.epsilon = norm.weight.data_ptr(), norm.eps
-        if norm.bias is not None:
-            call.norm_bias = norm.bias.data_ptr()
-    loaded.osa_rows.argtypes, loaded.osa_rows.restype = [POINTER(_Call)], c_int
+        _set_norm(call, norm)
+    loaded.osa_rows.argtypes, loaded.osa_rows.restype = [POINTER(Call)], c_int
     code = loaded.osa_rows(ctypes.byref(call))
     if code:
         raise InputError(f"osa_rows: {loaded.osa_attention_error(code).decode()}")

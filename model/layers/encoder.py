@@ -21,7 +21,7 @@ from osa.model.functional.varlen import check_cu_seqlens
 from osa.model.layers.block import Block, make_norm
 from osa.model.layers.initialization import initialize, orthonormal
 from osa.model.layers.mixers import TokenContext
-from osa.model.layers.positions import rotary_table, token_positions
+from osa.model.layers.positions import look_up_rotary, rotary_table, token_positions
 from osa.model.layers.score_bias import PassBias, ScoreBias, needs_bias
 
 
@@ -80,7 +80,7 @@ class Encoder(nn.Module):
         Raises:
             InputError: Masks or offsets that do not fit, or sequences that are too long.
         """
-        self._check(inputs, mask, cu_seqlens)
+        longest = self._check(inputs, mask, cu_seqlens)
         fillers = 0
         if cu_seqlens is not None and self.adds_fillers:
             fillers = missing_rows(inputs.shape[1], inputs)
@@ -100,7 +100,8 @@ class Encoder(nn.Module):
         hidden = self.embedding_norm(hidden)
         rotary = local_rotary = None
         if config.positions == "rotary":
-            table = partial(rotary_table, places, config.head_dim, divisor=config.rope_divisor)
+            make = rotary_table if longest is None else partial(look_up_rotary, longest=longest)
+            table = partial(make, places, head_dim=config.head_dim, divisor=config.rope_divisor)
             rotary = table(theta=config.rope_theta)
             if config.local_window is not None and config.local_rope_theta is not None:
                 local_rotary = table(theta=config.local_rope_theta)
@@ -111,7 +112,8 @@ class Encoder(nn.Module):
         normalised: Tensor = self.norm(hidden)
         return normalised[:, :-fillers] if fillers else normalised
 
-    def _check(self, inputs: Tensor, mask: Tensor | None, cu_seqlens: Tensor | None) -> None:
+    def _check(self, inputs: Tensor, mask: Tensor | None, cu_seqlens: Tensor | None) -> int | None:
+        """Tokens of the longest sequence; None where that is not known yet, in a trace."""
         batch, longest = inputs.shape[:2]
         if cu_seqlens is not None:
             if mask is not None or batch != 1:
@@ -120,7 +122,7 @@ class Encoder(nn.Module):
                     + ("" if mask is None else " and a mask")
                 )
             if torch.compiler.is_compiling():
-                return
+                return None
             offsets = check_cu_seqlens(cu_seqlens, longest)
             longest = max((b - a for a, b in itertools.pairwise(offsets)), default=0)
         elif mask is not None and (mask.dtype != torch.bool or mask.shape != (batch, longest)):
@@ -132,6 +134,7 @@ class Encoder(nn.Module):
             raise InputError(
                 f"a sequence has {longest} tokens, allowed are up to {self.config.max_seq_len}"
             )
+        return None if torch.compiler.is_compiling() else longest
 
 
 def _with_fillers(inputs: Tensor, cu_seqlens: Tensor, count: int) -> tuple[Tensor, Tensor]:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from osa.model.config import Pooling
 from osa.model.functional.varlen import segment_ids
+from osa.model.kernels import native_pool
 
 
 class EmbeddingOutput(NamedTuple):
@@ -44,6 +45,8 @@ def pool(
     """
     if cu_seqlens is not None and torch.compiler.is_compiling():
         return _pool_traced(hidden[0], how, cu_seqlens)
+    if cu_seqlens is not None and native_pool.supports(hidden[0]):
+        return native_pool.pool_packed(hidden[0], how, cu_seqlens)
     if cu_seqlens is not None:
         return _pool_packed(hidden[0], how, cu_seqlens)
     if mask is None:

@@ -5,11 +5,18 @@ Shapes: B batch, N tokens, H heads, D head width.
 
 from __future__ import annotations
 
+import functools
+
+import numpy as np
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from osa.model.functional.varlen import count_up, segment_ids
+
+LEAST_KEPT, MOST_KEPT = 512, 65_536
+"""Positions of the smallest and the largest table of rotary positions that is kept."""
 
 
 def token_positions(
@@ -28,14 +35,17 @@ def token_positions(
     """
     if mask is not None:
         return (mask.to(torch.int64).cumsum(-1) - 1).clamp(min=0)
-    places = count_up(length, device)
-    if cu_seqlens is not None:
+    if cu_seqlens is None:
+        return count_up(length, device)[None]
+    if torch.compiler.is_compiling():
+        starts = cu_seqlens[:-1].to(torch.int64).index_select(0, segment_ids(cu_seqlens, length))
+    elif cu_seqlens.is_cuda:
         starts = cu_seqlens[:-1].to(torch.int64)
-        if torch.compiler.is_compiling():
-            places = places - starts.index_select(0, segment_ids(cu_seqlens, length))
-        else:
-            places = places - starts.repeat_interleave(cu_seqlens.diff(), output_size=length)
-    return places[None]
+        starts = starts.repeat_interleave(cu_seqlens.diff(), output_size=length)
+    else:
+        offsets = cu_seqlens.numpy().astype(np.int64)  # a few calls of numpy cost less than torch's
+        starts = torch.from_numpy(np.repeat(offsets[:-1], np.diff(offsets)))
+    return (count_up(length, device) - starts)[None]
 
 
 def rotary_table(
@@ -55,6 +65,38 @@ def rotary_table(
         frequencies = frequencies / divisor
     angles = positions[..., None].to(torch.float32) * frequencies
     return angles.cos(), angles.sin()
+
+
+def look_up_rotary(
+    positions: Int[Tensor, "B N"],
+    longest: int,
+    head_dim: int,
+    theta: float,
+    divisor: float = 1.0,
+) -> tuple[Float[Tensor, "B N half"], Float[Tensor, "B N half"]]:
+    """``rotary_table``, from a table that is kept.
+
+    Args:
+        positions: Of the tokens, below ``longest``.
+        longest: Tokens of the longest sequence.
+        head_dim: As for ``rotary_table``.
+        theta: As for ``rotary_table``.
+        divisor: As for ``rotary_table``.
+    """
+    if longest > MOST_KEPT:
+        return rotary_table(positions, head_dim, theta, divisor)
+    length = max(LEAST_KEPT, 1 << (longest - 1).bit_length())
+    cosines, sines = _kept_table(length, head_dim, theta, divisor, positions.device)
+    return F.embedding(positions, cosines), F.embedding(positions, sines)
+
+
+@functools.lru_cache(maxsize=16)
+def _kept_table(
+    length: int, head_dim: int, theta: float, divisor: float, device: torch.device
+) -> tuple[Float[Tensor, "N half"], Float[Tensor, "N half"]]:
+    with torch.inference_mode(False), torch.no_grad():  # training may read it as well
+        cosines, sines = rotary_table(count_up(length, device)[None], head_dim, theta, divisor)
+    return cosines[0], sines[0]
 
 
 def rotate(

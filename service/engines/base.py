@@ -80,6 +80,7 @@ class EngineInfo:
         feature_size: Width F of the feature vectors that it takes; None for a token model.
         packed: Whether a batch is computed end to end, without padding.
         claims_invariance: Whether vectors are meant not to depend on their batch; then it is tried.
+        products: What computes products with weights; empty where that is the backend itself.
     """
 
     backend: str
@@ -104,6 +105,7 @@ class EngineInfo:
     feature_size: int | None = None
     packed: bool = True
     claims_invariance: bool = True
+    products: str = ""
 
     @classmethod
     def of(cls, config: EncoderConfig, **facts: Any) -> EngineInfo:

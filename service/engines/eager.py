@@ -13,7 +13,7 @@ import torch
 from osa.model import EmbeddingModel
 from osa.model.errors import ConfigError, InputError
 from osa.model.inference.bfloat16 import has_fast_bfloat16
-from osa.model.inference.precision import in_float32, use_dtype
+from osa.model.inference.precision import in_float32, name_products, use_dtype
 from osa.model.kernels import use_kernel
 from osa.model.kernels.native_block import STATES
 from osa.model.layers.mixers import MIXERS
@@ -96,6 +96,7 @@ class EagerEngine:
             device=self._device,
             dtype=self._dtype,
             kernel=self._kernel,
+            products=name_products(self._model),
             model_sha256=self._model.checkpoint_sha256,
             source_sha256=self._model.checkpoint_sha256,
             calibration=self._model.calibration,

@@ -117,6 +117,7 @@ def _select(settings: ModelSettings) -> Selection:
     about = selection.engine.info
     running = threads()
     facts = {"backend": about.backend, "kernel": about.kernel, "dtype": about.dtype}
+    facts["products"] = about.products or about.backend
     limits = {"threads": running.count, "threads_reason": running.reason}
     order = os.environ.get(PRODUCT_ORDER)
     more = {**limits, "reason": selection.reason, "product_order": order}

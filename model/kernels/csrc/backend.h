@@ -7,6 +7,7 @@
 
 #include "osa_attention.h"
 #include "osa_pass.h"
+#include "osa_pool.h"
 #include "osa_rows.h"
 #include "osa_softmax.h"
 #include "osa_transform.h"
@@ -48,6 +49,7 @@ typedef struct {
   int (*finish)(const OsaTask*, float* partials, int64_t chunks);
   void (*apply)(const OsaTask*, float* partials, int64_t chunk);
   void (*rows)(const OsaRowsCall*, int64_t from, int64_t to);
+  void (*pool)(const OsaPoolCall*, int64_t sequence);
   // Softmax attention, and its memory for a sequence of so many tokens.
   void (*softmax)(const OsaSoftmaxTask*, void* memory);
   size_t (*softmax_bytes)(const OsaSoftmaxCall*, int64_t count);

@@ -202,15 +202,24 @@ int osa_attention(const OsaCall* call) {
   }
 }
 
-int osa_run(const OsaStep* steps, int64_t count) {
-  for (const OsaStep* step = steps; step < steps + count; ++step) {
-    int code = osa::SHAPE;
-    if (step->kind == OSA_STEP_TRANSFORM) code = osa_transform(static_cast<const OsaTransformCall*>(step->call));
-    if (step->kind == OSA_STEP_ATTENTION) code = osa_attention(static_cast<const OsaCall*>(step->call));
-    if (step->kind == OSA_STEP_SOFTMAX) code = osa_softmax(static_cast<const OsaSoftmaxCall*>(step->call));
-    if (code) return code;
+int osa_pool(const OsaPoolCall* call) {
+  if (call->abi_version != OSA_ABI_VERSION) return osa::ABI;
+  if (call->length < 0 || call->width < 1 || call->sequences < 0 || call->threads < 1) return osa::SHAPE;
+  const int32_t* const offsets = call->cu_seqlens;
+  bool rising = offsets[0] == 0 && offsets[call->sequences] == call->length;
+  for (int64_t s = 0; s < call->sequences; ++s) rising &= offsets[s] <= offsets[s + 1];
+  if (!rising) return osa::OFFSETS;
+  const OsaBackend& kernel = osa::backend();
+  const int64_t rows = 1 + call->length / (1 + call->sequences);
+  const int64_t grain = std::max<int64_t>(1, 65536 / (rows * call->width));  // sequences that are worth a thread
+  try {
+    const bool fine = osa::for_each(*call, call->sequences, grain, 1, [&](int64_t sequence, void*) {
+      kernel.pool(call, sequence);
+    });
+    return fine ? osa::OK : osa::MEMORY;
+  } catch (...) {
+    return osa::MEMORY;
   }
-  return osa::OK;
 }
 
 const char* osa_attention_error(int code) {

@@ -1,5 +1,6 @@
 // The kernel for one instruction set: compiled once for each, with OSA_ISA naming it.
 #include "head.h"
+#include "pool.h"
 #include "rows.h"
 #include "softmax.h"
 
@@ -124,5 +125,5 @@ extern const OsaBackend OSA_NAME(osa_backend_, OSA_ISA);
 const OsaBackend OSA_NAME(osa_backend_, OSA_ISA) = {
     OSA_TEXT(OSA_ISA), workspace_bytes, partial_bytes, any_whole,
     any_mean,          any_reduce,      any_finish,    any_apply,
-    process_rows,      softmax_queries, softmax_bytes,
+    process_rows,      pool_sequence,   softmax_queries, softmax_bytes,
 };

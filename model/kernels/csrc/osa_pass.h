@@ -11,15 +11,31 @@
 extern "C" {
 #endif
 
-enum { OSA_STEP_TRANSFORM = 0, OSA_STEP_ATTENTION = 1, OSA_STEP_SOFTMAX = 2 };
+enum { OSA_STEP_TRANSFORM = 0, OSA_STEP_ATTENTION = 1, OSA_STEP_SOFTMAX = 2, OSA_STEP_ROWS = 3 };
 
+// What stays from batch to batch: of `call` all that OsaBatch has is not read.
 typedef struct {
-  int64_t kind;      // one of the above
-  const void* call;  // OsaTransformCall, OsaCall or OsaSoftmaxCall
+  int64_t kind;       // one of the above
+  const void* call;   // OsaTransformCall, OsaCall, OsaSoftmaxCall or OsaRowsCall
+  int64_t positions;  // of a transform: which of the batch's, or -1
 } OsaStep;
 
+typedef struct {
+  int64_t abi_version;                   // OSA_ABI_VERSION
+  float* hidden;                         // [rows, width]
+  void* states;                          // [rows, 3, width]: queries, keys and values, heads side by side
+  void* mixed;                           // [rows, heads, head_dim]: what attentions give
+  const int32_t* cu_seqlens;             // [sequences + 1]
+  const float *cosine[2], *sine[2];      // of tokens' positions [rows, head_dim / 2]
+  const float* bias;                     // as in OsaSoftmaxCall, and so are reach and bias_row
+  int64_t reach, bias_row;
+  int64_t rows, width, sequences;
+  int32_t threads;                       // as in OsaCall, and so is parallel
+  void (*parallel)(void (*function)(void*), void* data, unsigned threads, unsigned flags);
+} OsaBatch;
+
 // 0, or the number of the failed check of the first step that failed (see osa_attention_error).
-OSA_EXPORT int osa_run(const OsaStep* steps, int64_t count);
+OSA_EXPORT int osa_run(const OsaStep* steps, int64_t count, const OsaBatch* batch);
 
 #ifdef __cplusplus
 }

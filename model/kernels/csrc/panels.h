@@ -58,29 +58,37 @@ struct Panels {
                                   int64_t outputs, Sum* sums, const Take& take) {
     const int64_t group_size = Format::SCALED ? GROUP : left.width;
     const int64_t tiles = (count + ROWS - 1) / ROWS;
-    const char* panel = static_cast<const char*>(right.data) + first / BLOCK * right.depth / Format::WORD * WORD_BYTES;
-    for (int64_t column = first; column < first + outputs; column += BLOCK) {
+    const int64_t share = WORD_BYTES / tiles;
+    const int64_t panel_bytes = right.depth / Format::WORD * WORD_BYTES;
+    const char* panel = static_cast<const char*>(right.data) + first / BLOCK * panel_bytes;
+    for (int64_t column = first; column < first + outputs; column += BLOCK, panel += panel_bytes) {
       for (int64_t from = 0; from < left.width; from += group_size) {
         const char* words = panel + (right.start + from) / Format::WORD * WORD_BYTES;
         const int64_t depth = smaller(group_size, left.width - from) / Format::WORD;
         for (int64_t tile = 0; tile < tiles; ++tile) {
           const int64_t row = tile * count / tiles, rows = (tile + 1) * count / tiles - row;
-          some_rows<OSA_PANEL_ROWS>(rows, left.data + row * left.width + from, left.width, words, depth, sums);
+          const Fetch fetch{words + panel_bytes + tile * share * depth, share};
+          some_rows<OSA_PANEL_ROWS>(rows, left.data + row * left.width + from, left.width, words, depth, fetch, sums);
           for (int64_t i = 0; i < rows; ++i) take(row + i, column, from / group_size, sums + i * BLOCK);
         }
       }
-      panel += right.depth / Format::WORD * WORD_BYTES;
     }
   }
 
  private:
+  // What comes after the panel in use: each step brings `share` bytes closer.
+  struct Fetch {
+    const char* next;
+    int64_t share;
+  };
+
   template <int Rows>
   static OSA_INLINE void some_rows(int64_t rows, const Element* left, int64_t left_row, const char* words,
-                                   int64_t depth, Sum* sums) {
+                                   int64_t depth, const Fetch& fetch, Sum* sums) {
     if constexpr (Rows > 0) {
-      if (rows < Rows) return some_rows<Rows - 1>(rows, left, left_row, words, depth, sums);
+      if (rows < Rows) return some_rows<Rows - 1>(rows, left, left_row, words, depth, fetch, sums);
       for (int64_t column = 0; column < BLOCK; column += COLUMNS)
-        tile<Rows>(left, left_row, words + 4 * column, depth, sums + column);
+        tile<Rows>(left, left_row, words + 4 * column, depth, fetch, sums + column);
     }
   }
 
@@ -89,9 +97,12 @@ struct Panels {
 
   template <int Rows>
   static __attribute__((noinline)) void tile(const Element* left, int64_t left_row, const char* words,
-                                             int64_t depth, Sum* to) {
+                                             int64_t depth, Fetch fetch, Sum* to) {
     Vector<Sum> sums[Rows][VECTORS] = {};
     for (int64_t k = 0; k < depth; ++k, words += WORD_BYTES, left += Format::WORD) {
+      __builtin_prefetch(fetch.next, 0, 2);
+      __builtin_prefetch(fetch.next + 64, 0, 2);
+      fetch.next += fetch.share;
       OSA_UNROLL(4)
       for (int step = 0; step < Format::STEPS; ++step) {
         Vector<Sum> right[VECTORS];

@@ -53,6 +53,19 @@ inline void activate_row(float* row, const float* bias, int64_t width) {
   for (int64_t j = i; j < width; ++j) row[j] = rest[j - i];
 }
 
+inline void norm_row(float* row, const float* weight, const float* bias, int64_t width, float epsilon, bool layer) {
+  constexpr int64_t W = Simd<float>::width;
+  const float mean = layer ? total(row, width) / static_cast<float>(width) : 0.0f;
+  const float scale = inverse_root(squares(row, width, mean), width, epsilon);
+  int64_t i = 0;
+  for (; i + W <= width; i += W) {
+    Vector<float> value = (load(row + i) - splat(mean)) * splat(scale) * load(weight + i);
+    if (bias) value += load(bias + i);
+    store(row + i, value);
+  }
+  for (; i < width; ++i) row[i] = (row[i] - mean) * scale * weight[i] + (bias ? bias[i] : 0.0f);
+}
+
 inline void add_and_norm_row(float* row, const float* added, const float* bias, const float* weight,
                              const float* norm_bias, int64_t width, float epsilon) {
   constexpr int64_t W = Simd<float>::width;
@@ -63,21 +76,16 @@ inline void add_and_norm_row(float* row, const float* added, const float* bias, 
     store(row + i, load(row + i) + value);
   }
   for (; i < width; ++i) row[i] += added[i] + (bias ? bias[i] : 0.0f);
-  const float mean = total(row, width) / static_cast<float>(width);
-  const float scale = inverse_root(squares(row, width, mean), width, epsilon);
-  for (i = 0; i + W <= width; i += W) {
-    Vector<float> value = (load(row + i) - splat(mean)) * splat(scale) * load(weight + i);
-    if (norm_bias) value += load(norm_bias + i);
-    store(row + i, value);
-  }
-  for (; i < width; ++i) row[i] = (row[i] - mean) * scale * weight[i] + (norm_bias ? norm_bias[i] : 0.0f);
+  norm_row(row, weight, norm_bias, width, epsilon, true);
 }
 
 inline void process_rows(const OsaRowsCall* call, int64_t from, int64_t to) {
   const int64_t width = call->width;
   for (int64_t row = from; row < to; ++row) {
-    float* const at = call->rows + row * width;
+    float* const at = call->rows + row * call->stride;
     if (call->operation == OSA_ACTIVATE) activate_row(at, call->bias, width);
+    else if (call->operation != OSA_ADD_AND_NORM)
+      norm_row(at, call->norm_weight, call->norm_bias, width, call->epsilon, call->operation == OSA_LAYER_NORM);
     else
       add_and_norm_row(at, call->added + row * width, call->bias, call->norm_weight, call->norm_bias, width,
                        call->epsilon);

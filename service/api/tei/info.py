@@ -58,6 +58,7 @@ def model_info(settings: Settings, model: ServedModel, names: list[str]) -> Info
         backend=about.backend,
         device=about.device,
         kernel=about.kernel,
+        products=about.products or about.backend,
         mixer=about.mixer,
         batch_invariant=model.batch_invariant,
         batch_invariant_reason=None if model.batch_invariant else variance_reason(about),

@@ -83,7 +83,8 @@ class Info(BaseModel):
     models: list[str] = Field(description="Names of all served models, the default first.")
     backend: str
     device: str
-    kernel: str
+    kernel: str = Field(description="What computes the attention.")
+    products: str = Field(description="What computes the products with weights.")
     mixer: str
     batch_invariant: bool = Field(
         description="Whether a vector has the same bits alone and in any batch, as was tried at "

@@ -25,6 +25,7 @@ AMX = f"{BF16} amx_tile amx_bf16 amx_int8"
 MACHINES = [
     (INTEL, AMX, ("amx", "avx512", "avx2", "baseline"), True, "AVX512,STRICT"),
     (AMD, BF16, ("avx512", "avx2", "baseline"), True, None),
+    (INTEL, BF16, ("avx512", "avx2", "baseline"), False, "AVX512,STRICT"),
     (INTEL, AVX512, ("avx512", "avx2", "baseline"), False, "AVX512,STRICT"),
     (AMD, AVX2, ("avx2", "baseline"), False, None),
     (INTEL, AVX2, ("avx2", "baseline"), False, "AVX2,STRICT"),
@@ -83,7 +84,7 @@ def test_what_a_processor_has(
     [
         ("auto", ("amx", "avx512", "avx2", "baseline"), True, "AVX512,STRICT"),
         ("amx", ("amx", "avx512", "avx2", "baseline"), True, "AVX512,STRICT"),
-        ("avx512", ("avx512", "avx2", "baseline"), True, "AVX512,STRICT"),
+        ("avx512", ("avx512", "avx2", "baseline"), False, "AVX512,STRICT"),
         ("avx2", ("avx2", "baseline"), False, "AVX2,STRICT"),
         ("baseline", ("baseline",), False, None),
     ],
@@ -183,7 +184,8 @@ def test_bfloat16_is_fast_where_the_processor_says_so() -> None:
     assert has_fast_bfloat16("cpu") is processor.has_bfloat16_products()
     if not os.environ.get(processor.VARIABLE):
         capabilities = torch.cpu.get_capabilities()
-        native_products = capabilities.get("amx_bf16") or capabilities.get("avx512_bf16")
+        vectors = capabilities.get("avx512_bf16") and not processor.is_intel()
+        native_products = capabilities.get("amx_bf16") or vectors
         assert processor.has_bfloat16_products() is bool(native_products)
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from osa.model import kernels
 from osa.model.common.threads import threads
+from osa.model.inference.bfloat16 import has_fast_bfloat16
 from osa.service.cli import main
 
 
@@ -84,5 +85,7 @@ def test_info_names_the_kernel_that_runs(capsys: pytest.CaptureFixture[str]) -> 
     facts = json.loads(capsys.readouterr().out)
     assert facts["kernel"]["cpu"] == kernels.describe("cpu")
     assert facts["kernel"]["cpu"].startswith(("native (", "torch (native "))
+    assert facts["products"].startswith(("native (", "torch (native "))
+    assert facts["dtype"] == ("bfloat16" if has_fast_bfloat16("cpu") else "float32")
     assert facts["threads"] >= 1
     assert facts["threads_reason"] == threads().reason

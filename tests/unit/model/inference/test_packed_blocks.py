@@ -15,7 +15,7 @@ from osa.model import CheckpointError, ConfigError, EmbeddingModel
 from osa.model.config import EncoderConfig
 from osa.model.inference.packed_blocks import PackedBlocks, can_pack
 from osa.model.inference.packed_linear import PackedLinear
-from osa.model.inference.precision import in_float32, use_dtype
+from osa.model.inference.precision import in_float32, name_products, use_dtype
 from osa.model.kernels import use_kernel
 from osa.model.kernels.native_block import is_available
 from osa.model.kernels.packed_weights import DTYPES
@@ -88,7 +88,7 @@ def test_packed_blocks_are_the_blocks(products: str, kind: str, dtype: str) -> N
     for block in blocks_of(**KINDS[kind]):
         exact = block(exact, context)
     before = hidden.clone()
-    packed = PackedBlocks(blocks_of(**KINDS[kind]), dtype)
+    packed = PackedBlocks(blocks_of(**KINDS[kind]), nn.Identity(), dtype)
     found = packed(hidden, context)
     assert torch.equal(hidden, before), "inputs were changed"
     scale = exact.square().mean().sqrt()
@@ -101,7 +101,7 @@ def test_packed_blocks_are_the_blocks(products: str, kind: str, dtype: str) -> N
 def test_a_sequence_has_the_same_bits_alone(products: str, kind: str, dtype: str) -> None:
     width, head = width_of(kind)
     hidden = torch.randn(1, sum(LENGTHS), width)
-    packed = PackedBlocks(blocks_of(**KINDS[kind]), dtype)
+    packed = PackedBlocks(blocks_of(**KINDS[kind]), nn.Identity(), dtype)
     together = packed(hidden, context_of(LENGTHS, head)).split(LENGTHS, dim=1)
     for part, whole in zip(hidden.split(LENGTHS, dim=1), together, strict=True):
         assert torch.equal(packed(part, context_of([part.shape[1]], head)), whole)
@@ -131,7 +131,7 @@ def test_one_call_gives_the_bits_of_mixers_that_are_called_one_by_one(
     with monkeypatch.context() as patch:
         patch.setattr(packed, "_alternate", None)
         together = model.embed_ids(ids).embeddings
-    monkeypatch.setattr(packed, "_mixings", [None] * 3)
+    monkeypatch.setattr(packed, "_pass", None)
     assert torch.equal(model.embed_ids(ids).embeddings, together)
 
 
@@ -139,7 +139,7 @@ def test_one_call_gives_the_bits_of_mixers_that_are_called_one_by_one(
 @pytest.mark.parametrize("mixer", MIXERS)
 @torch.inference_mode()
 def test_padded_batches_go_block_by_block(mixer: str, dtype: str) -> None:
-    packed = PackedBlocks(blocks_of(mixer=mixer), dtype)
+    packed = PackedBlocks(blocks_of(mixer=mixer), nn.Identity(), dtype)
     hidden, mask = torch.randn(2, 9, 64), torch.ones(2, 9, dtype=torch.bool)
     mask[1, 5:] = False
     found = packed(hidden, TokenContext(mask, None, None))[mask]
@@ -191,7 +191,8 @@ def test_float32_is_to_be_had_with_the_weights_as_they_were_rounded(
     narrow = model.embed_ids(ids).embeddings
     with in_float32(model):
         exact = model.embed_ids(ids).embeddings
-    wanted = default_model.embed_ids(ids).embeddings
+    with torch.no_grad():
+        wanted = default_model.embed_ids(ids).embeddings
     if dtype == "float32":
         assert torch.equal(exact, wanted)
     else:
@@ -235,3 +236,9 @@ def test_what_the_library_does_not_compute_is_not_packed(tiny_model: EmbeddingMo
         use_dtype(copy.deepcopy(tiny_model), "int8")
     with pytest.raises(ConfigError, match="must be one of float32, bfloat16, int8, got 'int4'"):
         use_dtype(copy.deepcopy(tiny_model), "int4")
+
+
+def test_what_computes_products_is_named(tiny_model: EmbeddingModel, products: str) -> None:
+    packed, plain = use_dtype(copy.deepcopy(tiny_model), "float32"), copy.deepcopy(tiny_model)
+    assert name_products(packed) == f"native ({products})"
+    assert name_products(plain) == "torch"
