@@ -60,7 +60,7 @@ class BatchQueue:
         self.memory_limit = MemoryLimit(max_batch_tokens)
         self.target_batch_s = target_batch_s
         self._in_progress = 0  # tokens of batches that were taken and not ended
-        self._flows = Flows()
+        self._flows = Flows(max_batch_tokens)
         self._done_tokens = self._done_s = 0.0
         self._full_tokens = self._full_s = 0.0  # of batches that were not made smaller
         self._competing = False
@@ -106,10 +106,14 @@ class BatchQueue:
 
     def batch_budget(self) -> int:
         """Budget of the next batch: what fits in memory and in ``target_batch_s`` [tokens]."""
+        return self._budget(COMPETING if self._competing else 1)
+
+    def _budget(self, parts: int) -> int:
+        """The budget where a batch may take a part of ``target_batch_s``."""
         if not self._done_tokens or self.target_batch_s == math.inf:
             return self.memory_limit.tokens
         timely = max(LEAST_BUDGET, int(self._full_rate() * self.target_batch_s))
-        return min(self.memory_limit.tokens, timely // (COMPETING if self._competing else 1))
+        return min(self.memory_limit.tokens, timely // parts)
 
     def backlog_s(self) -> float:
         """Time that the queue takes at the measured rate [s]; 0 before the first batch."""
@@ -219,6 +223,7 @@ class BatchQueue:
             if self._flows.competing:
                 self._competed_at = time.monotonic()
             self._competing = time.monotonic() - self._competed_at <= COMPETING_S
+            self._flows.slack = self._budget(1)
             lengths = (item.tokens for item in self._flows.in_turn())
             batch = self._flows.settle(
                 plan_batch(lengths, self.batch_budget(), self.max_batch_items)

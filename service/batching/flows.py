@@ -2,15 +2,21 @@
 
 Every tenant has a virtual time, its tokens served over its weight. The tenant with the least is
 served first, its most urgent item at once; one that comes back starts level with those that are
-served, so it can neither starve nor accumulate credit. Within a tenant, urgency alone decides.
-Costs are O(log n) a step. Source: P. Goyal, H. Vin and H. Chen, "Start-time Fair Queueing",
-SIGCOMM 1996.
+served, so it can neither starve nor live on what it left long ago. Within a tenant, urgency alone
+decides. Costs are O(log n) a step. Source: P. Goyal, H. Vin and H. Chen, "Start-time Fair
+Queueing", SIGCOMM 1996.
+
+Two things keep short requests short beside a tenant with much to do (decision 38). Who comes back
+at once keeps what it was served too little, up to ``slack``: it asks for less than its share on
+average, but not evenly. And who has more than ``slack`` waiting is in no hurry: its tokens count
+``BULK`` times, so that beside one other it has a quarter, as long as that asks for the rest.
 """
 
 from __future__ import annotations
 
 import heapq
 import itertools
+import math
 from collections.abc import Collection, Iterator, Sequence
 
 from osa.service.auth.tenants import Tenant
@@ -20,6 +26,8 @@ Entry = tuple[float, int, WorkItem]
 """Urgency with which an item was queued [s], order among equals, item."""
 STEP_S = 0.05
 """Resolution with which waiting tokens are counted by urgency [s]."""
+BULK = 3.0
+"""Tokens of a tenant that has more than a batch waiting count so many times."""
 KEPT = 64
 """Entries of no more use that are kept, beside as many as are of use, before they are swept out."""
 
@@ -32,6 +40,7 @@ class Flow:
         tokens: Tokens that wait.
         count: Items that wait.
         served: Virtual time: tokens served over the weight.
+        left: Virtual time of all when its last item left.
         turn: Number of its entry in the heap of turns; None while it has none.
     """
 
@@ -40,7 +49,7 @@ class Flow:
         self.tenant = tenant
         self.turn: int | None = None
         self.tokens = self.count = 0
-        self.served = 0.0
+        self.served, self.left = 0.0, -math.inf
         self._heap: list[Entry] = []
         self._by_urgency: dict[int, int] = {}
 
@@ -98,11 +107,13 @@ class Flows:
     Attributes:
         tokens: Tokens that wait.
         count: Items that wait.
+        slack: Tokens of about a batch.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, slack: int = 0) -> None:
         """Nothing waits."""
         self.tokens = self.count = 0
+        self.slack = slack
         self._flows: dict[str, Flow] = {}
         self._turns: list[tuple[float, int, Flow]] = []  # outdated entries are not their flow's
         self._order = itertools.count()
@@ -128,13 +139,14 @@ class Flows:
     def ahead(self, tenant: Tenant, urgency: float, tokens: int) -> int:
         """Tokens that are served before the last of a tenant's ``tokens`` of this urgency."""
         own = self._flows.get(tenant.identity)
-        before, served = (0, 0.0) if own is None else (own.ahead(urgency), own.served)
-        if own is None or not own.count:
-            served = max(served, self._level)
-        done = served + (before + tokens) / tenant.weight
+        before, served = (0, self._level) if own is None else (own.ahead(urgency), own.served)
+        if own is not None and not own.count:
+            served = self._start(own)
+        waiting = tokens if own is None else tokens + own.tokens
+        done = served + (before + tokens) * self._cost(tenant, waiting)
         for flow in self._flows.values():
             if flow is not own and flow.count and flow.served < done:
-                before += min(flow.tokens, int((done - flow.served) * flow.tenant.weight))
+                before += min(flow.tokens, int((done - flow.served) / self._cost(flow.tenant, flow.tokens)))
         return before
 
     def add(self, tenant: Tenant, items: Sequence[WorkItem]) -> None:
@@ -147,7 +159,7 @@ class Flows:
         flow.tenant = tenant  # its weight may have changed
         if not flow.count:
             self._waiting += 1
-            flow.served = max(flow.served, self._level)
+            flow.served = self._start(flow)
             self._give_turn(flow, flow.served)
         for item in items:
             flow.add(item, next(self._order))
@@ -171,7 +183,7 @@ class Flows:
             while (entry := flow.pop()) is not None:
                 self._taken.append((flow, entry))
                 yield entry[2]
-                served += entry[2].tokens / flow.tenant.weight  # as if it were served
+                served += entry[2].tokens * self._cost(flow.tenant, flow.tokens)  # as if it were served
                 if self._turns and self._turns[0][0] <= served:
                     self._give_turn(flow, served)
                     break
@@ -186,7 +198,7 @@ class Flows:
                 continue
             item = entry[2]
             self._level = max(self._level, flow.served)
-            flow.served += item.tokens / flow.tenant.weight
+            flow.served += item.tokens * self._cost(flow.tenant, flow.tokens)
             self._leave(flow, item)
             items.append(item)
         for flow in {flow for flow, _ in self._taken}:
@@ -205,9 +217,21 @@ class Flows:
         self._forget()
         return items
 
+    def _cost(self, tenant: Tenant, waiting: int) -> float:
+        """Virtual time of one token of a tenant that has so many waiting."""
+        return (BULK if waiting > self.slack else 1.0) / tenant.weight
+
+    def _start(self, flow: Flow) -> float:
+        """Virtual time with which a tenant comes back that had nothing waiting."""
+        # Meanwhile others were served a batch at most, whatever its tokens count.
+        at_once = self._level - flow.left <= BULK * self.slack
+        return max(flow.served, self._level - (self.slack if at_once else 0))
+
     def _leave(self, flow: Flow, item: WorkItem) -> None:
         flow.drop(item)
-        self._waiting -= not flow.count
+        if not flow.count:
+            self._waiting -= 1
+            flow.left = self._level
         self.count -= 1
         self.tokens -= item.tokens
 
@@ -226,7 +250,7 @@ class Flows:
             self._flows = {
                 identity: flow
                 for identity, flow in self._flows.items()
-                if flow.count or flow.served > self._level
+                if flow.count or max(flow.served, flow.left + BULK * self.slack) > self._level
             }
             self._next_sweep = 2 * len(self._flows) + KEPT
             self._turns = [entry for entry in self._turns if entry[1] == entry[2].turn]

@@ -118,6 +118,46 @@ def test_who_was_idle_has_no_credit() -> None:
     assert 45 <= served.count(A) <= 55
 
 
+@pytest.mark.parametrize("tokens", [50, 70])
+def test_short_requests_do_not_wait_for_their_share_beside_long_ones(tokens: int) -> None:
+    """Half of the engine is each one's share; more is there for who has less than a batch."""
+    queue = queue_of(budget=100)
+    queue.put([item(10) for _ in range(10_000)], A)
+    for _ in range(50):
+        short = [item(10) for _ in range(tokens // 10)]
+        queue.put(short, B)
+        served = queue.take()
+        assert all(one in served for one in short)
+        assert len(served) == 10
+
+
+def test_requests_that_come_together_do_not_wait_for_those_that_do_not_come() -> None:
+    """Half of the engine on average, and all of it in every second batch."""
+    queue = queue_of(budget=100)
+    queue.put([item(10) for _ in range(10_000)], A)
+    for turn in range(50):
+        together = [item(10) for _ in range(10)]
+        queue.put(together, B)
+        served = queue.take()
+        assert turn < 3 or all(one in served for one in together)  # it has no credit to begin with
+        queue.take()
+
+
+def test_who_has_as_much_to_do_as_the_other_has_its_share() -> None:
+    queue = queue_of(budget=100)
+    queue.put([item(10) for _ in range(10_000)], A)
+    counts: Counter[Tenant] = Counter()
+    for _ in range(200):
+        queue.put([item(10) for _ in range(9)], B)  # nine tenths of what the engine does
+        counts.update(one.flow.tenant for one in queue.take() if one.flow)
+    assert 0.25 <= counts[A] / counts.total() <= 0.5
+    queue.put([item(10) for _ in range(1000)], B)
+    counts.clear()
+    for _ in range(50):
+        counts.update(one.flow.tenant for one in queue.take() if one.flow)
+    assert 0.45 <= counts[A] / counts.total() <= 0.55
+
+
 def test_who_drops_its_work_and_asks_again_gains_nothing() -> None:
     queue = queue_of()
     queue.put([item(10) for _ in range(1000)], B)
