@@ -143,10 +143,11 @@ class Flows:
         if own is not None and not own.count:
             served = self._start(own)
         waiting = tokens if own is None else tokens + own.tokens
-        done = served + (before + tokens) * self._cost(tenant, waiting)
+        done = served + (before + tokens) * self._rate(tenant, waiting)
         for flow in self._flows.values():
             if flow is not own and flow.count and flow.served < done:
-                before += min(flow.tokens, int((done - flow.served) / self._cost(flow.tenant, flow.tokens)))
+                rate = self._rate(flow.tenant, flow.tokens)
+                before += min(flow.tokens, int((done - flow.served) / rate))
         return before
 
     def add(self, tenant: Tenant, items: Sequence[WorkItem]) -> None:
@@ -183,7 +184,8 @@ class Flows:
             while (entry := flow.pop()) is not None:
                 self._taken.append((flow, entry))
                 yield entry[2]
-                served += entry[2].tokens * self._cost(flow.tenant, flow.tokens)  # as if it were served
+                # as if it were served
+                served += entry[2].tokens * self._rate(flow.tenant, flow.tokens)
                 if self._turns and self._turns[0][0] <= served:
                     self._give_turn(flow, served)
                     break
@@ -198,7 +200,7 @@ class Flows:
                 continue
             item = entry[2]
             self._level = max(self._level, flow.served)
-            flow.served += item.tokens * self._cost(flow.tenant, flow.tokens)
+            flow.served += item.tokens * self._rate(flow.tenant, flow.tokens)
             self._leave(flow, item)
             items.append(item)
         for flow in {flow for flow, _ in self._taken}:
@@ -217,7 +219,7 @@ class Flows:
         self._forget()
         return items
 
-    def _cost(self, tenant: Tenant, waiting: int) -> float:
+    def _rate(self, tenant: Tenant, waiting: int) -> float:
         """Virtual time of one token of a tenant that has so many waiting."""
         return (BULK if waiting > self.slack else 1.0) / tenant.weight
 
