@@ -72,7 +72,8 @@ def _cpuinfo() -> Mapping[str, str]:
 
 def _flags() -> set[str]:
     """Features of this processor by Linux' names; empty where the system names none."""
-    return set(_cpuinfo().get("flags", "").split())
+    about = _cpuinfo()
+    return set(about.get("flags", about.get("Features", "")).split())
 
 
 def supported() -> tuple[str, ...]:
@@ -126,6 +127,8 @@ def has_bfloat16_products() -> bool:
         ConfigError: As ``instruction_set_limit``.
     """
     best, flags = allowed()[0], _flags()
+    if {"asimddp", "bf16"} <= flags:  # arm64
+        return True
     tiles = best == "amx" and _FLAGS["amx"] <= flags
     vectors = best in ("amx", "avx512") and "avx512_bf16" in flags
     return tiles or (vectors and not is_intel())

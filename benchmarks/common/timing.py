@@ -143,9 +143,19 @@ def interleave(
     return {key: summarize(found) for key, found in samples.items()}
 
 
-def median_cpu_s(runs: Mapping[Key, Run], rounds: int) -> dict[Key, float]:
-    """Median CPU time of every call over interleaved rounds [s], after one warm-up call each."""
+def median_cpu_s(
+    runs: Mapping[Key, Run], rounds: int, say: Callable[[str], None] | None = None
+) -> dict[Key, float]:
+    """Median CPU time of every call over interleaved rounds [s], after one warm-up call each.
+
+    Args:
+        runs: Calls by key.
+        rounds: Samples of each.
+        say: Is told what each of the first calls took.
+    """
     tasks = {key: Task(run) for key, run in runs.items()}
-    for task in tasks.values():
-        task.run()
+    for key, task in tasks.items():
+        first = clock_cpu(task)
+        if say is not None:
+            say(f"{key}: {first.wall_s:.2f} s")
     return {key: timing.cpu_s for key, timing in interleave(tasks, rounds, clock_cpu).items()}

@@ -1,6 +1,6 @@
 """CPU time of the packaged architecture by length, with OSA and with softmax attention.
 
-    python -m benchmarks.encoder.lengths [--repeats 7] [--output FILE]
+    python -m benchmarks.encoder.lengths [--repeats 7] [--quick] [--output FILE]
 
 Both encoders have weights of the same shapes and run interleaved in one process. The table gives
 medians of CPU time per token, the ratio of the two, and the time per token over that at 511 tokens.
@@ -14,11 +14,13 @@ import argparse
 import dataclasses
 import functools
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
 from benchmarks.common.machine import read_machine
+from benchmarks.common.report import progress
 from benchmarks.common.tables import MISSING, table
 from benchmarks.common.timing import median_cpu_s
 from osa.model import EmbeddingModel
@@ -28,6 +30,8 @@ LENGTHS = (8, 32, 128, 511, 2048, 8192, 20000)
 BATCH_TOKENS = 4096
 SOFTMAX_LIMIT = 8192
 """Longest sequence for softmax attention [tokens]; beyond, a call takes too long to repeat."""
+QUICK_LIMIT = 2048
+"""Longest sequence of ``--quick`` [tokens]."""
 
 
 def batch_size(length: int) -> int:
@@ -43,18 +47,18 @@ def embed_batch(model: EmbeddingModel, length: int) -> None:
     model(ids, cu_seqlens=cu_seqlens_of([length] * count))
 
 
-def measure(repeats: int) -> dict[str, dict[int, float]]:
+def measure(lengths: Sequence[int], repeats: int) -> dict[str, dict[int, float]]:
     """Median CPU time per token [s], by mixer and length."""
     osa = EmbeddingModel.from_pretrained()
     softmax = EmbeddingModel(dataclasses.replace(osa.config, mixer="softmax")).eval()
     runs = {
         (name, length): functools.partial(embed_batch, model, length)
-        for length in LENGTHS
+        for length in lengths
         for name, model in (("osa", osa), ("softmax", softmax))
         if name == "osa" or length <= SOFTMAX_LIMIT
     }
     times: dict[str, dict[int, float]] = {"osa": {}, "softmax": {}}
-    for (name, length), seconds in median_cpu_s(runs, repeats).items():
+    for (name, length), seconds in median_cpu_s(runs, repeats, progress).items():
         times[name][length] = seconds / (batch_size(length) * length)
     return times
 
@@ -75,11 +79,13 @@ def render(times: dict[str, dict[int, float]]) -> str:
 def main() -> int:
     """Measure and print the table; returns the exit code."""
     parser = argparse.ArgumentParser(prog="lengths", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--repeats", type=int, help="default 7 (quick: 3)")
+    parser.add_argument("--quick", action="store_true", help="lengths up to 2048, 3 rounds")
     parser.add_argument("--output", type=Path, metavar="FILE", help="JSON file to write")
     options = parser.parse_args()
     machine = read_machine("cpu")
-    times = measure(options.repeats)
+    lengths = [length for length in LENGTHS if length <= QUICK_LIMIT or not options.quick]
+    times = measure(lengths, options.repeats or (3 if options.quick else 7))
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, float32")
     print(render(times))
     if options.output is not None:

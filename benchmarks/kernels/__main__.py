@@ -89,6 +89,7 @@ def check_all(
         results.parity.append(check(case, implementations, device))
     osa = next(part for part in implementations if part.name == "osa")
     for case in with_gradients:
+        progress(f"error of the gradient of {case.name}")
         results.gradient_errors[case] = gradient_error(osa, case, device)
     gradients = (error <= TOLERANCES[case.dtype] for case, error in results.gradient_errors.items())
     return all(gradients) and not any(result.failed for result in results.parity)

@@ -46,6 +46,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--environments", type=Path, metavar="DIR", default=Path("build/serving-peers")
     )
+    parser.add_argument("--port", type=int, default=0, help="first of three; default any free ones")
     parser.add_argument("--install-only", action="store_true", help="only create the environments")
     return parser
 
@@ -95,7 +96,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if peer.name in results.unavailable:
                 continue
             progress(f"round {turn + 1}: {peer.name}")
-            launch = Launch(pythons[peer.name], models, free_port())
+            launch = Launch(pythons[peer.name], models, free_port(options.port))
             log = options.output / "logs" / f"{peer.name}.log"
             try:
                 with run_server(peer, launch, log) as server:

@@ -18,7 +18,7 @@ from osa.model.kernels.packed_weights import DTYPES
 from osa.model.layers.block import Block
 from osa.model.layers.mixers.base import Mixer
 
-BFLOAT16_PRODUCTS = ("amx", "avx512_bf16")
+BFLOAT16_PRODUCTS = ("amx", "avx512_bf16", "baseline_bf16")
 """Product sets that multiply bfloat16 natively; the others multiply floats of the same values."""
 
 

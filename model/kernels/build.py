@@ -25,16 +25,28 @@ AVX512 = (*AVX2, "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mprefe
 AVX512_VNNI = (*AVX512, "-mavx512vnni")
 AVX512_BF16 = (*AVX512_VNNI, "-mavx512bf16")
 AMX = (*AVX512_BF16, "-mamx-tile", "-mamx-bf16", "-mamx-int8")
-INSTRUCTION_SETS: dict[str, tuple[str, ...]] = {"baseline": ()}
-if platform.machine().lower() in ("x86_64", "amd64"):
-    INSTRUCTION_SETS |= {
-        "avx2": AVX2,
-        "avx2_vnni": (*AVX2, "-mavxvnni"),
-        "avx512": AVX512,
-        "avx512_vnni": AVX512_VNNI,
-        "avx512_bf16": AVX512_BF16,
-        "amx": AMX,
-    }
+DOT = ("-march=armv8.2-a+dotprod",)
+DOT_BF16 = ("-march=armv8.2-a+dotprod+bf16",)
+
+
+def instruction_sets_of(machine: str) -> dict[str, tuple[str, ...]]:
+    """The compiler's flags for each instruction set that is built for a kind of machine."""
+    found: dict[str, tuple[str, ...]] = {"baseline": ()}
+    if machine.lower() in ("x86_64", "amd64"):
+        found |= {
+            "avx2": AVX2,
+            "avx2_vnni": (*AVX2, "-mavxvnni"),
+            "avx512": AVX512,
+            "avx512_vnni": AVX512_VNNI,
+            "avx512_bf16": AVX512_BF16,
+            "amx": AMX,
+        }
+    if machine.lower() in ("aarch64", "arm64"):
+        found |= {"baseline_dot": DOT, "baseline_bf16": DOT_BF16}
+    return found
+
+
+INSTRUCTION_SETS = instruction_sets_of(platform.machine())
 ATTENTION = ("baseline", "avx2", "avx512", "avx512_bf16", "amx")
 """Instruction sets that the attention has a variant for; products have one for each."""
 

@@ -6,6 +6,7 @@ differ, and no server has cached them. The meaning of a text does not change its
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from tokenizers import Tokenizer
 
+from benchmarks.common.report import progress
 from benchmarks.serving.harness.models import minilm_tokenizer
 from benchmarks.serving.peers.base import Family
 from osa.model import EmbeddingModel
@@ -21,6 +23,8 @@ SPECIAL_TOKENS = 2
 """[CLS] and [SEP] around every text."""
 MIXED = 0
 """Key of the corpus of mixed lengths; other keys are the length of the texts [tokens]."""
+KEPT = Path("build/serving-vectors")
+"""Folder of the reference vectors of earlier runs."""
 
 
 @dataclass(frozen=True)
@@ -119,8 +123,29 @@ def make_corpora(
     found = {}
     for seed, (key, sizes) in enumerate(wanted.items()):
         texts = make_texts(words, sizes, seed)
-        found[key] = Corpus(texts, list(sizes), _reference(family, model, texts))
+        what = f"{count} texts of {key} tokens" if key else f"{count} texts of mixed lengths"
+        vectors = _kept(f"reference vectors of {family}: {what}", family, model, texts)
+        found[key] = Corpus(texts, list(sizes), vectors)
     return found
+
+
+def _kept(what: str, family: Family, model: Path, texts: list[str]) -> np.ndarray:
+    """``_reference``, from the file of an earlier run where the model's files are the same."""
+    facts = [family, *texts]
+    for file in sorted(path for path in model.rglob("*") if path.is_file()):
+        facts.append(f"{file.relative_to(model)} {file.stat().st_size} {file.stat().st_mtime_ns}")
+    entry = KEPT / f"{hashlib.sha256(chr(0).join(facts).encode()).hexdigest()[:32]}.npy"
+    try:
+        vectors: np.ndarray = np.load(entry, allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        progress(what)
+        vectors = _reference(family, model, texts)
+        KEPT.mkdir(parents=True, exist_ok=True)
+        np.save(entry.with_suffix(".part.npy"), vectors)
+        entry.with_suffix(".part.npy").replace(entry)
+    else:
+        progress(f"{what}, from {entry}")
+    return vectors
 
 
 def _reference(family: Family, model: Path, texts: list[str]) -> np.ndarray:

@@ -56,16 +56,20 @@ class RunningServer:
         return time.monotonic() - began
 
 
-def free_port() -> int:
+def free_port(wanted: int = 0) -> int:
     """A free port; the next two are free as well.
 
+    Args:
+        wanted: The port; 0 for any.
+
     Raises:
-        OSError: No such port was found.
+        OSError: No such port was found, or the wanted ones are taken.
     """
-    for _ in range(100):
+    for _ in range(1 if wanted else 100):
         with contextlib.ExitStack() as stack:
             first = stack.enter_context(socket.socket())
-            first.bind(("127.0.0.1", 0))
+            first.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers bind it
+            first.bind(("127.0.0.1", wanted))
             port: int = first.getsockname()[1]
             try:
                 for follower in (port + 1, port + 2):
@@ -73,7 +77,8 @@ def free_port() -> int:
             except (OSError, OverflowError):
                 continue
             return port
-    raise OSError("no three ports in a row are free")
+    which = f"ports {wanted} to {wanted + 2} are not" if wanted else "no three ports in a row are"
+    raise OSError(f"{which} free")
 
 
 def end_on_sigterm() -> None:

@@ -2,7 +2,26 @@
 #ifndef OSA_CPU_FEATURES_H
 #define OSA_CPU_FEATURES_H
 
-#if defined(__x86_64__)
+#if defined(__aarch64__)
+#if defined(__linux__)
+#include <sys/auxv.h>
+#endif
+
+namespace osa {
+
+struct CpuFeatures {
+  bool dot = false, bf16 = false;  // products of 8-bit integers, and of bfloat16 too
+
+  CpuFeatures() {
+#if defined(__linux__)
+    dot = getauxval(AT_HWCAP) & (1ul << 20);            // HWCAP_ASIMDDP
+    bf16 = dot && getauxval(AT_HWCAP2) & (1ul << 14);  // HWCAP2_BF16
+#endif
+  }
+};
+
+}  // namespace osa
+#elif defined(__x86_64__)
 #include <cpuid.h>
 #if defined(__linux__)
 #include <sys/syscall.h>

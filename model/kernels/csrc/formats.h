@@ -40,7 +40,7 @@ struct Bfloat16 {
   static constexpr int64_t WORD = 2;
   static constexpr bool SCALED = false;
   static OSA_INLINE Vector<float> activate_gelu(Vector<float> x) { return gelu(x); }
-#if defined(__AVX512BF16__)
+#if defined(__AVX512BF16__) || defined(__ARM_FEATURE_BF16_VECTOR_ARITHMETIC)
   typedef bfloat16 Element;
   static constexpr int STEPS = 1;
 
@@ -51,8 +51,12 @@ struct Bfloat16 {
     return from_bits(Bits{} + static_cast<uint32_t>(word_at(word)));
   }
   static OSA_INLINE void add(Vector<float>& sums, Vector<float> left, Vector<float> right) {
+#if defined(__AVX512BF16__)
     const __m512 result = _mm512_dpbf16_ps(as<__m512>(sums), as<__m512bh>(left),
                                            as<__m512bh>(right));
+#else
+    const float32x4_t result = vbfdotq_f32(as<float32x4_t>(sums), as<bfloat16x8_t>(left), as<bfloat16x8_t>(right));
+#endif
     sums = as<Vector<float>>(result);
   }
   static OSA_INLINE void put(const Line& line, bfloat16* to) { write_line(to, line); }
@@ -95,6 +99,19 @@ struct Int8 {
 #else
     __asm__("%{vex%} vpdpbusd %2, %1, %0" : "+x"(sums) : "x"(left), "x"(right));
 #endif
+  }
+#elif defined(__ARM_FEATURE_DOTPROD)
+  typedef int8_t Element;
+  typedef int32_t Sum;
+  static constexpr int STEPS = 1;
+  static constexpr int32_t OFFSET = 0;
+
+  static OSA_INLINE Vector<int32_t> right(const char* words, int) {
+    return load(reinterpret_cast<const int32_t*>(words));
+  }
+  static OSA_INLINE Vector<int32_t> left(const int8_t* word, int) { return splat(word_at(word)); }
+  static OSA_INLINE void add(Vector<int32_t>& sums, Vector<int32_t> left, Vector<int32_t> right) {
+    sums = as<Vector<int32_t>>(vdotq_s32(as<int32x4_t>(sums), as<int8x16_t>(left), as<int8x16_t>(right)));
   }
 #else
   typedef float Element;  // whole numbers, whose sums over a group are exact

@@ -13,7 +13,8 @@
 extern const OsaBackend osa_backend_baseline, osa_backend_avx2, osa_backend_avx512, osa_backend_avx512_bf16,
     osa_backend_amx;
 extern const OsaProducts osa_products_baseline, osa_products_avx2, osa_products_avx2_vnni, osa_products_avx512,
-    osa_products_avx512_vnni, osa_products_avx512_bf16, osa_products_amx;
+    osa_products_avx512_vnni, osa_products_avx512_bf16, osa_products_amx, osa_products_baseline_dot,
+    osa_products_baseline_bf16;
 
 namespace osa {
 namespace {
@@ -27,9 +28,15 @@ struct Sets {
   Found<OsaProducts> products;
 
   Sets() {
-#if defined(__x86_64__)
+#if defined(__x86_64__) || defined(__aarch64__)
     const CpuFeatures cpu;
     (void)cpu;
+#if defined(OSA_HAVE_baseline_bf16)
+    add(cpu.bf16, &osa_products_baseline_bf16);
+#endif
+#if defined(OSA_HAVE_baseline_dot)
+    add(cpu.dot, &osa_products_baseline_dot);
+#endif
 #if defined(OSA_HAVE_amx)
     add(cpu.amx, &osa_products_amx, &osa_backend_amx);
 #endif

@@ -110,8 +110,11 @@ def test_a_kernel_that_is_asked_for_runs_or_says_why_not() -> None:
     assert kernels.choose(query).name == "torch"
 
 
+SOURCES = ("kernel", "products", "dispatch", "pass")
+
+
 def build(folder: Path) -> BuildNative:
-    sources = [f"model/kernels/csrc/{name}.cpp" for name in ("kernel", "products", "dispatch")]
+    sources = [f"model/kernels/csrc/{name}.cpp" for name in SOURCES]
     extension = Extension(native.EXTENSION, sources, optional=True)
     command = BuildNative(Distribution({"ext_modules": [extension]}))
     command.build_temp, command.build_lib = str(folder / "temp"), str(folder / "lib")

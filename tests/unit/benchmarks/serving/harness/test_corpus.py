@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
-from benchmarks.serving.harness.corpus import Mixture, make_texts, plain_words
+from benchmarks.serving.harness import corpus
+from benchmarks.serving.harness.corpus import Mixture, make_corpora, make_texts, plain_words
+from osa.model import EmbeddingModel
 from tests.conftest import WORDS, make_tokenizer
 from tests.unit.benchmarks.serving.harness.conftest import corpus_of
 
@@ -42,3 +46,29 @@ def test_the_mixture_is_short_texts_with_a_long_tail() -> None:
 def test_separation_is_the_nearest_pair() -> None:
     vectors = np.array([[1, 0], [0, 1], [0.1, 1]], dtype=np.float32)
     assert corpus_of(vectors).separation == pytest.approx(0.1)
+
+
+def test_vectors_are_kept_until_the_model_changes(
+    tiny_model: EmbeddingModel,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(corpus, "KEPT", tmp_path / "kept")
+    monkeypatch.setattr(corpus, "minilm_tokenizer", tokenizer)
+    tiny_model.save_pretrained(tmp_path / "model" / "checkpoint")
+    first = make_corpora("osa", tmp_path / "model", (5,), 3)
+    assert capsys.readouterr().err.splitlines() == [
+        "reference vectors of osa: 3 texts of mixed lengths",
+        "reference vectors of osa: 3 texts of 5 tokens",
+    ]
+    again = make_corpora("osa", tmp_path / "model", (5,), 3)
+    assert capsys.readouterr().err.count(", from ") == 2
+    for key, one in first.items():
+        np.testing.assert_array_equal(again[key].vectors, one.vectors)
+        np.testing.assert_array_equal(one.vectors, tiny_model.encode(one.texts))
+    (tmp_path / "model" / "more").write_text("another model")
+    for entry in (tmp_path / "kept").iterdir():
+        entry.write_bytes(b"half")  # a run that was stopped
+    make_corpora("osa", tmp_path / "model", (), 3)
+    assert ", from " not in capsys.readouterr().err
