@@ -107,7 +107,7 @@ def pack_ids(
     check_ids(config, sequences)
     packed = np.array([token for ids in sequences for token in ids], dtype=np.int64)
     offsets = cu_seqlens_of([len(ids) for ids in sequences], device)
-    return torch.from_numpy(packed).to(device)[None], offsets
+    return torch.as_tensor(packed, device=device)[None], offsets
 
 
 def pack_features(

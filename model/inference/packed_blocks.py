@@ -86,7 +86,7 @@ class PackedBlocks(nn.Module):
 
     def _fits(self, hidden: Tensor, context: TokenContext) -> bool:
         """Whether these states are those of a packed batch, in inference."""
-        if self.exact or torch.compiler.is_compiling() or hidden.requires_grad:
+        if self.exact or torch.compiler.is_compiling() or hidden.requires_grad or hidden.is_cuda:
             return False
         return context.cu_seqlens is not None and hidden.dtype == torch.float32
 

@@ -8,6 +8,7 @@ Shapes: T tokens, D hidden (padded), H heads, d head width.
 
 from __future__ import annotations
 
+import copy
 import ctypes
 import math
 from collections.abc import Sequence
@@ -114,7 +115,7 @@ class Pass:
         layers: Sequence[tuple[Mixing, bool]],
         norm: nn.RMSNorm | nn.LayerNorm | None,
     ) -> None:
-        """Note all addresses but those of one batch.
+        """Note all addresses but those of one batch; what they point to is copied and kept.
 
         Args:
             shape: Of the encoder.
@@ -122,9 +123,11 @@ class Pass:
             layers: Of each block what mixes its heads, and whether that looks around tokens alone.
             norm: Of the last block's rows, or None.
         """
-        self._kept = (transforms, layers, norm)
+        norm = copy.deepcopy(norm)
+        mixings = [(_copied(mixing), local) for mixing, local in layers]
+        self._kept = (transforms, mixings, norm)
         steps: list[tuple[int, ctypes.Structure, int]] = []
-        for transform, (mixing, local) in zip(transforms, layers, strict=False):
+        for transform, (mixing, local) in zip(transforms, mixings, strict=False):
             steps += [(TRANSFORM, transform.template, int(local)), (*_mix(shape, mixing), -1)]
         steps.append((TRANSFORM, transforms[-1].template, -1))
         if norm is not None:
@@ -168,6 +171,11 @@ class Pass:
         code = loaded.osa_run(self._steps, len(self._steps), ctypes.byref(call))
         if code:
             raise InputError(f"osa_run: {loaded.osa_attention_error(code).decode()}")
+
+
+def _copied(mixing: Mixing) -> Mixing:
+    """With tensors of its own, which stay where they are whatever becomes of the module's."""
+    return mixing._replace(alpha=mixing.alpha.clone()) if isinstance(mixing, OsaMixing) else mixing
 
 
 def _mix(shape: Shape, mixing: Mixing) -> tuple[int, ctypes.Structure]:

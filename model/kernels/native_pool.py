@@ -41,10 +41,10 @@ class Call(ctypes.Structure):
 
 
 def supports(hidden: Tensor) -> bool:
-    """Whether states like these are pooled: float32 on a CPU, without gradients."""
-    if hidden.is_cuda or hidden.dtype != torch.float32 or hidden.stride(-1) != 1:
+    """Whether states like these are pooled: float32 on a CPU, while no gradients are recorded."""
+    if hidden.device.type != "cpu" or hidden.dtype != torch.float32 or hidden.stride(-1) != 1:
         return False
-    if torch.is_grad_enabled() and hidden.requires_grad:
+    if torch.is_grad_enabled() or torch.compiler.is_compiling():
         return False
     return is_allowed("native") and not isinstance(library(), str)
 

@@ -84,7 +84,7 @@ def norm_call(norm: nn.RMSNorm | nn.LayerNorm, width: int) -> Call:
     """A norm of rows that a pass gives; see ``osa.model.kernels.native_pass``.
 
     Args:
-        norm: With a weight [width], which must live as long as the call.
+        norm: With a weight [width]; its tensors must neither move nor end before the call does.
         width: D.
     """
     kind = LAYER_NORM if isinstance(norm, nn.LayerNorm) else RMS_NORM

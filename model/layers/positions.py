@@ -39,12 +39,12 @@ def token_positions(
         return count_up(length, device)[None]
     if torch.compiler.is_compiling():
         starts = cu_seqlens[:-1].to(torch.int64).index_select(0, segment_ids(cu_seqlens, length))
-    elif cu_seqlens.is_cuda:
+    elif cu_seqlens.device.type == "cpu":  # a few calls of numpy cost less than torch's
+        offsets = cu_seqlens.numpy().astype(np.int64)
+        starts = torch.from_numpy(np.repeat(offsets[:-1], np.diff(offsets)))
+    else:
         starts = cu_seqlens[:-1].to(torch.int64)
         starts = starts.repeat_interleave(cu_seqlens.diff(), output_size=length)
-    else:
-        offsets = cu_seqlens.numpy().astype(np.int64)  # a few calls of numpy cost less than torch's
-        starts = torch.from_numpy(np.repeat(offsets[:-1], np.diff(offsets)))
     return (count_up(length, device) - starts)[None]
 
 
@@ -74,7 +74,9 @@ def look_up_rotary(
     theta: float,
     divisor: float = 1.0,
 ) -> tuple[Float[Tensor, "B N half"], Float[Tensor, "B N half"]]:
-    """``rotary_table``, from a table that is kept.
+    """``rotary_table``, on CPUs from a table that is kept.
+
+    On a GPU such a table could be in the memory of one captured graph and be read by others.
 
     Args:
         positions: Of the tokens, below ``longest``.
@@ -83,19 +85,19 @@ def look_up_rotary(
         theta: As for ``rotary_table``.
         divisor: As for ``rotary_table``.
     """
-    if longest > MOST_KEPT:
+    if longest > MOST_KEPT or type(positions) is not Tensor or positions.device.type != "cpu":
         return rotary_table(positions, head_dim, theta, divisor)
     length = max(LEAST_KEPT, 1 << (longest - 1).bit_length())
-    cosines, sines = _kept_table(length, head_dim, theta, divisor, positions.device)
+    cosines, sines = _kept_table(length, head_dim, theta, divisor)
     return F.embedding(positions, cosines), F.embedding(positions, sines)
 
 
 @functools.lru_cache(maxsize=16)
 def _kept_table(
-    length: int, head_dim: int, theta: float, divisor: float, device: torch.device
+    length: int, head_dim: int, theta: float, divisor: float
 ) -> tuple[Float[Tensor, "N half"], Float[Tensor, "N half"]]:
     with torch.inference_mode(False), torch.no_grad():  # training may read it as well
-        cosines, sines = rotary_table(count_up(length, device)[None], head_dim, theta, divisor)
+        cosines, sines = rotary_table(torch.arange(length)[None], head_dim, theta, divisor)
     return cosines[0], sines[0]
 
 

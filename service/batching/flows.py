@@ -9,7 +9,7 @@ Queueing", SIGCOMM 1996.
 Two things keep short requests short beside a tenant with much to do (decision 38). Who comes back
 at once keeps what it was served too little, up to ``slack``: it asks for less than its share on
 average, but not evenly. And who has more than ``slack`` waiting is in no hurry: its tokens count
-``BULK`` times, so that beside one other it has a quarter, as long as that asks for the rest.
+``BULK`` times: beside one other of its weight it has a quarter, if that asks for the rest.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ class Flow:
         tokens: Tokens that wait.
         count: Items that wait.
         served: Virtual time: tokens served over the weight.
-        left: Virtual time of all when its last item left.
+        taken: Tokens of its items that ``Flows.in_turn`` has given since ``Flows.settle``.
+        left: Tokens of all tenants that were served when its last item left.
         turn: Number of its entry in the heap of turns; None while it has none.
     """
 
@@ -49,7 +50,7 @@ class Flow:
         self.tenant = tenant
         self.turn: int | None = None
         self.tokens = self.count = 0
-        self.served, self.left = 0.0, -math.inf
+        self.served, self.left, self.taken = 0.0, -math.inf, 0
         self._heap: list[Entry] = []
         self._by_urgency: dict[int, int] = {}
 
@@ -118,6 +119,7 @@ class Flows:
         self._turns: list[tuple[float, int, Flow]] = []  # outdated entries are not their flow's
         self._order = itertools.count()
         self._level = 0.0  # virtual time at which the item that was served last began
+        self._done = 0  # tokens that were served
         self._taken: list[tuple[Flow, Entry]] = []
         self._next_sweep = KEPT
         self._waiting = 0  # tenants that have something waiting
@@ -143,11 +145,10 @@ class Flows:
         if own is not None and not own.count:
             served = self._start(own)
         waiting = tokens if own is None else tokens + own.tokens
-        done = served + (before + tokens) * self._rate(tenant, waiting)
+        done = served + self._cost(tenant, waiting, before + tokens)
         for flow in self._flows.values():
             if flow is not own and flow.count and flow.served < done:
-                rate = self._rate(flow.tenant, flow.tokens)
-                before += min(flow.tokens, int((done - flow.served) / rate))
+                before += self._served_by(flow, done)
         return before
 
     def add(self, tenant: Tenant, items: Sequence[WorkItem]) -> None:
@@ -184,8 +185,9 @@ class Flows:
             while (entry := flow.pop()) is not None:
                 self._taken.append((flow, entry))
                 yield entry[2]
-                # as if it were served
-                served += entry[2].tokens * self._rate(flow.tenant, flow.tokens)
+                tokens = entry[2].tokens  # as if they were served
+                served += self._cost(flow.tenant, flow.tokens - flow.taken, tokens)
+                flow.taken += tokens
                 if self._turns and self._turns[0][0] <= served:
                     self._give_turn(flow, served)
                     break
@@ -200,10 +202,12 @@ class Flows:
                 continue
             item = entry[2]
             self._level = max(self._level, flow.served)
-            flow.served += item.tokens * self._rate(flow.tenant, flow.tokens)
+            flow.served += self._cost(flow.tenant, flow.tokens, item.tokens)
+            self._done += item.tokens
             self._leave(flow, item)
             items.append(item)
         for flow in {flow for flow, _ in self._taken}:
+            flow.taken = 0
             if flow.count and (flow.turn is None or len(chosen) < len(self._taken)):
                 self._give_turn(flow, flow.served)
         self._taken = []
@@ -219,21 +223,32 @@ class Flows:
         self._forget()
         return items
 
-    def _rate(self, tenant: Tenant, waiting: int) -> float:
-        """Virtual time of one token of a tenant that has so many waiting."""
-        return (BULK if waiting > self.slack else 1.0) / tenant.weight
+    def _cost(self, tenant: Tenant, waiting: int, tokens: int) -> float:
+        """Virtual time of serving so many tokens of a tenant that has ``waiting``."""
+        bulk = min(tokens, max(0, waiting - self.slack))
+        return (tokens + (BULK - 1.0) * bulk) / tenant.weight
+
+    def _served_by(self, flow: Flow, time: float) -> int:
+        """Tokens that a tenant is served until its virtual time is ``time``: ``_cost`` inverted."""
+        units = (time - flow.served) * flow.tenant.weight
+        bulk = max(0, flow.tokens - self.slack)
+        tokens = units / BULK if units <= BULK * bulk else units - (BULK - 1.0) * bulk
+        return min(flow.tokens, int(tokens))
 
     def _start(self, flow: Flow) -> float:
         """Virtual time with which a tenant comes back that had nothing waiting."""
-        # Meanwhile others were served a batch at most, whatever its tokens count.
-        at_once = self._level - flow.left <= BULK * self.slack
-        return max(flow.served, self._level - (self.slack if at_once else 0))
+        credit = self.slack / flow.tenant.weight if self._was_just_here(flow) else 0.0
+        return max(flow.served, self._level - credit)
+
+    def _was_just_here(self, flow: Flow) -> bool:
+        """Whether others were served a batch at most since a tenant had something waiting."""
+        return self._done - flow.left <= self.slack
 
     def _leave(self, flow: Flow, item: WorkItem) -> None:
         flow.drop(item)
         if not flow.count:
             self._waiting -= 1
-            flow.left = self._level
+            flow.left = self._done
         self.count -= 1
         self.tokens -= item.tokens
 
@@ -252,7 +267,7 @@ class Flows:
             self._flows = {
                 identity: flow
                 for identity, flow in self._flows.items()
-                if flow.count or max(flow.served, flow.left + BULK * self.slack) > self._level
+                if flow.count or flow.served > self._level or self._was_just_here(flow)
             }
             self._next_sweep = 2 * len(self._flows) + KEPT
             self._turns = [entry for entry in self._turns if entry[1] == entry[2].turn]

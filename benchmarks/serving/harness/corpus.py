@@ -7,13 +7,16 @@ differ, and no server has cached them. The meaning of a text does not change its
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from tokenizers import Tokenizer
 
+from benchmarks.common.machine import read_machine
 from benchmarks.common.report import progress
 from benchmarks.serving.harness.models import minilm_tokenizer
 from benchmarks.serving.peers.base import Family
@@ -131,7 +134,7 @@ def make_corpora(
 
 def _kept(what: str, family: Family, model: Path, texts: list[str]) -> np.ndarray:
     """``_reference``, from the file of an earlier run where the model's files are the same."""
-    facts = [family, *texts]
+    facts = [family, torch.__version__, read_machine("cpu")["commit"], *texts]
     for file in sorted(path for path in model.rglob("*") if path.is_file()):
         facts.append(f"{file.relative_to(model)} {file.stat().st_size} {file.stat().st_mtime_ns}")
     entry = KEPT / f"{hashlib.sha256(chr(0).join(facts).encode()).hexdigest()[:32]}.npy"
@@ -141,8 +144,9 @@ def _kept(what: str, family: Family, model: Path, texts: list[str]) -> np.ndarra
         progress(what)
         vectors = _reference(family, model, texts)
         KEPT.mkdir(parents=True, exist_ok=True)
-        np.save(entry.with_suffix(".part.npy"), vectors)
-        entry.with_suffix(".part.npy").replace(entry)
+        part = entry.with_suffix(f".{os.getpid()}.npy")
+        np.save(part, vectors)
+        part.replace(entry)
     else:
         progress(f"{what}, from {entry}")
     return vectors

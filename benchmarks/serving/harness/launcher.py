@@ -67,15 +67,15 @@ def free_port(wanted: int = 0) -> int:
     """
     for _ in range(1 if wanted else 100):
         with contextlib.ExitStack() as stack:
-            first = stack.enter_context(socket.socket())
-            first.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers bind it
-            first.bind(("127.0.0.1", wanted))
-            port: int = first.getsockname()[1]
+            three = [stack.enter_context(socket.socket()) for _ in range(3)]
             try:
-                for follower in (port + 1, port + 2):
-                    stack.enter_context(socket.socket()).bind(("127.0.0.1", follower))
+                for place, one in enumerate(three):
+                    one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do
+                    first = three[0].getsockname()[1] if place else wanted
+                    one.bind(("127.0.0.1", first + place))
             except (OSError, OverflowError):
                 continue
+            port: int = three[0].getsockname()[1]
             return port
     which = f"ports {wanted} to {wanted + 2} are not" if wanted else "no three ports in a row are"
     raise OSError(f"{which} free")

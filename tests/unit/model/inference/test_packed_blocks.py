@@ -183,6 +183,7 @@ def test_the_bits_do_not_depend_on_the_batch(
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@torch.no_grad()
 def test_float32_is_to_be_had_with_the_weights_as_they_were_rounded(
     default_model: EmbeddingModel, dtype: str
 ) -> None:
@@ -191,8 +192,7 @@ def test_float32_is_to_be_had_with_the_weights_as_they_were_rounded(
     narrow = model.embed_ids(ids).embeddings
     with in_float32(model):
         exact = model.embed_ids(ids).embeddings
-    with torch.no_grad():
-        wanted = default_model.embed_ids(ids).embeddings
+    wanted = default_model.embed_ids(ids).embeddings
     if dtype == "float32":
         assert torch.equal(exact, wanted)
     else:
@@ -242,3 +242,16 @@ def test_what_computes_products_is_named(tiny_model: EmbeddingModel, products: s
     packed, plain = use_dtype(copy.deepcopy(tiny_model), "float32"), copy.deepcopy(tiny_model)
     assert name_products(packed) == f"native ({products})"
     assert name_products(plain) == "torch"
+
+
+def test_weights_may_move_in_memory_once_they_are_packed(tiny_model: EmbeddingModel) -> None:
+    """The library has addresses of its own copies."""
+    model = use_dtype(copy.deepcopy(tiny_model), "float32")
+    ids = [[1, 2, 3] * 9, [4]]
+    with torch.inference_mode():
+        before = model.embed_ids(ids).embeddings
+        for parameter in model.encoder.parameters():
+            parameter.data = torch.full_like(parameter, 7.0)
+        table = tiny_model.get_parameter("encoder.embed.weight")
+        model.get_parameter("encoder.embed.weight").data = table.data.clone()
+        assert torch.equal(model.embed_ids(ids).embeddings, before)

@@ -77,12 +77,12 @@ def test_offsets_that_do_not_fit_are_refused(offsets: list[int]) -> None:
 
 def test_what_is_supported() -> None:
     states = torch.zeros(4, 2)
-    assert supports(states)
-    assert not supports(states.double())
-    assert not supports(states.t())
-    assert not supports(states.requires_grad_())
+    assert not supports(states)  # gradients are recorded
     with torch.no_grad():
         assert supports(states)
+        assert not supports(states.double())
+        assert not supports(states.t())
+        assert not supports(states.to("meta"))
         with use_kernel("torch"):
             assert not supports(states)
 

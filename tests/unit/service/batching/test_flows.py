@@ -143,6 +143,64 @@ def test_requests_that_come_together_do_not_wait_for_those_that_do_not_come() ->
         queue.take()
 
 
+def serve(flows: Flows, most: int) -> list[WorkItem]:
+    """A batch of so many items."""
+    count = 0
+    for _ in flows.in_turn():
+        count += 1
+        if count == most:
+            break
+    return flows.settle(range(count))
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    backlogs=st.tuples(st.integers(1, 60), st.integers(1, 60)),
+    weights=st.tuples(st.integers(1, 4), st.integers(1, 4)),
+    most=st.integers(2, 9),
+    count=st.integers(1, 40),
+)
+def test_what_is_served_before_is_foreseen(
+    backlogs: tuple[int, int], weights: tuple[int, int], most: int, count: int
+) -> None:
+    """Also of tenants that come to have less than a batch waiting."""
+    flows = Flows(slack=100)
+    for name, backlog, weight in zip("ab", backlogs, weights, strict=True):
+        flows.add(Tenant(name, weight), [item(10) for _ in range(backlog)])
+    own = [item(10) for _ in range(count)]
+    foreseen = flows.ahead(C, own[0].urgency, 10 * count)
+    flows.add(C, own)
+    before = 0
+    while own[-1].waiting:
+        for one in serve(flows, most):
+            before += 0 if one in own else one.tokens
+            if one is own[-1]:
+                break
+    assert abs(before - foreseen) <= 40  # an item or two of each
+
+
+def test_turns_are_kept_to_when_a_tenant_comes_to_have_little() -> None:
+    """The first of its eleven items counts three times, the others are less than a batch."""
+    flows = Flows(slack=100)
+    flows.add(A, [item(10) for _ in range(11)])
+    flows.add(B, [item(10) for _ in range(100)])
+    order: list[Tenant] = []
+    while flows.waiting(A):
+        order += [one.flow.tenant for one in serve(flows, 4) if one.flow]
+    assert order.count(B) <= 6
+
+
+def test_credit_is_a_batch_whatever_the_weight() -> None:
+    heavy, flows = Tenant("heavy", weight=10), Flows(slack=100)
+    flows.add(A, [item(10) for _ in range(1000)])
+    for _ in range(30):
+        flows.add(heavy, [item(10)])
+        serve(flows, 4)
+    flow = flows._flows[heavy.identity]
+    assert flow.served < flows._level - 50
+    assert flows._start(flow) == pytest.approx(flows._level - 10)
+
+
 def test_who_has_as_much_to_do_as_the_other_has_its_share() -> None:
     queue = queue_of(budget=100)
     queue.put([item(10) for _ in range(10_000)], A)
