@@ -35,7 +35,9 @@ def use_bfloat16(model: EmbeddingModel, keep_float32: bool = True) -> EmbeddingM
 
 
 def has_fast_bfloat16(device: str) -> bool:
-    """Whether ``device`` (cpu or cuda) is fast at products of bfloat16: AMX, AMD's AVX-512, GPUs.
+    """Whether ``device`` (cpu or cuda) is fast at products of bfloat16.
+
+    GPUs, AMX, AMD's AVX-512 BF16 and arm64's BF16 are.
 
     Raises:
         ConfigError: The environment asks for an instruction set that this processor lacks.

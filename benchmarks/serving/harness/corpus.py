@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer
 
-from benchmarks.common.machine import read_machine
+from benchmarks.common.machine import ROOT
 from benchmarks.common.report import progress
 from benchmarks.serving.harness.models import minilm_tokenizer
 from benchmarks.serving.peers.base import Family
@@ -133,10 +133,10 @@ def make_corpora(
 
 
 def _kept(what: str, family: Family, model: Path, texts: list[str]) -> np.ndarray:
-    """``_reference``, from the file of an earlier run where the model's files are the same."""
-    facts = [family, torch.__version__, read_machine("cpu")["commit"], *texts]
-    for file in sorted(path for path in model.rglob("*") if path.is_file()):
-        facts.append(f"{file.relative_to(model)} {file.stat().st_size} {file.stat().st_mtime_ns}")
+    """``_reference``, from an earlier run's file where the model and its code are the same."""
+    facts = [family, torch.__version__, *texts]
+    for file in sorted([*model.rglob("*"), *(ROOT / "model").rglob("*.py")]):
+        facts.append(f"{file} {file.stat().st_size} {file.stat().st_mtime_ns}")
     entry = KEPT / f"{hashlib.sha256(chr(0).join(facts).encode()).hexdigest()[:32]}.npy"
     try:
         vectors: np.ndarray = np.load(entry, allow_pickle=False)

@@ -63,6 +63,17 @@ def pretend(monkeypatch: pytest.MonkeyPatch, vendor: str, flags: str) -> None:
     monkeypatch.setattr(processor, "_cpuinfo", lambda: fields)
 
 
+@pytest.mark.parametrize(
+    ("features", "fast"), [("fp asimd asimddp bf16", True), ("fp asimd asimddp", False)]
+)
+def test_arm64_multiplies_bfloat16_where_linux_says_so(
+    clean: pytest.MonkeyPatch, features: str, fast: bool
+) -> None:
+    clean.setattr(processor, "_cpuinfo", lambda: {"Features": features})
+    assert processor.allowed() == ("baseline",)
+    assert processor.has_bfloat16_products() is has_fast_bfloat16("cpu") is fast
+
+
 @pytest.mark.parametrize(("vendor", "flags", "sets", "bfloat16", "order"), MACHINES)
 def test_what_a_processor_has(
     clean: pytest.MonkeyPatch,
