@@ -14,12 +14,13 @@ from typing import Any, Literal
 from osa.model.common.field_types import check_fields, check_known, check_sizes
 from osa.model.common.model_files import parse_json
 from osa.model.errors import ConfigError
+from osa.model.head_config import HeadActivation as HeadActivation
+from osa.model.head_config import HeadConfig as HeadConfig
 
 Scale = Literal["paper", "length"]
 Positions = Literal["rotary", "learned", "alibi", "none"]
 Pooling = Literal["mean", "cls", "last", "weighted"]
 Activation = Literal["gelu", "gelu_tanh", "relu", "silu"]
-HeadActivation = Literal["identity", "tanh", "gelu", "gelu_tanh", "relu", "silu"]
 NormType = Literal["rms", "layer"]
 NormPlace = Literal["pre", "post"]
 Task = Literal["embedding", "classifier", "reranker", "sparse"]
@@ -37,42 +38,7 @@ SIZES = {
 }
 """Fields that are at least 1, and their largest values: far above any model's, so that a damaged
 configuration is refused before anything is built from it."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class HeadConfig:
-    """What follows the encoder of a model that does not embed.
-
-    Attributes:
-        kind: ``classifier``, one logit a label from the pooled state; or ``sparse``, one weight a
-            token id, the largest over the tokens of log(1 + relu(logit)) (SPLADE).
-        labels: Names of a classifier's labels; a reranker has one.
-        dense: A D x D layer before the last one.
-        dense_bias: Bias of that layer.
-        activation: Non-linearity after it.
-        norm: LayerNorm after that.
-        norm_bias: Bias of that LayerNorm.
-        norm_eps: Epsilon of it.
-        score: From logits to scores: ``sigmoid`` of each, or ``softmax`` over the labels.
-    """
-
-    kind: Literal["classifier", "sparse"]
-    labels: tuple[str, ...] = ()
-    dense: bool = True
-    dense_bias: bool = True
-    activation: HeadActivation = "tanh"
-    norm: bool = False
-    norm_bias: bool = True
-    norm_eps: float = 1e-12
-    score: Literal["sigmoid", "softmax"] = "sigmoid"
-
-    def __post_init__(self) -> None:
-        """Refuse invalid values; see ``EncoderConfig``."""
-        check_fields(self)
-        if (self.kind == "classifier") != bool(self.labels):
-            raise ConfigError(f"a {self.kind} head cannot have the labels {list(self.labels)}")
-        if len(set(self.labels)) < len(self.labels):
-            raise ConfigError(f"labels must differ, got {list(self.labels)}")
+MOST_TAPS = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +59,10 @@ class EncoderConfig:
         center: Subtract each sequence's mean query and key before the scores.
         qk_norm: RMS-normalise every head's query and key.
         alpha_init: Initial value of the learnable angle of every head.
+        osa_pool: OSA is completed by a pooled term: values weighted by a softmax of a learned
+            query a head; see ``osa.model.functional.completion``.
+        osa_taps: And by the values of so many neighbours on either side, at most ``MOST_TAPS``.
+        osa_gate: And each token changes the weights of the terms.
         residual: Skip connections around both sub-layers.
         norm: Normalisation of the residual stream, placed by ``norm_place``.
         norm_type: ``rms``, or ``layer`` (LayerNorm).
@@ -139,6 +109,9 @@ class EncoderConfig:
     center: bool = False
     qk_norm: bool = True
     alpha_init: float = 0.02
+    osa_pool: bool = False
+    osa_taps: int = 0
+    osa_gate: bool = False
     residual: bool = True
     norm: bool = True
     norm_type: NormType = "rms"
@@ -188,6 +161,8 @@ class EncoderConfig:
         self._check_positions()
         if not math.isfinite(self.alpha_init):
             raise ConfigError(f"alpha_init must be finite, got {self.alpha_init}")
+        if not 0 <= self.osa_taps <= MOST_TAPS:
+            raise ConfigError(f"osa_taps must be 0 to {MOST_TAPS}, got {self.osa_taps}")
         if not 0.0 <= self.norm_eps < 1.0:
             raise ConfigError(f"norm_eps must be from 0 to below 1, got {self.norm_eps}")
         if not 0 <= self.token_types <= 256 or (self.token_types and self.vocab_size is None):
@@ -224,6 +199,11 @@ class EncoderConfig:
         if self.head is None:
             return "embedding"
         return "reranker" if len(self.head.labels) == 1 else self.head.kind
+
+    @property
+    def is_completed(self) -> bool:
+        """Whether OSA has terms beside exp(S) V."""
+        return self.osa_pool or self.osa_gate or self.osa_taps > 0
 
     @property
     def has_projection(self) -> bool:

@@ -26,8 +26,10 @@ def use_bfloat16(model: EmbeddingModel, keep_float32: bool = True) -> EmbeddingM
     blocks = [block for block in model.encoder.blocks if isinstance(block, Block)]
     for block in blocks:
         feed_forward, mixer = block.feed_forward, block.mixer
-        for owner, names in ((feed_forward, ("up", "down")), (mixer, ("qkv", "out"))):
+        for owner, names in ((feed_forward, ("up", "down")), (mixer, ("qkv", "out", "side"))):
             for name in names:
+                if getattr(owner, name) is None:
+                    continue
                 layer = Bfloat16Linear(getattr(owner, name), keep_float32, name == "up")
                 setattr(owner, name, layer)
         mixer.operand_dtype = torch.bfloat16

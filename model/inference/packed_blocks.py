@@ -27,7 +27,7 @@ from osa.model.layers.mixers.base import HEAD_EPS, Mixer, TokenContext
 Rotary = tuple[Tensor, Tensor]
 Rotaries = tuple[Rotary | None, Rotary | None]
 """Cosines and sines for layers that see everything, and for those that look around tokens alone."""
-PARTS = {"qkv": 3, "out": 1, "down": 1}
+PARTS = {"qkv": 3, "out": 1, "side": 1, "down": 1}
 """Layers that are joined in one; ``up`` has two where it is gated."""
 
 
@@ -57,6 +57,7 @@ class PackedBlocks(nn.Module):
             _pack_layers(block, dtype)
         self.blocks, self.norm = nn.ModuleList(blocks), norm
         weights = [_weights(block, self._width - features) for block in blocks]
+        self._side_width = 0 if weights[0].side is None else weights[0].side.weight.outputs
         self._transforms = kernel.transforms(self._shape, weights)
         self._pass = self._make_pass()
 
@@ -97,17 +98,23 @@ class PackedBlocks(nn.Module):
         everywhere, around = _rotary(context.rotary), _rotary(context.local_rotary)
         rotaries = (everywhere, around or everywhere)
         states = hidden.new_empty(rows, 3, self._width, dtype=kernel.STATES[self.dtype])
+        sides = hidden.new_empty(rows, self._side_width) if self._side_width else None
         if self._pass is not None and is_allowed("native"):
-            self._pass.run(self._batch(hidden, states, rotaries, context))
+            self._pass.run(self._batch(hidden, states, sides, rotaries, context))
             return hidden[:, :features] if missing else hidden
-        self._alternate(hidden, states, rotaries, context)
+        self._alternate(hidden, states, sides, rotaries, context)
         found = hidden[:, :features].contiguous()
         if isinstance(self.norm, nn.RMSNorm | nn.LayerNorm):
             norm_(found, self.norm)
         return found
 
     def _batch(
-        self, hidden: Tensor, states: Tensor, rotaries: Rotaries, context: TokenContext
+        self,
+        hidden: Tensor,
+        states: Tensor,
+        sides: Tensor | None,
+        rotaries: Rotaries,
+        context: TokenContext,
     ) -> Batch:
         assert context.cu_seqlens is not None  # a packed batch
         offsets = context.cu_seqlens.to("cpu", torch.int32).contiguous()
@@ -117,10 +124,15 @@ class PackedBlocks(nn.Module):
             bias = context.bias.by_distance(max(1, longest))
         features, heads = self._shape.features, self._shape.heads
         mixed = states.new_empty(len(states), heads, features // heads)
-        return Batch(hidden, states, mixed, offsets, rotaries, bias)
+        return Batch(hidden, states, mixed, sides, offsets, rotaries, bias)
 
     def _alternate(
-        self, hidden: Tensor, states: Tensor, rotaries: Rotaries, context: TokenContext
+        self,
+        hidden: Tensor,
+        states: Tensor,
+        sides: Tensor | None,
+        rotaries: Rotaries,
+        context: TokenContext,
     ) -> None:
         """Block by block, with mixers of any kind."""
         features = self._shape.features
@@ -131,7 +143,9 @@ class PackedBlocks(nn.Module):
         mixed = None
         for block, transform in zip(self.blocks, self._transforms, strict=False):
             rotary = rotaries[int(_mixer(block).local)]
-            kernel.compute(transform.call(hidden, mixed, states, rotary))
+            kernel.compute(transform.call(hidden, mixed, states, rotary, sides))
+            if sides is not None:
+                context = context._replace(side=sides[None, :, : _side(block).out_features])
             heads = _mixer(block).mix_heads(query, key, value, context)
             mixed = heads[0].transpose(0, 1).flatten(1).contiguous()
         kernel.compute(self._transforms[-1].call(hidden, mixed, states, None))
@@ -146,9 +160,9 @@ def _is_packable(block: nn.Module) -> bool:
     if not isinstance(block, Block):
         return False
     mixer, feed_forward = block.mixer, block.feed_forward
-    layers = (mixer.qkv, mixer.out, feed_forward.up, feed_forward.down)
+    layers = (mixer.qkv, mixer.out, mixer.side, feed_forward.up, feed_forward.down)
     return (
-        all(isinstance(layer, nn.Linear) for layer in layers)
+        all(isinstance(layer, nn.Linear) for layer in layers if layer is not None)
         and feed_forward.activation_name in kernel.ACTIVATIONS
         and kernel.fits(mixer.num_heads * mixer.head_dim, mixer.num_heads)
     )
@@ -157,9 +171,10 @@ def _is_packable(block: nn.Module) -> bool:
 def _pack_layers(block: Block, dtype: str) -> None:
     mixer, feed_forward = block.mixer, block.feed_forward
     parts = PARTS | {"up": 2 if feed_forward.gated else 1}
-    for owner, names in ((mixer, ("qkv", "out")), (feed_forward, ("up", "down"))):
+    for owner, names in ((mixer, ("qkv", "out", "side")), (feed_forward, ("up", "down"))):
         for name in names:
-            setattr(owner, name, PackedLinear(getattr(owner, name), dtype, parts[name]))
+            if getattr(owner, name) is not None:
+                setattr(owner, name, PackedLinear(getattr(owner, name), dtype, parts[name]))
     mixer.operand_dtype = None if dtype == "float32" else kernel.STATES[dtype]
 
 
@@ -177,6 +192,12 @@ def _mixer(block: nn.Module) -> Mixer:
     return mixer
 
 
+def _side(block: nn.Module) -> PackedLinear:
+    side = _mixer(block).side
+    assert isinstance(side, PackedLinear)  # packed before
+    return side
+
+
 def _weights(block: Block, missing: int) -> kernel.BlockWeights:
     mixer, feed_forward = block.mixer, block.feed_forward
     return kernel.BlockWeights(
@@ -192,6 +213,7 @@ def _weights(block: Block, missing: int) -> kernel.BlockWeights:
         feed_forward.gated,
         isinstance(block.feed_forward_norm, nn.LayerNorm),
         block.post,
+        None if mixer.side is None else _layer(mixer.side),
     )
 
 

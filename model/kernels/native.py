@@ -22,7 +22,7 @@ from osa.model.errors import InputError
 from osa.model.functional.varlen import check_cu_seqlens
 from osa.model.kernels.torch_kernel import attention_backward as attention_backward
 
-ABI_VERSION = 8
+ABI_VERSION = 9
 MAX_HEAD_DIM = 128
 DTYPES = {torch.float32: 0, torch.bfloat16: 1}
 SCALES = {"paper": 0, "length": 1}
@@ -44,6 +44,21 @@ class Operand(ctypes.Structure):
         ("batch_stride", c_int64),
         ("head_stride", c_int64),
         ("token_stride", c_int64),
+    )
+
+
+class CompletionCall(ctypes.Structure):
+    """``OsaCompletion`` of ``csrc/osa_attention.h``, field by field."""
+
+    _fields_ = (
+        ("sides", c_void_p),
+        ("side_stride", c_int64),
+        ("identity", c_void_p),
+        ("mixed", c_void_p),
+        ("pool", c_void_p),
+        ("taps", c_void_p),
+        ("reach", c_int64),
+        ("gated", c_int32),
     )
 
 
@@ -69,6 +84,7 @@ class Call(ctypes.Structure):
         ("center", c_int32),
         ("threads", c_int32),
         ("parallel", c_void_p),
+        ("completion", POINTER(CompletionCall)),
     )
 
 

@@ -57,13 +57,16 @@ class Call(ctypes.Structure):
         ("down", _Layer),
         ("feed_forward_norm", _Norm),
         ("qkv", _Layer),
+        ("side", _Layer),
         ("mixer_norm", _Norm),
         ("states", c_void_p),
+        ("sides", c_void_p),
         ("cosine", c_void_p),
         ("sine", c_void_p),
         ("rows", c_int64),
         ("width", c_int64),
         ("inner", c_int64),
+        ("side_width", c_int64),
         ("features", c_int64),
         ("heads", c_int64),
         ("norm_epsilon", c_float),
@@ -110,6 +113,7 @@ class BlockWeights(NamedTuple):
         gated: Whether f(a) * b of the halves of ``up`` goes on.
         layer_norm: LayerNorm instead of RMS norm.
         post: Norms follow the sums instead of going before the layers.
+        side: [K, D], of what ``qkv`` reads, or None.
     """
 
     mixer_norm: Affine
@@ -124,6 +128,7 @@ class BlockWeights(NamedTuple):
     gated: bool = False
     layer_norm: bool = False
     post: bool = False
+    side: Layer | None = None
 
 
 class Shape(NamedTuple):
@@ -186,6 +191,11 @@ class Transform:
                 call.mixer_norm = _norm(previous.mixer_norm)
         if following is not None:
             call.qkv, call.normalize = _layer(following.qkv), int(following.normalize)
+            if following.side is not None:
+                call.side, call.side_width = (
+                    _layer(following.side),
+                    following.side.weight.outputs,
+                )
             if not following.post:
                 call.mixer_norm = _norm(following.mixer_norm)
         block = previous or following
@@ -204,6 +214,7 @@ class Transform:
         mixed: Float[Tensor, "T features"] | None,
         states: Float[Tensor, "T 3 D"],
         rotary: tuple[Float[Tensor, "T half"], Float[Tensor, "T half"]] | None,
+        sides: Float[Tensor, "T K"] | None = None,
     ) -> Call:
         """The call for one batch; the tensors must live until it is done, and be contiguous.
 
@@ -214,6 +225,7 @@ class Transform:
             mixed: Result of the attention of ``previous``, heads side by side.
             states: Output: queries, keys and values of ``following``, each of heads side by side.
             rotary: Cosines and sines of each token's position in float32, or None.
+            sides: Output in float32 of the layer ``side``, where there is one.
         """
         call = Call.from_buffer_copy(self._call)
         call.rows, call.width = hidden.shape
@@ -222,6 +234,7 @@ class Transform:
             call.mixed = mixed.data_ptr()
         if self._kept[1] is not None:
             call.states = states.data_ptr()
+            call.sides = None if sides is None else sides.data_ptr()
             if rotary is not None:
                 call.cosine, call.sine = rotary[0].data_ptr(), rotary[1].data_ptr()
         return call

@@ -24,6 +24,7 @@ from osa.model.errors import InputError
 from osa.model.kernels import native, native_rows, native_softmax
 from osa.model.kernels.native import ABI_VERSION, DTYPES, SCALES, library, parallel
 from osa.model.kernels.native_block import STATES, Shape, Transform
+from osa.model.kernels.native_completion import Weights
 
 TRANSFORM, ATTENTION, SOFTMAX, ROWS = range(4)
 Rotary = tuple[Float[Tensor, "T half"], Float[Tensor, "T half"]]
@@ -43,6 +44,7 @@ class _Batch(ctypes.Structure):
         ("hidden", c_void_p),
         ("states", c_void_p),
         ("mixed", c_void_p),
+        ("sides", c_void_p),
         ("cu_seqlens", c_void_p),
         ("cosine", c_void_p * 2),
         ("sine", c_void_p * 2),
@@ -51,6 +53,7 @@ class _Batch(ctypes.Structure):
         ("bias_row", c_int64),
         ("rows", c_int64),
         ("width", c_int64),
+        ("side_width", c_int64),
         ("sequences", c_int64),
         ("threads", c_int32),
         ("parallel", c_void_p),
@@ -64,11 +67,13 @@ class OsaMixing(NamedTuple):
         alpha: Angles in float32 [H].
         scale: ``paper`` or ``length``.
         center: Whether means of queries and keys are subtracted.
+        completion: Weights of the terms that complete it, or None.
     """
 
     alpha: Tensor
     scale: str
     center: bool
+    completion: Weights | None = None
 
 
 class SoftmaxMixing(NamedTuple):
@@ -92,6 +97,7 @@ class Batch(NamedTuple):
         hidden: Residual stream [T, D], float32.
         states: Memory for queries, keys and values [T, 3, D], each of heads side by side.
         mixed: Memory for mixed heads [T, H, d].
+        sides: Memory for what tokens say of their own mixing [T, K], or None.
         offsets: Of the sequences, int32 [S + 1].
         rotary: Positions of the tokens, and those of layers that look around them alone.
         bias: Of softmax scores by distance [H, 2 R - 1], R the longest sequence or more; or None.
@@ -100,6 +106,7 @@ class Batch(NamedTuple):
     hidden: Float[Tensor, "T D"]
     states: Float[Tensor, "T 3 D"]
     mixed: Float[Tensor, "T H d"]
+    sides: Float[Tensor, "T K"] | None
     offsets: Int[Tensor, " S1"]
     rotary: tuple[Rotary | None, Rotary | None]
     bias: Float[Tensor, "H R2"] | None
@@ -158,6 +165,8 @@ class Pass:
             threads=torch.get_num_threads(),
             parallel=parallel(),
         )
+        if batch.sides is not None:
+            call.sides, call.side_width = batch.sides.data_ptr(), batch.sides.shape[1]
         for place, rotary in enumerate(batch.rotary):
             if rotary is not None:
                 call.cosine[place], call.sine[place] = (part.data_ptr() for part in rotary)
@@ -175,7 +184,10 @@ class Pass:
 
 def _copied(mixing: Mixing) -> Mixing:
     """With tensors of its own, which stay where they are whatever becomes of the module's."""
-    return mixing._replace(alpha=mixing.alpha.clone()) if isinstance(mixing, OsaMixing) else mixing
+    if not isinstance(mixing, OsaMixing):
+        return mixing
+    completion = None if mixing.completion is None else mixing.completion.copied()
+    return mixing._replace(alpha=mixing.alpha.clone(), completion=completion)
 
 
 def _mix(shape: Shape, mixing: Mixing) -> tuple[int, ctypes.Structure]:
@@ -183,7 +195,7 @@ def _mix(shape: Shape, mixing: Mixing) -> tuple[int, ctypes.Structure]:
     head_dim = shape.features // shape.heads
     sizes = {"heads": shape.heads, "head_dim": head_dim, "dtype": DTYPES[STATES[shape.dtype]]}
     if isinstance(mixing, OsaMixing):
-        return ATTENTION, native.Call(
+        call = native.Call(
             ABI_VERSION,
             batch=1,
             alpha=mixing.alpha.data_ptr(),
@@ -191,6 +203,9 @@ def _mix(shape: Shape, mixing: Mixing) -> tuple[int, ctypes.Structure]:
             center=int(mixing.center),
             **sizes,
         )
+        if mixing.completion is not None:
+            call.completion = ctypes.pointer(mixing.completion.call())
+        return ATTENTION, call
     window = -1 if mixing.window is None else mixing.window
     return SOFTMAX, native_softmax.Call(
         ABI_VERSION, window=window, scale=1.0 / math.sqrt(head_dim), **sizes

@@ -40,6 +40,11 @@ class PackedWeight(NamedTuple):
     totals: Tensor | None = None
 
     @property
+    def outputs(self) -> int:
+        """N."""
+        return self.data.shape[0] * PANEL
+
+    @property
     def inputs(self) -> int:
         """K."""
         return self.data.shape[1] * self.data.shape[3]

@@ -73,7 +73,7 @@ def orthonormal(rows: int, columns: int, generator: torch.Generator | None = Non
 
 @torch.no_grad()
 def initialize_mixer(mixer: Mixer, generator: torch.Generator | None = None) -> None:
-    """Orthonormal [W_Q W_K] a head; orthogonal W_V and W_O."""
+    """Orthonormal [W_Q W_K] a head; orthogonal W_V and W_O; zeros for a layer ``side``."""
     hidden = mixer.out.weight.shape[0]
     width = mixer.head_dim
     query, key, value = mixer.qkv.weight.split(hidden)
@@ -84,6 +84,9 @@ def initialize_mixer(mixer: Mixer, generator: torch.Generator | None = None) -> 
     value.copy_(orthonormal(hidden, hidden, generator))
     mixer.out.weight.copy_(orthonormal(hidden, hidden, generator))
     zero_bias(mixer.qkv, mixer.out)
+    if isinstance(mixer.side, nn.Linear):
+        mixer.side.weight.zero_()
+        zero_bias(mixer.side)
 
 
 def zero_bias(*layers: nn.Module) -> None:

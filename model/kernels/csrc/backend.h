@@ -16,6 +16,9 @@
 // their partial sums added in order: the same bits on any number of threads.
 #define OSA_CHUNK 4096
 
+// The largest logit of some tokens, the sum of their weights, their weighted values.
+#define OSA_POOLED (2 + 128)
+
 // One sequence: real tokens `first` ... `first + count` of a batch row, or those that `tokens` lists.
 typedef struct {
   int64_t batch, first, count;
@@ -48,6 +51,10 @@ typedef struct {
   void (*reduce)(const OsaTask*, float* partials, int64_t chunk);
   int (*finish)(const OsaTask*, float* partials, int64_t chunks);
   void (*apply)(const OsaTask*, float* partials, int64_t chunk);
+  // Tokens `from` ... `to` of a completion: their share of the pooled values, in OSA_POOLED numbers; what
+  // becomes of them, given those of all chunks of the sequence.
+  void (*pool_values)(const OsaTask*, int64_t from, int64_t to, float* share);
+  void (*complete)(const OsaTask*, const float* shares, int64_t chunks, int64_t from, int64_t to);
   void (*rows)(const OsaRowsCall*, int64_t from, int64_t to);
   void (*pool)(const OsaPoolCall*, int64_t sequence);
   // Softmax attention, and its memory for a sequence of so many tokens.

@@ -4,7 +4,7 @@
 #include "backend.h"
 #include "batch.h"
 #include "instruction_sets.h"
-#include "threads.h"
+#include "pieces.h"
 
 namespace osa {
 namespace {
@@ -20,52 +20,9 @@ void clear_padding(const OsaCall& call, int64_t head) {
                     0, size * static_cast<size_t>(call.head_dim));
 }
 
-// A chunk of a long sequence; `slot` is the place of its first chunk among all.
-struct Piece {
-  const OsaSequence* sequence;
-  int64_t chunk, chunks, slot;
-};
-
-// Long sequences, step by step; every step is spread over heads and, where it can be, chunks.
-bool run_pieces(const OsaCall& call, const OsaBackend& kernel, const std::vector<Piece>& pieces,
-                int64_t slots) {
-  const size_t partial = kernel.partial_bytes(&call), bytes = kernel.workspace_bytes(&call);
-  char* const memory =
-      static_cast<char*>(partial_sums.at_least(static_cast<size_t>(slots * call.heads) * partial));
-  if (!memory) return false;
-  const int64_t count = static_cast<int64_t>(pieces.size()) * call.heads;
-  std::vector<char> open(static_cast<size_t>(count), 1);
-  const auto step = [&](bool once, const auto& work) {
-    return for_each(call, count, 1, bytes, [&](int64_t index, void* workspace) {
-      const Piece& piece = pieces[static_cast<size_t>(index / call.heads)];
-      if (once && piece.chunk) return;
-      const int64_t head = index % call.heads;
-      const OsaTask task{&call, piece.sequence, head, workspace};
-      // Chunks of one sequence and head lie side by side.
-      char* partials = memory + static_cast<size_t>(piece.slot * call.heads + head * piece.chunks) * partial;
-      work(task, reinterpret_cast<float*>(partials), piece, static_cast<size_t>(index - piece.chunk * call.heads));
-    });
-  };
-  bool fine = true;
-  if (call.center)
-    fine &= step(true, [&](const OsaTask& task, float* partials, const Piece&, size_t) {
-      kernel.mean(&task, partials);
-    });
-  fine = fine && step(false, [&](const OsaTask& task, float* partials, const Piece& piece, size_t) {
-    kernel.reduce(&task, partials, piece.chunk);
-  });
-  fine = fine && step(true, [&](const OsaTask& task, float* partials, const Piece& piece, size_t first) {
-    open[first] = static_cast<char>(kernel.finish(&task, partials, piece.chunks));
-  });
-  fine = fine && step(false, [&](const OsaTask& task, float* partials, const Piece& piece, size_t first) {
-    if (open[first]) kernel.apply(&task, partials, piece.chunk);
-  });
-  if (partial_sums.size() > KEPT_PARTIAL_SUMS) partial_sums.release();
-  return fine;
-}
-
-Code run(const OsaCall& call) {
+Code run(const OsaCall& call, bool mixes) {
   if (call.abi_version != OSA_ABI_VERSION) return ABI;
+  if (call.completion && !call.cu_seqlens) return OFFSETS;
   if (call.batch < 0 || call.heads < 0 || call.length < 0 || call.head_dim < 1 ||
       call.head_dim > 128 || call.threads < 1 || call.length > INT32_MAX)
     return SHAPE;
@@ -95,9 +52,11 @@ Code run(const OsaCall& call) {
   const int64_t grain = std::max<int64_t>(1, std::min<int64_t>(heads, tasks / (8 * call.threads)));
   fine &= for_each(call, tasks, grain, bytes, [&](int64_t index, void* memory) {
     const OsaTask task{&call, shorter[static_cast<size_t>(index / heads)], index % heads, memory};
-    kernel.whole(&task);
+    if (mixes) kernel.whole(&task);
+    if (call.completion) complete_whole(kernel, task);
   });
-  if (!pieces.empty()) fine &= run_pieces(call, kernel, pieces, slots);
+  if (!pieces.empty() && mixes) fine &= run_pieces(call, kernel, pieces, slots);
+  if (!pieces.empty() && call.completion) fine &= complete_pieces(call, kernel, pieces, slots);
   if (call.mask)
     fine &= for_each(call, heads, 1, 1, [&](int64_t head, void*) { clear_padding(call, head); });
   return fine ? OK : MEMORY;
@@ -155,6 +114,7 @@ int osa_transform(const OsaTransformCall* call) {
   const bool sized = call->rows >= 0 && call->width >= unit && call->width % unit == 0 && call->features >= 1 &&
                      call->features <= call->width && call->threads >= 1;
   if (!sized || (call->mixed && (call->inner < unit || call->inner % unit))) return osa::SHAPE;
+  if (call->side.weight && (call->side_width < 1 || call->side_width % unit)) return osa::SHAPE;
   if (call->qkv.weight) {
     const int64_t head = call->heads < 1 || call->features % call->heads ? 0 : call->features / call->heads;
     if (head < 1 || head > 128 || (call->cosine && head % 2)) return osa::SHAPE;
@@ -196,8 +156,16 @@ int osa_softmax(const OsaSoftmaxCall* call) {
 
 int osa_attention(const OsaCall* call) {
   try {
-    return osa::run(*call);
+    return osa::run(*call, true);
   } catch (...) {  // std::bad_alloc or std::system_error; neither may cross a C interface
+    return osa::MEMORY;
+  }
+}
+
+int osa_complete(const OsaCall* call) {
+  try {
+    return call->completion ? osa::run(*call, false) : osa::OFFSETS;
+  } catch (...) {
     return osa::MEMORY;
   }
 }

@@ -1,4 +1,5 @@
 // The kernel for one instruction set: compiled once for each, with OSA_ISA naming it.
+#include "completion.h"
 #include "head.h"
 #include "pool.h"
 #include "rows.h"
@@ -118,6 +119,12 @@ int any_finish(const OsaTask* task, float* partials, int64_t chunks) {
 void any_apply(const OsaTask* task, float* partials, int64_t chunk) {
   half(task) ? apply<bfloat16>(task, partials, chunk) : apply<float>(task, partials, chunk);
 }
+void any_pool_values(const OsaTask* task, int64_t from, int64_t to, float* share) {
+  half(task) ? pool_values<bfloat16>(task, from, to, share) : pool_values<float>(task, from, to, share);
+}
+void any_complete(const OsaTask* task, const float* shares, int64_t chunks, int64_t from, int64_t to) {
+  half(task) ? complete<bfloat16>(task, shares, chunks, from, to) : complete<float>(task, shares, chunks, from, to);
+}
 
 }  // namespace
 
@@ -125,5 +132,6 @@ extern const OsaBackend OSA_NAME(osa_backend_, OSA_ISA);
 const OsaBackend OSA_NAME(osa_backend_, OSA_ISA) = {
     OSA_TEXT(OSA_ISA), workspace_bytes, partial_bytes, any_whole,
     any_mean,          any_reduce,      any_finish,    any_apply,
+    any_pool_values,   any_complete,
     process_rows,      pool_sequence,   softmax_queries, softmax_bytes,
 };

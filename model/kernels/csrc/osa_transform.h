@@ -53,11 +53,13 @@ typedef struct {
   OsaLayer out, up, down;                 // [width, width], [inner, width], [width, inner]
   OsaNorm feed_forward_norm;
   OsaLayer qkv;                           // [3 width, width]
+  OsaLayer side;                          // [side_width, width], of what qkv reads; or none
   OsaNorm mixer_norm;                     // no weight: no norm
   void* states;                           // float32 [rows, 3, width], of each width the heads; bfloat16 where
                                           // products are not in float32
+  float* sides;                           // [rows, side_width], float32 in any dtype
   const float *cosine, *sine;             // [rows, head / 2]; null: no positions
-  int64_t rows, width, inner;             // multiples as above
+  int64_t rows, width, inner, side_width;  // multiples as above
   int64_t features, heads;                // real ones of `width`
   float norm_epsilon, head_epsilon;
   int32_t dtype;                          // of products

@@ -20,6 +20,8 @@ int transform(const OsaStep& step, const OsaBatch& batch) {
   call.hidden = batch.hidden;
   call.mixed = call.out.weight ? batch.mixed : nullptr;
   call.states = call.qkv.weight ? batch.states : nullptr;
+  call.sides = batch.sides;
+  call.side_width = batch.side_width;
   if (step.positions >= 0) {
     call.cosine = batch.cosine[step.positions];
     call.sine = batch.sine[step.positions];
@@ -42,6 +44,18 @@ Call attend(const OsaStep& step, const OsaBatch& batch) {
   call.length = batch.rows;
   call.sequences = batch.sequences;
   return call;
+}
+
+int mix(const OsaStep& step, const OsaBatch& batch) {
+  OsaCall call = attend<OsaCall>(step, batch);
+  OsaCompletion completion;
+  if (call.completion) {
+    completion = *call.completion;
+    completion.sides = batch.sides;
+    completion.side_stride = batch.side_width;
+    call.completion = &completion;
+  }
+  return osa_attention(&call);
 }
 
 int soften(const OsaStep& step, const OsaBatch& batch) {
@@ -68,10 +82,7 @@ extern "C" int osa_run(const OsaStep* steps, int64_t count, const OsaBatch* batc
     if (step->kind == OSA_STEP_TRANSFORM) code = transform(*step, *batch);
     else if (step->kind == OSA_STEP_SOFTMAX) code = soften(*step, *batch);
     else if (step->kind == OSA_STEP_ROWS) code = finish(*step, *batch);
-    else {
-      const OsaCall call = attend<OsaCall>(*step, *batch);
-      code = osa_attention(&call);
-    }
+    else code = mix(*step, *batch);
   }
   return code;
 }

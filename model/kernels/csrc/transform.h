@@ -211,6 +211,13 @@ struct Transform {
         prepare_line(line, of_row(call.cosine, row, head), of_row(call.sine, row, head));
       write_line(states + row * row_size + column, line);
     });
+    if (call.side.weight) {
+      float* const sides = call.sides + from * call.side_width;
+      multiply(rows, memory.scales, call.side, call.width, 0, call.side_width, 0, call.side_width,
+               [&](int64_t row, int64_t column, const Line& line) __attribute__((always_inline)) {
+        write_line(sides + row * call.side_width + column, line);
+      });
+    }
     if (in_lines) return;
     for (int64_t row = 0; row < count; ++row)
       for (int64_t part = 0; part < 2; ++part)

@@ -28,4 +28,8 @@ def make_mixer(config: EncoderConfig, layer: int = 0) -> Mixer:
             f"positions alibi, position_buckets and local_window change scores of pairs of tokens, "
             f"which the {config.mixer} mixer does not have"
         )
+    if config.is_completed and not kind.has_completion:
+        raise ConfigError(
+            f"osa_pool, osa_taps and osa_gate complete the osa mixer, not {config.mixer}"
+        )
     return kind(config, layer)

@@ -32,6 +32,7 @@ class TokenContext(NamedTuple):
         rotary: Cosines and sines of each token's position, or None.
         local_rotary: Those of local layers, where they differ.
         bias: Of softmax attention's scores, or None.
+        side: What each token says of its own mixing, by the layer ``Mixer.side``; or None.
     """
 
     mask: Bool[Tensor, "B N"] | None
@@ -39,6 +40,7 @@ class TokenContext(NamedTuple):
     rotary: tuple[Float[Tensor, "B N half"], Float[Tensor, "B N half"]] | None
     local_rotary: tuple[Float[Tensor, "B N half"], Float[Tensor, "B N half"]] | None = None
     bias: Bias | None = None
+    side: Float[Tensor, "B N K"] | None = None
 
 
 class Mixer(nn.Module, ABC):
@@ -50,12 +52,16 @@ class Mixer(nn.Module, ABC):
             offsets decide which operations run, and only padded batches can be exported.
         accepts_empty_rows: Whether a padded row without a single token gives finite states.
         has_scores: Whether it has scores of pairs of tokens, which a bias or a window can change.
+        has_completion: Whether ``osa_pool``, ``osa_taps`` and ``osa_gate`` are options of it.
+        side: A layer of its own on what queries are made of, for ``TokenContext.side``; or None.
     """
 
     calls_attention: ClassVar[bool] = False
     traces_packed: ClassVar[bool] = False
     accepts_empty_rows: ClassVar[bool] = False
     has_scores: ClassVar[bool] = False
+    has_completion: ClassVar[bool] = False
+    side: nn.Module | None
 
     def __init__(self, config: EncoderConfig, layer: int = 0) -> None:
         """Create the projections; ``osa.model.layers.initialization`` sets their values.
@@ -72,6 +78,7 @@ class Mixer(nn.Module, ABC):
         self.local = config.is_local(layer)
         self.qkv = nn.Linear(width, 3 * width, bias=bias)
         self.out = nn.Linear(width, width, bias=bias)
+        self.side = None
 
     def forward(
         self, hidden: Float[Tensor, "B N D"], context: TokenContext, norm: nn.Module
@@ -101,13 +108,15 @@ class Mixer(nn.Module, ABC):
             states = by_tiles(lambda part, *turn: self._project(norm(part), turn), hidden, *rotary)
         else:  # one product alone: tiles would only be put together again
             states = self._project(hidden, ())
-        query, key, value = (state.transpose(1, 2) for state in states)
+        query, key, value = (state.transpose(1, 2) for state in states[:3])
+        if self.side is not None:
+            context = context._replace(side=states[3])
         return self.mix_heads(query, key, value, context).transpose(1, 2).flatten(2)
 
     def _project(
         self, hidden: Float[Tensor, "B N D"], rotary: tuple[Tensor, ...]
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values [B, N, H, d]; normalised and rotated as configured."""
+    ) -> tuple[Tensor, ...]:
+        """Queries, keys and values [B, N, H, d], normalised and rotated as configured; the side."""
         batch, length, _ = hidden.shape
         joint = self.qkv(hidden).view(batch, length, 3, self.num_heads, self.head_dim)
         if torch.is_autocast_enabled(hidden.device.type):
@@ -118,7 +127,10 @@ class Mixer(nn.Module, ABC):
             key = F.rms_norm(key, (self.head_dim,), eps=HEAD_EPS)
         if rotary:
             query, key = rotate(query, *rotary), rotate(key, *rotary)
-        return query, key, value
+        if self.side is None:
+            return query, key, value
+        side: Tensor = self.side(hidden)
+        return query, key, value, side.float() if side.dtype == torch.bfloat16 else side
 
     @classmethod
     def name_kernel(cls, device: str, dtype: torch.dtype, head_dim: int) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
@@ -9,18 +11,23 @@ from osa.model import kernels, ops
 from osa.model.config import EncoderConfig
 from osa.model.kernels.native_pass import OsaMixing
 from osa.model.layers.mixers.base import Mixer, TokenContext
+from osa.model.layers.mixers.completion import Completion
 
 
 class OsaMixer(Mixer):
-    """exp(S) V with one learnable angle ``alpha`` per head."""
+    """exp(S) V with one learnable angle ``alpha`` per head, and what completes it if asked for."""
 
-    calls_attention = traces_packed = accepts_empty_rows = True
+    calls_attention = traces_packed = accepts_empty_rows = has_completion = True
 
     def __init__(self, config: EncoderConfig, layer: int = 0) -> None:
         """Create projections and angles."""
         super().__init__(config, layer)
         self.scale, self.center = config.scale, config.center
         self.alpha = nn.Parameter(torch.full((config.num_heads,), config.alpha_init))
+        self.completion = Completion(config) if config.is_completed else None
+        if self.completion is not None and self.completion.num_sides:
+            sides = config.num_heads * self.completion.num_sides
+            self.side = nn.Linear(config.hidden_size, sides)
 
     @classmethod
     def name_kernel(cls, device: str, dtype: torch.dtype, head_dim: int) -> str:
@@ -30,10 +37,11 @@ class OsaMixer(Mixer):
     def native_mixing(self) -> OsaMixing:
         """With angles as they are now."""
         alpha = self.alpha.detach().float().contiguous()
-        return OsaMixing(alpha, self.scale, self.center)
+        completion = None if self.completion is None else self.completion.weights()
+        return OsaMixing(alpha, self.scale, self.center, completion)
 
     def mix_heads(self, query: Tensor, key: Tensor, value: Tensor, context: TokenContext) -> Tensor:
-        """Call the operator ``osa::attention``."""
+        """Call the operator ``osa::attention``, and complete what it gives."""
         if self.operand_dtype is not None:
             query, key, value = (part.to(self.operand_dtype) for part in (query, key, value))
         mixed: Tensor = ops.attention(
@@ -46,4 +54,6 @@ class OsaMixer(Mixer):
             self.scale,
             self.center,
         )
-        return mixed
+        if self.completion is None:
+            return mixed
+        return cast("Tensor", self.completion(mixed, value, context.side, context))

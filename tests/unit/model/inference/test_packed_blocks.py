@@ -30,9 +30,28 @@ BIASES: dict[str, Any] = {
     "ffn_down_bias": True,
     "norm_bias": True,
 }
+COMPLETED: dict[str, Any] = {"osa_pool": True, "osa_taps": 3, "osa_gate": True}
 KINDS: dict[str, dict[str, Any]] = {
     "osa": {"mixer": "osa", "qk_norm": True},
     "osa of any width": {"mixer": "osa", "hidden_size": 60, "num_heads": 3, "ffn_size": 50},
+    "completed": {"mixer": "osa", **COMPLETED},
+    "completed after sums": {
+        "mixer": "osa",
+        "osa_pool": True,
+        "osa_gate": True,
+        "norm_type": "layer",
+        "norm_place": "post",
+        "positions": "none",
+        **BIASES,
+    },
+    "completed of any width": {
+        "mixer": "osa",
+        "hidden_size": 60,
+        "num_heads": 3,
+        "ffn_size": 50,
+        "osa_pool": True,
+        "osa_taps": 2,
+    },
     "without residual": {"mixer": "osa", "residual": False, "norm": False},
     "bert": {"norm_type": "layer", "norm_place": "post", **BIASES},
     "gte": {"norm_type": "layer", "norm_place": "post", "ffn_gated": True, **BIASES},
@@ -42,6 +61,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "rms after the sums": {"norm_place": "post"},
     "without norms": {"norm": False},
 }
+ONE_CALL = ("osa", "osa of any width", "completed", "completed after sums", "bert")
 LENGTHS = [1, 5, 40, 33, 200]
 ERROR = {"float32": 3e-6, "bfloat16": 0.01, "int8": 0.05}
 """Of hidden states after three random blocks, over their own size."""
@@ -108,7 +128,10 @@ def test_a_sequence_has_the_same_bits_alone(products: str, kind: str, dtype: str
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("kind", ["osa", "osa of any width", "bert", "buckets", "window"])
+@pytest.mark.parametrize(
+    "kind",
+    ["osa", "osa of any width", "completed", "completed after sums", "bert", "buckets", "window"],
+)
 @torch.inference_mode()
 def test_one_call_gives_the_bits_of_mixers_that_are_called_one_by_one(
     kind: str, dtype: str, monkeypatch: pytest.MonkeyPatch
