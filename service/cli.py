@@ -40,6 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def make_parser() -> argparse.ArgumentParser:
     """Parser of all commands; no module imports torch before its command runs."""
     from osa.export import cli as export
+    from osa.model.conversion import cli as conversion
     from osa.model.download import cli as download
     from osa.model.training import cli as training
     from osa.model.training.tokenizer import cli as tokenizer
@@ -60,6 +61,12 @@ def make_parser() -> argparse.ArgumentParser:
 
     add("serve", "serve a model over HTTP", _add_settings, _serve)
     add("train", "train an encoder from a TOML file", training.add_arguments, training.run)
+    add(
+        "convert",
+        "make a softmax encoder linear in length",
+        conversion.add_arguments,
+        conversion.run,
+    )
     add("tokenizer", "train a tokenizer, or convert one", tokenizer.add_arguments, tokenizer.run)
     add(
         "export",

@@ -23,9 +23,9 @@ from torch import Tensor
 
 from benchmarks.common.tables import heading, row
 from benchmarks.quality.chunk_encoders import Encode
-from benchmarks.quality.rank_correlation import read_pairs, spearman
 from osa.export.manifest import is_artifact
 from osa.model import EmbeddingModel
+from osa.model.conversion.rank_correlation import read_pairs, spearman
 from osa.model.inference.precision import use_dtype
 from osa.model.training.objectives.teacher import locate_teacher
 from osa.service.engines.artifact import ArtifactEngine

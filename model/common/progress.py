@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from datetime import timedelta
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -87,6 +88,12 @@ class Progress:
         elif self._enabled and (now := time.monotonic()) - self._told_at >= self._interval_s:
             self._tell(now)
 
+    def expect(self, total: int) -> None:
+        """Say how many items there are, where it was not known at first."""
+        self._total = total
+        if self._bar is not None:
+            self._bar.total = total
+
     def track(self, items: Iterable[Item]) -> Iterator[Item]:
         """Yield the items and count each."""
         for item in items:
@@ -104,5 +111,7 @@ class Progress:
         self._told_at = now
         rate = (self.done - self._begun_with) / max(now - self._begun_at, 1e-9)
         count = f"{self.done}" if self._total is None else f"{self.done} of {self._total}"
+        left = (self._total or self.done) - self.done
+        time_left = f", {timedelta(seconds=round(left / rate))} left" if left > 0 < rate else ""
         note = f", {self._note}" if self._note else ""
-        say(f"{self._label}: {count} {self._unit}, {rate:.3g}/s{note}")
+        say(f"{self._label}: {count} {self._unit}, {rate:.3g}/s{time_left}{note}")

@@ -28,8 +28,13 @@ from osa.model.tokenization import TextTokenizer
 CLASSIFICATION = "ForSequenceClassification"
 
 
-def read_model(directory: Path) -> Checkpoint:
+def read_model(directory: Path, *, whole_length: bool = False) -> Checkpoint:
     """Read a model of transformers or sentence-transformers as it lies; no code of it runs.
+
+    Args:
+        directory: With ``config.json``, or ``modules.json``.
+        whole_length: Read all positions that the transformer has, whatever limit
+            sentence-transformers has for its inputs.
 
     Raises:
         CheckpointError: A file that is missing or damaged, weights in a pickle, or a model that
@@ -38,6 +43,8 @@ def read_model(directory: Path) -> Checkpoint:
     """
     files = ModelFiles(directory)
     modules, values, architecture = _describe(files)
+    if whole_length:
+        modules = modules._replace(max_length=None)
     tokenizer = _tokenizer(files, modules, values.get("model_type", ""))
     source = Source(files.weights(modules.folder), str(directory / modules.folder))
     for prefix in architecture.prefixes:

@@ -80,8 +80,15 @@ class Block(nn.Module):
         """Return the next hidden states [B, N, D]."""
         if self._is_bert and native_rows.supports(hidden) and self._has_plain_layers():
             return self._in_few_passes(hidden, context)
-        norm = nn.Identity() if self.post else self.mixer_norm
-        mixed = self.mixer(hidden, context, norm)
+        return self.transform(hidden, self.mix(hidden, context))
+
+    def mix(self, hidden: Float[Tensor, "B N D"], context: TokenContext) -> Tensor:
+        """What the mixer gives for these states [B, N, D]; ``transform`` does the rest."""
+        mixed: Tensor = self.mixer(hidden, context, nn.Identity() if self.post else self.mixer_norm)
+        return mixed
+
+    def transform(self, hidden: Float[Tensor, "B N D"], mixed: Float[Tensor, "B N D"]) -> Tensor:
+        """The next hidden states [B, N, D], from these and what ``mix`` gave."""
         return by_tiles(self._transform, hidden, mixed)[0]
 
     def _has_plain_layers(self) -> bool:

@@ -86,6 +86,30 @@ class Encoder(nn.Module):
             fillers = missing_rows(inputs.shape[1], inputs)
         if cu_seqlens is not None and fillers:
             inputs, cu_seqlens = _with_fillers(inputs, cu_seqlens, fillers)
+        hidden, context = self._start(inputs, mask, cu_seqlens, longest)
+        for block in self.blocks:
+            hidden = block(hidden, context)
+        normalised: Tensor = self.norm(hidden)
+        return normalised[:, :-fillers] if fillers else normalised
+
+    def start(
+        self, inputs: Tensor, mask: Tensor | None = None, cu_seqlens: Tensor | None = None
+    ) -> tuple[Float[Tensor, "B N D"], TokenContext]:
+        """States before the first block, and what the blocks are told of the batch.
+
+        Args:
+            inputs: As for ``forward``.
+            mask: As for ``forward``.
+            cu_seqlens: As for ``forward``.
+
+        Raises:
+            InputError: As ``forward``.
+        """
+        return self._start(inputs, mask, cu_seqlens, self._check(inputs, mask, cu_seqlens))
+
+    def _start(
+        self, inputs: Tensor, mask: Tensor | None, cu_seqlens: Tensor | None, longest: int | None
+    ) -> tuple[Tensor, TokenContext]:
         config = self.config
         kinds = None
         if self.token_types is not None and config.vocab_size is not None:
@@ -106,11 +130,7 @@ class Encoder(nn.Module):
             if config.local_window is not None and config.local_rope_theta is not None:
                 local_rotary = table(theta=config.local_rope_theta)
         bias = None if self.score_bias is None else PassBias(self.score_bias, hidden.device)
-        context = TokenContext(mask, cu_seqlens, rotary, local_rotary, bias)
-        for block in self.blocks:
-            hidden = block(hidden, context)
-        normalised: Tensor = self.norm(hidden)
-        return normalised[:, :-fillers] if fillers else normalised
+        return hidden, TokenContext(mask, cu_seqlens, rotary, local_rotary, bias)
 
     def _check(self, inputs: Tensor, mask: Tensor | None, cu_seqlens: Tensor | None) -> int | None:
         """Tokens of the longest sequence; None where that is not known yet, in a trace."""

@@ -13,7 +13,7 @@ from typing import Any
 import mteb
 from datasets import Dataset, DatasetDict
 
-from benchmarks.quality.rank_correlation import read_pairs
+from osa.model.conversion.rank_correlation import read_pairs
 from osa.model.errors import ConfigError
 
 BENCHMARKS = {"eng-v2": "MTEB(eng, v2)", "eng-v1": "MTEB(eng, v1)"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import re
 import termios
 
 import pytest
@@ -24,6 +25,16 @@ def test_a_log_gets_lines_with_count_total_and_note(capsys: pytest.CaptureFixtur
     ]
     assert lines[-1].endswith("/s, loss 0.5")
     assert progress.done == 4
+
+
+def test_lines_say_how_long_it_will_take(capsys: pytest.CaptureFixture[str]) -> None:
+    with Progress("training", "updates", interval_s=0) as progress:
+        progress.update()
+        progress.expect(1_000_000_000)
+        progress.update()
+    first, second, *_ = capsys.readouterr().err.splitlines()
+    assert "left" not in first
+    assert re.search(r"2 of 1000000000 updates, .*/s, (\d+ days?, )?\d+:\d\d:\d\d left", second)
 
 
 def test_what_is_quick_or_disabled_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:

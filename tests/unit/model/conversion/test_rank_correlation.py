@@ -7,7 +7,7 @@ import importlib
 import numpy as np
 import pytest
 
-from benchmarks.quality.rank_correlation import spearman
+from osa.model.conversion.rank_correlation import spearman
 
 
 def test_spearman_is_scipys() -> None:

@@ -1,0 +1,77 @@
+"""The card of a converted model: what it is, how it was made, what was measured to which length."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from osa.model.config import EncoderConfig
+from osa.model.conversion.report import Report
+
+HEADER = ("| | teacher | converted |", "|---|---|---|")
+
+
+def model_card(
+    teacher: str,
+    config: EncoderConfig,
+    facts: Mapping[str, object],
+    report: Report,
+    controls: Mapping[str, Report],
+) -> str:
+    """Markdown.
+
+    Args:
+        teacher: Name of the teacher.
+        config: Of the student.
+        facts: How it was made.
+        report: What it is worth.
+        controls: What the same takes without a part.
+    """
+    lines = [
+        f"# {teacher}, linear in length",
+        "",
+        f"Converted by `osa convert`: softmax attention was replaced by completed Orthogonal "
+        f"Self-Attention in {config.num_layers} layers, all else stayed. It takes the teacher's "
+        "place beside its vectors: an index of them stays valid, as far as the cosines below go.",
+        "",
+        *HEADER,
+        f"| cosine with the teacher's vectors, held-out texts | 1 | {report.cosine:.4f} |",
+    ]
+    if report.retrieval:
+        found = report.retrieval
+        lines.append(
+            f"| a passage by one of its sentences, recall at 1 of {found['passages']:.0f} "
+            f"| {found['teacher']:.1f} | {found['student']:.1f} |"
+        )
+    for name, scores in report.sts.items():
+        lines.append(f"| {name} | {scores['teacher']:.2f} | {scores['student']:.2f} |")
+    if report.sts:
+        mean = {
+            side: sum(scores[side] for scores in report.sts.values()) / len(report.sts)
+            for side in ("teacher", "student")
+        }
+        lines.append(f"| mean of these | {mean['teacher']:.2f} | {mean['student']:.2f} |")
+    lines += ["", "| tokens | cosine with the teacher |", "|---|---|"]
+    lines += [f"| {length} | {value:.3f} |" for length, value in report.cosine_by_length.items()]
+    lines += ["", "| tokens of a text | CPU time of the teacher over its own |", "|---|---|"]
+    lines += [f"| {length} | {value:.2f} |" for length, value in report.speed.items()]
+    for name, control in controls.items():
+        lines += ["", f"Control, {name}: cosine {control.cosine:.4f}" + _sts(control) + "."]
+    lines += ["", "Made with: " + ", ".join(f"{name} {value}" for name, value in facts.items())]
+    return "\n".join([*lines, "", _limits(config, report), ""])
+
+
+def _sts(report: Report) -> str:
+    if not report.sts:
+        return ""
+    mean = sum(scores["student"] for scores in report.sts.values()) / len(report.sts)
+    return f", mean of STS {mean:.2f}"
+
+
+def _limits(config: EncoderConfig, report: Report) -> str:
+    longest = (
+        list(report.cosine_by_length)[-1].partition("-")[2] if report.cosine_by_length else "0"
+    )
+    return (
+        f"Measured up to {longest} tokens; it reads up to {config.max_seq_len}. What the teacher "
+        "gets wrong, such as negation and who does what to whom, it gets wrong as well."
+    )

@@ -1,0 +1,204 @@
+"""What a conversion is worth: agreement with the teacher, retrieval, STS, and speed by length.
+
+Shapes: S texts, E embedding width.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from osa.model.common.sentences import sentence_ends
+from osa.model.config import EncoderConfig
+from osa.model.conversion.rank_correlation import read_pairs, spearman
+from osa.model.embedding_model import EmbeddingModel
+from osa.model.functional.varlen import batches_by_length
+from osa.model.inference.bfloat16 import has_fast_bfloat16
+from osa.model.inference.precision import use_dtype
+from osa.model.training.evaluation import retrieval_scores
+
+BUCKETS = (8, 16, 32, 64, 128, 256, 512, 1024)
+"""Ends of the buckets of lengths [tokens]."""
+MOST_PASSAGES, SHORTEST_PART = 800, 5
+"""Of the retrieval, and words of its queries."""
+SPEED_LENGTHS = (32, 128, 512, 2048, 8192)
+SPEED_TOKENS, SPEED_ROUNDS = 8192, 3
+BATCH_TOKENS = 8192
+
+
+@dataclass
+class Report:
+    """Figures of a conversion.
+
+    Attributes:
+        cosine: Mean with the teacher's vectors, over held-out pieces.
+        cosine_by_length: The same by tokens: ``first-last``.
+        retrieval: Recall at 1 of passages by one of their sentences, of teacher and student.
+        sts: Spearman correlation times 100, of teacher and student, by file.
+        speed: CPU time of a token of the teacher over the student's, by tokens of a text.
+    """
+
+    cosine: float = 0.0
+    cosine_by_length: dict[str, float] = field(default_factory=dict)
+    retrieval: dict[str, float] = field(default_factory=dict)
+    sts: dict[str, dict[str, float]] = field(default_factory=dict)
+    speed: dict[str, float] = field(default_factory=dict)
+
+
+def quick(model: EmbeddingModel) -> EmbeddingModel:
+    """A copy as it is served: in bfloat16 where that is fast."""
+    device = next(model.parameters()).device.type
+    made = copy.deepcopy(model).eval()
+    return use_dtype(made, "bfloat16" if has_fast_bfloat16(device) else "float32")
+
+
+@torch.no_grad()
+def embed(model: EmbeddingModel, texts: Sequence[str]) -> Float[Tensor, "S E"]:
+    """Unit vectors of texts."""
+    return model.encode(list(texts), batch_tokens=BATCH_TOKENS)
+
+
+def by_length(
+    teacher: Float[Tensor, "S E"], student: Float[Tensor, "S E"], lengths: Sequence[int]
+) -> dict[str, float]:
+    """Mean cosine by bucket of lengths; empty buckets are left out."""
+    cosines = F.cosine_similarity(teacher, student)
+    sizes = torch.tensor(lengths)
+    found, start = {}, 1
+    for stop in BUCKETS:
+        chosen = (sizes >= start) & (sizes <= stop)
+        if bool(chosen.any()):
+            found[f"{start}-{stop}"] = round(float(cosines[chosen].mean()), 4)
+        start = stop + 1
+    return found
+
+
+def parts_and_rests(texts: Sequence[str]) -> tuple[list[str], list[str]]:
+    """One sentence of each text of at least four, and the text without it."""
+    parts, rests = [], []
+    for text in texts:
+        ends = sentence_ends(text.strip())
+        if len(ends) < 3:
+            continue
+        place = len(ends) // 2
+        start, stop = ends[place - 1], ends[place]
+        part = text[start:stop].strip()
+        if len(part.split()) >= SHORTEST_PART:
+            parts.append(part)
+            rests.append(f"{text[:start]}{text[stop:]}".strip())
+        if len(parts) == MOST_PASSAGES:
+            break
+    return parts, rests
+
+
+def recall(model: EmbeddingModel, parts: Sequence[str], rests: Sequence[str]) -> float:
+    """Share of the parts, times 100, that find their own rest before all others."""
+    scores = retrieval_scores(embed(model, parts), embed(model, rests))
+    return round(100.0 * scores["recall_at_1"], 2)
+
+
+def sts_score(model: EmbeddingModel, file: Path) -> float:
+    """Spearman correlation, times 100, of cosines and the scores of a file of pairs.
+
+    Raises:
+        ConfigError: See ``read_pairs``.
+    """
+    scores, left, right = read_pairs(file)
+    first, second = embed(model, [*left, *right]).split(len(left))
+    return round(100.0 * spearman((first * second).sum(-1).numpy(), scores), 2)
+
+
+def cpu_time(model: EmbeddingModel, length: int) -> float:
+    """CPU time of a token in texts of so many tokens [s]; the least of some rounds."""
+    vocabulary = model.config.vocab_size or 1
+    count = max(1, SPEED_TOKENS // length)
+    generator = np.random.default_rng(0)
+    rows = [generator.integers(0, vocabulary, length).tolist() for _ in range(count)]
+    model.embed_ids(rows[:1])
+    found = []
+    for _ in range(SPEED_ROUNDS):
+        began = time.process_time()
+        model.embed_ids(rows)
+        found.append((time.process_time() - began) / (count * length))
+    return min(found)
+
+
+def measure(
+    teacher: EmbeddingModel,
+    student: EmbeddingModel,
+    pieces: Sequence[Sequence[int]],
+    texts: Sequence[str],
+    sts: Sequence[Path],
+) -> Report:
+    """Compare a student with its teacher, both as they are served.
+
+    Args:
+        teacher: The teacher.
+        student: The student.
+        pieces: Held-out pieces of texts, ids.
+        texts: Held-out texts.
+        sts: Files of pairs.
+    """
+    before, after = quick(teacher), quick(student)
+    report = Report()
+    if pieces:
+        lengths = [len(piece) for piece in pieces]
+        wanted, found = embed_ids(before, pieces), embed_ids(after, pieces)
+        report.cosine = round(float(F.cosine_similarity(wanted, found).mean()), 4)
+        report.cosine_by_length = by_length(wanted, found, lengths)
+    parts, rests = parts_and_rests(texts)
+    if parts:
+        report.retrieval = {
+            "passages": float(len(parts)),
+            "teacher": recall(before, parts, rests),
+            "student": recall(after, parts, rests),
+        }
+    for file in sts:
+        scores = {"teacher": sts_score(before, file), "student": sts_score(after, file)}
+        report.sts[file.stem] = scores
+    report.speed = speeds(teacher.config, student.config)
+    return report
+
+
+def speeds(teacher: EncoderConfig, student: EncoderConfig) -> dict[str, float]:
+    """CPU time of a token of a softmax encoder over that of its student, by tokens of a text.
+
+    Of encoders with random weights, which may be longer than the teacher's own positions.
+    """
+    longest = max(SPEED_LENGTHS)
+    sized = (
+        dataclasses.replace(config, max_seq_len=max(longest, config.max_seq_len))
+        for config in (teacher, student)
+    )
+    before, after = (quick(EmbeddingModel(config)) for config in sized)
+    return {
+        str(length): round(cpu_time(before, length) / cpu_time(after, length), 2)
+        for length in SPEED_LENGTHS
+    }
+
+
+@torch.no_grad()
+def embed_ids(model: EmbeddingModel, pieces: Sequence[Sequence[int]]) -> Float[Tensor, "S E"]:
+    """Unit vectors of sequences of ids."""
+    vectors = torch.empty(len(pieces), model.config.output_size)
+    for rows in batches_by_length([len(piece) for piece in pieces], BATCH_TOKENS):
+        found = model.embed_ids([list(pieces[row]) for row in rows]).embeddings
+        vectors[rows] = found.float().cpu()
+    return vectors
+
+
+def to_json(facts: dict[str, object], report: Report, controls: dict[str, Report]) -> str:
+    """``conversion.json``: how it was made, and what it is worth."""
+    rest = {name: asdict(control) for name, control in controls.items()}
+    return json.dumps({**facts, **asdict(report), "controls": rest}, indent=2) + "\n"

@@ -1,0 +1,152 @@
+"""A conversion: from a directory of transformers to a checkpoint with its report."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+
+import torch
+
+from osa.model.checkpoint import Checkpoint, load_weights
+from osa.model.common.progress import say
+from osa.model.conversion.model_card import model_card
+from osa.model.conversion.report import Report, measure, to_json
+from osa.model.conversion.request import STATE, Request
+from osa.model.conversion.student import make_student
+from osa.model.conversion.texts import TrainingTexts, read_texts
+from osa.model.conversion.trainer import Conversion
+from osa.model.embedding_model import EmbeddingModel
+from osa.model.errors import CheckpointError, ConfigError
+from osa.model.hub.reader import read_model
+from osa.model.layers.initialization import shapes_alone
+from osa.model.training.distributed import Processes, process_group
+
+RECORD, CARD = "conversion.json", "README.md"
+
+
+def convert(request: Request) -> int:
+    """Convert a model as requested; returns the exit code.
+
+    Raises:
+        OsaError: The model cannot be converted, or the run is interrupted.
+    """
+    with process_group() as processes:
+        teacher = load_teacher(request)
+        layers = request.layers or tuple(range(teacher.config.num_layers))
+        torch.manual_seed(request.seed)
+        student = make_student(teacher, layers)
+        with processes.main_first():
+            texts = _texts(request, teacher, processes)
+        for model in (teacher, student):
+            model.to(processes.device)
+        began = time.monotonic()
+        conversion = Conversion(request, teacher, student, texts, processes)
+        if request.resume:
+            conversion.resume()
+        else:
+            shutil.rmtree(request.work / STATE, ignore_errors=True)
+        conversion.run()
+        minutes = (time.monotonic() - began) / 60.0
+        if processes.is_main:
+            _finish(request, teacher, conversion, texts, minutes)
+        processes.barrier()
+    return 0
+
+
+def load_teacher(request: Request) -> EmbeddingModel:
+    """The teacher with all positions that its transformer has.
+
+    Raises:
+        CheckpointError: Naming the file, field or tensor at fault.
+    """
+    checkpoint: Checkpoint = read_model(request.model, whole_length=True)
+    with shapes_alone():
+        teacher = EmbeddingModel(checkpoint.config, checkpoint.tokenizer)
+    load_weights(teacher, checkpoint.weights, request.model)
+    teacher.checkpoint_sha256 = checkpoint.sha256
+    teacher.prompts = checkpoint.prompts
+    teacher.default_prompt_name = checkpoint.default_prompt_name
+    return teacher.eval()
+
+
+def _texts(request: Request, teacher: EmbeddingModel, processes: Processes) -> TrainingTexts:
+    if teacher.tokenizer is None:
+        raise CheckpointError(f"{request.model} has no tokenizer")
+    longest = min(request.max_tokens, teacher.config.max_seq_len)
+    if longest < request.max_tokens and request.max_tokens != Request.max_tokens:
+        raise ConfigError(
+            f"--max-tokens must be at most the {longest} that the model reads, got "
+            f"{request.max_tokens}"
+        )
+    shown = processes.is_main and not request.quiet
+    return TrainingTexts(read_texts(request), teacher.tokenizer, longest, request.seed, shown)
+
+
+def _finish(
+    request: Request,
+    teacher: EmbeddingModel,
+    conversion: Conversion,
+    texts: TrainingTexts,
+    minutes: float,
+) -> None:
+    """Measure, and write the checkpoint."""
+
+    def measured(student: EmbeddingModel) -> Report:
+        return measure(
+            teacher, student, [list(piece) for piece in texts.held_out_pieces], texts.held_out,
+            request.sts,
+        )  # fmt: skip
+
+    say("comparing the student with its teacher")
+    report = measured(conversion.student)
+    controls = _controls(request, teacher, texts, measured, conversion) if request.controls else {}
+    facts: dict[str, object] = {
+        "teacher": {"name": request.name, "sha256": teacher.checkpoint_sha256},
+        "layers": list(conversion.layers),
+        "steps": conversion.plan.steps,
+        "minutes": round(minutes, 1),
+        "pieces": len(texts),
+        "texts_sha256": texts.sha256,
+        "max_tokens": request.max_tokens,
+        "batch_tokens": request.batch_tokens,
+        "seed": request.seed,
+        "threads": torch.get_num_threads(),
+        "versions": {name: version(name) for name in ("osa-encoder", "torch")},
+    }
+    record = to_json(facts, report, controls)
+    card = model_card(request.name, conversion.student.config, facts, report, controls)
+    extra = {RECORD: record.encode(), CARD: card.encode()}
+    student = conversion.student.cpu().requires_grad_(False).eval()
+    student.save_pretrained(request.output, getattr(torch, request.dtype), extra)
+    EmbeddingModel.from_pretrained(request.output)  # the state is deleted only if this loads
+    shutil.rmtree(request.work, ignore_errors=True)
+    print(card)
+    print(f"wrote {request.output}")
+
+
+def _controls(
+    request: Request,
+    teacher: EmbeddingModel,
+    texts: TrainingTexts,
+    measured: Callable[[EmbeddingModel], Report],
+    conversion: Conversion,
+) -> dict[str, Report]:
+    """The same without OSA, and without stage one; as many updates, of the same texts."""
+    first, second = (steps or 0 for steps in conversion.plan.steps)
+    processes = Processes(0, 1, conversion.processes.device)
+    found = {}
+    for name, steps, without in (
+        ("without OSA", (first, second), True),
+        ("without stage one", (0, second), False),
+    ):
+        say(f"control: {name}")
+        torch.manual_seed(request.seed)
+        asked = dataclasses.replace(request, steps=steps, output=request.output / name)
+        student = make_student(teacher, conversion.layers).to(processes.device)
+        control = Conversion(asked, teacher, student, texts, processes, without_osa=without)
+        control.run(keeps_state=False)
+        found[name] = measured(control.student)
+    return found

@@ -1,0 +1,109 @@
+"""``osa convert`` end to end with a small teacher: convert, stop, resume, load, refuse."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from osa.model import EmbeddingModel
+from osa.service.cli import main
+from tests.conftest import wait_until
+from tests.transformer_models import make
+from tests.unit.model.conversion.conftest import texts
+
+COMMAND = [sys.executable, "-m", "osa.service.cli"]
+
+
+@pytest.fixture(scope="module")
+def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("bert")
+    make(directory, "bert", num_hidden_layers=2)
+    (directory / "texts.txt").write_text("\n".join(texts(60)))
+    return directory
+
+
+def arguments(bert: Path, output: Path, steps: str = "30,6") -> list[str]:
+    return [
+        "convert", str(bert), "--output", str(output), "--texts", str(bert / "texts.txt"),
+        "--steps", steps, "--batch-tokens", "256", "--max-tokens", "64", "--quiet",
+        "--dtype", "float32",
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def converted(bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("converted") / "model"
+    assert main(arguments(bert, output)) == 0
+    return output
+
+
+def test_the_vectors_come_near_the_teachers(bert: Path, converted: Path) -> None:
+    student, teacher = (EmbeddingModel.from_pretrained(path) for path in (converted, bert))
+    assert student.config.mixer == "osa"
+    found, wanted = (model.encode(texts(20)) for model in (student, teacher))
+    record = json.loads((converted / "conversion.json").read_text())
+    assert record["steps"] == [30, 6]
+    assert record["cosine"] > 0.8
+    assert float((found * wanted).sum(-1).mean()) > 0.8
+    assert "linear in length" in (converted / "README.md").read_text()
+    assert not converted.with_name("model.run").exists()
+
+
+def test_a_stopped_conversion_goes_on_to_the_same_weights(
+    bert: Path, converted: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "model"
+    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    command = [*COMMAND, *arguments(bert, output)]
+    command.remove("--quiet")
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+    try:
+        assert process.stderr is not None
+        time.sleep(0.1)
+        wait_until(lambda: output.with_name("model.run").is_dir())
+        process.send_signal(signal.SIGTERM)
+        errors = process.communicate(timeout=120)[1]
+    finally:
+        process.kill()
+    assert process.returncode == 1, errors
+    assert "stopped by signal 15" in errors
+    assert main([*arguments(bert, output)]) == 2  # a state is there
+    assert main([*arguments(bert, output), "--resume"]) == 0
+    one, other = (EmbeddingModel.from_pretrained(path).state_dict() for path in (output, converted))
+    for name, tensor in one.items():
+        assert torch.equal(tensor, other[name]), name
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (["--steps", "3"], "--steps takes two numbers"),
+        (["--minutes", "0"], "--minutes must be positive"),
+        (["--layers", "0,7"], "layers must ascend from 0 to at most 1"),
+        (["--texts", "nothing.txt"], "nothing.txt: it does not exist"),
+        (["--resume"], "holds no state"),
+        (["--max-tokens", "4"], "--max-tokens must be at least 16"),
+        (["--max-tokens", "600"], "--max-tokens must be at most the 512"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_at_once(
+    bert: Path, tmp_path: Path, change: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*arguments(bert, tmp_path / "model"), *change]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "model").exists()
+
+
+def test_only_models_of_transformers_are_converted(
+    converted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["convert", str(converted), "--output", str(tmp_path / "m")]) == 2
+    assert "takes a model of transformers" in capsys.readouterr().err
