@@ -13,6 +13,7 @@ import torch
 from osa.model import EmbeddingModel
 from osa.model.errors import ConfigError, InputError
 from osa.model.inference.bfloat16 import has_fast_bfloat16
+from osa.model.inference.cuda_device import cuda_problem
 from osa.model.inference.precision import in_float32, name_products, use_dtype
 from osa.model.kernels import use_kernel
 from osa.model.kernels.native_block import STATES
@@ -58,8 +59,8 @@ class EagerEngine:
         """
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
-        if device == "cuda" and not torch.cuda.is_available():
-            raise ConfigError("model.device is cuda, but torch finds no CUDA device")
+        if device == "cuda" and (problem := cuda_problem()) is not None:
+            raise ConfigError(f"model.device is cuda, but {problem}")
         self._model = EmbeddingModel.from_pretrained(path).to(device)
         if self._model.tokenizer is None and self._model.config.feature_size is None:
             raise ConfigError("the server embeds text: this checkpoint has no tokenizer")
