@@ -59,9 +59,9 @@ class SentenceTransformersEngine:
         """
         parts = check_directory(path)  # what is refused needs no package
         require(f"model.engine {LIBRARY}", "hf", "sentence_transformers")
-        if dtype == "int8":
+        if dtype in ("int8", "float16"):
             raise ConfigError(
-                f"model.dtype is int8, which {LIBRARY} does not compute in: take bfloat16"
+                f"model.dtype is {dtype}, which {LIBRARY} does not compute in: take bfloat16"
             )
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
