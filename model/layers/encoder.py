@@ -75,7 +75,8 @@ class Encoder(nn.Module):
         Args:
             inputs: Token ids or features.
             mask: True at real tokens of a padded batch, bool [B, N].
-            cu_seqlens: Offsets of a packed batch, integers [S + 1].
+            cu_seqlens: Offsets of a packed batch, integers [S + 1]; on the host, nothing waits for
+                a device.
 
         Raises:
             InputError: Masks or offsets that do not fit, or sequences that are too long.
@@ -86,6 +87,9 @@ class Encoder(nn.Module):
             fillers = missing_rows(inputs.shape[1], inputs)
         if cu_seqlens is not None and fillers:
             inputs, cu_seqlens = _with_fillers(inputs, cu_seqlens, fillers)
+        on_host = cu_seqlens
+        if cu_seqlens is not None and cu_seqlens.device != inputs.device:
+            cu_seqlens = cu_seqlens.to(inputs.device, non_blocking=True)
         config = self.config
         kinds = None
         if self.token_types is not None and config.vocab_size is not None:
@@ -106,7 +110,7 @@ class Encoder(nn.Module):
             if config.local_window is not None and config.local_rope_theta is not None:
                 local_rotary = table(theta=config.local_rope_theta)
         bias = None if self.score_bias is None else PassBias(self.score_bias, hidden.device)
-        context = TokenContext(mask, cu_seqlens, rotary, local_rotary, bias)
+        context = TokenContext(mask, cu_seqlens, rotary, local_rotary, bias, on_host)
         for block in self.blocks:
             hidden = block(hidden, context)
         normalised: Tensor = self.norm(hidden)

@@ -12,8 +12,12 @@ from osa.model.config import EncoderConfig
 if importlib.util.find_spec("triton") is None:
     pytest.skip("triton is not installed", allow_module_level=True)
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
+from osa.model.functional.tiling import TOKEN_TILE, by_tiles
+from osa.model.inference.bfloat16_linear import SUM_WIDTH, Bfloat16Linear
 from osa.model.inference.device_pass import DevicePass
+from osa.model.layers.mixers.osa import OsaMixer
 from tests.launch_counter import count_pass
 
 BATCHES = {
@@ -56,7 +60,25 @@ def test_angles_that_normed_heads_bound_are_not_doubled() -> None:
     usual = DevicePass(model, torch.float32)
     assert not any(layer.may_double for layer in usual._layers)
     with torch.no_grad():
-        model.encoder.blocks[1].mixer.alpha[3] = -1.4
+        mixer = model.encoder.blocks[1].mixer
+        assert isinstance(mixer, OsaMixer)
+        mixer.alpha[3] = -1.4
     assert [layer.may_double for layer in DevicePass(model, torch.float32)._layers] == [
         False, True, False,
     ]  # fmt: skip
+
+
+def test_work_on_a_gpu_is_not_cut_as_on_cpus() -> None:
+    calls = []
+
+    def double(part: torch.Tensor) -> tuple[torch.Tensor]:
+        calls.append(part.shape)
+        return (part + part,)
+
+    for device, expected in (("cuda", 1), ("cpu", 3)):
+        calls.clear()
+        with FakeTensorMode(), torch.inference_mode():
+            by_tiles(double, torch.empty(1, 3 * TOKEN_TILE, 8, device=device))
+            linear = torch.nn.Linear(3 * SUM_WIDTH, 8, device=device)
+            parts = Bfloat16Linear(linear, keep_float32=False).parts()
+        assert (len(calls), len(parts)) == (expected, expected)

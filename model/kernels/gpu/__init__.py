@@ -28,6 +28,9 @@ import shutil
 import torch
 from torch import Tensor
 
+from osa.model.config import Pooling
+from osa.model.kernels import is_allowed
+
 HEAD_DIMS = (32, 64, 128)
 """Widths of a head that there are tile sizes for."""
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
@@ -57,6 +60,21 @@ def unsupported(query: Tensor) -> str | None:
     if not _has_compiler():
         return "needs a C compiler where it runs, and found neither gcc nor clang"
     return None
+
+
+def pools(hidden: Tensor) -> bool:
+    """Whether ``pool_packed`` takes these states: float32 on a CUDA device, without gradient."""
+    if not (hidden.is_cuda and hidden.dtype == torch.float32) or hidden.requires_grad:
+        return False
+    return _has_triton() and _has_compiler() and is_allowed("triton")
+
+
+def pool_packed(hidden: Tensor, how: Pooling, offsets: Tensor) -> Tensor:
+    """One state [S, D] of each packed sequence of ``hidden`` [T, D]; bits as of that alone."""
+    from osa.model.kernels.gpu.encoder.launches import pool_packed as pool
+
+    with torch.cuda.device(hidden.device):
+        return pool(hidden.contiguous(), how, offsets.contiguous())
 
 
 def attention_forward(

@@ -32,6 +32,7 @@ class TokenContext(NamedTuple):
         rotary: Cosines and sines of each token's position, or None.
         local_rotary: Those of local layers, where they differ.
         bias: Of softmax attention's scores, or None.
+        offsets: ``cu_seqlens`` as they came, on the host if that has them.
     """
 
     mask: Bool[Tensor, "B N"] | None
@@ -39,6 +40,7 @@ class TokenContext(NamedTuple):
     rotary: tuple[Float[Tensor, "B N half"], Float[Tensor, "B N half"]] | None
     local_rotary: tuple[Float[Tensor, "B N half"], Float[Tensor, "B N half"]] | None = None
     bias: Bias | None = None
+    offsets: Int[Tensor, " S1"] | None = None
 
 
 class Mixer(nn.Module, ABC):
