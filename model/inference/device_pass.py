@@ -72,7 +72,7 @@ class _Layer:
 
 
 def unfit(model: EmbeddingModel, dtype: torch.dtype) -> str | None:
-    """Why a model has no such pass, or None; devices are not looked at."""
+    """Why a model has no such pass, or None."""
     blocks = list(model.encoder.blocks)
     if not all(isinstance(block, Block) and isinstance(block.mixer, OsaMixer) for block in blocks):
         return "has another mixer than osa"

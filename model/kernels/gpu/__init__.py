@@ -48,13 +48,21 @@ def _has_compiler() -> bool:
     return any(name is not None and shutil.which(name) for name in compilers)
 
 
+@functools.cache
+def _capability() -> tuple[int, int]:
+    """Of this machine's CUDA device; where there is none, of one that can everything."""
+    return torch.cuda.get_device_capability() if torch.cuda.is_available() else (99, 0)
+
+
 def unsupported(query: Tensor) -> str | None:
-    """Why these kernels cannot take operands like ``query``, or None; devices are not looked at."""
+    """Why these kernels cannot take operands like ``query``, or None; it may lie on a CPU."""
     if query.shape[-1] not in HEAD_DIMS:
         widths = ", ".join(map(str, HEAD_DIMS))
         return f"takes heads of width {widths}, got {query.shape[-1]}"
     if query.dtype not in DTYPES:
         return f"takes float32, bfloat16 and float16, got {query.dtype}"
+    if query.dtype == torch.bfloat16 and _capability() < (8, 0):
+        return "takes bfloat16 from compute capability 8.0 on: use float16"
     if not _has_triton():
         return "needs triton, which is not installed"
     if not _has_compiler():
