@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-import torch
-
 from osa.export.errors import OptionError
 from osa.export.formats import DTYPES, FORMATS, Format
 from osa.export.graph import Layout, input_specs, output_specs
@@ -28,6 +26,7 @@ from osa.model import EmbeddingModel
 from osa.model.calibration import CALIBRATION
 from osa.model.checkpoint import CONFIG, TOKENIZER, atomic_directory
 from osa.model.common.directories import ARTIFACT
+from osa.model.inference.cuda_device import cuda_problem
 from osa.model.prompts import PROMPTS, prompts_to_json
 
 PACKAGES = ("osa-encoder", "torch", "onnx", "onnxscript")
@@ -71,8 +70,8 @@ class ExportOptions:
             )
         if self.device == "cuda" and "cuda" not in made.devices:
             raise OptionError(f"an {self.kind} artifact runs on every device: leave device out")
-        if self.device == "cuda" and not torch.cuda.is_available():
-            raise OptionError("device cuda was asked for, but torch finds no CUDA device")
+        if self.device == "cuda" and (problem := cuda_problem()) is not None:
+            raise OptionError(f"device cuda was asked for, but {problem}")
 
     @property
     def format(self) -> Format:
@@ -172,16 +171,16 @@ def _manifest(model: EmbeddingModel, options: ExportOptions) -> Manifest:
         max_seq_len=model.config.max_seq_len,
         tolerance=TOLERANCE[options.dtype],
         source_sha256=model.checkpoint_sha256,
-        versions=_versions(),
+        versions=_versions(options.device),
         files={},
     )
 
 
-def _versions() -> dict[str, str]:
-    """Versions of the packages that make an artifact, and facts of the processor."""
+def _versions(device: str = "cpu") -> dict[str, str]:
+    """Versions of the packages that make an artifact, and facts of what it is made for."""
     found = {name: _version(name) or "not installed" for name in PACKAGES}
     runtimes = {name: told for name in RUNTIMES if (told := _version(name)) is not None}
-    return found | (runtimes or {"onnxruntime": "not installed"}) | describe_processor()
+    return found | (runtimes or {"onnxruntime": "not installed"}) | describe_processor(device)
 
 
 def _version(package: str) -> str | None:

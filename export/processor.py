@@ -1,7 +1,8 @@
 """Architecture, vector extensions and instruction sets of this processor.
 
 AOTInductor compiles for the processor that it runs on. An instruction that a processor lacks ends
-the process, so manifests state the processor that an artifact was made for.
+the process, so manifests state the processor that an artifact was made for. Its code for GPUs runs
+on one architecture alone, which manifests state too.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from pathlib import Path
 
 from osa.export.errors import ExportError
 
-PROCESSOR, INSTRUCTIONS = "processor", "instructions"
+PROCESSOR, INSTRUCTIONS, GPU = "processor", "instructions", "gpu"
 """Keys of a manifest's versions."""
 CAPABILITIES = ("DEFAULT", "AVX2", "AVX512")
 """Vector extensions by torch's names, each a superset of the one before."""
@@ -24,9 +25,18 @@ NEVER_USED = {"sse4a", "fma4"}
 CPU_FACTS = Path("/proc/cpuinfo")
 
 
-def describe_processor() -> dict[str, str]:
-    """Facts of this processor for a manifest."""
-    return {PROCESSOR: processor(), INSTRUCTIONS: " ".join(sorted(instructions()))}
+def describe_processor(device: str = "cpu") -> dict[str, str]:
+    """Facts of this processor for a manifest, and of the GPU where ``device`` is cuda."""
+    facts = {PROCESSOR: processor(), INSTRUCTIONS: " ".join(sorted(instructions()))}
+    return facts | ({GPU: gpu()} if device == "cuda" else {})
+
+
+def gpu() -> str:
+    """Architecture of the CUDA device, such as sm_90."""
+    import torch
+
+    major, minor = torch.cuda.get_device_capability()
+    return f"sm_{major}{minor}"
 
 
 def processor() -> str:
@@ -74,4 +84,23 @@ def check_processor(made_for: Mapping[str, str], path: Path) -> None:
         raise ExportError(
             f"{path} was compiled for a processor with {', '.join(sorted(missing))}, "
             f"which this one lacks: {again}"
+        )
+
+
+def check_gpu(made_for: Mapping[str, str], path: Path) -> None:
+    """Refuse machine code of another architecture of GPU, which would fail at the first batch.
+
+    Args:
+        made_for: ``versions`` of the manifest; one without the entry is not checked.
+        path: The artifact, for messages.
+
+    Raises:
+        ExportError: Naming both.
+    """
+    here = gpu()
+    made = made_for.get(GPU, here)
+    if made != here:
+        raise ExportError(
+            f"{path} was compiled for GPUs of {made}, this one is {here}: export it again here, or "
+            "use an onnx artifact"
         )

@@ -5,6 +5,7 @@ Shapes: S sequences, n rows of one sequence, T rows of all, F feature width.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import cast
 
@@ -99,26 +100,34 @@ def check_features(config: EncoderConfig, sequences: Sequence[np.ndarray]) -> No
 def pack_ids(
     config: EncoderConfig, sequences: Sequence[Sequence[int]], device: torch.device
 ) -> tuple[Int[Tensor, "1 T"], Int[Tensor, " S1"]]:
-    """Id sequences as one packed batch and its offsets.
+    """Id sequences as one packed batch, and its offsets, on the host.
 
     Raises:
         InputError: As ``check_ids``.
     """
     check_ids(config, sequences)
-    packed = np.array([token for ids in sequences for token in ids], dtype=np.int64)
-    offsets = cu_seqlens_of([len(ids) for ids in sequences], device)
-    return torch.as_tensor(packed, device=device)[None], offsets
+    lengths = [len(ids) for ids in sequences]
+    chained = itertools.chain.from_iterable(sequences)
+    packed = torch.from_numpy(np.fromiter(chained, dtype=np.int64, count=sum(lengths)))
+    return _to_device(packed, device)[None], cu_seqlens_of(lengths)
+
+
+def _to_device(packed: Tensor, device: torch.device) -> Tensor:
+    """Where it is to be; the host does not wait for a copy to a GPU."""
+    if device.type == "cuda":
+        packed = packed.pin_memory()
+    return packed.to(device, non_blocking=True)
 
 
 def pack_features(
     config: EncoderConfig, sequences: Sequence[np.ndarray], device: torch.device
 ) -> tuple[Float[Tensor, "1 T F"], Int[Tensor, " S1"]]:
-    """Feature sequences as one packed batch and its offsets.
+    """Feature sequences as one packed batch, and its offsets, on the host.
 
     Raises:
         InputError: As ``check_features``.
     """
     check_features(config, sequences)
     packed = np.concatenate([np.asarray(rows, dtype=np.float32) for rows in sequences])
-    offsets = cu_seqlens_of([len(rows) for rows in sequences], device)
-    return torch.from_numpy(packed).to(device)[None], offsets
+    offsets = cu_seqlens_of([len(rows) for rows in sequences])
+    return _to_device(torch.from_numpy(packed), device)[None], offsets

@@ -28,6 +28,7 @@
     ├── DeadlineError         504 Timeout       the request's own deadline passed
     ├── ClientGoneError       499 Cancelled     the client went away; nobody reads it
     └── BackendError          500 Backend       the engine failed on this input, even alone
+        └── DeviceFaultError  503 Unhealthy     the device is broken for this process; Retry-After
 
 Native routes answer ``{"error", "error_type"}`` as text-embeddings-inference does; routes below
 ``/v1`` answer OpenAI's ``{"error": {"message", "type", "param", "code"}}``; routes below ``/v2``
@@ -261,3 +262,10 @@ class BackendError(ServiceError):
     """The engine failed on this input."""
 
     code, status, error_type, openai_type = "backend", 500, "Backend", "server_error"
+
+
+class DeviceFaultError(BackendError):
+    """The device is broken for this process, which has to be restarted; another one may answer."""
+
+    code, status, error_type = "device_fault", 503, "Unhealthy"
+    retry_after_s = 5

@@ -75,11 +75,23 @@ class ModelFields(Section):
         description="What computes the attention; auto takes the fastest that can. ONNX artifacts: "
         "native or body.",
     )
-    dtype: Literal["auto", "float32", "bfloat16", "int8"] = Field(
+    dtype: Literal["auto", "float32", "bfloat16", "float16", "int8"] = Field(
         "auto",
         description="What a checkpoint computes in; auto takes bfloat16 where the processor "
-        "multiplies it natively (AMX, AVX-512 BF16, GPUs). int8 is for CPUs with AMX or VNNI: the "
-        "fastest, and the least exact. Artifacts compute in what they were exported for.",
+        "multiplies it natively (AMX, AVX-512 BF16, GPUs), and float16 on GPUs that do not. int8 "
+        "is for CPUs with AMX or VNNI: the fastest, and the least exact. Artifacts compute in "
+        "what they were exported for.",
+    )
+    cuda_graphs: bool = Field(
+        True, description="On a GPU, launch a checkpoint's kernels as captured graphs."
+    )
+    fixed_products: bool = Field(
+        True,
+        description="On a GPU, products of a checkpoint's own kernels, whose bits do not depend "
+        "on the batch; false takes those of torch.",
+    )
+    tf32: bool = Field(
+        False, description="On a GPU, let torch's products of float32 round operands to TF32."
     )
     kind: Task | None = Field(
         None, description="What the model must be; another one is refused. Default: whatever it is."

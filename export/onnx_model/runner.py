@@ -69,10 +69,10 @@ class OnnxRunner:
         _check_graph(self._session, artifact)
         active = self._session.get_providers()
         self._device = "cuda" if "CUDAExecutionProvider" in active else "cpu"
-        if device == "cuda" and self._device != "cuda":
+        if len(providers) > 1 and self._device != "cuda":  # it falls back without a word
             raise ExportError(
-                "device cuda was asked for, but ONNX Runtime could not start its CUDA provider: "
-                "check the driver, or use device cpu"
+                f"device is {device}, a GPU driver is loaded, and ONNX Runtime could not start its "
+                "CUDA provider: check the driver and the CUDA libraries, or use device cpu"
             )
         self._kernel = _kernel_name(artifact, native=library is not None)
         self._names = [spec.name for spec in artifact.manifest.inputs]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from osa.export.errors import ArtifactError
 from osa.export.formats import ArtifactFormat
-from osa.export.processor import check_processor
+from osa.export.processor import check_gpu, check_processor
 from osa.export.torch_program.archive import GRAPH, Archive
 from osa.model.common.model_files import parse_json
 from osa.model.common.requirements import has_compiler
@@ -55,7 +55,10 @@ class AotiFormat(ArtifactFormat):
         """``on cpu: ...``, without loading the package."""
         if artifact.manifest.device == "cpu":
             check_processor(artifact.manifest.versions, artifact.path)
-        return describe_here(artifact)
+        where = describe_here(artifact)
+        if artifact.manifest.device == "cuda":
+            check_gpu(artifact.manifest.versions, artifact.path)
+        return where
 
 
 class ExportedFormat(ArtifactFormat):

@@ -15,13 +15,14 @@ from torch import Tensor
 
 from osa.export.errors import ExportError
 from osa.export.manifest import Artifact
-from osa.export.processor import check_processor
+from osa.export.processor import check_gpu, check_processor
 from osa.export.runner import GraphOutputs
 from osa.export.torch_program.archive import SAMPLES, Archive
 from osa.model import kernels
 from osa.model import ops as ops  # registers osa::attention
 from osa.model.common.scratch import no_temporary_directory, scratch_directory
 from osa.model.errors import OsaError
+from osa.model.inference.cuda_device import cuda_problem
 
 
 class TorchRunner(ABC):
@@ -91,10 +92,10 @@ def device_of(artifact: Artifact) -> str:
         ExportError: There is none here.
     """
     device = artifact.manifest.device
-    if device == "cuda" and not torch.cuda.is_available():
+    if device == "cuda" and (problem := cuda_problem()) is not None:
         raise ExportError(
-            f"{artifact.path} was compiled for cuda, and torch finds no CUDA device here: "
-            "export it again on this machine, or with --device cpu"
+            f"{artifact.path} was compiled for cuda, but {problem}: export it again on this "
+            "machine, or with --device cpu"
         )
     return "cpu" if device == "any" else device
 
@@ -110,6 +111,8 @@ class AotiRunner(TorchRunner):
         """
         if artifact.manifest.device == "cpu":
             check_processor(artifact.manifest.versions, artifact.path)
+        elif device_of(artifact) == "cuda":
+            check_gpu(artifact.manifest.versions, artifact.path)
         super().__init__(artifact, device)
 
     def load_graph(self, archive: Archive) -> Callable[..., Sequence[Tensor]]:

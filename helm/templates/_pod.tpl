@@ -12,6 +12,22 @@ imagePullSecrets:
 {{- end }}
 {{- end }}
 
+{{- /* The affinity of the values; with gpu.minDriver every term of its node affinity also asks for
+       the driver, by the label of NVIDIA's GPU feature discovery. */ -}}
+{{- define "osa.affinity" -}}
+{{- $affinity := deepCopy (.Values.affinity | default dict) -}}
+{{- if and .Values.gpu.enabled .Values.gpu.minDriver -}}
+{{- $label := dict "key" "nvidia.com/cuda.driver-version.major" "operator" "Gt" "values" (list (sub (.Values.gpu.minDriver | int) 1 | toString)) -}}
+{{- $terms := list -}}
+{{- range dig "nodeAffinity" "requiredDuringSchedulingIgnoredDuringExecution" "nodeSelectorTerms" (list dict) $affinity -}}
+{{- $terms = append $terms (merge (dict "matchExpressions" (append (.matchExpressions | default list) $label)) .) -}}
+{{- end -}}
+{{- $node := dict "requiredDuringSchedulingIgnoredDuringExecution" (dict "nodeSelectorTerms" $terms) -}}
+{{- $_ := set $affinity "nodeAffinity" (merge $node (get $affinity "nodeAffinity" | default dict)) -}}
+{{- end -}}
+{{- toYaml $affinity -}}
+{{- end }}
+
 {{- define "osa.scheduling" -}}
 {{- with .Values.runtimeClassName }}
 runtimeClassName: {{ . }}
@@ -23,16 +39,18 @@ priorityClassName: {{ . }}
 nodeSelector:
   {{- toYaml . | nindent 2 }}
 {{- end }}
-{{- with .Values.affinity }}
+{{- with include "osa.affinity" . | fromYaml }}
 affinity:
   {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- if or .Values.gpu.enabled .Values.tolerations }}
 tolerations:
   {{- if .Values.gpu.enabled }}
-  - key: {{ .Values.gpu.resourceName }}
+  {{- range uniq (list .Values.gpu.resourceName "nvidia.com/gpu") }}
+  - key: {{ . }}
     operator: Exists
     effect: NoSchedule
+  {{- end }}
   {{- end }}
   {{- with .Values.tolerations }}
   {{- toYaml . | nindent 2 }}

@@ -1,9 +1,9 @@
-"""Tiles of tokens for long inputs, and numbers of rows for matrix products.
+"""Tiles of tokens for long inputs, and numbers of rows for matrix products: on CPUs.
 
-Tiles keep inner activations in cache and in reused memory. Rows are rounded up since oneDNN
-compiles a bfloat16 product anew for every number of rows, and MKL, on processors of other vendors,
-sums the last rows in another order where their number is not a multiple of ``ROW_MULTIPLE``
-(decision 23).
+Tiles keep inner activations in cache and in reused memory; a GPU would only launch more. Rows are
+rounded up since oneDNN compiles a bfloat16 product anew for every number of rows, and MKL, on
+processors of other vendors, sums the last rows in another order where their number is not a
+multiple of ``ROW_MULTIPLE`` (decision 23).
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def project_rows(layer: nn.Linear, rows: Tensor) -> Tensor:
 
 
 def by_tiles(function: Callable[..., tuple[Tensor, ...]], *operands: Tensor) -> tuple[Tensor, ...]:
-    """Apply a token-wise function along dimension 1, in tiles in inference.
+    """Apply a token-wise function along dimension 1, on CPUs in tiles in inference.
 
     Args:
         function: From tensors [B, n, ...] to tensors [B, n, ...], each token by itself.
@@ -69,10 +69,11 @@ def by_tiles(function: Callable[..., tuple[Tensor, ...]], *operands: Tensor) -> 
 
     Returns:
         What ``function`` returns for all tokens at once. With gradients, or in traced code, it
-        is called once, since tiles would only add to what is stored.
+        is called once, since tiles would only add to what is stored; so it is on a GPU.
     """
     length = operands[0].shape[1]
-    if torch.is_grad_enabled() or torch.compiler.is_compiling() or length <= TOKEN_TILE:
+    whole = torch.is_grad_enabled() or torch.compiler.is_compiling() or length <= TOKEN_TILE
+    if whole or operands[0].device.type != "cpu":
         return function(*operands)
     tiles = zip(*(operand.split(TOKEN_TILE, dim=1) for operand in operands), strict=True)
     results = zip(*(function(*tile) for tile in tiles), strict=True)

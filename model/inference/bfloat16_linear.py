@@ -49,7 +49,8 @@ class Bfloat16Linear(nn.Module):
         self.exact = False
         self.in_features: int = linear.in_features
         self.out_features: int = linear.out_features
-        self.widths: list[int] = _parts(linear.in_features)
+        cpu = linear.weight.device.type == "cpu"  # the others' libraries need no parts
+        self.widths: list[int] = _parts(linear.in_features) if cpu else [linear.in_features]
         for place, part in enumerate(linear.weight.detach().split(self.widths, dim=1)):
             rounded = part.to(torch.bfloat16).contiguous()
             self.register_buffer(f"part_{place}", rounded, persistent=False)

@@ -75,7 +75,8 @@ class Encoder(nn.Module):
         Args:
             inputs: Token ids or features.
             mask: True at real tokens of a padded batch, bool [B, N].
-            cu_seqlens: Offsets of a packed batch, integers [S + 1].
+            cu_seqlens: Offsets of a packed batch, integers [S + 1]; on the host, nothing waits for
+                a device.
 
         Raises:
             InputError: Masks or offsets that do not fit, or sequences that are too long.
@@ -110,6 +111,9 @@ class Encoder(nn.Module):
     def _start(
         self, inputs: Tensor, mask: Tensor | None, cu_seqlens: Tensor | None, longest: int | None
     ) -> tuple[Tensor, TokenContext]:
+        on_host = cu_seqlens
+        if cu_seqlens is not None and cu_seqlens.device != inputs.device:
+            cu_seqlens = cu_seqlens.to(inputs.device, non_blocking=True)
         config = self.config
         kinds = None
         if self.token_types is not None and config.vocab_size is not None:
@@ -130,7 +134,9 @@ class Encoder(nn.Module):
             if config.local_window is not None and config.local_rope_theta is not None:
                 local_rotary = table(theta=config.local_rope_theta)
         bias = None if self.score_bias is None else PassBias(self.score_bias, hidden.device)
-        return hidden, TokenContext(mask, cu_seqlens, rotary, local_rotary, bias)
+        return hidden, TokenContext(
+            mask, cu_seqlens, rotary, local_rotary, bias, offsets=on_host
+        )
 
     def _check(self, inputs: Tensor, mask: Tensor | None, cu_seqlens: Tensor | None) -> int | None:
         """Tokens of the longest sequence; None where that is not known yet, in a trace."""

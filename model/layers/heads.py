@@ -92,6 +92,8 @@ class SparseHead(nn.Module):
             if mask is not None:
                 logits = logits.masked_fill(~mask[..., None], 0.0)
             return torch.log1p(logits.relu().amax(1))
+        if cu_seqlens.device != hidden.device:
+            cu_seqlens = cu_seqlens.to(hidden.device, non_blocking=True)
         count = cu_seqlens.shape[0] - 1
         segments = segment_ids(cu_seqlens, hidden.shape[1])
         largest = hidden.new_zeros(count, self.decoder.out_features)

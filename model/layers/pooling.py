@@ -13,7 +13,7 @@ from torch import Tensor
 
 from osa.model.config import Pooling
 from osa.model.functional.varlen import segment_ids
-from osa.model.kernels import native_pool
+from osa.model.kernels import gpu, native_pool
 
 
 class EmbeddingOutput(NamedTuple):
@@ -47,6 +47,9 @@ def pool(
         return _pool_traced(hidden[0], how, cu_seqlens)
     if cu_seqlens is not None and native_pool.supports(hidden[0]):
         return native_pool.pool_packed(hidden[0], how, cu_seqlens)
+    if cu_seqlens is not None and gpu.pools(hidden[0]):
+        offsets = cu_seqlens.to(hidden.device, non_blocking=True)
+        return gpu.pool_packed(hidden[0], how, offsets)
     if cu_seqlens is not None:
         return _pool_packed(hidden[0], how, cu_seqlens)
     if mask is None:

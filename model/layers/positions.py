@@ -63,7 +63,7 @@ def rotary_table(
     frequencies = theta ** (-exponents / head_dim)
     if divisor != 1.0:
         frequencies = frequencies / divisor
-    angles = positions[..., None].to(torch.float32) * frequencies
+    angles = positions.unsqueeze(-1).to(torch.float32) * frequencies
     return angles.cos(), angles.sin()
 
 

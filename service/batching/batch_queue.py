@@ -66,7 +66,7 @@ class BatchQueue:
         self._competing = False
         self._competed_at = -math.inf
         self._latest = self._latest_other = (EVERYBODY, -math.inf)  # two tenants, and when
-        self._closed = False
+        self._closed = ""  # why nothing more is taken
         self._changed = threading.Condition()
 
     @property
@@ -137,7 +137,7 @@ class BatchQueue:
         tokens = sum(item.tokens for item in items)
         with self._changed:
             if self._closed:
-                raise UnavailableError("the server is draining")
+                raise UnavailableError(self._closed)
             self._check_room(tokens, tenant)
             self._check_deadline(items, tokens, tenant)
             self._flows.add(tenant, items)
@@ -214,7 +214,7 @@ class BatchQueue:
     def wait(self) -> bool:
         """Wait for work; False when closed and empty."""
         with self._changed:
-            self._changed.wait_for(lambda: self._flows.count or self._closed)
+            self._changed.wait_for(lambda: self._flows.count or self._closed != "")
             return bool(self._flows.count)
 
     def take(self) -> list[WorkItem]:
@@ -244,10 +244,10 @@ class BatchQueue:
     @property
     def finished(self) -> bool:
         """Whether the queue is closed and empty."""
-        return self._closed and not self._flows.count
+        return self._closed != "" and not self._flows.count
 
-    def close(self) -> None:
-        """Refuse further work; ``wait`` returns False once the queue is empty."""
+    def close(self, reason: str = "the server is draining") -> None:
+        """Refuse further work for a reason; ``wait`` returns False once the queue is empty."""
         with self._changed:
-            self._closed = True
+            self._closed = reason
             self._changed.notify_all()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 
 import torch
@@ -13,7 +14,12 @@ PHRASES = (
     "failed to allocate memory",
     "bad_alloc",
     "bad allocation",
+    "cublas_status_alloc_failed",
+    "cusolver_status_alloc_failed",
+    "cudnn_status_alloc_failed",
+    "cusparse_status_insufficient_resources",
 )
+"""In lower case; CUDA's libraries allocate workspaces of their own, and have no type for that."""
 RECOVERY_BATCHES, RECOVERY = 64, 1.1
 """After this many batches that fitted, the limit grows by this factor."""
 
@@ -24,15 +30,20 @@ def is_out_of_memory(error: BaseException) -> bool:
     torch raises a type of its own for CUDA, and a ``RuntimeError`` with a message on CPUs; ONNX
     Runtime and AOTInductor have messages alone.
     """
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+    if _is_memory(error):
         return True
     text = str(error).lower()
-    return isinstance(error.__cause__, MemoryError) or any(phrase in text for phrase in PHRASES)
+    return _is_memory(error.__cause__) or any(phrase in text for phrase in PHRASES)
+
+
+def _is_memory(error: BaseException | None) -> bool:
+    return isinstance(error, MemoryError | torch.OutOfMemoryError)
 
 
 def release_memory() -> None:
-    """Return cached device memory to the driver."""
-    if torch.cuda.is_available():
+    """Return cached device memory to the driver, and that of exceptions that hold each other."""
+    gc.collect()
+    if torch.cuda.is_initialized():
         torch.cuda.empty_cache()
 
 

@@ -1,26 +1,38 @@
 """Computing a batch so that only the inputs at fault fail. Used by the server and by bulk runs.
 
 A batch that fails is halved until the failing inputs stand alone. A vector that is not finite is
-computed once more, alone and in float32.
+computed once more, alone and in float32. After an error that breaks the device nothing is tried
+again.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
+from osa.service.batching.device_faults import device_fault
 from osa.service.batching.item import ItemResult, WorkItem
 from osa.service.batching.out_of_memory import is_out_of_memory, release_memory
 from osa.service.engines.base import Details, Engine, EngineOutput
-from osa.service.errors import BackendError
+from osa.service.errors import BackendError, DeviceFaultError, ServiceError
 
 logger = logging.getLogger(__name__)
 
 
 class NonFiniteError(BackendError):
     """The engine computed a vector that is not finite, even alone and in float32."""
+
+
+@dataclass(frozen=True)
+class _Failure:
+    """What an engine raised, without the exception, whose frames hold the batch's tensors."""
+
+    kind: str
+    memory: bool
+    fault: str | None
 
 
 def embed_each(
@@ -37,38 +49,89 @@ def embed_each(
         out_of_memory: Called with the tokens of a batch that did not fit in memory.
         exact: Compute in float32 where the engine can.
     """
+    results: dict[int, ItemResult] = {}
+    waiting = [(list(range(len(items))), exact)]
+    while waiting:
+        places, exactly = waiting.pop()
+        part = [items[place] for place in places]
+        outcome = _attempt(engine, part, exactly)
+        if isinstance(outcome, ServiceError):
+            results |= {place: ItemResult(error=outcome.again()) for place in places}
+        elif isinstance(outcome, EngineOutput):
+            again = _keep(outcome, part, places, exactly, results)
+            waiting += [([place], True) for place in reversed(again)]
+        elif outcome.fault is not None:
+            logger.critical("the device failed", extra={"reason": outcome.fault})
+            fault = DeviceFaultError(f"the device failed: {outcome.fault}")
+            rest = [place for place in range(len(items)) if place not in results]
+            results |= {place: ItemResult(error=fault.again()) for place in rest}
+            break
+        else:
+            waiting += _smaller(outcome, part, places, exactly, out_of_memory, results)
+    return [results[place] for place in range(len(items))]
+
+
+def _attempt(
+    engine: Callable[[], Engine], items: Sequence[WorkItem], exact: bool
+) -> EngineOutput | ServiceError | _Failure:
+    """One call of the engine.
+
+    When this returns, what was raised is gone, and with it the tensors of the attempt: what follows
+    has the memory that it took.
+    """
     try:
         running = engine()
     except BackendError as error:
-        return [ItemResult(error=error) for _ in items]
+        return error.again()
     try:
-        output = _embed(running, items, exact)
+        return _embed(running, items, exact)
     except Exception as error:  # engines raise what their libraries raise
-        if is_out_of_memory(error):
-            tokens = sum(item.tokens for item in items)
-            logger.warning("batch did not fit in memory", extra={"tokens": tokens})
-            out_of_memory(tokens)
-            release_memory()
-        if len(items) == 1:
-            logger.warning("engine failed on one input", extra={"kind": type(error).__name__})
-            return [ItemResult(error=BackendError("the engine failed on this input"))]
-        middle = len(items) // 2
-        return [
-            result
-            for half in (items[:middle], items[middle:])
-            for result in embed_each(engine, half, out_of_memory, exact)
-        ]
+        memory = is_out_of_memory(error)
+        fault = None if memory else device_fault(error)
+        return _Failure(type(error).__name__, memory, fault)
+
+
+def _smaller(
+    failure: _Failure,
+    items: Sequence[WorkItem],
+    places: list[int],
+    exact: bool,
+    out_of_memory: Callable[[int], object],
+    results: dict[int, ItemResult],
+) -> list[tuple[list[int], bool]]:
+    """The halves of a batch that failed, the first one last; of one input its error."""
+    if failure.memory:
+        tokens = sum(item.tokens for item in items)
+        logger.warning("batch did not fit in memory", extra={"tokens": tokens})
+        out_of_memory(tokens)
+        release_memory()
+    if len(items) == 1:
+        logger.warning("engine failed on one input", extra={"kind": failure.kind})
+        results[places[0]] = ItemResult(error=BackendError("the engine failed on this input"))
+        return []
+    middle = len(places) // 2
+    return [(places[middle:], exact), (places[:middle], exact)]
+
+
+def _keep(
+    output: EngineOutput,
+    items: Sequence[WorkItem],
+    places: list[int],
+    exact: bool,
+    results: dict[int, ItemResult],
+) -> list[int]:
+    """Fill in the results of a batch; returns the places to compute in float32."""
     finite = np.isfinite(output.embeddings).all(axis=1) & np.isfinite(output.norms)
-    results = []
-    for row, item in enumerate(items):
+    again = []
+    for row, (place, item) in enumerate(zip(places, items, strict=True)):
         if finite[row]:
-            results.append(_result(output, row, item))
+            results[place] = _result(output, row, item)
         elif exact:
             nonfinite = NonFiniteError("the engine gave a vector that is not finite")
-            results.append(ItemResult(error=nonfinite))
+            results[place] = ItemResult(error=nonfinite)
         else:
-            results += embed_each(engine, [item], out_of_memory, exact=True)
-    return results
+            again.append(place)
+    return again
 
 
 def _embed(engine: Engine, items: Sequence[WorkItem], exact: bool) -> EngineOutput:

@@ -4,7 +4,8 @@ The batch in progress is answered with an error, the engine is opened again afte
 doubles with every failure in a row, and meanwhile the queue keeps what it has accepted. Hung is
 judged by the engine thread's own CPU time, over time that this process ran (decision 30). A hung
 thread cannot be ended from Python: it is left behind, and after ``MAX_LEFT_BEHIND`` of them the
-liveness probe fails.
+liveness probe fails. An error that breaks the device for the whole process fails it at once:
+nothing is opened again, and what is queued is answered.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from osa.service.batching.item import ItemResult
 from osa.service.batching.running_time import RUNNING, Stall
 from osa.service.batching.worker import EngineThread, deliver
 from osa.service.engines.base import Engine
-from osa.service.errors import BackendError
+from osa.service.errors import BackendError, DeviceFaultError
 from osa.service.observability.metrics import RESTARTS, Metrics
 from osa.service.observability.tracing import Tracing
 from osa.service.server_settings import EngineSettings
@@ -99,7 +100,7 @@ class EngineSupervisor:
     @property
     def up(self) -> bool:
         """Whether an engine is there to take batches."""
-        return self._down_since is None
+        return self._down_since is None and self._current.fault is None
 
     @property
     def computing(self) -> bool:
@@ -108,6 +109,9 @@ class EngineSupervisor:
 
     def problem(self, stall_timeout_s: float) -> str | None:
         """Why the process should be restarted, or None."""
+        fault = self._current.fault
+        if fault is not None:
+            return f"{fault}: only a new process can use it"
         alive = sum(thread.is_alive() for thread in self._left_behind)
         if alive >= MAX_LEFT_BEHIND:
             return f"{alive} engine threads hang"
@@ -125,9 +129,20 @@ class EngineSupervisor:
 
     def _watch(self) -> None:
         while not self._stopping.wait(POLL_S):
+            if self._current.fault is not None:
+                self._refuse(self._current.fault)
+                return
             reason = self._failure()
             if reason is not None:
                 self._replace(reason)
+
+    def _refuse(self, fault: DeviceFaultError) -> None:
+        """Answer what is queued, and take nothing more."""
+        self._down_since = RUNNING.now()
+        logger.critical("nothing is computed until the process is restarted")
+        self._queue.close(str(fault))
+        rest = self._queue.drain()
+        deliver(rest, [ItemResult(error=fault.again()) for _ in rest])
 
     def _failure(self) -> str | None:
         """What is wrong with the thread, or None."""

@@ -18,7 +18,13 @@ from osa.service.batching.item import ItemResult, WorkItem
 from osa.service.batching.running_time import RUNNING, ThreadWork
 from osa.service.batching.split_failures import NonFiniteError, embed_each
 from osa.service.engines.base import Engine, trial_batch
-from osa.service.errors import BackendError, ClientGoneError, DeadlineError, ServiceError
+from osa.service.errors import (
+    BackendError,
+    ClientGoneError,
+    DeadlineError,
+    DeviceFaultError,
+    ServiceError,
+)
 from osa.service.observability.metrics import (
     BATCH_FILL,
     BATCH_SIZE,
@@ -56,7 +62,12 @@ class BatchInProgress:
 
 
 class EngineThread:
-    """One thread around one engine; used once."""
+    """One thread around one engine; used once.
+
+    Attributes:
+        fault: What broke the device, once that has happened: the thread ends, and no other one can
+            compute in this process.
+    """
 
     def __init__(
         self,
@@ -85,6 +96,7 @@ class EngineThread:
         self._batch: BatchInProgress | None = None
         self._abandoned = False
         self._failures = 0
+        self.fault: DeviceFaultError | None = None
         self.batches = 0
         self.work: ThreadWork | None = None
         self.thread = threading.Thread(target=self._run, name="osa-engine", daemon=True)
@@ -117,6 +129,8 @@ class EngineThread:
                 self._step(ticket)
             finally:
                 self._device.release(ticket)
+            if self.fault is not None:
+                return
             if self._failures >= FAILURES_UNTIL_BROKEN:
                 logger.error("engine is broken", extra={"failed_batches": self._failures})
                 return
@@ -189,7 +203,7 @@ class EngineThread:
         if not any(failed):
             self._queue.observe(tokens, elapsed)
         self._failures = self._failures + 1 if all(failed) else 0
-        if self._failures >= FAILURES_UNTIL_BROKEN and self._works():
+        if self.fault is None and self._failures >= FAILURES_UNTIL_BROKEN and self._works():
             self._failures = 0
 
     def _works(self) -> bool:
@@ -198,7 +212,11 @@ class EngineThread:
         return result.error is None
 
     def _embed(self, items: Sequence[WorkItem]) -> list[ItemResult]:
-        return embed_each(self._engine_or_give_up, items, self._queue.memory_limit.exceeded)
+        found = embed_each(self._engine_or_give_up, items, self._queue.memory_limit.exceeded)
+        for result in found:
+            if isinstance(result.error, DeviceFaultError):
+                self.fault = result.error
+        return found
 
     def _engine_or_give_up(self) -> Engine:
         engine = self._engine

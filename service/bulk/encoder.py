@@ -15,6 +15,7 @@ from osa.service.batching.out_of_memory import MemoryLimit
 from osa.service.batching.planner import plan_batch
 from osa.service.batching.split_failures import embed_each
 from osa.service.engines.base import Engine
+from osa.service.errors import DeviceFaultError
 from osa.service.inference.request import unit
 
 Dtype = Literal["float32", "float16"]
@@ -128,7 +129,7 @@ class BulkEncoder:
             Vectors [n, E], zero where there is none, and the places that have none with the reason.
 
         Raises:
-            EncodingError: Not one could be computed.
+            EncodingError: Not one could be computed, or the device is broken.
         """
         vectors = np.zeros((len(ids), self.dimensions), dtype=self.dtype)
         failed = {
@@ -167,9 +168,18 @@ class BulkEncoder:
     def _embed_batch(
         self, ids: Sequence[Sequence[int] | np.ndarray], batch: Sequence[int], vectors: np.ndarray
     ) -> list[int]:
-        """Fill in the vectors of a batch; returns the places that have none."""
+        """Fill in the vectors of a batch; returns the places that have none.
+
+        Raises:
+            EncodingError: The device is broken.
+        """
         items = [WorkItem(ids[place]) for place in batch]
         results = embed_each(lambda: self.engine, items, self._limit.exceeded)
+        for result in results:
+            if isinstance(result.error, DeviceFaultError):
+                raise EncodingError(
+                    f"{result.error}: a new process is needed; what is written is kept"
+                )
         done = [
             (place, result.embedding)
             for place, result in zip(batch, results, strict=True)

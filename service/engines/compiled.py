@@ -26,6 +26,7 @@ class CompiledEngine(EagerEngine):
     """Runs the packed graph of ``EmbeddingModel``, compiled by inductor."""
 
     backend = "compile"
+    _has_float16 = False
 
     def _set_dtype(self, dtype: str) -> None:
         """Make the model compute in a dtype, by operators that the compiler knows.
@@ -33,7 +34,7 @@ class CompiledEngine(EagerEngine):
         Raises:
             ConfigError: It is int8.
         """
-        if dtype == "int8":
+        if dtype in ("int8", "float16"):
             raise ConfigError("model.engine is compile, which computes in float32 and bfloat16")
         if dtype == "bfloat16":
             use_bfloat16(self._model)
@@ -94,7 +95,7 @@ class CompiledEngine(EagerEngine):
         offsets = cu_seqlens_of([*lengths, *dummies], inputs.device)
         with self._chosen(), _quiet():
             embeddings, norms, states = self._program(inputs, offsets)
-        count, stops = len(sequences), offsets[1:].tolist()
+        count, stops = len(sequences), np.cumsum([*lengths, *dummies]).tolist()
         output = EngineOutput(embeddings[:count].cpu().numpy(), norms[:count].cpu().numpy())
         if details is None:
             return output

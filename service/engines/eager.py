@@ -13,9 +13,11 @@ import torch
 from osa.model import EmbeddingModel
 from osa.model.errors import ConfigError, InputError
 from osa.model.inference.bfloat16 import has_fast_bfloat16
+from osa.model.inference.cuda_device import cuda_problem
+from osa.model.inference.device_graphs import DeviceOptions, DeviceRunner
+from osa.model.inference.device_pass import unfit
 from osa.model.inference.precision import in_float32, name_products, use_dtype
 from osa.model.kernels import use_kernel
-from osa.model.kernels.native_block import STATES
 from osa.model.layers.mixers import MIXERS
 from osa.model.layers.pooling import EmbeddingOutput
 from osa.model.sequences import InputRows
@@ -29,11 +31,20 @@ from osa.service.engines.base import (
 )
 from osa.service.model_settings import ModelSettings
 
+OPERANDS = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+    "int8": torch.bfloat16,
+}
+"""Types of the attention's operands by dtype."""
+
 
 class EagerEngine:
-    """Runs ``EmbeddingModel`` eagerly on CPU or CUDA."""
+    """Runs ``EmbeddingModel`` eagerly: on CUDA by a ``DeviceRunner`` where the model fits one."""
 
     backend = "eager"
+    _has_float16 = True
 
     def __init__(
         self,
@@ -41,6 +52,7 @@ class EagerEngine:
         device: str = "auto",
         kernel: str = "auto",
         dtype: str = "float32",
+        options: DeviceOptions | None = None,
     ) -> None:
         """Load a checkpoint, by default the packaged one.
 
@@ -48,8 +60,9 @@ class EagerEngine:
             path: Checkpoint directory.
             device: ``auto``, ``cpu`` or ``cuda``.
             kernel: Name of an implementation of the attention, or ``auto``.
-            dtype: ``float32``, ``bfloat16``, ``int8`` (CPUs), or ``auto``: bfloat16 where that is
-                fast.
+            dtype: ``float32``, ``bfloat16``, ``int8`` (CPUs), ``float16`` (CUDA), or ``auto``:
+                bfloat16 where that is fast, and float16 on other CUDA devices.
+            options: Of CUDA devices.
 
         Raises:
             CheckpointError: The checkpoint is missing or damaged.
@@ -58,18 +71,28 @@ class EagerEngine:
         """
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
-        if device == "cuda" and not torch.cuda.is_available():
-            raise ConfigError("model.device is cuda, but torch finds no CUDA device")
+        if device == "cuda" and (problem := cuda_problem()) is not None:
+            raise ConfigError(f"model.device is cuda, but {problem}")
         self._model = EmbeddingModel.from_pretrained(path).to(device)
         if self._model.tokenizer is None and self._model.config.feature_size is None:
             raise ConfigError("the server embeds text: this checkpoint has no tokenizer")
         if dtype == "auto":
-            dtype = "bfloat16" if has_fast_bfloat16(device) else "float32"
+            dtype = "bfloat16" if has_fast_bfloat16(device) else self._otherwise(device, kernel)
+        self._options = options or DeviceOptions()
+        if device == "cuda":
+            torch.backends.cuda.matmul.allow_tf32 = self._options.tf32
         self._device, self._asked, self._dtype = device, kernel, dtype
+        self._runner: DeviceRunner | None = None
         self._kernel = self._name_kernel()  # refuses a kernel that does not run here
         with self._chosen():
             self._set_dtype(dtype)
         self._prepare()
+
+    def _otherwise(self, device: str, kernel: str) -> str:
+        """The dtype where bfloat16 is not fast: float16 on CUDA, if the model can."""
+        if device != "cuda" or not self._has_float16 or kernel not in ("auto", "triton"):
+            return "float32"
+        return "float32" if unfit(self._model, torch.float16) else "float16"
 
     def _set_dtype(self, dtype: str) -> None:
         """Make the loaded model compute in a dtype.
@@ -77,7 +100,14 @@ class EagerEngine:
         Raises:
             ConfigError: It cannot, on this device.
         """
-        use_dtype(self._model, dtype)
+        operands = OPERANDS[dtype]
+        problem = "runs on a CPU" if self._device == "cpu" else unfit(self._model, operands)
+        if problem is None and dtype != "int8":
+            self._runner = DeviceRunner(self._model.requires_grad_(False), operands, self._options)
+        elif dtype == "float16":
+            raise ConfigError(f"model.dtype is float16, but this model {problem}")
+        else:
+            use_dtype(self._model, dtype)
 
     def _prepare(self) -> None:
         """Called once the model is loaded."""
@@ -85,7 +115,8 @@ class EagerEngine:
     @classmethod
     def open(cls, path: Path | None, settings: ModelSettings) -> Self:
         """Load the checkpoint of ``path``; see ``__init__``."""
-        return cls(path, settings.device, settings.kernel, settings.dtype)
+        options = DeviceOptions(settings.cuda_graphs, settings.fixed_products, settings.tf32)
+        return cls(path, settings.device, settings.kernel, settings.dtype, options)
 
     @property
     def info(self) -> EngineInfo:
@@ -96,7 +127,7 @@ class EagerEngine:
             device=self._device,
             dtype=self._dtype,
             kernel=self._kernel,
-            products=name_products(self._model),
+            products=self._runner.forward.products if self._runner else name_products(self._model),
             model_sha256=self._model.checkpoint_sha256,
             source_sha256=self._model.checkpoint_sha256,
             calibration=self._model.calibration,
@@ -108,7 +139,7 @@ class EagerEngine:
         config = self._model.config
         try:
             with self._chosen():
-                mixer, dtype = MIXERS[config.mixer], STATES[self._dtype]
+                mixer, dtype = MIXERS[config.mixer], OPERANDS[self._dtype]
                 return mixer.name_kernel(self._device, dtype, config.head_dim)
         except InputError as error:
             raise ConfigError(f"model.kernel is {self._asked}, but {error}") from error
@@ -135,6 +166,9 @@ class EagerEngine:
         Raises:
             InputError: Ids or features that do not fit the model.
         """
+        if self._runner is not None and not exact:
+            with self._chosen():
+                return self._run(self._runner, sequences, details)
         with self._chosen(), in_float32(self._model) if exact else contextlib.nullcontext():
             packed, offsets = self._model.pack(sequences)
             if details is None:
@@ -142,6 +176,26 @@ class EagerEngine:
             output, states, project = self._embed_tokens(packed, offsets)
         rows = np.split(states.cpu().numpy(), offsets[1:-1].tolist())
         return with_details(_to_numpy(output), rows, details, self._model.config.pooling, project)
+
+    def _run(
+        self, runner: DeviceRunner, sequences: InputRows, details: Details | None
+    ) -> EngineOutput:
+        pending = runner.submit(sequences, with_states=details is not None)
+        embeddings, norms, *more = pending.wait()
+        output = EngineOutput(embeddings, norms)
+        if details is None:
+            return output
+        (states,) = more
+        rows = np.split(states, np.cumsum([len(row) for row in sequences])[:-1])
+        config = self._model.config
+        project = None if config.embedding_activation == "identity" else self._project
+        return with_details(output, rows, details, config.pooling, project)
+
+    def _project(self, states: np.ndarray) -> np.ndarray:
+        """Vectors of pooled states, or of tokens."""
+        projected = self._model.project(torch.from_numpy(states).to(self._device))
+        vectors: np.ndarray = projected.cpu().numpy()
+        return vectors
 
     def _embed_tokens(
         self, packed: torch.Tensor, offsets: torch.Tensor
@@ -151,14 +205,7 @@ class EagerEngine:
             output, states = self._model.embed_tokens(packed, cu_seqlens=offsets)
             return output, states[0], None
         hidden = self._model.encoder(packed, None, offsets)  # pooled before the non-linearity
-
-        def project(states: np.ndarray) -> np.ndarray:
-            with torch.inference_mode():
-                projected = self._model.project(torch.from_numpy(states).to(self._device))
-            vectors: np.ndarray = projected.cpu().numpy()
-            return vectors
-
-        return self._model.finish(hidden, None, offsets), hidden[0], project
+        return self._model.finish(hidden, None, offsets), hidden[0], self._project
 
 
 def _to_numpy(output: EmbeddingOutput) -> EngineOutput:

@@ -19,6 +19,7 @@ from osa.model.common.requirements import require
 from osa.model.config import EncoderConfig
 from osa.model.errors import CheckpointError, ConfigError
 from osa.model.inference.bfloat16 import has_fast_bfloat16
+from osa.model.inference.cuda_device import cuda_problem
 from osa.model.sequences import InputRows, check_ids
 from osa.model.tokenization import TextTokenizer
 from osa.service.engines.base import (
@@ -58,14 +59,14 @@ class SentenceTransformersEngine:
         """
         parts = check_directory(path)  # what is refused needs no package
         require(f"model.engine {LIBRARY}", "hf", "sentence_transformers")
-        if dtype == "int8":
+        if dtype in ("int8", "float16"):
             raise ConfigError(
-                f"model.dtype is int8, which {LIBRARY} does not compute in: take bfloat16"
+                f"model.dtype is {dtype}, which {LIBRARY} does not compute in: take bfloat16"
             )
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
-        if device == "cuda" and not torch.cuda.is_available():
-            raise ConfigError("model.device is cuda, but torch finds no CUDA device")
+        if device == "cuda" and (problem := cuda_problem()) is not None:
+            raise ConfigError(f"model.device is cuda, but {problem}")
         self._budget = PADDED_TOKENS[device]
         prompts = read_prompts(path)
         narrow = dtype == "bfloat16" or (dtype == "auto" and has_fast_bfloat16(device))

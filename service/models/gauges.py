@@ -5,10 +5,9 @@ from __future__ import annotations
 from functools import partial
 from importlib.metadata import version
 
-import torch
-
 from osa.service.models.health import Health
 from osa.service.models.served_model import ServedModel
+from osa.service.observability.devices import MEASURES, open_devices
 from osa.service.observability.log_writer import dropped_lines
 from osa.service.observability.metrics import Families, Metrics
 
@@ -28,22 +27,13 @@ def export_process_gauges(health: Health, families: Families, metrics: Metrics) 
         lambda: health.unreadable_requests,
     )
     metrics.count_of("osa_dropped_log_lines", "Lines of the log that were lost", dropped_lines)
-    devices = range(torch.cuda.device_count())
-    for name, text, place in (
-        ("osa_gpu_memory_used_bytes", "Device memory in use, by anyone", 0),
-        ("osa_gpu_memory_total_bytes", "Device memory", 1),
-    ):
-        gauge = families.gauge(name, text, ("device",))
+    devices = open_devices()
+    for measure in MEASURES:
+        gauge = families.gauge(measure.name, measure.text, ("device",))
         if not devices:
             gauge.labels("none").set(0)
         for device in devices:
-            gauge.labels(str(device)).set_function(partial(_gpu_memory, device, place))
-
-
-def _gpu_memory(device: int, place: int) -> float:
-    """Used (0) or total (1) memory of a CUDA device [bytes]."""
-    free, total = torch.cuda.mem_get_info(device)
-    return float((total - free, total)[place])
+            gauge.labels(str(device.place)).set_function(partial(device.read, measure.reading))
 
 
 def export_gauges(model: ServedModel) -> None:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import logging
 import os
-import time
 from collections.abc import Callable
 
 from osa.model.calibration import Calibration
 from osa.model.common.threads import threads
 from osa.model.download.models import local_path
 from osa.model.errors import ConfigError, OsaError
+from osa.model.inference.cuda_device import device_name
 from osa.model.processor import PRODUCT_ORDER, limit_instruction_set
 from osa.service.batching.batch_queue import BatchQueue
 from osa.service.batching.fair_lock import FairLock
 from osa.service.batching.supervisor import EngineSupervisor
-from osa.service.engines.base import Engine, warm_up_batch
+from osa.service.engines.base import Engine
 from osa.service.engines.batch_invariance import is_batch_invariant
 from osa.service.engines.selection import Selection, select_engine
 from osa.service.engines.trial import try_engine
@@ -23,6 +23,7 @@ from osa.service.inference.embedder import Embedder
 from osa.service.inference.tasks import LABELLING
 from osa.service.model_settings import ModelSettings
 from osa.service.models.served_model import ServedModel
+from osa.service.models.warm_up import warm_up
 from osa.service.observability.metrics import Families, Metrics
 from osa.service.observability.tracing import Tracing
 from osa.service.settings import Settings
@@ -57,18 +58,10 @@ class ModelLoader:
             selection = _select(settings)
             engine, served = selection.engine, selection.path
             _check_kind(settings, engine)
-            rate = _warm_up(engine)
         else:
             engine = given
             _check_kind(settings, engine)
             given.warm_up()
-        about = engine.info
-        invariant = given is None and about.claims_invariance and is_batch_invariant(engine)
-        facts = {"model": name, "backend": about.backend, "kernel": about.kernel}
-        if about.kernel.startswith("torch ("):
-            logger.warning("attention runs in plain torch", extra=facts)
-        if given is None and not invariant:
-            logger.warning("vectors depend on their batch in the last bits", extra=facts)
         batching = self._settings.batching
         queue = BatchQueue(
             batching.max_queue_tokens,
@@ -77,7 +70,14 @@ class ModelLoader:
             batching.target_batch_s,
         )
         if given is None:
-            queue.observe(*rate)
+            queue.observe(*warm_up(engine, queue))
+        about = engine.info
+        invariant = given is None and about.claims_invariance and is_batch_invariant(engine)
+        facts = {"model": name, "backend": about.backend, "kernel": about.kernel}
+        if about.kernel.startswith("torch ("):
+            logger.warning("attention runs in plain torch", extra=facts)
+        if given is None and not invariant:
+            logger.warning("vectors depend on their batch in the last bits", extra=facts)
         metrics = Metrics(name, self._families, about.task in LABELLING)
         own = self._settings.model_copy(update={"model": settings})
         try:
@@ -117,26 +117,13 @@ def _select(settings: ModelSettings) -> Selection:
     about = selection.engine.info
     running = threads()
     facts = {"backend": about.backend, "kernel": about.kernel, "dtype": about.dtype}
+    facts["device"] = device_name(about.device)
     facts["products"] = about.products or about.backend
     limits = {"threads": running.count, "threads_reason": running.reason}
     order = os.environ.get(PRODUCT_ORDER)
     more = {**limits, "reason": selection.reason, "product_order": order}
     logger.info("engine selected", extra={**facts, **more})
     return selection
-
-
-def _warm_up(engine: Engine) -> tuple[int, float]:
-    """Warm up and try, then measure a batch: its tokens, and its duration [s].
-
-    Raises:
-        ConfigError: As ``try_engine``.
-    """
-    engine.warm_up()
-    try_engine(engine)
-    batch = warm_up_batch(engine.info)
-    started = time.monotonic()
-    engine.embed(batch)
-    return sum(map(len, batch)), time.monotonic() - started
 
 
 def _reopener(settings: ModelSettings, given: Engine | None, sha256: str) -> Callable[[], Engine]:

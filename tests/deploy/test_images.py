@@ -15,6 +15,7 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from osa.model.inference.cuda_device import LEAST_DRIVER
 from osa.service.server_settings import ServerSettings
 from tests.deploy.chart import CHART, ROOT
 
@@ -106,6 +107,15 @@ def test_a_cpu_image_stops_before_it_fetches_torch_with_cuda() -> None:
     assert named == "--extra-index-url https://wheels.example.com/cpu"
     assert usual == found["usual"].stdout
     assert usual.startswith("torch~=")
+
+
+def test_the_cuda_image_insists_on_a_device_and_a_driver() -> None:
+    cuda = DOCKERFILE.split(" AS cuda\n")[1]
+    assert re.search(r"^ *OSA_MODEL__DEVICE=cuda$", cuda, re.M)
+    version = re.search(r'NVIDIA_REQUIRE_CUDA="cuda>=(\d+)\.0"', cuda)
+    assert version
+    assert f'com.nvidia.driver.minimum="{LEAST_DRIVER[int(version[1])]}"' in cuda
+    assert "OSA_MODEL__DEVICE" not in DOCKERFILE.split(" AS cuda\n")[0]
 
 
 def test_one_onnx_runtime_for_every_platform() -> None:

@@ -165,16 +165,6 @@ def test_the_setting_of_grpc_opens_its_port_everywhere() -> None:
         assert served["grpc"]["appProtocol"] == "kubernetes.io/h2c"
 
 
-def test_the_gpu_is_asked_for_and_insisted_on() -> None:
-    for case, resource in (("default", "nvidia.com/gpu"), ("production", "nvidia.com/mig-1g.10gb")):
-        (deployment,) = of_kind(rendered_case(case), "Deployment")
-        pod = deployment["spec"]["template"]["spec"]
-        assert pod["containers"][0]["resources"]["limits"][resource] == 1
-        assert resource in [toleration["key"] for toleration in pod["tolerations"]]
-        assert {"name": "OSA_MODEL__DEVICE", "value": "cuda"} in pod["containers"][0]["env"]
-    assert "nvidia" not in str(rendered_case("cpu"))
-
-
 @pytest.mark.parametrize("case", CASES)
 def test_mounts_have_volumes_and_volumes_have_mounts(case: str) -> None:
     for name, pod in pod_templates(rendered_case(case)):

@@ -22,15 +22,24 @@ from typing import Any
 
 import pytest
 
-SHARED_MEMORY = {80: 163 * 1024, 90: 227 * 1024}
-"""Most that one block can have [bytes], by compute capability."""
+SHARED_MEMORY = {
+    75: 64 * 1024,
+    80: 163 * 1024,
+    86: 99 * 1024,
+    89: 99 * 1024,
+    90: 227 * 1024,
+    100: 227 * 1024,
+    120: 99 * 1024,
+}
+"""Most that one block can have [bytes], by compute capability. Source: NVIDIA, *CUDA C++ Programming
+Guide*, "Technical Specifications per Compute Capability"."""
 SPILLED = 512
 """Stack of a thread [bytes] above which registers are spilled in earnest."""
 SPILLED_RARELY = 2048
 """The same for ``double_weights``, which runs beyond 16 rad alone."""
 CACHE_BYTES = 300_000_000
 """Of compiled kernels that are kept from one run to the next; one version takes 40 MB."""
-KERNELS = {
+FORWARD = {
     "sum_rows",
     "divide_sums",
     "reduce_products",
@@ -38,13 +47,29 @@ KERNELS = {
     "solve_weights",
     "double_weights",
     "apply_weights",
-    "solve_gradients",
-    "apply_gradients",
+    "attend_short",
 }
+GRADIENTS = {"solve_gradients", "apply_gradients"}
+ENCODER = {
+    "add_and_norm",
+    "turn_heads",
+    "activate",
+    "multiply_rows",
+    "sum_slots",
+    "pool_sequences",
+    "to_unit",
+}
+TRAINED_ON = (80, 90)
+"""Capabilities whose gradients are compiled too: those of data centres."""
 
 
 CASES = {  # capability, width, type, whether packed (and centred) rather than masked
+    75: [(32, "float16", True)],
     80: [(32, "float32", True), (128, "bfloat16", False)],
+    86: [(128, "bfloat16", True)],
+    89: [(32, "bfloat16", True)],
+    100: [(64, "bfloat16", True)],
+    120: [(32, "bfloat16", True)],
     90: [
         (32, "bfloat16", True),
         (64, "float32", False),
@@ -55,9 +80,13 @@ CASES = {  # capability, width, type, whether packed (and centred) rather than m
 }
 """Every tuning once, the widest of half precision on both: types of one tuning differ in few lines.
 
-Both capabilities see both precisions, both forms of batch and every kernel.
+80 and 90 see both precisions, both forms of batch and every kernel; the others the forward pass of
+half precision, with the kernels of an encoder.
 """
-PROCESSES = ((80, 0), (80, 1), (90, 0)), ((90, 1), (90, 2), (90, 3), (90, 4))
+PROCESSES = (
+    ((80, 0), (80, 1), (90, 0), (75, 0), (86, 0)),
+    ((90, 1), (90, 2), (90, 3), (90, 4), (89, 0), (100, 0), (120, 0)),
+)
 """Two, side by side: capability and place in ``CASES``. The first compiles slower, for imports."""
 
 
@@ -70,6 +99,8 @@ def compile_kernels(cases: list[tuple[int, int]]) -> None:
 
     from osa.model.kernels import gpu
     from osa.model.kernels.gpu import backward, forward
+    from osa.model.kernels.gpu import launch as launching
+    from osa.model.kernels.gpu.encoder import launches
 
     class Target:
         """The part of a driver that compiling asks for."""
@@ -104,7 +135,7 @@ def compile_kernels(cases: list[tuple[int, int]]) -> None:
 
     report: dict[str, Any] = {}
     driver.set_active(Target())
-    for module in (forward, backward):
+    for module in (launching, forward, backward):
         vars(module)["launch"] = compile_only
     mask, offsets = torch.ones(1, 256, dtype=torch.bool), torch.zeros(3, dtype=torch.int32)
     for capability, place in cases:
@@ -115,7 +146,18 @@ def compile_kernels(cases: list[tuple[int, int]]) -> None:
         layout = (None, offsets) if packed else (mask, None)
         options = (alpha, *layout, "length", packed)
         gpu.attention_forward(states, states, states, *options)
-        gpu.attention_backward(states, states, states, states, *options)
+        if capability in TRAINED_ON:
+            gpu.attention_backward(states, states, states, states, *options)
+        if place == 0:
+            half = torch.float16 if name == "float16" else torch.bfloat16
+            rows, hidden = torch.empty(256, 384, dtype=half), torch.empty(256, 384)
+            norm = launches.Norm(1, torch.empty(384), None, 1e-6)
+            launches.add_and_norm(hidden, rows, norm, half)
+            table = (torch.empty(8, width // 2),) * 2
+            launches.turn_heads(torch.empty(256, 3, 6, width, dtype=half), offsets, table, 1e-6)
+            launches.activate(rows, "silu", gated=True)
+            launches.multiply(rows, torch.empty(1536, 384, dtype=half), None, "gelu")
+            launches.to_unit(launches.pool_packed(hidden, "mean", offsets))
 
 
 @pytest.fixture(scope="module")
@@ -153,7 +195,8 @@ def test_every_kernel_compiles_within_the_devices_limits(
 ) -> None:
     own = [report for report in reports if report["capability"] == capability]
     assert {report["place"] for report in own} == set(range(len(CASES[capability])))
-    assert {report["kernel"] for report in own} == KERNELS
+    wanted = FORWARD | ENCODER | (GRADIENTS if capability in TRAINED_ON else set())
+    assert {report["kernel"] for report in own} == wanted
     for report in own:
         assert report["shared"] <= SHARED_MEMORY[capability], report
         limit = SPILLED_RARELY if report["kernel"] == "double_weights" else SPILLED

@@ -28,6 +28,9 @@ import shutil
 import torch
 from torch import Tensor
 
+from osa.model.config import Pooling
+from osa.model.kernels import is_allowed
+
 HEAD_DIMS = (32, 64, 128)
 """Widths of a head that there are tile sizes for."""
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
@@ -45,18 +48,41 @@ def _has_compiler() -> bool:
     return any(name is not None and shutil.which(name) for name in compilers)
 
 
+@functools.cache
+def _capability() -> tuple[int, int]:
+    """Of this machine's CUDA device; where there is none, of one that can everything."""
+    return torch.cuda.get_device_capability() if torch.cuda.is_available() else (99, 0)
+
+
 def unsupported(query: Tensor) -> str | None:
-    """Why these kernels cannot take operands like ``query``, or None; devices are not looked at."""
+    """Why these kernels cannot take operands like ``query``, or None; it may lie on a CPU."""
     if query.shape[-1] not in HEAD_DIMS:
         widths = ", ".join(map(str, HEAD_DIMS))
         return f"takes heads of width {widths}, got {query.shape[-1]}"
     if query.dtype not in DTYPES:
         return f"takes float32, bfloat16 and float16, got {query.dtype}"
+    if query.dtype == torch.bfloat16 and _capability() < (8, 0):
+        return "takes bfloat16 from compute capability 8.0 on: use float16"
     if not _has_triton():
         return "needs triton, which is not installed"
     if not _has_compiler():
         return "needs a C compiler where it runs, and found neither gcc nor clang"
     return None
+
+
+def pools(hidden: Tensor) -> bool:
+    """Whether ``pool_packed`` takes these states: float32 on a CUDA device, without gradient."""
+    if not (hidden.is_cuda and hidden.dtype == torch.float32) or hidden.requires_grad:
+        return False
+    return _has_triton() and _has_compiler() and is_allowed("triton")
+
+
+def pool_packed(hidden: Tensor, how: Pooling, offsets: Tensor) -> Tensor:
+    """One state [S, D] of each packed sequence of ``hidden`` [T, D]; bits as of that alone."""
+    from osa.model.kernels.gpu.encoder.launches import pool_packed as pool
+
+    with torch.cuda.device(hidden.device):
+        return pool(hidden.contiguous(), how, offsets.contiguous())
 
 
 def attention_forward(

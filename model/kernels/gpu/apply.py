@@ -71,11 +71,14 @@ def apply_weights(
     INNER: tl.constexpr,
     DOT: tl.constexpr,
     PRECISION: tl.constexpr,
+    SHORT: tl.constexpr = 0,
 ):
     """Y of one slot and head."""
     head = tl.program_id(0) % heads
     slot = tl.program_id(0) // heads
-    sequence, start, size, begin = locate_slot(offsets, slot, num_sequences, length, total, TILE)
+    sequence, start, size, begin = locate_slot(
+        offsets, slot, num_sequences, length, total, TILE, SHORT
+    )
     if begin >= size:
         return
     pair = sequence.to(tl.int64) * heads + head

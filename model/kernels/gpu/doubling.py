@@ -100,6 +100,7 @@ def double_weights(
     OWN: tl.constexpr,
     TOLERANCE: tl.constexpr,
     PRECISION: tl.constexpr,
+    SHORT: tl.constexpr = 0,
 ):
     """W of every sequence and head whose bound calls for it."""
     D2: tl.constexpr = 2 * D
@@ -110,7 +111,7 @@ def double_weights(
     action = squares + 2 * D2 * D2
     pair = tl.program_id(0)
     while pair < num_sequences * heads:
-        _, size = sequence_span(offsets, pair // heads, length, total)
+        _, size = sequence_span(offsets, pair // heads, length, total, SHORT)
         bound = 0.0
         if size > 0:  # plans of empty sequences were never written
             bound = tl.load(plans + 2 * pair + 1)

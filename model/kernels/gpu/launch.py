@@ -25,6 +25,21 @@ Operand = tuple[Tensor, tuple[int, int, int]]
 
 
 @dataclass(frozen=True)
+class Known:
+    """What a caller knows of a packed batch on the host; by default nothing.
+
+    Attributes:
+        shortest: At most the length of its shortest sequence [tokens].
+        longest: At least that of its longest [tokens]; 0 where that is not known.
+        may_double: Whether the angle of a sequence may be beyond ``series.DOUBLING_ANGLE``.
+    """
+
+    shortest: int = 0
+    longest: int = 0
+    may_double: bool = True
+
+
+@dataclass(frozen=True)
 class Batch:
     """Sequences as kernels see them.
 

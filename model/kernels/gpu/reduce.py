@@ -48,11 +48,14 @@ def sum_rows(
     D: tl.constexpr,
     CHUNK: tl.constexpr,
     TILE: tl.constexpr,
+    SHORT: tl.constexpr = 0,
 ):
     """Column sums of two operands over one slot and head."""
     head = tl.program_id(0) % heads
     slot = tl.program_id(0) // heads
-    sequence, start, size, begin = locate_slot(offsets, slot, num_sequences, length, total, CHUNK)
+    sequence, start, size, begin = locate_slot(
+        offsets, slot, num_sequences, length, total, CHUNK, SHORT
+    )
     if begin >= size:
         return
     columns = tl.arange(0, D)
@@ -84,11 +87,14 @@ def divide_sums(
     total,
     D: tl.constexpr,
     CHUNK: tl.constexpr,
+    SHORT: tl.constexpr = 0,
 ):
     """Means of a sequence and head from the sums of its slots, taken in their order."""
     head = tl.program_id(0) % heads
     sequence = tl.program_id(0) // heads
-    start, size = sequence_span(offsets, sequence, length, total)
+    start, size = sequence_span(offsets, sequence, length, total, SHORT)
+    if size <= 0:
+        return
     slot = first_slot(offsets, sequence, start, length, CHUNK)
     columns = tl.arange(0, 2 * D)
     total_sum = tl.zeros([2 * D], tl.float32)
@@ -129,6 +135,7 @@ def reduce_products(
     GRAM: tl.constexpr,
     DOT: tl.constexpr,
     PRECISION: tl.constexpr,
+    SHORT: tl.constexpr = 0,
 ):
     """Products of one slot and head, COLUMNS columns of each d x d block.
 
@@ -139,7 +146,9 @@ def reduce_products(
     group = tl.program_id(0) % (D // COLUMNS)
     head = tl.program_id(0) // (D // COLUMNS) % heads
     slot = tl.program_id(0) // (D // COLUMNS) // heads
-    sequence, start, size, begin = locate_slot(offsets, slot, num_sequences, length, total, CHUNK)
+    sequence, start, size, begin = locate_slot(
+        offsets, slot, num_sequences, length, total, CHUNK, SHORT
+    )
     if begin >= size:
         return
     q_base = head_pointer(query, query_strides, offsets, sequence, start, head)
@@ -200,6 +209,7 @@ def combine_slots(
     ROWS: tl.constexpr,
     CHUNK: tl.constexpr,
     GRAM: tl.constexpr,
+    SHORT: tl.constexpr = 0,
 ):
     """Add the slots of a sequence and head in their order: ROWS rows of one d x d block."""
     BLOCKS: tl.constexpr = 5 if GRAM else 2
@@ -209,7 +219,9 @@ def combine_slots(
     pair = tl.program_id(0) // (D // ROWS) // BLOCKS
     head = pair % heads
     sequence = pair // heads
-    start, size = sequence_span(offsets, sequence, length, total)
+    start, size = sequence_span(offsets, sequence, length, total, SHORT)
+    if size <= 0:
+        return
     slot = first_slot(offsets, sequence, start, length, CHUNK)
     rows = row + tl.arange(0, ROWS)
     columns = tl.arange(0, D)

@@ -59,6 +59,7 @@ def solve_weights(
     LENGTH_SCALE: tl.constexpr,
     TOLERANCE: tl.constexpr,
     PRECISION: tl.constexpr,
+    SHORT: tl.constexpr = 0,
 ):
     """COLUMNS columns of W for one sequence and head.
 
@@ -69,7 +70,7 @@ def solve_weights(
     program = tl.program_id(0)
     pair = program // (D // COLUMNS)
     head = pair % heads
-    start, size = sequence_span(offsets, pair // heads, length, total)
+    start, size = sequence_span(offsets, pair // heads, length, total, SHORT)
     if size <= 0:
         return
     factor = tl.load(alpha + head).to(tl.float32)

@@ -12,6 +12,8 @@ b - a + 1 = base(s + 1) - base(s) chunks. So floor(T / CHUNK) + S slots serve ev
 sequences and T tokens; the ones that are too many find nothing to do. base rises strictly, which
 makes the owner of a slot a binary search.
 
+Sequences of at most SHORT tokens are left to ``short``: to the other kernels they are empty.
+
 Offsets come from the device unchecked. They are clamped to [0, T], so that wrong ones give wrong
 numbers and not accesses outside the operands.
 """
@@ -29,7 +31,7 @@ def clamped_offset(offsets, index, total):
 
 
 @triton.jit
-def sequence_span(offsets, sequence, length, total):
+def sequence_span(offsets, sequence, length, total, SHORT: tl.constexpr = 0):
     """First token of a sequence in the flattened batch, and how many tokens it has."""
     if offsets is None:
         start = sequence * length
@@ -37,6 +39,7 @@ def sequence_span(offsets, sequence, length, total):
     else:
         start = clamped_offset(offsets, sequence, total)
         size = clamped_offset(offsets, sequence + 1, total) - start
+    size = tl.where(size > SHORT, size, 0)
     return start, size
 
 
@@ -50,7 +53,9 @@ def first_slot(offsets, sequence, start, length, CHUNK: tl.constexpr):
 
 
 @triton.jit
-def locate_slot(offsets, slot, num_sequences, length, total, CHUNK: tl.constexpr):
+def locate_slot(
+    offsets, slot, num_sequences, length, total, CHUNK: tl.constexpr, SHORT: tl.constexpr = 0
+):
     """Owner of a slot.
 
     Returns:
@@ -62,7 +67,7 @@ def locate_slot(offsets, slot, num_sequences, length, total, CHUNK: tl.constexpr
         chunks = tl.cdiv(length, CHUNK)
         sequence = slot // chunks
         begin = (slot % chunks) * CHUNK
-        start, size = sequence_span(offsets, sequence, length, total)
+        start, size = sequence_span(offsets, sequence, length, total, SHORT)
     else:
         low = slot * 0
         high = low + num_sequences
@@ -72,7 +77,7 @@ def locate_slot(offsets, slot, num_sequences, length, total, CHUNK: tl.constexpr
             low = tl.where(owned, middle, low)
             high = tl.where(owned, high, middle)
         sequence = low
-        start, size = sequence_span(offsets, sequence, length, total)
+        start, size = sequence_span(offsets, sequence, length, total, SHORT)
         begin = (slot - start // CHUNK - sequence) * CHUNK
         begin = tl.where(begin < 0, size, begin)  # offsets that do not begin at 0
     return sequence, start, size, begin

@@ -69,6 +69,19 @@ class Apply:
 
 
 @dataclass(frozen=True)
+class Short:
+    """Attention of short sequences.
+
+    Attributes:
+        warps: Of a program.
+        stages: Pieces on their way at once.
+    """
+
+    warps: int
+    stages: int
+
+
+@dataclass(frozen=True)
 class Tuning:
     """Everything for one width and type.
 
@@ -79,6 +92,7 @@ class Tuning:
         adjoint: Gradient of stage two.
         apply: Stage three.
         gradient: Gradient of stage three.
+        short: Short sequences in one kernel.
         precision: How float32 numbers are multiplied.
         tolerance: Remainder at which the series stops.
     """
@@ -89,13 +103,15 @@ class Tuning:
     adjoint: Solve
     apply: Apply
     gradient: Apply
+    short: Short
     precision: str
     tolerance: float
 
 
 def _single(reduce: Reduce, solve: Solve, adjoint: Solve, apply: Apply, gradient: Apply) -> Tuning:
     tolerance = torch.finfo(torch.float32).eps / 2
-    return Tuning(reduce, solve, solve, adjoint, apply, gradient, "ieee", tolerance)
+    short = Short(8, 1)
+    return Tuning(reduce, solve, solve, adjoint, apply, gradient, short, "ieee", tolerance)
 
 
 def _half(dtype: torch.dtype) -> dict[int, Tuning]:
@@ -109,6 +125,7 @@ def _half(dtype: torch.dtype) -> dict[int, Tuning]:
             Solve(32, 32, False, 4, 2),
             Apply(128, 32, 4, 1),
             Apply(64, 32, 4, 1),
+            Short(4, 1),
             *rest,
         ),
         64: Tuning(
@@ -118,6 +135,7 @@ def _half(dtype: torch.dtype) -> dict[int, Tuning]:
             Solve(32, 32, False, 8, 2),
             Apply(128, 64, 4, 1),
             Apply(64, 64, 4, 1),
+            Short(4, 1),
             *rest,
         ),
         128: Tuning(
@@ -127,6 +145,7 @@ def _half(dtype: torch.dtype) -> dict[int, Tuning]:
             Solve(16, 16, False, 8, 2),
             Apply(64, 64, 8, 1),
             Apply(32, 32, 8, 1),
+            Short(4, 1),
             *rest,
         ),
     }

@@ -33,6 +33,7 @@ class TokenContext(NamedTuple):
         local_rotary: Those of local layers, where they differ.
         bias: Of softmax attention's scores, or None.
         side: What each token says of its own mixing, by the layer ``Mixer.side``; or None.
+        offsets: ``cu_seqlens`` as they came, on the host if that has them.
     """
 
     mask: Bool[Tensor, "B N"] | None
@@ -41,6 +42,7 @@ class TokenContext(NamedTuple):
     local_rotary: tuple[Float[Tensor, "B N half"], Float[Tensor, "B N half"]] | None = None
     bias: Bias | None = None
     side: Float[Tensor, "B N K"] | None = None
+    offsets: Int[Tensor, " S1"] | None = None
 
 
 class Mixer(nn.Module, ABC):

@@ -52,7 +52,8 @@ class SoftmaxMixer(Mixer):
         bias, window = context.bias, self.window
         if context.cu_seqlens is None:
             return attend(query, key, value, context.mask, bias, window)
-        offsets = check_cu_seqlens(context.cu_seqlens, query.shape[2])
+        known = context.cu_seqlens if context.offsets is None else context.offsets
+        offsets = check_cu_seqlens(known, query.shape[2])
         if is_allowed("native") and native_softmax.supports(query):
             longest = max((stop - start for start, stop in itertools.pairwise(offsets)), default=0)
             line = None if bias is None else bias.by_distance(max(1, longest))

@@ -14,6 +14,7 @@ from osa.service.auth.api_keys import NO_ADMIN, NO_KEY, NO_KEYS, NOT_BEARER, UNK
 from osa.service.errors import (
     BackendError,
     DeadlineError,
+    DeviceFaultError,
     EmptyInputError,
     ForbiddenError,
     MalformedBodyError,
@@ -80,6 +81,9 @@ EMBEDDING: Samples = {
     ),
     "over-tokens": too_many_tokens(1_048_576),
     "engine": BackendError("input 0: the engine failed on this input", param="input"),
+    "device": DeviceFaultError(
+        "input 0: the device failed: cudaErrorIllegalAddress", param="input"
+    ),
 }
 """Of routes that embed."""
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from osa.export import processor
 from osa.export.errors import ExportError
 from osa.export.exporter import PACKAGES, _versions
 from osa.export.onnx_model.runner import RUNTIMES
-from osa.export.processor import check_processor, describe_processor, instructions
+from osa.export.processor import check_gpu, check_processor, describe_processor, instructions
 
 HERE = Path("artifact")
 SERVER = "avx avx2 avx512_bf16 avx512_vnni avx512f fma"
@@ -84,3 +85,14 @@ def test_the_runtime_is_named_whichever_distribution_it_is(
     assert [found[name] for name in RUNTIMES if name in found] == [
         "1.2.3" if installed else "not installed"
     ]
+
+
+def test_code_for_another_gpu_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (9, 0))
+    made = _versions("cuda")
+    assert made["gpu"] == "sm_90"
+    check_gpu(made, HERE)
+    check_gpu({}, HERE)  # artifacts of the first releases
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (8, 9))
+    with pytest.raises(ExportError, match="compiled for GPUs of sm_90, this one is sm_89"):
+        check_gpu(made, HERE)

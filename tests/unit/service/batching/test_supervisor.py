@@ -24,7 +24,7 @@ from osa.service.batching.supervisor import EngineSupervisor
 from osa.service.batching.worker import EngineThread
 from osa.service.engines.base import Details, Engine, EngineOutput
 from osa.service.engines.eager import EagerEngine
-from osa.service.errors import BackendError
+from osa.service.errors import BackendError, DeviceFaultError, UnavailableError
 from osa.service.observability.metrics import Metrics
 from osa.service.server_settings import EngineSettings
 from tests.conftest import wait_until
@@ -48,7 +48,9 @@ class MisbehavingEngine(EagerEngine):
         if self.what == "memory" and self.sizes[-1] > self.on:
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
         if self.what == "break":
-            raise RuntimeError("device-side assert triggered")
+            raise RuntimeError("weights are gone")
+        if self.what == "fault":
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
         if any(self.on in ids for ids in sequences):
             self.thread = threading.get_ident()
             while not (self.let_go.is_set() if self.what == "spin" else self.let_go.wait(0.01)):
@@ -155,6 +157,24 @@ def test_an_engine_that_fails_on_everything_is_opened_again(tiny_checkpoint: Pat
         wait_until(lambda found=received: len(found) == 1)  # type: ignore[misc]
         assert isinstance(received[0].error, BackendError)
     setting.works()
+    assert setting.supervisor.stop(10)
+
+
+def test_a_broken_device_fails_liveness_at_once_and_is_not_opened_again(
+    tiny_checkpoint: Path,
+) -> None:
+    engine = MisbehavingEngine(tiny_checkpoint, 0, "fault")
+    setting = Setting(engine, AssertionError("opened again"))
+    received = setting.send(*[[4, 5]] * 64)
+    wait_until(lambda: len(received) == 64)
+    assert {type(result.error) for result in received} == {DeviceFaultError}
+    assert len(engine.sizes) == 1, "an engine on a broken device was tried again"
+    assert "illegal memory access" in (setting.supervisor.problem(150.0) or "")
+    assert not setting.supervisor.up
+    wait_until(lambda: setting.queue.finished)
+    with pytest.raises(UnavailableError, match="the device failed"):
+        setting.send([4])
+    assert len(setting.later) == 1
     assert setting.supervisor.stop(10)
 
 

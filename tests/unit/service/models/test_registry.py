@@ -143,7 +143,7 @@ def test_a_retired_model_whose_engine_does_not_come_back_answers_what_waits(
         def embed(
             self, sequences: InputRows, details: Details | None = None, exact: bool = False
         ) -> EngineOutput:
-            raise RuntimeError("device-side assert triggered")
+            raise RuntimeError("weights are gone")
 
         def warm_up(self) -> None:
             """Nothing."""

@@ -1,0 +1,1 @@
+"""Triton kernels of what lies between two attentions, and behind the last one."""
