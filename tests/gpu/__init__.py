@@ -1,0 +1,1 @@
+"""Everything of the project that a CUDA device can prove, as one command: ``check.sh``."""
