@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from osa.model.config import EncoderConfig
 from osa.model.functional.tiling import by_tiles
 from osa.model.kernels import native_rows
+from osa.model.layers.local_conv import LocalConv
 from osa.model.layers.mixers import TokenContext, make_mixer
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -63,6 +64,7 @@ class Block(nn.Module):
         """
         super().__init__()
         self.residual, self.post = config.residual, config.norm_place == "post"
+        self.local_conv = LocalConv(config) if config.local_conv else None
         self.mixer = make_mixer(config, layer)
         self.feed_forward = FeedForward(config)
         normalised = layer == 0 and config.embedding_norm and not self.post
@@ -81,8 +83,15 @@ class Block(nn.Module):
         if self._is_bert and native_rows.supports(hidden) and self._has_plain_layers():
             return self._in_few_passes(hidden, context)
         norm = nn.Identity() if self.post else self.mixer_norm
-        mixed = self.mixer(hidden, context, norm)
+        mixed = self.mixer(self._mixer_input(hidden, context), context, norm)
         return by_tiles(self._transform, hidden, mixed)[0]
+
+    def _mixer_input(self, hidden: Float[Tensor, "B N D"], context: TokenContext) -> Tensor:
+        """What the mixer reads: the residual stream, or a convolution of it."""
+        if self.local_conv is None:
+            return hidden
+        read: Tensor = self.local_conv(hidden, context)
+        return read
 
     def _has_plain_layers(self) -> bool:
         """Whether inference has not replaced the linear layers."""
@@ -105,7 +114,8 @@ class Block(nn.Module):
             added = F.linear(inner, layer.down.weight)
             return (native_rows.add_and_norm_(states, added, layer.down.bias, second),)
 
-        return by_tiles(transform, hidden, mixer.mix(hidden, context, nn.Identity()))[0]
+        read = self._mixer_input(hidden, context)
+        return by_tiles(transform, hidden, mixer.mix(read, context, nn.Identity()))[0]
 
     def _transform(self, hidden: Tensor, mixed: Tensor) -> tuple[Tensor]:
         """The token-wise part after the mixer."""
