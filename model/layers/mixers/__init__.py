@@ -5,9 +5,11 @@ from __future__ import annotations
 from osa.model.config import EncoderConfig
 from osa.model.errors import ConfigError
 from osa.model.layers.mixers.base import Mixer, TokenContext
+from osa.model.layers.mixers.chela import ChelaMixer
 from osa.model.layers.mixers.hla import AhlaMixer, Hla2Mixer
 from osa.model.layers.mixers.osa import OsaMixer
 from osa.model.layers.mixers.softmax import SoftmaxMixer
+from osa.model.layers.mixers.toeplitz import CirculantMixer, ToeplitzMixer
 from osa.model.layers.mixers.tssa import TssaMixer
 from osa.model.layers.score_bias import needs_bias
 
@@ -17,6 +19,9 @@ MIXERS: dict[str, type[Mixer]] = {
     "tssa": TssaMixer,
     "hla2": Hla2Mixer,
     "ahla": AhlaMixer,
+    "toeplitz": ToeplitzMixer,
+    "circulant": CirculantMixer,
+    "chela": ChelaMixer,
 }
 
 __all__ = ["MIXERS", "Mixer", "OsaMixer", "SoftmaxMixer", "TokenContext", "make_mixer"]

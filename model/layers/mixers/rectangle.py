@@ -52,7 +52,8 @@ class RectangleMixer(Mixer):
             offsets = check_cu_seqlens(context.cu_seqlens, states[0].shape[2])
 
             def run(parts: tuple[Tensor, ...], bucket: Bucket) -> tuple[Tensor, ...]:
-                return (self.mix_rectangle(parts, bucket.mask),)
+                # products of views and of copies may differ in their last bits
+                return (self.mix_rectangle(tuple(part.contiguous() for part in parts), bucket.mask),)
 
             return map_buckets(states, offsets, run, 1)[0]
         if context.mask is None or not self.follows_order:
