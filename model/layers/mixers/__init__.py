@@ -8,6 +8,8 @@ from osa.model.layers.mixers.base import Mixer, TokenContext
 from osa.model.layers.mixers.chela import ChelaMixer
 from osa.model.layers.mixers.hla import AhlaMixer, Hla2Mixer
 from osa.model.layers.mixers.osa import OsaMixer
+from osa.model.layers.mixers.pdssm import PdssmMixer
+from osa.model.layers.mixers.prism import PrismMixer
 from osa.model.layers.mixers.softmax import SoftmaxMixer
 from osa.model.layers.mixers.toeplitz import CirculantMixer, ToeplitzMixer
 from osa.model.layers.mixers.tssa import TssaMixer
@@ -22,6 +24,8 @@ MIXERS: dict[str, type[Mixer]] = {
     "toeplitz": ToeplitzMixer,
     "circulant": CirculantMixer,
     "chela": ChelaMixer,
+    "prism": PrismMixer,
+    "pdssm": PdssmMixer,
 }
 
 __all__ = ["MIXERS", "Mixer", "OsaMixer", "SoftmaxMixer", "TokenContext", "make_mixer"]

@@ -42,6 +42,8 @@ class RectangleMixer(Mixer):
             InputError: Offsets that do not fit.
         """
         dtype = states[0].dtype
+        if not torch.compiler.is_compiling() and states[0].numel() == 0:
+            return torch.zeros_like(states[0])
         if dtype in (torch.bfloat16, torch.float16):
             states = tuple(state.float() for state in states)
         with torch.autocast(states[0].device.type, enabled=False):
