@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -58,5 +59,25 @@ def zero_padding(states: Float[Tensor, "S H L _"], mask: Tensor | None) -> Tenso
     """States [S, H, L, ...] that are zero where ``mask`` [S, L] is False."""
     if mask is None:
         return states
-    shape = (len(mask), 1, mask.shape[1]) + (1,) * (states.dim() - 3)
+    shape = (mask.shape[0], 1, mask.shape[1]) + (1,) * (states.dim() - 3)
     return states.masked_fill(~mask.view(shape), 0.0)
+
+
+def in_groups(states: Tensor, dim: int, size: int) -> Tensor:
+    """Tokens along ``dim`` in groups of ``size`` [..., n, size, ...], with zeros after the last."""
+    length = states.shape[dim]
+    count = (length + size - 1) // size
+    fill = (0, 0) * (states.dim() - 1 - dim)
+    if not torch.compiler.is_compiling():
+        return F.pad(states, (*fill, 0, count * size - length)).unflatten(dim, (count, size))
+    # a number of zeros that is none for some lengths would tie the graph to the others
+    places = torch.arange(count * size, device=states.device).clamp(max=length)
+    return F.pad(states, (*fill, 0, 1)).index_select(dim, places).unflatten(dim, (count, size))
+
+
+def out_of_groups(groups: Tensor, dim: int, length: int) -> Tensor:
+    """The first ``length`` tokens of groups along ``dim`` and the one after it, end to end."""
+    states = groups.flatten(dim, dim + 1)
+    if not torch.compiler.is_compiling():
+        return states.narrow(dim, 0, length)
+    return states.index_select(dim, torch.arange(length, device=states.device))

@@ -22,6 +22,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from osa.model.functional.alignment import in_groups, out_of_groups
+
 CHUNK, TRACED_CHUNK = 16, 64
 """Tokens that are solved at once; more where states are combined in levels, each of d^3."""
 
@@ -99,7 +101,7 @@ def by_chunks(writes: Writes, depth: int | None = None) -> Float[Tensor, "S H N 
     start = _one_by_one(pieces) if depth is None else _in_levels(pieces, depth)
     result = seen @ all_written + (query * grown) @ start
     result = result - seen[..., :chunk] @ (faded @ start)
-    return result.flatten(2, 3)[:, :, :length]
+    return out_of_groups(result, 2, length)
 
 
 def state_depth(length: int) -> int:
@@ -171,20 +173,11 @@ def invert_unit_lower(strict: Float[Tensor, "*batch C C"]) -> Float[Tensor, "*ba
 
 
 def _chunked(writes: Writes, chunk: int) -> Writes:
-    """Tokens in chunks [..., n, C, ...]; those that fill the last change nothing."""
-    length = writes.query.shape[2]
-    count = (length + chunk - 1) // chunk
-    missing = chunk - 1 if torch.compiler.is_compiling() else count * chunk - length
-
-    def split(part: Tensor, dim: int) -> Tensor:
-        fill = (0, 0) * (part.dim() - 1 - dim) + (0, missing)
-        longer = F.pad(part, fill).narrow(dim, 0, count * chunk) if missing else part
-        return longer.unflatten(dim, (count, chunk))
-
+    """Tokens in chunks [..., n, C, ...]; those that fill the last come last."""
     return Writes(
-        split(writes.query, 2),
-        split(writes.keys, 3),
-        split(writes.values, 3),
-        split(writes.rates, 3),
-        split(writes.log_decay, 2),
+        in_groups(writes.query, 2, chunk),
+        in_groups(writes.keys, 3, chunk),
+        in_groups(writes.values, 3, chunk),
+        in_groups(writes.rates, 3, chunk),
+        in_groups(writes.log_decay, 2, chunk),
     )

@@ -1,11 +1,12 @@
 """Correlations and convolutions over the tokens of a sequence, in O(N log N) by FFT.
 
-Weights and sums by **offset** s are in ascending order, from -(L - 1) to L - 1. Sequences are not
+Weights and sums by **offset** s are in ascending order, from -L, which no two tokens have, to L - 1.
+Sequences are not
 periodic: they are padded with zeros to at least twice their length. Short ones are computed as
 matrices by diagonals, which is faster, and for which FFT libraries have other algorithms by number
 of threads: a sequence's bits then depend on its own width alone.
 
-Shapes: S sequences, L width of a rectangle, H heads, d head width, R = 2 L - 1 offsets.
+Shapes: S sequences, L width of a rectangle, H heads, d head width, R = 2 L offsets.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ LEAST_TRANSFORM = 256
 
 
 def signed_offsets(width: int | torch.SymInt, device: torch.device) -> Int[Tensor, " R"]:
-    """-(L - 1) to L - 1."""
-    return torch.arange(2 * width - 1, device=device) - (width - 1)  # type: ignore[arg-type]
+    """-L to L - 1."""
+    return torch.arange(2 * width, device=device) - width  # type: ignore[arg-type]
 
 
 def correlate(
@@ -46,7 +47,7 @@ def correlate(
         first, second = _spectrum(left, size), _spectrum(right, size)
         summed = (first.conj() * second).sum(-2)
         wrapped = torch.fft.irfft(summed, n=size)
-        return torch.cat([wrapped[..., size - width + 1 :], wrapped[..., :width]], -1)
+        return torch.cat([wrapped[..., size - width :], wrapped[..., :width]], -1)
 
     return _head_by_head(one_head, left, right)
 
@@ -64,14 +65,14 @@ def weigh_offsets(
     by_channel = weights.shape[2] > 1
     if _is_short(width) and not by_channel:
         places = torch.arange(width, device=states.device)
-        return weights[:, :, 0, places - places[:, None] + width - 1] @ states
+        return weights[:, :, 0, places - places[:, None] + width] @ states
     if _is_short(2 * width) and by_channel:
         return _shift_and_add(weights, states)
     size = transform_length(width)
 
     def one_head(weights: Tensor, states: Tensor) -> Tensor:
-        gap = weights.new_zeros(*weights.shape[:-1], size - 2 * width + 1)
-        wrapped = torch.cat([weights[..., width - 1 :], gap, weights[..., : width - 1]], -1)
+        gap = weights.new_zeros(*weights.shape[:-1], size - 2 * width)
+        wrapped = torch.cat([weights[..., width:], gap, weights[..., :width]], -1)
         product = torch.fft.rfft(wrapped, n=size).conj() * _spectrum(states, size)
         return torch.fft.irfft(product, n=size)[..., :width].transpose(-1, -2)
 
@@ -99,13 +100,13 @@ def _sum_diagonals(square: Float[Tensor, "S H L L"]) -> Float[Tensor, "S H R"]:
     """Sums along the diagonals j - i = s: rows are shifted so that each becomes a column."""
     width = square.shape[-1]
     flat = F.pad(square.flip(-2), (0, width)).flatten(-2)[..., : width * (2 * width - 1)]
-    return flat.unflatten(-1, (width, 2 * width - 1)).sum(-2)
+    return F.pad(flat.unflatten(-1, (width, 2 * width - 1)).sum(-2), (1, 0))
 
 
 def _shift_and_add(weights: Tensor, states: Tensor) -> Tensor:
     """The sum of ``weigh_offsets``, offset by offset."""
     width = states.shape[2]
-    wide = F.pad(states, (0, 0, width - 1, width - 1))
+    wide = F.pad(states, (0, 0, width, width - 1))
     total = torch.zeros_like(states)
     for place, weight in enumerate(weights.unbind(-1)):
         total = total + wide[:, :, place : place + width] * weight[:, :, None]

@@ -21,6 +21,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from osa.model.functional.alignment import in_groups, out_of_groups
+
 
 RADIX = 8
 """Steps that are combined one after another on each level of the tree."""
@@ -64,55 +66,50 @@ def step_by_step(steps: Steps) -> States:
     return whole.real, whole.imag
 
 
-def scan_states(steps: Steps, depth: int | None = None) -> States:
+def scan_states(steps: Steps) -> States:
     """Every x_t, from x_0 = 0, in O(log N) operations one after another.
 
     Args:
         steps: Of at least one token.
-        depth: Levels of the tree, where N is a symbol of a traced graph: ``tree_depth`` of the
-            largest N; default is what N needs.
     """
     length = steps.index.shape[2]
-    depth = tree_depth(length) if depth is None else depth
-    if depth == 0:
+    if length <= 1:
         return steps.offset_real, steps.offset_imaginary
     groups = _grouped(steps)
     whole = groups[0]
     for step in groups[1:]:
         whole = _combined(whole, step)
-    ends = scan_states(whole, depth - 1)
+    ends = scan_states(whole)
     state: States = tuple(F.pad(part, (0, 0, 1, 0))[:, :, :-1] for part in ends)  # type: ignore[assignment]
     states = []
     for step in groups[:-1]:
         state = _applied(step, state)
         states.append(state)
     real, imaginary = (
-        torch.stack(parts, 3).flatten(2, 3)[:, :, :length]
+        out_of_groups(torch.stack(parts, 3), 2, length)
         for parts in zip(*states, ends, strict=True)
     )
     return real, imaginary
 
 
-def tree_depth(length: int) -> int:
-    """Levels of a tree of ``RADIX`` branches that ``length`` steps need."""
-    depth = 0
-    while RADIX**depth < length:
-        depth += 1
-    return depth
+def scan_in_levels(steps: Steps, longest: int) -> States:
+    """The same in O(N d log N) work, where N is a symbol of a traced graph.
+
+    Args:
+        steps: Of at least one token.
+        longest: The largest N.
+    """
+    length = steps.index.shape[2]
+    for level in range(max(0, longest - 1).bit_length()):
+        # before the first step there is nothing: zeros stand for it
+        earlier = (F.pad(part, (0, 0, 1 << level, 0))[:, :, :length] for part in steps)
+        steps = _combined(Steps(*earlier), steps)
+    return steps.offset_real, steps.offset_imaginary
 
 
 def _grouped(steps: Steps) -> list[Steps]:
-    """The first, second, ... of every ``RADIX`` steps; those that are added change nothing."""
-    length, size = steps.index.shape[2], steps.index.shape[-1]
-    count = (length + RADIX - 1) // RADIX
-    if torch.compiler.is_compiling() or length % RADIX:
-        places = torch.arange(size, device=steps.index.device)
-        rest = places.expand(*steps.index.shape[:2], RADIX - 1, size)
-        ones = torch.ones_like(rest, dtype=steps.real.dtype)
-        fill = (rest, ones, 0 * ones, 0 * ones, 0 * ones)
-        joined = [torch.cat([part, more], 2) for part, more in zip(steps, fill, strict=True)]
-        steps = Steps(*(part[:, :, : RADIX * count] for part in joined))
-    split = [part.unflatten(2, (count, RADIX)).movedim(3, 0).contiguous() for part in steps]
+    """The first, second, ... of every ``RADIX`` steps; those that are added come last."""
+    split = [in_groups(part, 2, RADIX).movedim(3, 0).contiguous() for part in steps]
     return [Steps(*parts) for parts in zip(*split, strict=True)]
 
 

@@ -70,7 +70,7 @@ def _shifted(hidden: Tensor, places: Tensor, offset: int) -> Tensor:
     batch, length, width = hidden.shape
     size = abs(offset)
     gap = hidden.new_zeros(batch, size, width)
-    none = places.new_full((len(places), size), -2)
+    none = places.new_full((places.shape[0], size), -2)
     if offset >= 0:
         moved = torch.cat([hidden, gap], 1)[:, size:]
         there = torch.cat([places, none], 1)[:, size:]

@@ -11,7 +11,7 @@ in place of a ratio; and the long kernel: in each direction a sum of ``MODES`` e
 channel, so that it decays both ways and has no length of its own. Convolutions see order, so no
 positions are added here.
 
-Shapes: S sequences, L width of a rectangle, H heads, d head width, R = 2 L - 1 offsets.
+Shapes: S sequences, L width of a rectangle, H heads, d head width, R = 2 L offsets.
 """
 
 from __future__ import annotations
@@ -63,12 +63,14 @@ class ChelaMixer(RectangleMixer):
             width: Of the rectangle, L.
             like: Dtype and device of the result.
         """
-        distance = torch.arange(1, width, device=like.device).to(like.dtype)
-        decay = self.rates.to(like.dtype).exp()[..., None]
-        waves = (-decay * distance).exp()
-        before, after = torch.einsum("xmhd,mhdl->xhdl", self.long.to(like.dtype), waves)
-        here = self.here.to(like.dtype)[..., None]
-        return torch.cat([before.flip(-1), here, after], -1)[None]
+        distance = torch.arange(width, device=like.device).to(like.dtype)
+        rates = self.rates.to(like.dtype).exp()[..., None]
+        waves = (-rates * distance).exp()
+        earlier, later = self.long.to(like.dtype)
+        earlier = earlier * (-rates[..., 0]).exp()  # from distance 1 on
+        before, after = (torch.einsum("mhd,mhdl->hdl", part, waves) for part in (earlier, later))
+        after = torch.where(distance == 0, self.here.to(like.dtype)[..., None], after)
+        return torch.cat([before.flip(-1), after], -1)[None]
 
     def mix_rectangle(
         self, states: tuple[Float[Tensor, "S H L _"], ...], mask: Bool[Tensor, "S L"] | None

@@ -24,10 +24,10 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from osa.model.config import EncoderConfig
-from osa.model.functional.alignment import zero_padding
-from osa.model.functional.sparse_scan import States, Steps, scan_states, tree_depth
+from osa.model.functional.alignment import take, zero_padding
+from osa.model.functional.sparse_scan import States, Steps, scan_in_levels, scan_states
 from osa.model.layers.mixers.rectangle import RectangleMixer, normalize_heads
-from osa.model.layers.mixers.two_passes import both_ways, summed, turns_of
+from osa.model.layers.mixers.two_passes import both_ways, halves, turns_of
 
 DICTIONARY = 4
 """Matrices that a token's transition is mixed from."""
@@ -55,7 +55,7 @@ class PdssmMixer(RectangleMixer):
         self.angles = nn.Parameter(torch.full((heads, size), ANGLE))
         reads = torch.tensor([1.0, 0.0])[:, None, None].expand(2, 2, heads, size)
         self.reads = nn.Parameter(reads.clone())  # by pass, real and imaginary
-        self.depth = tree_depth(config.max_seq_len)
+        self.longest = config.max_seq_len
 
     def initialize_own(self, generator: torch.Generator | None = None) -> None:
         """Draw the dictionary."""
@@ -70,12 +70,20 @@ class PdssmMixer(RectangleMixer):
         index = choose_places(weights, self.dictionary)
         both = torch.cat([mask, mask])
         steps = self.steps([both_ways(part, turn) for part in parts], both_ways(index, turn), both)
-        depth = self.depth if torch.compiler.is_compiling() else None
-        if torch.is_grad_enabled() and not torch.compiler.is_compiling():
-            steps = self._with_gradient_of_choice(steps, both_ways(weights, turn))
-        real, imaginary = scan_states(steps, depth)
-        reads = self.reads.to(real.dtype).repeat_interleave(len(turn), 0)[..., None, :]
-        return normalize_heads(summed(reads[:, 0] * real - reads[:, 1] * imaginary, turn))
+        if torch.compiler.is_compiling():
+            real, imaginary = scan_in_levels(steps, self.longest)
+        else:
+            if torch.is_grad_enabled():
+                steps = self._with_gradient_of_choice(steps, both_ways(weights, turn))
+            real, imaginary = scan_states(steps)
+        reads = self.reads.to(real.dtype)[..., None, :]
+        read = [
+            own[0] * first - own[1] * second
+            for own, first, second in zip(
+                reads, halves(real, turn), halves(imaginary, turn), strict=True
+            )
+        ]
+        return normalize_heads(read[0] + take(read[1], turn, 2))
 
     def steps(
         self,

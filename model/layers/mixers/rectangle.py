@@ -19,7 +19,10 @@ from torch import Tensor
 
 from osa.model.functional.alignment import align, take
 from osa.model.functional.varlen import Bucket, check_cu_seqlens, map_buckets
-from osa.model.layers.mixers.base import HEAD_EPS, Mixer, TokenContext
+from osa.model.layers.mixers.base import Mixer, TokenContext
+
+RESULT_EPS = 1e-3
+"""Epsilon of the RMS norm of a head's result: sums that cancel are not blown up by it."""
 
 
 class RectangleMixer(Mixer):
@@ -78,7 +81,7 @@ class RectangleMixer(Mixer):
 
 def normalize_heads(mixed: Float[Tensor, "S H L D"]) -> Float[Tensor, "S H L D"]:
     """RMS norm of every head's result, without a weight: the projection after it has one."""
-    return F.rms_norm(mixed, (mixed.shape[-1],), eps=HEAD_EPS)
+    return F.rms_norm(mixed, (mixed.shape[-1],), eps=RESULT_EPS)
 
 
 def count_tokens(

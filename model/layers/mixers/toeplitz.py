@@ -6,7 +6,7 @@ of pairs that it has. ``circulant`` is the paper's periodic form: for sequences 
 their beginning, as rows of a torus of patches, or for features of one fixed length. Both
 are O(N log N), and both see order: permuted tokens give other vectors.
 
-Shapes: S sequences, L width of a rectangle, H heads, d head width, R = 2 L - 1 offsets.
+Shapes: S sequences, L width of a rectangle, H heads, d head width, R = 2 L offsets.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def offset_weights(
         count: Tokens of each sequence, N.
         head_dim: d.
     """
-    offsets = signed_offsets((sums.shape[-1] + 1) // 2, sums.device)
+    offsets = signed_offsets(sums.shape[-1] // 2, sums.device)
     pairs = count - offsets.abs()
     scores = sums / (pairs.clamp(min=1.0) * math.sqrt(head_dim))
     return scores.masked_fill(pairs < 1, -torch.inf).softmax(-1)
@@ -49,12 +49,12 @@ def periodic_weights(
         count: Tokens of each sequence, N.
         head_dim: d.
     """
-    width = (sums.shape[-1] + 1) // 2
+    width = sums.shape[-1] // 2
     offsets = signed_offsets(width, sums.device)
     size = count.to(torch.int64)
     other = torch.where(offsets < 0, offsets + size, offsets - size)
     there = (other.abs() < size) & (other.abs() < width)
-    place = (other + width - 1).clamp(0, 2 * width - 2).expand(sums.shape)
+    place = (other + width).clamp(0, 2 * width - 1).expand(sums.shape)
     folded = sums + sums.gather(-1, place).masked_fill(~there, 0.0)
     scores = folded / (count * math.sqrt(head_dim))
     first = scores.masked_fill((offsets < 0) | (offsets >= size), -torch.inf)

@@ -26,8 +26,14 @@ def summed(
     passes: Float[Tensor, "S2 H L D"], turn: Int[Tensor, "S L"]
 ) -> Float[Tensor, "S H L D"]:
     """The results of both passes at each token, added."""
-    forwards, backwards = passes.split(len(turn))
+    forwards, backwards = halves(passes, turn)
     return forwards + take(backwards, turn, 2)
+
+
+def halves(passes: Float[Tensor, "S2 ..."], turn: Int[Tensor, "S L"]) -> tuple[Tensor, Tensor]:
+    """The forward pass, and the one over sequences that are turned round."""
+    count = turn.shape[0]
+    return passes[:count], passes[count:]
 
 
 def turns_of(
