@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from osa.model.common.field_types import check_fields, check_known, check_sizes
 from osa.model.common.model_files import parse_json
+from osa.model.config_checks import check_mixers, check_positions
 from osa.model.errors import ConfigError
 from osa.model.head_config import HeadActivation as HeadActivation
 from osa.model.head_config import HeadConfig as HeadConfig
@@ -54,7 +55,8 @@ class EncoderConfig:
         ffn_size: Inner width of the feed-forward layer.
         embedding_size: Width of the vectors; None means ``hidden_size``.
         matryoshka_dims: Leading widths that callers may ask for, descending, full width first.
-        mixer: Name in ``osa.model.layers.mixers.MIXERS``.
+        mixer: Name in ``osa.model.layers.mixers.MIXERS``, or one name a layer.
+        local_conv: Taps of a depthwise convolution in front of every mixer [tokens]; 0 for none.
         scale: ``paper`` c = alpha / sqrt(d); ``length`` c = alpha / (sqrt(d) N).
         center: Subtract each sequence's mean query and key before the scores.
         qk_norm: RMS-normalise every head's query and key.
@@ -104,7 +106,7 @@ class EncoderConfig:
     ffn_size: int = 1536
     embedding_size: int | None = None
     matryoshka_dims: tuple[int, ...] = ()
-    mixer: str = "osa"
+    mixer: str | tuple[str, ...] = "osa"
     scale: Scale = "length"
     center: bool = False
     qk_norm: bool = True
@@ -139,6 +141,7 @@ class EncoderConfig:
     embedding_activation: HeadActivation = "identity"
     head: HeadConfig | None = None
     max_seq_len: int = 32768
+    local_conv: int = 0
 
     def __post_init__(self) -> None:
         """Refuse invalid values and combinations.
@@ -158,7 +161,8 @@ class EncoderConfig:
                 f"hidden_size must be a multiple of num_heads, got {self.hidden_size} "
                 f"and {self.num_heads}"
             )
-        self._check_positions()
+        check_positions(self)
+        check_mixers(self)
         if not math.isfinite(self.alpha_init):
             raise ConfigError(f"alpha_init must be finite, got {self.alpha_init}")
         if not 0 <= self.osa_taps <= MOST_TAPS:
@@ -174,24 +178,6 @@ class EncoderConfig:
             )
         if dims and dims[-1] < 1:
             raise ConfigError(f"matryoshka_dims must be at least 1, got {dims}")
-
-    def _check_positions(self) -> None:
-        if self.positions == "rotary" and self.head_dim % 2:
-            raise ConfigError(f"rotary positions need an even head_dim, got {self.head_dim}")
-        for name in ("rope_theta", "local_rope_theta"):
-            theta = getattr(self, name)
-            if theta is not None and not 1.0 < theta < math.inf:
-                raise ConfigError(f"{name} must be above 1 and finite, got {theta}")
-        if not 0.0 < self.rope_divisor < math.inf:
-            raise ConfigError(f"rope_divisor must be positive and finite, got {self.rope_divisor}")
-        buckets, distance = self.position_buckets, self.position_bucket_distance
-        if buckets > 1 << 16:
-            raise ConfigError(f"position_buckets must be at most {1 << 16}, got {buckets}")
-        if buckets and (buckets < 4 or buckets % 2 or distance <= buckets // 4):
-            raise ConfigError(
-                "position_buckets must be even and at least 4, position_bucket_distance above a "
-                f"quarter of it, got {buckets} and {distance}"
-            )
 
     @property
     def task(self) -> Task:
@@ -213,6 +199,11 @@ class EncoderConfig:
     def is_local(self, layer: int) -> bool:
         """Whether tokens of this layer attend to ``local_window`` neighbours alone."""
         return self.local_window is not None and layer % self.global_every != 0
+
+    @property
+    def mixers(self) -> tuple[str, ...]:
+        """Name of the mixer of each layer."""
+        return (self.mixer,) * self.num_layers if isinstance(self.mixer, str) else self.mixer
 
     @property
     def num_ids(self) -> int:

@@ -22,7 +22,7 @@ def check_fields(instance: Any) -> None:
     """
     for name, hint in typing.get_type_hints(type(instance)).items():
         value = getattr(instance, name)
-        if typing.get_origin(hint) is tuple and isinstance(value, list):
+        if isinstance(value, list) and _takes_tuples(hint):
             value = tuple(value)
         if isinstance(value, int) and not isinstance(value, bool) and hint is float:
             value = float(value)
@@ -59,6 +59,12 @@ def check_known(kind: type[Any], values: Mapping[str, Any]) -> None:
     unknown = sorted(set(values) - set(known))
     if unknown:
         raise ConfigError(f"unknown field {', '.join(unknown)}; known are {', '.join(known)}")
+
+
+def _takes_tuples(hint: Any) -> bool:
+    """Whether a type hint is a tuple, or one of several that are allowed is."""
+    kinds = typing.get_args(hint) if typing.get_origin(hint) is types.UnionType else (hint,)
+    return any(typing.get_origin(kind) is tuple for kind in kinds)
 
 
 def _allowed(hint: Any) -> str:

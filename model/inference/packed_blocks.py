@@ -57,8 +57,14 @@ class PackedBlocks(nn.Module):
             _pack_layers(block, dtype)
         self.blocks, self.norm = nn.ModuleList(blocks), norm
         weights = [_weights(block, self._width - features) for block in blocks]
-        self._side_width = 0 if weights[0].side is None else weights[0].side.weight.outputs
+        sides = [own.side.weight.outputs for own in weights if own.side is not None]
+        self._side_width = max(sides, default=0)
         self._transforms = kernel.transforms(self._shape, weights)
+        self._halves = [
+            (kernel.Transform(self._shape, previous, None), kernel.Transform(self._shape, None, own))
+            for previous, own in zip([None, *weights], weights, strict=False)
+        ]
+        self._parts = max(own.parts for own in weights)
         self._pass = self._make_pass()
 
     @property
@@ -77,6 +83,8 @@ class PackedBlocks(nn.Module):
 
     def _make_pass(self) -> Pass | None:
         """All blocks in one call of the library, where that has their mixers."""
+        if any(block.local_conv is not None for block in self.blocks):
+            return None
         mixers = [_mixer(block) for block in self.blocks]
         layers = [(mixer.native_mixing(), mixer.local) for mixer in mixers]
         found = [(mixing, local) for mixing, local in layers if mixing is not None]
@@ -97,9 +105,11 @@ class PackedBlocks(nn.Module):
         hidden = F.pad(inputs, (0, missing)) if missing else inputs.contiguous().clone()
         everywhere, around = _rotary(context.rotary), _rotary(context.local_rotary)
         rotaries = (everywhere, around or everywhere)
-        states = hidden.new_empty(rows, 3, self._width, dtype=kernel.STATES[self.dtype])
+        dtype = kernel.STATES[self.dtype]
+        states = hidden.new_empty(rows * self._parts * self._width, dtype=dtype)
         sides = hidden.new_empty(rows, self._side_width) if self._side_width else None
         if self._pass is not None and is_allowed("native"):
+            states = states.view(rows, 3, self._width)
             self._pass.run(self._batch(hidden, states, sides, rotaries, context))
             return hidden[:, :features] if missing else hidden
         self._alternate(hidden, states, sides, rotaries, context)
@@ -135,20 +145,41 @@ class PackedBlocks(nn.Module):
         context: TokenContext,
     ) -> None:
         """Block by block, with mixers of any kind."""
-        features = self._shape.features
-        query, key, value = (
-            part[:, :features].unflatten(1, (self._shape.heads, -1)).transpose(0, 1)[None]
-            for part in states.unbind(1)
-        )
         mixed = None
-        for block, transform in zip(self.blocks, self._transforms, strict=False):
-            rotary = rotaries[int(_mixer(block).local)]
-            kernel.compute(transform.call(hidden, mixed, states, rotary, sides))
-            if sides is not None:
+        for place, block in enumerate(self.blocks):
+            mixer = _mixer(block)
+            rotary = rotaries[int(mixer.local)]
+            own = states[: len(hidden) * mixer.native_parts * self._width]
+            own = own.view(len(hidden), mixer.native_parts, self._width)
+            if block.local_conv is None:
+                kernel.compute(self._transforms[place].call(hidden, mixed, own, rotary, sides))
+            else:
+                finish, begin = self._halves[place]
+                if mixed is not None:
+                    kernel.compute(finish.call(hidden, mixed, own, None))
+                read = self._convolved(block, hidden, context)  # lives until it has been read
+                kernel.compute(begin.call(read, None, own, rotary, sides))
+            if mixer.side is not None and sides is not None:
                 context = context._replace(side=sides[None, :, : _side(block).out_features])
-            heads = _mixer(block).mix_heads(query, key, value, context)
+            heads = mixer.mix_states(self._heads(mixer, own), context)
             mixed = heads[0].transpose(0, 1).flatten(1).contiguous()
-        kernel.compute(self._transforms[-1].call(hidden, mixed, states, None))
+        kernel.compute(self._transforms[-1].call(hidden, mixed, own, None))
+
+    def _convolved(self, block: nn.Module, hidden: Tensor, context: TokenContext) -> Tensor:
+        """What the mixer of a block reads, padded as ``hidden`` is."""
+        features = self._shape.features
+        read: Tensor = block.local_conv(hidden[None, :, :features], context)[0]
+        return F.pad(read, (0, self._width - features)).contiguous()
+
+    def _heads(self, mixer: Mixer, states: Tensor) -> tuple[Tensor, ...]:
+        """States as a mixer takes them [1, H, T, d], and its numbers [1, H, T, n]."""
+        sizes = [self._shape.features] * mixer.parts
+        if mixer.scalars:
+            sizes.append(mixer.num_heads * mixer.scalars)
+        return tuple(
+            part[:, :size].unflatten(1, (self._shape.heads, -1)).transpose(0, 1)[None]
+            for part, size in zip(states.unbind(1), sizes, strict=True)
+        )
 
 
 def can_pack(blocks: Sequence[nn.Module]) -> bool:
@@ -170,12 +201,26 @@ def _is_packable(block: nn.Module) -> bool:
 
 def _pack_layers(block: Block, dtype: str) -> None:
     mixer, feed_forward = block.mixer, block.feed_forward
-    parts = PARTS | {"up": 2 if feed_forward.gated else 1}
+    parts = PARTS | {"qkv": mixer.native_parts, "up": 2 if feed_forward.gated else 1}
+    mixer.qkv = _with_rows(mixer.qkv, mixer.native_parts * mixer.out.in_features)
     for owner, names in ((mixer, ("qkv", "out", "side")), (feed_forward, ("up", "down"))):
         for name in names:
             if getattr(owner, name) is not None:
                 setattr(owner, name, PackedLinear(getattr(owner, name), dtype, parts[name]))
     mixer.operand_dtype = None if dtype == "float32" else kernel.STATES[dtype]
+
+
+def _with_rows(layer: nn.Linear, count: int) -> nn.Linear:
+    """The layer with outputs that are zero, up to ``count``: numbers of heads fill no state."""
+    missing = count - layer.out_features
+    if not missing:
+        return layer
+    with torch.no_grad():
+        wider = nn.Linear(layer.in_features, count, bias=layer.bias is not None)
+        wider.weight.copy_(F.pad(layer.weight, (0, 0, 0, missing)))
+        if layer.bias is not None:
+            wider.bias.copy_(F.pad(layer.bias, (0, missing)))
+    return wider
 
 
 def _rotary(table: Rotary | None) -> Rotary | None:
@@ -213,6 +258,8 @@ def _weights(block: Block, missing: int) -> kernel.BlockWeights:
         feed_forward.gated,
         isinstance(block.feed_forward_norm, nn.LayerNorm),
         block.post,
+        mixer.native_parts,
+        mixer.turned,
         None if mixer.side is None else _layer(mixer.side),
     )
 

@@ -78,6 +78,8 @@ class Call(ctypes.Structure):
         ("layer_norm", c_int32),
         ("post", c_int32),
         ("normalize", c_int32),
+        ("parts", c_int32),
+        ("turned", c_int32),
         ("threads", c_int32),
         ("parallel", c_void_p),
     )
@@ -102,7 +104,7 @@ class BlockWeights(NamedTuple):
 
     Attributes:
         mixer_norm: [D]; without a weight there is no norm.
-        qkv: [3 D, D].
+        qkv: [P D, D], P the number of ``parts``.
         out: [D, D].
         feed_forward_norm: [D].
         up: [F, D], or [2 F, D] where gated.
@@ -113,6 +115,8 @@ class BlockWeights(NamedTuple):
         gated: Whether f(a) * b of the halves of ``up`` goes on.
         layer_norm: LayerNorm instead of RMS norm.
         post: Norms follow the sums instead of going before the layers.
+        parts: States that ``qkv`` gives.
+        turned: How many of them, from the first, are normalised and rotated.
         side: [K, D], of what ``qkv`` reads, or None.
     """
 
@@ -128,6 +132,8 @@ class BlockWeights(NamedTuple):
     gated: bool = False
     layer_norm: bool = False
     post: bool = False
+    parts: int = 3
+    turned: int = 2
     side: Layer | None = None
 
 
@@ -191,6 +197,7 @@ class Transform:
                 call.mixer_norm = _norm(previous.mixer_norm)
         if following is not None:
             call.qkv, call.normalize = _layer(following.qkv), int(following.normalize)
+            call.parts, call.turned = following.parts, following.turned
             if following.side is not None:
                 call.side, call.side_width = (
                     _layer(following.side),
@@ -212,7 +219,7 @@ class Transform:
         self,
         hidden: Float[Tensor, "T D"],
         mixed: Float[Tensor, "T features"] | None,
-        states: Float[Tensor, "T 3 D"],
+        states: Float[Tensor, "T P D"],
         rotary: tuple[Float[Tensor, "T half"], Float[Tensor, "T half"]] | None,
         sides: Float[Tensor, "T K"] | None = None,
     ) -> Call:
@@ -223,7 +230,7 @@ class Transform:
         Args:
             hidden: Residual stream in float32, changed in place; columns that pad it are zero.
             mixed: Result of the attention of ``previous``, heads side by side.
-            states: Output: queries, keys and values of ``following``, each of heads side by side.
+            states: Output: the states of ``following``, each of heads side by side.
             rotary: Cosines and sines of each token's position in float32, or None.
             sides: Output in float32 of the layer ``side``, where there is one.
         """

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from osa.model.config import EncoderConfig
 from osa.model.functional.tiling import by_tiles
 from osa.model.kernels import native_rows
+from osa.model.layers.local_conv import LocalConv
 from osa.model.layers.mixers import TokenContext, make_mixer
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -63,6 +64,7 @@ class Block(nn.Module):
         """
         super().__init__()
         self.residual, self.post = config.residual, config.norm_place == "post"
+        self.local_conv = LocalConv(config) if config.local_conv else None
         self.mixer = make_mixer(config, layer)
         self.feed_forward = FeedForward(config)
         normalised = layer == 0 and config.embedding_norm and not self.post
@@ -84,12 +86,20 @@ class Block(nn.Module):
 
     def mix(self, hidden: Float[Tensor, "B N D"], context: TokenContext) -> Tensor:
         """What the mixer gives for these states [B, N, D]; ``transform`` does the rest."""
-        mixed: Tensor = self.mixer(hidden, context, nn.Identity() if self.post else self.mixer_norm)
+        norm = nn.Identity() if self.post else self.mixer_norm
+        mixed: Tensor = self.mixer(self._mixer_input(hidden, context), context, norm)
         return mixed
 
     def transform(self, hidden: Float[Tensor, "B N D"], mixed: Float[Tensor, "B N D"]) -> Tensor:
         """The next hidden states [B, N, D], from these and what ``mix`` gave."""
         return by_tiles(self._transform, hidden, mixed)[0]
+
+    def _mixer_input(self, hidden: Float[Tensor, "B N D"], context: TokenContext) -> Tensor:
+        """What the mixer reads: the residual stream, or a convolution of it."""
+        if self.local_conv is None:
+            return hidden
+        read: Tensor = self.local_conv(hidden, context)
+        return read
 
     def _has_plain_layers(self) -> bool:
         """Whether inference has not replaced the linear layers."""
@@ -112,7 +122,8 @@ class Block(nn.Module):
             added = F.linear(inner, layer.down.weight)
             return (native_rows.add_and_norm_(states, added, layer.down.bias, second),)
 
-        return by_tiles(transform, hidden, mixer.mix(hidden, context, nn.Identity()))[0]
+        read = self._mixer_input(hidden, context)
+        return by_tiles(transform, hidden, mixer.mix(read, context, nn.Identity()))[0]
 
     def _transform(self, hidden: Tensor, mixed: Tensor) -> tuple[Tensor]:
         """The token-wise part after the mixer."""

@@ -73,20 +73,29 @@ def orthonormal(rows: int, columns: int, generator: torch.Generator | None = Non
 
 @torch.no_grad()
 def initialize_mixer(mixer: Mixer, generator: torch.Generator | None = None) -> None:
-    """Orthonormal [W_Q W_K] a head; orthogonal W_V and W_O; zeros for a layer ``side``."""
+    """Orthonormal [W_Q W_K] a head; all other states, as W_V and W_O, by orthogonal maps.
+
+    A layer ``side`` starts at zero.
+    """
     hidden = mixer.out.weight.shape[0]
     width = mixer.head_dim
-    query, key, value = mixer.qkv.weight.split(hidden)
-    for head in range(mixer.num_heads):
-        rows = slice(head * width, (head + 1) * width)
-        joint = orthonormal(2 * width, hidden, generator)
-        query[rows], key[rows] = joint[:width], joint[width:]
-    value.copy_(orthonormal(hidden, hidden, generator))
+    parts = [*mixer.qkv.weight.split(hidden)]
+    if mixer.turned == 2:
+        query, key = parts[:2]
+        for head in range(mixer.num_heads):
+            rows = slice(head * width, (head + 1) * width)
+            joint = orthonormal(2 * width, hidden, generator)
+            query[rows], key[rows] = joint[:width], joint[width:]
+    for part in parts[mixer.turned : mixer.parts]:
+        part.copy_(orthonormal(hidden, hidden, generator))
+    if mixer.scalars:
+        parts[mixer.parts].normal_(0.0, RESIDUAL_STD, generator=generator)
     mixer.out.weight.copy_(orthonormal(hidden, hidden, generator))
     zero_bias(mixer.qkv, mixer.out)
     if isinstance(mixer.side, nn.Linear):
         mixer.side.weight.zero_()
         zero_bias(mixer.side)
+    mixer.initialize_own(generator)
 
 
 def zero_bias(*layers: nn.Module) -> None:

@@ -118,6 +118,7 @@ int osa_transform(const OsaTransformCall* call) {
   if (call->qkv.weight) {
     const int64_t head = call->heads < 1 || call->features % call->heads ? 0 : call->features / call->heads;
     if (head < 1 || head > 128 || (call->cosine && head % 2)) return osa::SHAPE;
+    if (call->parts < 1 || call->turned < 0 || call->turned > call->parts) return osa::SHAPE;
   }
   try {
     return osa::transform(*call);

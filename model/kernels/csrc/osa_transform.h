@@ -27,7 +27,7 @@ enum { OSA_INT8 = 2 };  // a dtype of products alone, beside OSA_FLOAT32 and OSA
 // Without `residual` `=` stands in place of `+=`, and nothing before `+`. norm(x) = x / sqrt(mean(x^2)
 // + epsilon) * weight, or LayerNorm. A product may have a bias. With `gated`, `up` has 2 inner outputs,
 // and activation(a) * b of its halves goes on. heads(): of every query and key RMS norm, then rotary
-// positions (halves convention, arXiv:2104.09864).
+// positions (halves convention, arXiv:2104.09864); they are the first `turned` of the `parts` states.
 //
 // What a product reads is rounded to its dtype, its sums are float32, or exact integers. In 8 bits
 // rows have a scale for every OSA_GROUP inputs, their largest number over 127, and weights one for
@@ -52,10 +52,10 @@ typedef struct {
   const void* mixed;                      // [rows, features], as states: what the attention gave; or null
   OsaLayer out, up, down;                 // [width, width], [inner, width], [width, inner]
   OsaNorm feed_forward_norm;
-  OsaLayer qkv;                           // [3 width, width]
+  OsaLayer qkv;                           // [parts width, width]
   OsaLayer side;                          // [side_width, width], of what qkv reads; or none
   OsaNorm mixer_norm;                     // no weight: no norm
-  void* states;                           // float32 [rows, 3, width], of each width the heads; bfloat16 where
+  void* states;                           // float32 [rows, parts, width], of each width the heads; bfloat16 where
                                           // products are not in float32
   float* sides;                           // [rows, side_width], float32 in any dtype
   const float *cosine, *sine;             // [rows, head / 2]; null: no positions
@@ -66,6 +66,7 @@ typedef struct {
   int32_t activation;                     // OSA_GELU: in float32 within 2e-7, else 6e-5 or 1e-5 |x|
   int32_t residual, gated, layer_norm, post;  // 0 or 1
   int32_t normalize;                      // 1: RMS norm of heads, without weight
+  int32_t parts, turned;                  // 3 and 2 where they are queries, keys and values
   int32_t threads;                        // as in OsaCall, and so is parallel
   void (*parallel)(void (*function)(void*), void* data, unsigned threads, unsigned flags);
 } OsaTransformCall;

@@ -202,12 +202,12 @@ struct Transform {
   }
 
   void project() const {
-    const int64_t row_size = 3 * call.width, head = call.features / call.heads;
+    const int64_t row_size = call.parts * call.width, head = call.features / call.heads;
     const bool in_lines = head == BLOCK && call.features == call.width;
     State* const states = static_cast<State*>(call.states) + from * row_size;
     multiply(rows, memory.scales, call.qkv, call.width, 0, row_size, 0, row_size,
              [&](int64_t row, int64_t column, Line line) __attribute__((always_inline)) {
-      if (in_lines && column < 2 * call.width)
+      if (in_lines && column < call.turned * call.width)
         prepare_line(line, of_row(call.cosine, row, head), of_row(call.sine, row, head));
       write_line(states + row * row_size + column, line);
     });
@@ -220,7 +220,7 @@ struct Transform {
     }
     if (in_lines) return;
     for (int64_t row = 0; row < count; ++row)
-      for (int64_t part = 0; part < 2; ++part)
+      for (int64_t part = 0; part < call.turned; ++part)
         for (int64_t at = 0; at < call.features; at += head)
           prepare_head(states + row * row_size + part * call.width + at, of_row(call.cosine, row, head),
                        of_row(call.sine, row, head), head, call.head_epsilon, call.normalize);

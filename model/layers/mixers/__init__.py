@@ -5,11 +5,28 @@ from __future__ import annotations
 from osa.model.config import EncoderConfig
 from osa.model.errors import ConfigError
 from osa.model.layers.mixers.base import Mixer, TokenContext
+from osa.model.layers.mixers.chela import ChelaMixer
+from osa.model.layers.mixers.hla import AhlaMixer, Hla2Mixer
 from osa.model.layers.mixers.osa import OsaMixer
+from osa.model.layers.mixers.pdssm import PdssmMixer
+from osa.model.layers.mixers.prism import PrismMixer
 from osa.model.layers.mixers.softmax import SoftmaxMixer
+from osa.model.layers.mixers.toeplitz import CirculantMixer, ToeplitzMixer
+from osa.model.layers.mixers.tssa import TssaMixer
 from osa.model.layers.score_bias import needs_bias
 
-MIXERS: dict[str, type[Mixer]] = {"osa": OsaMixer, "softmax": SoftmaxMixer}
+MIXERS: dict[str, type[Mixer]] = {
+    "osa": OsaMixer,
+    "softmax": SoftmaxMixer,
+    "tssa": TssaMixer,
+    "hla2": Hla2Mixer,
+    "ahla": AhlaMixer,
+    "toeplitz": ToeplitzMixer,
+    "circulant": CirculantMixer,
+    "chela": ChelaMixer,
+    "prism": PrismMixer,
+    "pdssm": PdssmMixer,
+}
 
 __all__ = ["MIXERS", "Mixer", "OsaMixer", "SoftmaxMixer", "TokenContext", "make_mixer"]
 
@@ -20,16 +37,17 @@ def make_mixer(config: EncoderConfig, layer: int = 0) -> Mixer:
     Raises:
         ConfigError: The name is not registered, or the mixer has no scores to change by position.
     """
-    if config.mixer not in MIXERS:
-        raise ConfigError(f"mixer must be one of {', '.join(MIXERS)}, got {config.mixer!r}")
-    kind = MIXERS[config.mixer]
+    name = config.mixers[layer]
+    if name not in MIXERS:
+        raise ConfigError(f"mixer must be one of {', '.join(MIXERS)}, got {name!r}")
+    kind = MIXERS[name]
     if not kind.has_scores and (needs_bias(config) or config.local_window is not None):
         raise ConfigError(
             f"positions alibi, position_buckets and local_window change scores of pairs of tokens, "
-            f"which the {config.mixer} mixer does not have"
+            f"which the {name} mixer does not have"
         )
-    if config.is_completed and not kind.has_completion:
-        raise ConfigError(
-            f"osa_pool, osa_taps and osa_gate complete the osa mixer, not {config.mixer}"
-        )
+    if config.is_completed and not any(
+        other in MIXERS and MIXERS[other].has_completion for other in config.mixers
+    ):
+        raise ConfigError(f"osa_pool, osa_taps and osa_gate complete the osa mixer, not {name}")
     return kind(config, layer)

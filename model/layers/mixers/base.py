@@ -1,4 +1,4 @@
-"""Base of token mixers: projections to heads, normalised and rotated queries and keys.
+"""Base of token mixers: projections to heads, the first of them normalised and rotated.
 
 Shapes: B batch, N tokens, D hidden, H heads, d head width.
 """
@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from osa.model.config import EncoderConfig
+from osa.model.errors import ConfigError
 from osa.model.functional.softmax import Bias
 from osa.model.functional.tiling import by_tiles
 from osa.model.kernels.native_pass import Mixing
@@ -46,9 +47,12 @@ class TokenContext(NamedTuple):
 
 
 class Mixer(nn.Module, ABC):
-    """Projects to heads, mixes tokens by ``mix_heads``, projects back.
+    """Projects to heads, mixes tokens by ``mix_states``, projects back.
 
     Attributes:
+        parts: States of width D that a token is projected to, each of heads side by side.
+        turned: How many of them, from the first, are normalised and rotated as configured.
+        scalars: Further numbers of each head that a token is projected to.
         calls_attention: Whether it calls ``osa::attention``, whose kernel can be chosen.
         traces_packed: Whether a packed batch is one graph for every ``cu_seqlens``; otherwise the
             offsets decide which operations run, and only padded batches can be exported.
@@ -58,6 +62,9 @@ class Mixer(nn.Module, ABC):
         side: A layer of its own on what queries are made of, for ``TokenContext.side``; or None.
     """
 
+    parts: ClassVar[int] = 3
+    turned: ClassVar[int] = 2
+    scalars: ClassVar[int] = 0
     calls_attention: ClassVar[bool] = False
     traces_packed: ClassVar[bool] = False
     accepts_empty_rows: ClassVar[bool] = False
@@ -71,14 +78,22 @@ class Mixer(nn.Module, ABC):
         Args:
             config: Of the encoder.
             layer: Index of the block.
+
+        Raises:
+            ConfigError: Heads that are narrower than the numbers of a head.
         """
         super().__init__()
+        if self.scalars > config.head_dim:
+            raise ConfigError(
+                f"this mixer needs heads of at least {self.scalars} features, got {config.head_dim}"
+            )
         self.num_heads, self.head_dim = config.num_heads, config.head_dim
         self.qk_norm = config.qk_norm
         self.operand_dtype: torch.dtype | None = None  # set by inference.bfloat16
         width, bias = config.hidden_size, config.attention_bias
         self.local = config.is_local(layer)
-        self.qkv = nn.Linear(width, 3 * width, bias=bias)
+        outputs = self.parts * width + self.num_heads * self.scalars
+        self.qkv = nn.Linear(width, outputs, bias=bias)
         self.out = nn.Linear(width, width, bias=bias)
         self.side = None
 
@@ -110,29 +125,41 @@ class Mixer(nn.Module, ABC):
             states = by_tiles(lambda part, *turn: self._project(norm(part), turn), hidden, *rotary)
         else:  # one product alone: tiles would only be put together again
             states = self._project(hidden, ())
-        query, key, value = (state.transpose(1, 2) for state in states[:3])
+        heads = tuple(state.transpose(1, 2) for state in states[: self.native_parts])
         if self.side is not None:
-            context = context._replace(side=states[3])
-        return self.mix_heads(query, key, value, context).transpose(1, 2).flatten(2)
+            context = context._replace(side=states[-1])
+        return self.mix_states(heads, context).transpose(1, 2).flatten(2)
 
     def _project(
         self, hidden: Float[Tensor, "B N D"], rotary: tuple[Tensor, ...]
     ) -> tuple[Tensor, ...]:
-        """Queries, keys and values [B, N, H, d], normalised and rotated as configured; the side."""
-        batch, length, _ = hidden.shape
-        joint = self.qkv(hidden).view(batch, length, 3, self.num_heads, self.head_dim)
+        """The states [B, N, H, d], the first normalised and rotated; then numbers [B, N, H, n].
+
+        Last what the layer ``side`` gives [B, N, K], where there is one.
+        """
+        joint = self.qkv(hidden)
         if torch.is_autocast_enabled(hidden.device.type):
             joint = joint.float()
-        query, key, value = joint.unbind(2)
-        if self.qk_norm:
-            query = F.rms_norm(query, (self.head_dim,), eps=HEAD_EPS)
-            key = F.rms_norm(key, (self.head_dim,), eps=HEAD_EPS)
-        if rotary:
-            query, key = rotate(query, *rotary), rotate(key, *rotary)
-        if self.side is None:
-            return query, key, value
-        side: Tensor = self.side(hidden)
-        return query, key, value, side.float() if side.dtype == torch.bfloat16 else side
+        size = self.num_heads * self.head_dim
+        whole = joint[..., : self.parts * size] if self.scalars else joint
+        states = [*whole.unflatten(-1, (self.parts, self.num_heads, self.head_dim)).unbind(2)]
+        for place in range(self.turned):
+            if self.qk_norm:
+                states[place] = F.rms_norm(states[place], (self.head_dim,), eps=HEAD_EPS)
+            if rotary:
+                states[place] = rotate(states[place], *rotary)
+        if self.scalars:
+            numbers = joint.narrow(-1, self.parts * size, self.num_heads * self.scalars)
+            states.append(numbers.unflatten(-1, (self.num_heads, self.scalars)))
+        if self.side is not None:
+            side: Tensor = self.side(hidden)
+            states.append(side.float() if side.dtype == torch.bfloat16 else side)
+        return tuple(states)
+
+    @property
+    def native_parts(self) -> int:
+        """States of width D that the CPU kernel's projection gives: numbers of heads fill one."""
+        return self.parts + bool(self.scalars)
 
     @classmethod
     def name_kernel(cls, device: str, dtype: torch.dtype, head_dim: int) -> str:
@@ -151,6 +178,32 @@ class Mixer(nn.Module, ABC):
     def native_mixing(self) -> Mixing | None:
         """What the CPU kernel calls this mixer's work on packed batches; None where it has none."""
         return None
+
+    def initialize_own(self, generator: torch.Generator | None = None) -> None:
+        """Set random weights beside the projections; those that are not random are set before."""
+        del generator
+
+    @abstractmethod
+    def mix_states(
+        self, states: tuple[Float[Tensor, "B H N _"], ...], context: TokenContext
+    ) -> Float[Tensor, "B H N D"]:
+        """Mix the tokens of every head.
+
+        Args:
+            states: As many as ``parts``, then ``scalars`` numbers a head where there are any.
+            context: Sequences and positions of the tokens.
+        """
+
+
+class AttentionMixer(Mixer):
+    """A mixer of queries, keys and values."""
+
+    def mix_states(
+        self, states: tuple[Float[Tensor, "B H N _"], ...], context: TokenContext
+    ) -> Float[Tensor, "B H N D"]:
+        """``mix_heads`` of the three."""
+        query, key, value = states
+        return self.mix_heads(query, key, value, context)
 
     @abstractmethod
     def mix_heads(

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from osa.model import kernels, ops
 from osa.model.config import EncoderConfig
 from osa.model.kernels.native_pass import OsaMixing
-from osa.model.layers.mixers.base import Mixer, TokenContext
+from osa.model.layers.mixers.base import AttentionMixer, TokenContext
 from osa.model.layers.mixers.completion import Completion
 
 
-class OsaMixer(Mixer):
+class OsaMixer(AttentionMixer):
     """exp(S) V with one learnable angle ``alpha`` per head, and what completes it if asked for."""
 
     calls_attention = traces_packed = accepts_empty_rows = has_completion = True

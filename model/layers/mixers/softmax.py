@@ -13,10 +13,10 @@ from osa.model.functional.varlen import Bucket, check_cu_seqlens, map_buckets
 from osa.model.kernels import is_allowed, native_softmax
 from osa.model.kernels.native import instruction_set
 from osa.model.kernels.native_pass import SoftmaxMixing
-from osa.model.layers.mixers.base import Mixer, TokenContext
+from osa.model.layers.mixers.base import AttentionMixer, TokenContext
 
 
-class SoftmaxMixer(Mixer):
+class SoftmaxMixer(AttentionMixer):
     """softmax(Q K^T / sqrt(d) + bias) V, in local layers within ``local_window`` tokens."""
 
     has_scores = True

@@ -1,0 +1,122 @@
+"""Correlations and convolutions over the tokens of a sequence, in O(N log N) by FFT.
+
+Weights and sums by **offset** s are in ascending order, from -L, which no two tokens have, to L - 1.
+Sequences are not
+periodic: they are padded with zeros to at least twice their length. Short ones are computed as
+matrices by diagonals, which is faster, and for which FFT libraries have other algorithms by number
+of threads: a sequence's bits then depend on its own width alone.
+
+Shapes: S sequences, L width of a rectangle, H heads, d head width, R = 2 L offsets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+DIRECT_WIDTH = 64
+"""Widest rectangle that is computed by diagonals [tokens]."""
+LEAST_TRANSFORM = 256
+"""Shortest FFT [tokens]."""
+
+
+def signed_offsets(width: int | torch.SymInt, device: torch.device) -> Int[Tensor, " R"]:
+    """-L to L - 1."""
+    return torch.arange(2 * width, device=device) - width  # type: ignore[arg-type]
+
+
+def correlate(
+    left: Float[Tensor, "S H L D"], right: Float[Tensor, "S H L D"]
+) -> Float[Tensor, "S H R"]:
+    """By offset s, the sum over tokens i of left_i . right_(i + s).
+
+    Args:
+        left: Zero where padded.
+        right: Zero where padded.
+    """
+    width = left.shape[2]
+    if _is_short(width):
+        return _sum_diagonals(left @ right.transpose(-1, -2))
+    size = transform_length(width)
+
+    def one_head(left: Tensor, right: Tensor) -> Tensor:
+        first, second = _spectrum(left, size), _spectrum(right, size)
+        summed = (first.conj() * second).sum(-2)
+        wrapped = torch.fft.irfft(summed, n=size)
+        return torch.cat([wrapped[..., size - width :], wrapped[..., :width]], -1)
+
+    return _head_by_head(one_head, left, right)
+
+
+def weigh_offsets(
+    weights: Float[Tensor, "#S H #D R"], states: Float[Tensor, "S H L D"]
+) -> Float[Tensor, "S H L D"]:
+    """o_i = sum over offsets s of w_s x_(i + s), zero beyond the ends.
+
+    Args:
+        weights: By head, and by channel or for all channels alike.
+        states: x, zero where padded.
+    """
+    width = states.shape[2]
+    by_channel = weights.shape[2] > 1
+    if _is_short(width) and not by_channel:
+        places = torch.arange(width, device=states.device)
+        return weights[:, :, 0, places - places[:, None] + width] @ states
+    if _is_short(2 * width) and by_channel:
+        return _shift_and_add(weights, states)
+    size = transform_length(width)
+
+    def one_head(weights: Tensor, states: Tensor) -> Tensor:
+        gap = weights.new_zeros(*weights.shape[:-1], size - 2 * width)
+        wrapped = torch.cat([weights[..., width:], gap, weights[..., :width]], -1)
+        product = torch.fft.rfft(wrapped, n=size).conj() * _spectrum(states, size)
+        return torch.fft.irfft(product, n=size)[..., :width].transpose(-1, -2)
+
+    return _head_by_head(one_head, weights, states)
+
+
+def transform_length(width: int) -> int:
+    """A length from ``2 width`` on of few small prime factors, for FFTs."""
+    if torch.compiler.is_compiling():
+        return 2 * width
+    step = max(1, 1 << (2 * width - 1).bit_length() - 3)
+    return max(LEAST_TRANSFORM, -(-2 * width // step) * step)
+
+
+def _is_short(width: int) -> bool:
+    return not torch.compiler.is_compiling() and width <= DIRECT_WIDTH
+
+
+def _spectrum(states: Float[Tensor, "S H L D"], size: int) -> Tensor:
+    """Transforms of every channel over the tokens [S, H, d, size / 2 + 1]."""
+    return torch.fft.rfft(states.transpose(-1, -2), n=size)
+
+
+def _sum_diagonals(square: Float[Tensor, "S H L L"]) -> Float[Tensor, "S H R"]:
+    """Sums along the diagonals j - i = s: rows are shifted so that each becomes a column."""
+    width = square.shape[-1]
+    flat = F.pad(square.flip(-2), (0, width)).flatten(-2)[..., : width * (2 * width - 1)]
+    return F.pad(flat.unflatten(-1, (width, 2 * width - 1)).sum(-2), (1, 0))
+
+
+def _shift_and_add(weights: Tensor, states: Tensor) -> Tensor:
+    """The sum of ``weigh_offsets``, offset by offset."""
+    width = states.shape[2]
+    wide = F.pad(states, (0, 0, width, width - 1))
+    total = torch.zeros_like(states)
+    for place, weight in enumerate(weights.unbind(-1)):
+        total = total + wide[:, :, place : place + width] * weight[:, :, None]
+    return total
+
+
+def _head_by_head(function: Callable[..., Tensor], *operands: Tensor) -> Tensor:
+    """Apply a function of heads one after another in inference, so that FFTs stay in cache."""
+    if torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return function(*operands)
+    heads = operands[-1].shape[1]
+    parts = [function(*(part[:, head : head + 1] for part in operands)) for head in range(heads)]
+    return torch.cat(parts, 1)

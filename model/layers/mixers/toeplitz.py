@@ -1,0 +1,96 @@
+"""Circulant Attention (arXiv:2512.21542): one weight an offset between tokens, by FFT.
+
+The paper computes a circulant matrix of weights on grids of image patches. A text does not go round,
+so ``toeplitz`` pads it with zeros to twice its length and divides each offset's sum by the number
+of pairs that it has. ``circulant`` is the paper's periodic form: for sequences whose end lies beside
+their beginning, as rows of a torus of patches, or for features of one fixed length. Both
+are O(N log N), and both see order: permuted tokens give other vectors.
+
+Shapes: S sequences, L width of a rectangle, H heads, d head width, R = 2 L offsets.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from osa.model.functional.alignment import zero_padding
+from osa.model.functional.offsets import correlate, signed_offsets, weigh_offsets
+from osa.model.layers.mixers.rectangle import RectangleMixer, count_tokens
+
+
+def offset_weights(
+    sums: Float[Tensor, "S H R"], count: Float[Tensor, "#S 1 1"], head_dim: int
+) -> Float[Tensor, "S H R"]:
+    """Softmax over offsets of mean_i q_i k_(i + s) / sqrt(d), the mean over pairs that are there.
+
+    Args:
+        sums: Of q_i k_(i + s) by offset.
+        count: Tokens of each sequence, N.
+        head_dim: d.
+    """
+    offsets = signed_offsets(sums.shape[-1] // 2, sums.device)
+    pairs = count - offsets.abs()
+    scores = sums / (pairs.clamp(min=1.0) * math.sqrt(head_dim))
+    return scores.masked_fill(pairs < 1, -torch.inf).softmax(-1)
+
+
+def periodic_weights(
+    sums: Float[Tensor, "S H R"], count: Float[Tensor, "#S 1 1"], head_dim: int
+) -> Float[Tensor, "S H R"]:
+    """The same where token N is token 0: offsets s and s - N are one, of N pairs.
+
+    Args:
+        sums: Of q_i k_(i + s) by offset.
+        count: Tokens of each sequence, N.
+        head_dim: d.
+    """
+    width = sums.shape[-1] // 2
+    offsets = signed_offsets(width, sums.device)
+    size = count.to(torch.int64)
+    other = torch.where(offsets < 0, offsets + size, offsets - size)
+    there = (other.abs() < size) & (other.abs() < width)
+    place = (other + width).clamp(0, 2 * width - 1).expand(sums.shape)
+    folded = sums + sums.gather(-1, place).masked_fill(~there, 0.0)
+    scores = folded / (count * math.sqrt(head_dim))
+    first = scores.masked_fill((offsets < 0) | (offsets >= size), -torch.inf)
+    largest = first.amax(-1, keepdim=True)
+    # every offset but 0 is there twice, as s and as s - N: the sum is over one of each
+    raised = (scores - largest).masked_fill(offsets.abs() >= size, -torch.inf).exp()
+    total = raised.masked_fill(offsets < 0, 0.0).sum(-1, keepdim=True)
+    return raised / total
+
+
+class ToeplitzMixer(RectangleMixer):
+    """o_i = SiLU(t_i) * sum over s of w_s v_(i + s); states q, k, v and the gate t."""
+
+    parts = 4
+
+    def mix_rectangle(
+        self, states: tuple[Float[Tensor, "S H L _"], ...], mask: Bool[Tensor, "S L"] | None
+    ) -> Float[Tensor, "S H L D"]:
+        """Weigh values by offset, and gate."""
+        query, key, value = (zero_padding(state, mask) for state in states[:3])
+        count = count_tokens(query, mask)[..., 0]
+        weights = self.weigh(correlate(query, key), count)
+        return weigh_offsets(weights[:, :, None], value) * F.silu(states[3])
+
+    def weigh(
+        self, sums: Float[Tensor, "S H R"], count: Float[Tensor, "#S 1 1"]
+    ) -> Float[Tensor, "S H R"]:
+        """``offset_weights``."""
+        return offset_weights(sums, count, self.head_dim)
+
+
+class CirculantMixer(ToeplitzMixer):
+    """The same on a circle; equivariant under rotations of the sequence without positions."""
+
+    def weigh(
+        self, sums: Float[Tensor, "S H R"], count: Float[Tensor, "#S 1 1"]
+    ) -> Float[Tensor, "S H R"]:
+        """``periodic_weights``."""
+        return periodic_weights(sums, count, self.head_dim)
