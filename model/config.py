@@ -11,6 +11,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from osa.model.common.encoder_rules import EncoderRules, Residual, check_rules
 from osa.model.common.field_types import check_fields, check_known, check_sizes
 from osa.model.common.model_files import parse_json
 from osa.model.errors import ConfigError
@@ -76,8 +77,8 @@ class HeadConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EncoderConfig:
-    """Shape and options of an encoder.
+class EncoderConfig(EncoderRules):
+    """Shape and options of an encoder; further ones are those of ``EncoderRules``.
 
     Attributes:
         vocab_size: Number of token ids; None for a feature model.
@@ -93,7 +94,7 @@ class EncoderConfig:
         center: Subtract each sequence's mean query and key before the scores.
         qk_norm: RMS-normalise every head's query and key.
         alpha_init: Initial value of the learnable angle of every head.
-        residual: Skip connections around both sub-layers.
+        residual: Rule by which sub-layers change the residual stream; ``add`` or ``none`` (skips).
         norm: Normalisation of the residual stream, placed by ``norm_place``.
         norm_type: ``rms``, or ``layer`` (LayerNorm).
         norm_place: ``pre``, before each sub-layer and before pooling; or ``post``, after each sum.
@@ -139,7 +140,7 @@ class EncoderConfig:
     center: bool = False
     qk_norm: bool = True
     alpha_init: float = 0.02
-    residual: bool = True
+    residual: Residual = "add"
     norm: bool = True
     norm_type: NormType = "rms"
     norm_place: NormPlace = "pre"
@@ -173,7 +174,7 @@ class EncoderConfig:
         Raises:
             ConfigError: The field, its value and what is allowed.
         """
-        check_fields(self)
+        super().__post_init__()
         if (self.vocab_size is None) == (self.feature_size is None):
             raise ConfigError(
                 "exactly one of vocab_size and feature_size must be set, got "
@@ -186,6 +187,7 @@ class EncoderConfig:
                 f"and {self.num_heads}"
             )
         self._check_positions()
+        check_rules(self)
         if not math.isfinite(self.alpha_init):
             raise ConfigError(f"alpha_init must be finite, got {self.alpha_init}")
         if not 0.0 <= self.norm_eps < 1.0:
@@ -246,8 +248,8 @@ class EncoderConfig:
 
     @property
     def vector_size(self) -> int:
-        """Width of a pooled and projected state."""
-        return self.embedding_size or self.hidden_size
+        """Width of a vector: of a pooled state, projected and reduced."""
+        return self.bottleneck_size or self.embedding_size or self.hidden_size
 
     @property
     def output_size(self) -> int:

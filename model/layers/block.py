@@ -17,6 +17,8 @@ from osa.model.config import EncoderConfig
 from osa.model.functional.tiling import by_tiles
 from osa.model.kernels import native_rows
 from osa.model.layers.mixers import TokenContext, make_mixer
+from osa.model.layers.monarch import make_linear
+from osa.model.layers.residual import Delta, make_read, make_residual
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,
@@ -33,9 +35,11 @@ class FeedForward(nn.Module):
         """Create both projections."""
         super().__init__()
         self.gated = config.ffn_gated
-        inner = config.ffn_size * (2 if self.gated else 1)
-        self.up = nn.Linear(config.hidden_size, inner, bias=config.ffn_up_bias)
-        self.down = nn.Linear(config.ffn_size, config.hidden_size, bias=config.ffn_down_bias)
+        hidden, inner = config.hidden_size, config.ffn_size
+        half = inner if inner % 2 else inner // 2  # of what starts mirrored
+        up = inner * (2 if self.gated else 1)
+        self.up = make_linear(config, hidden, up, config.ffn_up_bias, unit=half)
+        self.down = make_linear(config, inner, hidden, config.ffn_down_bias, unit=half)
         self.activation_name = config.activation
         self.activation = ACTIVATIONS[config.activation]
 
@@ -52,7 +56,11 @@ class FeedForward(nn.Module):
 
 
 class Block(nn.Module):
-    """One token mixer and one feed-forward layer, each with the configured norm and skip."""
+    """One token mixer and one feed-forward layer, each with the configured norm and residual rule.
+
+    Attributes:
+        feed_forward: None in models without.
+    """
 
     def __init__(self, config: EncoderConfig, layer: int = 0) -> None:
         """Create both sub-layers.
@@ -64,35 +72,41 @@ class Block(nn.Module):
         super().__init__()
         self.residual, self.post = config.residual, config.norm_place == "post"
         self.mixer = make_mixer(config, layer)
-        self.feed_forward = FeedForward(config)
+        has_inner = config.ffn == "full"
+        self.feed_forward = FeedForward(config) if has_inner else None
         normalised = layer == 0 and config.embedding_norm and not self.post
         self.mixer_norm = nn.Identity() if normalised else make_norm(config)
-        self.feed_forward_norm = make_norm(config)
+        self.feed_forward_norm = make_norm(config) if has_inner else nn.Identity()
+        self.read = make_read(config)
+        self.mixer_residual = make_residual(config)
+        self.feed_forward_residual = make_residual(config) if has_inner else None
         self._is_bert = (
             self.post
-            and config.residual
+            and config.residual == "add"
             and isinstance(self.feed_forward_norm, nn.LayerNorm)
             and config.activation == "gelu"
             and not config.ffn_gated
         )
 
     def forward(self, hidden: Float[Tensor, "B N D"], context: TokenContext) -> Tensor:
-        """Return the next hidden states [B, N, D]."""
+        """Return the next hidden states [B, N, D], with all channels of the residual stream."""
         if self._is_bert and native_rows.supports(hidden) and self._has_plain_layers():
             return self._in_few_passes(hidden, context)
         norm = nn.Identity() if self.post else self.mixer_norm
-        mixed = self.mixer(hidden, context, norm)
+        mixed = self.mixer(self.read(hidden), context, norm)
         return by_tiles(self._transform, hidden, mixed)[0]
 
     def _has_plain_layers(self) -> bool:
         """Whether inference has not replaced the linear layers."""
-        layers = (self.mixer.out, self.feed_forward.up, self.feed_forward.down)
-        return all(isinstance(layer, nn.Linear) for layer in layers)
+        inner = self.feed_forward
+        layers = () if inner is None else (self.mixer.out, inner.up, inner.down)
+        return bool(layers) and all(isinstance(layer, nn.Linear) for layer in layers)
 
     def _in_few_passes(self, hidden: Float[Tensor, "B N D"], context: TokenContext) -> Tensor:
         """The same for BERT's blocks: all that follows a product in one pass over its result."""
         layer, mixer = self.feed_forward, self.mixer
         first, second = self.mixer_norm, self.feed_forward_norm
+        assert layer is not None
         assert isinstance(first, nn.LayerNorm)
         assert isinstance(second, nn.LayerNorm)
 
@@ -109,13 +123,15 @@ class Block(nn.Module):
 
     def _transform(self, hidden: Tensor, mixed: Tensor) -> tuple[Tensor]:
         """The token-wise part after the mixer."""
-        hidden = hidden + mixed if self.residual else mixed
+        rewrites = isinstance(self.mixer_residual, Delta)
+        seen = self.mixer_norm(self.read(hidden)) if rewrites else hidden
+        hidden = self.mixer_residual(hidden, mixed, seen)
         if self.post:
             hidden = self.mixer_norm(hidden)
-            transformed: Tensor = self.feed_forward(hidden)
-        else:
-            transformed = self.feed_forward(self.feed_forward_norm(hidden))
-        hidden = hidden + transformed if self.residual else transformed
+        if self.feed_forward is None or self.feed_forward_residual is None:
+            return (hidden,)
+        seen = hidden if self.post else self.feed_forward_norm(self.read(hidden))
+        hidden = self.feed_forward_residual(hidden, self.feed_forward(seen), seen)
         return (self.feed_forward_norm(hidden) if self.post else hidden,)
 
 

@@ -14,7 +14,12 @@ from osa.model.tokenization import TextTokenizer
 from osa.model.training.config import TrainConfig
 from osa.model.training.data.report import Rules
 from osa.model.training.data.store import ExampleStore
-from osa.model.training.objectives.base import Objective, ObjectiveInputs, StartHead
+from osa.model.training.objectives.base import (
+    EmbeddingObjective,
+    Objective,
+    ObjectiveInputs,
+    StartHead,
+)
 
 
 @dataclass(frozen=True)
@@ -66,7 +71,13 @@ def prepare(config: TrainConfig, progress: bool = True) -> Setup:
         progress,
         _take_head(model),
     )
+    size, batch = model.config.bottleneck_size, config.optimizer.batch_size
     objective = config.section.load()(config.section, inputs)
+    if size is not None and batch < size and isinstance(objective, EmbeddingObjective):
+        raise ConfigError(
+            f"optimizer.batch_size must be at least model.bottleneck_size ({size}), the directions "
+            f"that are found in each batch, got {batch}"
+        )
     return Setup(model, objective, store)
 
 

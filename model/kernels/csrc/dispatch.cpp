@@ -154,7 +154,8 @@ int osa_transform(const OsaTransformCall* call) {
   const int64_t unit = call->dtype == OSA_INT8 ? 64 : 32;
   const bool sized = call->rows >= 0 && call->width >= unit && call->width % unit == 0 && call->features >= 1 &&
                      call->features <= call->width && call->threads >= 1;
-  if (!sized || (call->mixed && (call->inner < unit || call->inner % unit))) return osa::SHAPE;
+  const bool feeds = call->mixed && call->up.weight;
+  if (!sized || (feeds && (call->inner < unit || call->inner % unit))) return osa::SHAPE;
   if (call->qkv.weight) {
     const int64_t head = call->heads < 1 || call->features % call->heads ? 0 : call->features / call->heads;
     if (head < 1 || head > 128 || (call->cosine && head % 2)) return osa::SHAPE;

@@ -28,4 +28,10 @@ def make_mixer(config: EncoderConfig, layer: int = 0) -> Mixer:
             f"positions alibi, position_buckets and local_window change scores of pairs of tokens, "
             f"which the {config.mixer} mixer does not have"
         )
+    if config.share_qk and kind.unshared:
+        able = ", ".join(name for name, other in MIXERS.items() if not other.unshared)
+        raise ConfigError(f"share_qk: the {config.mixer} mixer {kind.unshared}; {able} can")
+    if config.vo == "none" and not kind.drops_vo:
+        able = ", ".join(name for name, other in MIXERS.items() if other.drops_vo)
+        raise ConfigError(f"vo none: the {config.mixer} mixer needs its projections; {able} do not")
     return kind(config, layer)

@@ -17,6 +17,7 @@ from osa.model.config import EncoderConfig
 from osa.model.functional.softmax import Bias
 from osa.model.functional.tiling import by_tiles
 from osa.model.kernels.native_pass import Mixing
+from osa.model.layers.monarch import make_linear
 from osa.model.layers.positions import rotate
 
 HEAD_EPS = 1e-6
@@ -50,12 +51,16 @@ class Mixer(nn.Module, ABC):
             offsets decide which operations run, and only padded batches can be exported.
         accepts_empty_rows: Whether a padded row without a single token gives finite states.
         has_scores: Whether it has scores of pairs of tokens, which a bias or a window can change.
+        unshared: Why queries and keys cannot be the same; empty where they can.
+        drops_vo: Whether it works without projections of values and of the output.
     """
 
     calls_attention: ClassVar[bool] = False
     traces_packed: ClassVar[bool] = False
     accepts_empty_rows: ClassVar[bool] = False
     has_scores: ClassVar[bool] = False
+    unshared: ClassVar[str] = "has no queries and keys to share"
+    drops_vo: ClassVar[bool] = False
 
     def __init__(self, config: EncoderConfig, layer: int = 0) -> None:
         """Create the projections; ``osa.model.layers.initialization`` sets their values.
@@ -70,8 +75,17 @@ class Mixer(nn.Module, ABC):
         self.operand_dtype: torch.dtype | None = None  # set by inference.bfloat16
         width, bias = config.hidden_size, config.attention_bias
         self.local = config.is_local(layer)
-        self.qkv = nn.Linear(width, 3 * width, bias=bias)
-        self.out = nn.Linear(width, width, bias=bias)
+        self.shares_qk, self.has_values = config.share_qk, config.vo == "full"
+        parts = self.parts
+        self.qkv = make_linear(config, width, parts * width, bias, parts, self.head_dim)
+        self.out: nn.Module = nn.Identity()
+        if self.has_values:
+            self.out = make_linear(config, width, width, bias, unit=self.head_dim)
+
+    @property
+    def parts(self) -> int:
+        """Projections that are joined in ``qkv``."""
+        return (1 if self.shares_qk else 2) + self.has_values
 
     def forward(
         self, hidden: Float[Tensor, "B N D"], context: TokenContext, norm: nn.Module
@@ -109,10 +123,13 @@ class Mixer(nn.Module, ABC):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values [B, N, H, d]; normalised and rotated as configured."""
         batch, length, _ = hidden.shape
-        joint = self.qkv(hidden).view(batch, length, 3, self.num_heads, self.head_dim)
+        joint = self.qkv(hidden).view(batch, length, self.parts, self.num_heads, self.head_dim)
         if torch.is_autocast_enabled(hidden.device.type):
             joint = joint.float()
-        query, key, value = joint.unbind(2)
+        query, *others = joint.unbind(2)
+        key = query if self.shares_qk else others[0]
+        own = hidden.unflatten(2, (self.num_heads, self.head_dim)).to(joint.dtype)
+        value = others[-1] if self.has_values else own
         if self.qk_norm:
             query = F.rms_norm(query, (self.head_dim,), eps=HEAD_EPS)
             key = F.rms_norm(key, (self.head_dim,), eps=HEAD_EPS)

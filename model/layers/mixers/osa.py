@@ -14,7 +14,8 @@ from osa.model.layers.mixers.base import Mixer, TokenContext
 class OsaMixer(Mixer):
     """exp(S) V with one learnable angle ``alpha`` per head."""
 
-    calls_attention = traces_packed = accepts_empty_rows = True
+    calls_attention = traces_packed = accepts_empty_rows = drops_vo = True
+    unshared = "has scores S = Q K' - K Q', which are 0 where both are the same"
 
     def __init__(self, config: EncoderConfig, layer: int = 0) -> None:
         """Create projections and angles."""

@@ -24,7 +24,7 @@ def test_json_round_trip_keeps_every_field() -> None:
         ({"vocab_size": 5, "hidden_size": 9, "num_heads": 3}, "even head_dim, got 3"),
         ({"vocab_size": "5"}, "vocab_size must be int \\| None, got '5'"),
         ({"vocab_size": True}, "vocab_size must be int"),
-        ({"vocab_size": 5, "residual": 1}, "residual must be bool, got 1"),
+        ({"vocab_size": 5, "residual": 1}, "residual must be one of add, none, .*, got 1"),
         ({"vocab_size": 5, "scale": "width"}, "scale must be one of paper, length, got 'width'"),
         ({"vocab_size": 5, "rope_theta": 0.5}, "rope_theta must be above 1"),
         ({"vocab_size": 5, "alpha_init": float("nan")}, "alpha_init must be finite"),
@@ -52,4 +52,4 @@ def test_an_unknown_mixer_is_refused_with_the_known_ones() -> None:
 
 def test_a_narrow_skipless_feed_forward_is_refused() -> None:
     with pytest.raises(ConfigError, match="at least 768"):
-        Encoder(EncoderConfig(vocab_size=5, residual=False, ffn_size=384))
+        Encoder(EncoderConfig(vocab_size=5, residual="none", ffn_size=384))
