@@ -19,7 +19,7 @@ REWRITES = ("delta", "delta4", "write_only")
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderRules:
-    """Fields of ``EncoderConfig`` that choose the form of its parts; ``docs/rules.md`` has them all.
+    """Fields of ``EncoderConfig`` that choose the form of its parts; see ``docs/rules.md``.
 
     Attributes:
         linear: Projections and feed-forward layers: ``dense``, or ``monarch``, the product of two

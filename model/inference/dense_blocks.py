@@ -19,7 +19,7 @@ from osa.model.layers.residual import Delta
 
 
 def has_plain_stream(block: Block) -> bool:
-    """Whether sub-layers are added to the residual stream or replace it, and all layers are known."""
+    """Whether sub-layers are added to the stream or replace it, and all layers are known."""
     mixer = block.mixer
     known = nn.Linear | MonarchLinear
     inner = block.feed_forward

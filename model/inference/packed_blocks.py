@@ -182,7 +182,7 @@ def _weights(block: Block, missing: int) -> kernel.BlockWeights:
     return kernel.BlockWeights(
         _norm(block.mixer_norm, missing),
         _layer(mixer.qkv),
-        _layer(mixer.out),
+        None if isinstance(mixer.out, nn.Identity) else _layer(mixer.out),
         _norm(block.feed_forward_norm, missing),
         None if feed_forward is None else _layer(feed_forward.up),
         None if feed_forward is None else _layer(feed_forward.down),
@@ -195,9 +195,7 @@ def _weights(block: Block, missing: int) -> kernel.BlockWeights:
     )
 
 
-def _layer(layer: nn.Module) -> kernel.Layer | None:
-    if isinstance(layer, nn.Identity):
-        return None
+def _layer(layer: nn.Module) -> kernel.Layer:
     assert isinstance(layer, PackedLinear)  # packed before
     return layer.layer()
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -29,7 +30,12 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 class FeedForward(nn.Module):
-    """f(X W_1) W_2, or gated f(X W_a) * (X W_b) W_2 with W_1 = [W_a, W_b]."""
+    """f(X W_1) W_2, or gated f(X W_a) * (X W_b) W_2 with W_1 = [W_a, W_b].
+
+    Attributes:
+        up: W_1; ``nn.Linear``, ``MonarchLinear``, or those of inference.
+        down: W_2, likewise.
+    """
 
     def __init__(self, config: EncoderConfig) -> None:
         """Create both projections."""
@@ -37,9 +43,9 @@ class FeedForward(nn.Module):
         self.gated = config.ffn_gated
         hidden, inner = config.hidden_size, config.ffn_size
         half = inner if inner % 2 else inner // 2  # of what starts mirrored
-        up = inner * (2 if self.gated else 1)
-        self.up = make_linear(config, hidden, up, config.ffn_up_bias, unit=half)
-        self.down = make_linear(config, inner, hidden, config.ffn_down_bias, unit=half)
+        parts = 2 if self.gated else 1
+        self.up: Any = make_linear(config, hidden, parts * inner, config.ffn_up_bias, parts, half)
+        self.down: Any = make_linear(config, inner, hidden, config.ffn_down_bias, 1, half)
         self.activation_name = config.activation
         self.activation = ACTIVATIONS[config.activation]
 

@@ -56,6 +56,11 @@ class _StableEigh(torch.autograd.Function):
         return found
 
 
+def _decompose(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    found: tuple[Tensor, Tensor] = _StableEigh.apply(matrix)  # type: ignore[no-untyped-call]
+    return found
+
+
 class Reduction(NamedTuple):
     """Vectors of a batch in their leading directions.
 
@@ -89,10 +94,10 @@ def reduce_rank(vectors: Float[Tensor, "R E"], size: int) -> Reduction:
     with torch.autocast(vectors.device.type, enabled=False):
         rows = vectors.float() if vectors.dtype in (torch.float16, torch.bfloat16) else vectors
         if count >= width:
-            _, found = _StableEigh.apply(rows.T @ rows)
+            _, found = _decompose(rows.T @ rows)
             basis = found[:, :size]
             return Reduction(rows @ basis, basis)
-        values, found = _StableEigh.apply(rows @ rows.T)
+        values, found = _decompose(rows @ rows.T)
         least = values[0].detach() * torch.finfo(values.dtype).eps
         roots = values[:size].clamp(min=least.clamp(min=torch.finfo(values.dtype).tiny)).sqrt()
         return Reduction(found[:, :size] * roots, (rows.T @ found[:, :size]) / roots)

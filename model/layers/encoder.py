@@ -21,8 +21,8 @@ from osa.model.functional.varlen import check_cu_seqlens
 from osa.model.layers.block import Block, make_norm
 from osa.model.layers.initialization import initialize, orthonormal
 from osa.model.layers.mixers import TokenContext
-from osa.model.layers.residual import make_read, state_channels
 from osa.model.layers.positions import look_up_rotary, rotary_table, token_positions
+from osa.model.layers.residual import make_read, state_channels
 from osa.model.layers.score_bias import PassBias, ScoreBias, needs_bias
 
 

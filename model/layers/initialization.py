@@ -116,7 +116,8 @@ def initialize_monarch(layer: MonarchLinear, generator: torch.Generator | None =
     """Blocks with orthonormal rows or columns, whichever are fewer."""
     groups = [part for whole in layer.right.data for part in whole.split(layer.block, 1)]
     for block in (*groups, *layer.left.data):
-        block.copy_(orthonormal(*block.shape, generator))
+        rows, columns = block.shape
+        block.copy_(orthonormal(rows, columns, generator))
 
 
 def zero_bias(*layers: nn.Module) -> None:
@@ -162,6 +163,7 @@ def _normal(layer: nn.Module, std: float, generator: torch.Generator | None) -> 
         initialize_monarch(layer, generator)  # numbers of the right blocks: 1 / sqrt(q)
         layer.left.data.normal_(0.0, std * math.sqrt(layer.block), generator=generator)
     else:
+        assert isinstance(layer, nn.Linear)
         layer.weight.normal_(0.0, std, generator=generator)
 
 

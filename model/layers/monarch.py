@@ -62,7 +62,7 @@ class MonarchLinear(nn.Module):
 
     def forward(self, inputs: Float[Tensor, "*batch K"]) -> Float[Tensor, "*batch N"]:
         """The product, by two batched ones; a row's bits do not depend on the other rows."""
-        groups, block, wide = self.right.shape
+        groups, block, _ = self.right.shape
         rows = inputs.flatten(0, -2)
         missing = 0 if torch.compiler.is_compiling() else self._missing_rows(rows)
         if missing:
@@ -72,11 +72,11 @@ class MonarchLinear(nn.Module):
         outer = torch.bmm(inner.permute(2, 1, 0), self.left)  # [S q, n, m]
         joined = outer.unflatten(0, (self.parts, block)).permute(2, 0, 3, 1)
         found = joined.reshape(rows.shape[0], self.out_features)
-        if missing:
-            found = found[:-missing]
+        found = found[:-missing] if missing else found
         if self.bias is not None:
             found = found + self.bias.to(found.dtype)
-        return found.unflatten(0, inputs.shape[:-1]) if inputs.dim() != 2 else found
+        whole: Tensor = found.unflatten(0, inputs.shape[:-1]) if inputs.dim() != 2 else found
+        return whole
 
     def _missing_rows(self, rows: Tensor) -> int:
         """Rows to add on a CPU in inference, so that all products are the library's."""
@@ -89,7 +89,7 @@ class MonarchLinear(nn.Module):
 
     def dense(self) -> nn.Linear:
         """The same layer as one matrix [N, K]."""
-        groups, block, _ = self.right.shape
+        block = self.block
         right = self.right.detach().unflatten(2, (self.parts, block))
         left = self.left.detach().unflatten(0, (self.parts, block))
         weight = torch.einsum("sjai,absj->sijab", left, right)
@@ -155,7 +155,9 @@ def make_linear(
 
 
 def block_width(inputs: int, outputs: int, unit: int = 0) -> int:
-    """q of the fewest parameters, K q + K N / q, among the common divisors.
+    """The common divisor q of fewest parameters, in a layer and one that leads back.
+
+    These have K q + K N / q and N q + K N / q, so that both get the same blocks.
 
     Raises:
         ConfigError: They have none between 1 and K.
@@ -168,4 +170,5 @@ def block_width(inputs: int, outputs: int, unit: int = 0) -> int:
             f"have no common width (also of heads, or of half of ffn_size: {unit}): choose "
             "multiples of 8"
         )
-    return min(divisors, key=lambda q: (inputs * q + inputs * outputs // q, q))
+    both, inner = inputs + outputs, 2 * inputs * outputs
+    return min(divisors, key=lambda q: (both * q + inner // q, q))

@@ -110,7 +110,7 @@ class Delta(nn.Module):
                 if self.erases:
                     wanted = wanted - _along(direction, part)
                 parts.append(part + (gate * wanted) * direction)
-            return parts[0] if len(parts) == 1 else torch.cat(parts, -1)
+            return torch.cat(parts, -1) if self.channels > 1 else parts[0]
 
 
 class ChannelRead(nn.Module):
@@ -124,6 +124,7 @@ class ChannelRead(nn.Module):
 
     def forward(self, state: Float[Tensor, "*batch VD"]) -> Float[Tensor, "*batch D"]:
         """What a sub-layer reads of the states."""
+        first: Tensor
         first, *others = (state * self.weight).split(self.width, -1)
         for part in others:
             first = first + part

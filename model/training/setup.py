@@ -12,6 +12,7 @@ from osa.model.errors import ConfigError
 from osa.model.records.fields import Field
 from osa.model.tokenization import TextTokenizer
 from osa.model.training.config import TrainConfig
+from osa.model.training.conversion import with_linear
 from osa.model.training.data.report import Rules
 from osa.model.training.data.store import ExampleStore
 from osa.model.training.objectives.base import (
@@ -119,7 +120,7 @@ def build_model(config: TrainConfig, store: ExampleStore) -> EmbeddingModel:
                     f"the model in {config.start} takes rows of {taken} numbers, the data have "
                     f"{width}"
                 )
-        return model
+        return model if config.linear is None else with_linear(model, config.linear)
     generator = torch.Generator().manual_seed(config.seed)
     if features is not None:
         width = store.take([0])[features][0].shape[1]

@@ -6,7 +6,7 @@ Shapes: B batch, N tokens, D hidden, H heads, d head width.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -46,6 +46,8 @@ class Mixer(nn.Module, ABC):
     """Projects to heads, mixes tokens by ``mix_heads``, projects back.
 
     Attributes:
+        qkv: Joint projection to heads; ``nn.Linear``, ``MonarchLinear``, or those of inference.
+        out: Projection back, likewise; ``nn.Identity`` where the configuration has none.
         calls_attention: Whether it calls ``osa::attention``, whose kernel can be chosen.
         traces_packed: Whether a packed batch is one graph for every ``cu_seqlens``; otherwise the
             offsets decide which operations run, and only padded batches can be exported.
@@ -77,10 +79,10 @@ class Mixer(nn.Module, ABC):
         self.local = config.is_local(layer)
         self.shares_qk, self.has_values = config.share_qk, config.vo == "full"
         parts = self.parts
-        self.qkv = make_linear(config, width, parts * width, bias, parts, self.head_dim)
-        self.out: nn.Module = nn.Identity()
-        if self.has_values:
-            self.out = make_linear(config, width, width, bias, unit=self.head_dim)
+        self.qkv: Any = make_linear(config, width, parts * width, bias, parts, self.head_dim)
+        has_out = config.vo == "full"
+        last = make_linear(config, width, width, bias, unit=self.head_dim) if has_out else None
+        self.out: Any = last or nn.Identity()
 
     @property
     def parts(self) -> int:

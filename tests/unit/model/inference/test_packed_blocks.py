@@ -41,6 +41,11 @@ KINDS: dict[str, dict[str, Any]] = {
     "pre-norm with biases": {"norm_type": "layer", "activation": "gelu_tanh", **BIASES},
     "rms after the sums": {"norm_place": "post"},
     "without norms": {"norm": False},
+    "monarch": {"linear": "monarch", "mixer": "osa", **BIASES},
+    "shared": {"share_qk": True, "attention_bias": True},
+    "without projections": {"vo": "none", "mixer": "osa", "norm_type": "layer"},
+    "without feed-forward": {"ffn": "none", "norm_place": "post", **BIASES},
+    "minimal": {"share_qk": True, "vo": "none", "ffn": "none", "attention_bias": True},
 }
 LENGTHS = [1, 5, 40, 33, 200]
 ERROR = {"float32": 3e-6, "bfloat16": 0.01, "int8": 0.05}
@@ -62,7 +67,8 @@ def blocks_of(**fields: Any) -> list[Block]:
             if parameter.dim() == 1:
                 nn.init.uniform_(parameter, -0.5, 1.5)
             else:
-                nn.init.normal_(parameter, 0.0, parameter.shape[1] ** -0.5)
+                fan = parameter.shape[1] if parameter.dim() == 2 else parameter.shape[1] ** 2
+                nn.init.normal_(parameter, 0.0, fan**-0.25 if parameter.dim() > 2 else fan**-0.5)
     return blocks
 
 
