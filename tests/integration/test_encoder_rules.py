@@ -15,7 +15,6 @@ import torch
 from osa.export.exporter import ExportOptions, export_model
 from osa.model import EmbeddingModel
 from osa.model.embedding_model import PRETRAINED
-from osa.model.inference.precision import name_products
 from osa.service.cli import main
 from osa.service.engines.batch_invariance import is_batch_invariant
 from osa.service.engines.eager import EagerEngine
@@ -97,10 +96,10 @@ def test_it_trains_and_serves(
     rule = {**RULES[name], "matryoshka_dims": RULES[name].get("matryoshka_dims", ())}
     assert {key: getattr(model.config, key) for key in rule} == rule
     capsys.readouterr()
-    assert main(["inspect", str(output), "--json"]) == 0
+    assert main(["inspect", str(output)]) == 0
     described = json.loads(capsys.readouterr().out)
     assert described["config"]["residual"] == model.config.residual
-    client = serve(model__directory=output, model__dtype="float32")
+    client = serve(model__path=output, model__dtype="float32")
     texts = ["a cat on the barn", "river", "fox " * 40]
     answer = client.post("/embed", json={"inputs": texts})
     assert answer.status_code == 200
@@ -117,7 +116,7 @@ def test_it_trains_and_serves(
 def test_a_vector_has_the_same_bits_in_any_batch(name: str, dtype: str, tmp_path: Path) -> None:
     make_tiny_model(**{"matryoshka_dims": (), **RULES[name]}).save_pretrained(tmp_path / "model")
     engine = EagerEngine(tmp_path / "model", device="cpu", dtype=dtype)
-    assert name_products(engine.model).startswith("torch" if name in SLOW else "native")
+    assert engine.info.products.startswith("torch" if name in SLOW else "native")
     assert is_batch_invariant(engine, batches=6)
 
 

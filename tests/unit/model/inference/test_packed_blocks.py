@@ -238,6 +238,7 @@ def test_what_the_library_does_not_compute_is_not_packed(tiny_model: EmbeddingMo
     assert not can_pack(wide)
     assert not can_pack([])
     assert can_pack(blocks_of())
+    assert not can_pack(blocks_of(residual="delta"))
     with use_kernel("torch"), pytest.raises(ConfigError, match="int8 needs the CPU kernel"):
         use_dtype(copy.deepcopy(tiny_model), "int8")
     with pytest.raises(ConfigError, match="must be one of float32, bfloat16, int8, got 'int4'"):
