@@ -11,6 +11,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from osa.model.common.encoder_rules import EncoderRules, Residual, check_rules
 from osa.model.common.field_types import check_fields, check_known, check_sizes
 from osa.model.common.model_files import parse_json
 from osa.model.config_checks import check_mixers, check_positions
@@ -43,8 +44,8 @@ MOST_TAPS = 8
 
 
 @dataclass(frozen=True, kw_only=True)
-class EncoderConfig:
-    """Shape and options of an encoder.
+class EncoderConfig(EncoderRules):
+    """Shape and options of an encoder; further ones are those of ``EncoderRules``.
 
     Attributes:
         vocab_size: Number of token ids; None for a feature model.
@@ -65,7 +66,7 @@ class EncoderConfig:
             query a head; see ``osa.model.functional.completion``.
         osa_taps: And by the values of so many neighbours on either side, at most ``MOST_TAPS``.
         osa_gate: And each token changes the weights of the terms.
-        residual: Skip connections around both sub-layers.
+        residual: Rule by which sub-layers change the residual stream; ``add`` or ``none`` (skips).
         norm: Normalisation of the residual stream, placed by ``norm_place``.
         norm_type: ``rms``, or ``layer`` (LayerNorm).
         norm_place: ``pre``, before each sub-layer and before pooling; or ``post``, after each sum.
@@ -114,7 +115,7 @@ class EncoderConfig:
     osa_pool: bool = False
     osa_taps: int = 0
     osa_gate: bool = False
-    residual: bool = True
+    residual: Residual = "add"
     norm: bool = True
     norm_type: NormType = "rms"
     norm_place: NormPlace = "pre"
@@ -149,7 +150,7 @@ class EncoderConfig:
         Raises:
             ConfigError: The field, its value and what is allowed.
         """
-        check_fields(self)
+        super().__post_init__()
         if (self.vocab_size is None) == (self.feature_size is None):
             raise ConfigError(
                 "exactly one of vocab_size and feature_size must be set, got "
@@ -163,6 +164,7 @@ class EncoderConfig:
             )
         check_positions(self)
         check_mixers(self)
+        check_rules(self)
         if not math.isfinite(self.alpha_init):
             raise ConfigError(f"alpha_init must be finite, got {self.alpha_init}")
         if not 0 <= self.osa_taps <= MOST_TAPS:
@@ -217,8 +219,8 @@ class EncoderConfig:
 
     @property
     def vector_size(self) -> int:
-        """Width of a pooled and projected state."""
-        return self.embedding_size or self.hidden_size
+        """Width of a vector: of a pooled state, projected and reduced."""
+        return self.bottleneck_size or self.embedding_size or self.hidden_size
 
     @property
     def output_size(self) -> int:

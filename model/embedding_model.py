@@ -37,9 +37,10 @@ from osa.model.errors import CheckpointError, ConfigError, InputError
 from osa.model.functional.tiling import project_rows
 from osa.model.functional.varlen import batches_by_length, check_cu_seqlens
 from osa.model.hub import read_model
+from osa.model.layers.bottleneck import make_bottleneck
 from osa.model.layers.encoder import Encoder
 from osa.model.layers.heads import HEAD_ACTIVATIONS, SparseHead, make_head
-from osa.model.layers.initialization import orthonormal, shapes_alone, zero_bias
+from osa.model.layers.initialization import make_projection, shapes_alone
 from osa.model.layers.pooling import EmbeddingOutput, normalize, pool
 from osa.model.sequences import InputRows, check_features, pack_features, pack_ids
 from osa.model.tokenization import TextTokenizer
@@ -71,12 +72,8 @@ class EmbeddingModel(nn.Module):
         self.prompts: Mapping[str, str] = {}
         self.default_prompt_name: str | None = None
         self.encoder = Encoder(config, generator)
-        self.projection: nn.Linear | None = None
-        if config.has_projection:
-            width, size = config.hidden_size, config.vector_size
-            self.projection = nn.Linear(width, size, bias=config.embedding_bias)
-            self.projection.weight.data.copy_(orthonormal(size, width, generator))
-            zero_bias(self.projection)
+        self.projection = make_projection(config, generator)
+        self.bottleneck = make_bottleneck(config)
         self.head = make_head(config)
 
     def forward(
@@ -114,12 +111,12 @@ class EmbeddingModel(nn.Module):
         pooled = self.project(pool(hidden, self.config.pooling, mask, cu_seqlens))
         return normalize(pooled) if self.head is None else _as_they_are(self.head(pooled))
 
-    def project(self, states: Float[Tensor, "n D"]) -> Float[Tensor, "n E"]:
-        """Pooled states as vectors of the model's width, not normalised."""
-        if self.projection is None:
-            return states
-        activation = HEAD_ACTIVATIONS[self.config.embedding_activation]
-        return activation(project_rows(self.projection, states))
+    def project(self, states: Float[Tensor, "n D"], reduce: bool = True) -> Float[Tensor, "n E"]:
+        """Pooled states as vectors, not normalised; before the bottleneck unless ``reduce``."""
+        if self.projection is not None:
+            activation = HEAD_ACTIVATIONS[self.config.embedding_activation]
+            states = activation(project_rows(self.projection, states))
+        return self.bottleneck(states) if reduce and self.bottleneck is not None else states
 
     def embed_tokens(
         self,
@@ -137,7 +134,7 @@ class EmbeddingModel(nn.Module):
         """
         hidden = self.encoder(inputs, mask, cu_seqlens)
         output = self.finish(hidden, mask, cu_seqlens)
-        if self.projection is None:
+        if self.projection is None and self.bottleneck is None:
             return output, hidden
         tokens = self.project(hidden.flatten(0, 1))
         return output, tokens.unflatten(0, hidden.shape[:2])

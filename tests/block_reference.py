@@ -47,9 +47,11 @@ class Weights:
             layers[name] = Layer(packed, filled)
         self.norms = torch.rand(2, width) + 0.5 if normed else None
         self.norm_biases = torch.randn(2, width) if biases and normed else None
+        self.without = frozenset(rules.pop("without", ()))
+        some = {name: None if name in self.without else layer for name, layer in layers.items()}
         self.packed = BlockWeights(
-            self._affine(0), layers["qkv"], layers["out"], self._affine(1), layers["up"],
-            layers["down"], normalize=self.normalize, **rules,
+            self._affine(0), layers["qkv"], some["out"], self._affine(1), some["up"],
+            some["down"], normalize=self.normalize, **rules,
         )  # fmt: skip
 
     def _affine(self, place: int) -> Affine:
@@ -90,8 +92,12 @@ class Weights:
     def second_half(self, hidden: Tensor, mixed: Tensor) -> Tensor:
         """In float64, but for what is rounded."""
         kept = 1.0 if self.residual else 0.0
-        hidden = kept * hidden + self.product(mixed.double(), "out")
+        bare = "out" in self.without
+        added = mixed.double() if bare else self.product(mixed.double(), "out")
+        hidden = kept * hidden + added
         hidden = self.norm(hidden, 0) if self.post else hidden
+        if "up" in self.without:
+            return hidden
         inner = self.product(hidden if self.post else self.norm(hidden, 1), "up")
         if self.gated:
             activated, gate = inner.chunk(2, dim=1)

@@ -88,7 +88,7 @@ def match_attention(student: EmbeddingModel, found: Traced, batch: Batch, own: b
         inputs, wanted = found.inputs[place], found.mixed[place]
         states = hidden.float() if own else inputs
         mixed = block.mix(states, context)
-        target = wanted + inputs - states if block.residual else wanted
+        target = wanted + inputs - states if block.residual == "add" else wanted
         loss = (mixed.float() - target).square().sum() / spread([wanted])
         loss.backward()
         losses.append(float(loss.detach()))

@@ -13,7 +13,9 @@ import torch
 from osa.model import processor
 from osa.model.embedding_model import EmbeddingModel
 from osa.model.inference.bfloat16_linear import Bfloat16Linear
+from osa.model.inference.dense_blocks import layers_of
 from osa.model.layers.block import Block
+from osa.model.layers.monarch import as_dense
 
 
 def use_bfloat16(model: EmbeddingModel, keep_float32: bool = True) -> EmbeddingModel:
@@ -25,14 +27,9 @@ def use_bfloat16(model: EmbeddingModel, keep_float32: bool = True) -> EmbeddingM
     """
     blocks = [block for block in model.encoder.blocks if isinstance(block, Block)]
     for block in blocks:
-        feed_forward, mixer = block.feed_forward, block.mixer
-        for owner, names in ((feed_forward, ("up", "down")), (mixer, ("qkv", "out", "side"))):
-            for name in names:
-                if getattr(owner, name) is None:
-                    continue
-                layer = Bfloat16Linear(getattr(owner, name), keep_float32, name == "up")
-                setattr(owner, name, layer)
-        mixer.operand_dtype = torch.bfloat16
+        for owner, name, layer in layers_of(block, lambda mixer: as_dense(mixer.qkv)):
+            setattr(owner, name, Bfloat16Linear(layer, keep_float32, name == "up"))
+        block.mixer.operand_dtype = torch.bfloat16
     return model.requires_grad_(False)
 
 

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from osa.model.common.encoder_rules import rules_of
 from osa.model.embedding_model import EmbeddingModel
 from osa.model.inference.device_layout import Layout
 from osa.model.kernels import gpu, is_allowed
@@ -76,6 +77,15 @@ def unfit(model: EmbeddingModel, dtype: torch.dtype) -> str | None:
     blocks = list(model.encoder.blocks)
     if not all(isinstance(block, Block) and isinstance(block.mixer, OsaMixer) for block in blocks):
         return "has another mixer than osa"
+    rules = rules_of(model.config)
+    if rules.get("residual") == "none":
+        del rules["residual"]
+    if rules:
+        return f"has options of its own ({', '.join(rules)})"
+    if model.config.is_completed:
+        return "has terms beside exp(S) V"
+    if model.config.local_conv:
+        return "has convolutions before its mixers"
     if not is_allowed("triton"):
         return "runs another kernel than triton"
     if isinstance(model.head, SparseHead):
@@ -163,12 +173,12 @@ class DevicePass:
         for place, layer in enumerate(self._layers):
             last = place == len(self._layers) - 1
             added = self._mix(layer, ready, batch)
-            base = stream if layer.block.residual else None
+            base = stream if layer.block.residual == "add" else None
             norm = self._mixer_norms[place] if self._post else self._inner[place]
             summed, ready = launches.add_and_norm(base, added, norm, self._dtype, post=self._post)
             assert summed is not None  # it was asked for
             added = self._transform(layer, ready)
-            base = summed if layer.block.residual else None
+            base = summed if layer.block.residual == "add" else None
             norm = self._inner[place] if self._post else self._after[place]
             kind = torch.float32 if last else self._dtype
             kept, ready = launches.add_and_norm(

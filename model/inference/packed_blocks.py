@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from osa.model.inference.dense_blocks import has_plain_stream, joint_projection, layers_of
 from osa.model.inference.packed_linear import PackedLinear
 from osa.model.kernels import is_allowed
 from osa.model.kernels import native_block as kernel
@@ -47,8 +48,10 @@ class PackedBlocks(nn.Module):
             dtype: Of their products, one of ``DTYPES``.
         """
         super().__init__()
-        mixer, inner = _mixer(blocks[0]), blocks[-1].feed_forward_norm  # alike in all
-        epsilon = inner.eps or 0.0 if isinstance(inner, nn.RMSNorm | nn.LayerNorm) else 0.0
+        mixer, last = _mixer(blocks[0]), blocks[-1]  # alike in all
+        norms = [last.mixer_norm, last.feed_forward_norm]
+        found = [part.eps or 0.0 for part in norms if isinstance(part, nn.RMSNorm | nn.LayerNorm)]
+        epsilon = found[-1] if found else 0.0
         features = mixer.num_heads * mixer.head_dim
         self.exact = False
         self._shape = kernel.Shape(features, mixer.num_heads, dtype, epsilon, HEAD_EPS)
@@ -188,25 +191,26 @@ def can_pack(blocks: Sequence[nn.Module]) -> bool:
 
 
 def _is_packable(block: nn.Module) -> bool:
-    if not isinstance(block, Block):
+    if not isinstance(block, Block) or not has_plain_stream(block):
         return False
     mixer, feed_forward = block.mixer, block.feed_forward
-    layers = (mixer.qkv, mixer.out, mixer.side, feed_forward.up, feed_forward.down)
-    return (
-        all(isinstance(layer, nn.Linear) for layer in layers if layer is not None)
-        and feed_forward.activation_name in kernel.ACTIVATIONS
-        and kernel.fits(mixer.num_heads * mixer.head_dim, mixer.num_heads)
-    )
+    known = feed_forward is None or feed_forward.activation_name in kernel.ACTIVATIONS
+    return known and kernel.fits(mixer.num_heads * mixer.head_dim, mixer.num_heads)
+
+
+def _projection(mixer: Mixer) -> nn.Linear:
+    """All states of a mixer, with zeros after numbers of heads that do not fill one."""
+    width = mixer.num_heads * mixer.head_dim
+    return _with_rows(joint_projection(mixer), mixer.native_parts * width)
 
 
 def _pack_layers(block: Block, dtype: str) -> None:
     mixer, feed_forward = block.mixer, block.feed_forward
-    parts = PARTS | {"qkv": mixer.native_parts, "up": 2 if feed_forward.gated else 1}
-    mixer.qkv = _with_rows(mixer.qkv, mixer.native_parts * mixer.out.in_features)
-    for owner, names in ((mixer, ("qkv", "out", "side")), (feed_forward, ("up", "down"))):
-        for name in names:
-            if getattr(owner, name) is not None:
-                setattr(owner, name, PackedLinear(getattr(owner, name), dtype, parts[name]))
+    gated = feed_forward is not None and feed_forward.gated
+    parts = PARTS | {"qkv": mixer.native_parts, "up": 2 if gated else 1}
+    for owner, name, layer in layers_of(block, _projection):
+        setattr(owner, name, PackedLinear(layer, dtype, parts[name]))
+    mixer.shares_qk, mixer.has_values = False, True  # by the joint projection
     mixer.operand_dtype = None if dtype == "float32" else kernel.STATES[dtype]
 
 
@@ -248,15 +252,15 @@ def _weights(block: Block, missing: int) -> kernel.BlockWeights:
     return kernel.BlockWeights(
         _norm(block.mixer_norm, missing),
         _layer(mixer.qkv),
-        _layer(mixer.out),
+        None if isinstance(mixer.out, nn.Identity) else _layer(mixer.out),
         _norm(block.feed_forward_norm, missing),
-        _layer(feed_forward.up),
-        _layer(feed_forward.down),
-        feed_forward.activation_name,
+        None if feed_forward is None else _layer(feed_forward.up),
+        None if feed_forward is None else _layer(feed_forward.down),
+        next(iter(kernel.ACTIVATIONS)) if feed_forward is None else feed_forward.activation_name,
         mixer.qk_norm,
-        block.residual,
-        feed_forward.gated,
-        isinstance(block.feed_forward_norm, nn.LayerNorm),
+        block.residual == "add",
+        feed_forward is not None and feed_forward.gated,
+        any(isinstance(norm, nn.LayerNorm) for norm in (block.mixer_norm, block.feed_forward_norm)),
         block.post,
         mixer.native_parts,
         mixer.turned,

@@ -46,8 +46,8 @@ def use_dtype(model: EmbeddingModel, dtype: str) -> EmbeddingModel:
         model.encoder.adds_fillers = isinstance(model.encoder.embed, nn.Linear)  # torch's product
     elif dtype == "int8":
         raise ConfigError(
-            "dtype int8 needs the CPU kernel, and heads of at most 128 features: take float32 or "
-            f"bfloat16 on this {device}"
+            "dtype int8 needs the CPU kernel, which has heads of at most 128 features and residual "
+            f"add or none: take float32 or bfloat16 on this {device}"
         )
     elif dtype == "bfloat16":
         return use_bfloat16(model)

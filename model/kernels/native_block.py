@@ -80,6 +80,7 @@ class Call(ctypes.Structure):
         ("normalize", c_int32),
         ("parts", c_int32),
         ("turned", c_int32),
+        ("follows", c_int32),
         ("threads", c_int32),
         ("parallel", c_void_p),
     )
@@ -105,10 +106,10 @@ class BlockWeights(NamedTuple):
     Attributes:
         mixer_norm: [D]; without a weight there is no norm.
         qkv: [P D, D], P the number of ``parts``.
-        out: [D, D].
+        out: [D, D]; None where heads are what is added.
         feed_forward_norm: [D].
-        up: [F, D], or [2 F, D] where gated.
-        down: [D, F].
+        up: [F, D], or [2 F, D] where gated; None, as ``down``, without a feed-forward layer.
+        down: [D, F], or None.
         activation: One of ``ACTIVATIONS``.
         normalize: Whether each head's query and key are RMS-normalised.
         residual: Whether results are added to what was there.
@@ -122,10 +123,10 @@ class BlockWeights(NamedTuple):
 
     mixer_norm: Affine
     qkv: Layer
-    out: Layer
+    out: Layer | None
     feed_forward_norm: Affine
-    up: Layer
-    down: Layer
+    up: Layer | None
+    down: Layer | None
     activation: str
     normalize: bool
     residual: bool = True
@@ -191,7 +192,8 @@ class Transform:
         if previous is not None:
             call.out, call.up, call.down = map(_layer, (previous.out, previous.up, previous.down))
             call.feed_forward_norm = _norm(previous.feed_forward_norm)
-            call.inner = previous.down.weight.inputs
+            call.inner = 0 if previous.down is None else previous.down.weight.inputs
+            call.follows = 1
             call.activation, call.gated = ACTIVATIONS[previous.activation], int(previous.gated)
             if previous.post:
                 call.mixer_norm = _norm(previous.mixer_norm)
@@ -274,7 +276,9 @@ def _address(tensor: Tensor | None) -> int | None:
     return None if tensor is None else tensor.data_ptr()
 
 
-def _layer(layer: Layer) -> _Layer:
+def _layer(layer: Layer | None) -> _Layer:
+    if layer is None:
+        return _Layer()
     weight = layer.weight
     parts = (weight.data, layer.bias, weight.scale, weight.totals)
     return _Layer(*map(_address, parts))

@@ -22,6 +22,7 @@ from osa.model.layers.block import Block, make_norm
 from osa.model.layers.initialization import initialize, orthonormal
 from osa.model.layers.mixers import TokenContext
 from osa.model.layers.positions import look_up_rotary, rotary_table, token_positions
+from osa.model.layers.residual import make_read, state_channels
 from osa.model.layers.score_bias import PassBias, ScoreBias, needs_bias
 
 
@@ -57,6 +58,7 @@ class Encoder(nn.Module):
         self.embedding_norm = make_norm(config) if config.embedding_norm else nn.Identity()
         self.score_bias = ScoreBias(config) if needs_bias(config) else None
         self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.num_layers))
+        self.read = make_read(config)
         self.norm = nn.Identity() if config.norm_place == "post" else make_norm(config)
         initialize(self, config, generator)
         if isinstance(self.embed, nn.Linear):
@@ -90,7 +92,7 @@ class Encoder(nn.Module):
         hidden, context = self._start(inputs, mask, cu_seqlens, longest)
         for block in self.blocks:
             hidden = block(hidden, context)
-        normalised: Tensor = self.norm(hidden)
+        normalised: Tensor = self.norm(self.read(hidden))
         return normalised[:, :-fillers] if fillers else normalised
 
     def start(
@@ -134,6 +136,8 @@ class Encoder(nn.Module):
             if config.local_window is not None and config.local_rope_theta is not None:
                 local_rotary = table(theta=config.local_rope_theta)
         bias = None if self.score_bias is None else PassBias(self.score_bias, hidden.device)
+        if (channels := state_channels(config)) > 1:
+            hidden = hidden.repeat(1, 1, channels)
         return hidden, TokenContext(
             mask, cu_seqlens, rotary, local_rotary, bias, offsets=on_host
         )

@@ -116,6 +116,8 @@ class TrainConfig(Section):
         objective: Name of the objective; its section may be given, those of others may not.
         seed: Seed of initialisation, shuffling, masking and cropping.
         start: Checkpoint directory to start from; the model section must be empty then.
+        linear: Form that the linear layers of ``start`` are brought into: ``monarch`` takes the
+            nearest Monarch matrices of dense layers; ``dense`` the other way, without loss.
         tokenizer: A ``tokenizer.json`` for a new model of texts.
         model: Fields of ``EncoderConfig`` other than ``vocab_size`` and ``feature_size``.
         bf16: Autocast matrix products to bfloat16.
@@ -125,6 +127,7 @@ class TrainConfig(Section):
     objective: str = "distill"
     seed: int = Field(default=0, ge=0)
     start: Path | None = None
+    linear: Literal["dense", "monarch"] | None = None
     tokenizer: Path | None = None
     bf16: bool = True
     parallel: Literal["ddp", "fsdp"] = "ddp"
@@ -144,6 +147,8 @@ class TrainConfig(Section):
             raise ValueError(f"objective {self.objective!r} needs {self.objective}.{required[0]}")
         if self.start is not None and (self.model or self.tokenizer):
             raise ValueError("start brings its own model and tokenizer: leave these sections out")
+        if self.linear is not None and self.start is None:
+            raise ValueError("linear is that of a model to start from: set start, or model.linear")
         if reserved := sorted({"vocab_size", "feature_size"} & set(self.model)):
             raise ValueError(f"model.{reserved[0]} follows from the data: leave it out")
         return self
@@ -159,6 +164,8 @@ class TrainConfig(Section):
         locations = {name: set(section.locations) for name, section in REGISTRY.items()}
         data = {"cache", "files", "held_out"}  # the digest of the examples is compared elsewhere
         values = self.model_dump(mode="json", exclude={"report": True, "data": data, **locations})
+        if values["linear"] is None:
+            del values["linear"]  # as before there was one
         values["optimizer"] = values.pop("optimizer")  # last, as in the states already saved
         return hashlib.sha256(to_json(values)).hexdigest()
 

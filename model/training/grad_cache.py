@@ -89,7 +89,7 @@ def _embedding_gradient(
     all_keys = processes.gather(keys.to(processes.device)).cpu()[order]
     all_sizes = processes.gather(sizes).cpu()[order]
     vectors.requires_grad_()
-    loss = objective.loss(vectors, all_keys.numpy(), all_sizes.numpy(), rows)
+    loss = objective.batch_loss(vectors, all_keys.numpy(), all_sizes.numpy(), rows)
     (gradient,) = torch.autograd.grad(loss.total, vectors)
     gradient = gradient[own.to(gradient.device)] * processes.world_size
     loss.total = loss.total.detach()

@@ -12,9 +12,15 @@ from osa.model.errors import ConfigError
 from osa.model.records.fields import Field
 from osa.model.tokenization import TextTokenizer
 from osa.model.training.config import TrainConfig
+from osa.model.training.conversion import with_linear
 from osa.model.training.data.report import Rules
 from osa.model.training.data.store import ExampleStore
-from osa.model.training.objectives.base import Objective, ObjectiveInputs, StartHead
+from osa.model.training.objectives.base import (
+    EmbeddingObjective,
+    Objective,
+    ObjectiveInputs,
+    StartHead,
+)
 
 
 @dataclass(frozen=True)
@@ -66,7 +72,13 @@ def prepare(config: TrainConfig, progress: bool = True) -> Setup:
         progress,
         _take_head(model),
     )
+    size, batch = model.config.bottleneck_size, config.optimizer.batch_size
     objective = config.section.load()(config.section, inputs)
+    if size is not None and batch < size and isinstance(objective, EmbeddingObjective):
+        raise ConfigError(
+            f"optimizer.batch_size must be at least model.bottleneck_size ({size}), the directions "
+            f"that are found in each batch, got {batch}"
+        )
     return Setup(model, objective, store)
 
 
@@ -108,7 +120,7 @@ def build_model(config: TrainConfig, store: ExampleStore) -> EmbeddingModel:
                     f"the model in {config.start} takes rows of {taken} numbers, the data have "
                     f"{width}"
                 )
-        return model
+        return model if config.linear is None else with_linear(model, config.linear)
     generator = torch.Generator().manual_seed(config.seed)
     if features is not None:
         width = store.take([0])[features][0].shape[1]

@@ -26,6 +26,8 @@ TORCHRUN = [
     "-m", "osa.service.cli",
 ]  # fmt: skip
 ALONE = [sys.executable, "-m", "osa.service.cli"]
+BOTTLENECK = 'bottleneck = "rank_reduction"\nbottleneck_size = 8'
+"""Its directions are those of the vectors of all processes."""
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
@@ -57,6 +59,7 @@ hidden_size = 32
 num_layers = 2
 num_heads = 2
 ffn_size = 64
+{BOTTLENECK if objective == "contrastive" else ""}
 [data]
 files = ["{directory}/data.jsonl"]
 held_out = ["{directory}/data.jsonl"]

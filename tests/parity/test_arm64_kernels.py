@@ -107,6 +107,9 @@ def run_there(
     driver: Path, folder: Path, block: BlockWeights, dtype: str, hidden: Tensor, mixed: Tensor,
     rotary: tuple[Tensor, Tensor], threads: int = 1,
 ) -> dict[str, tuple[Tensor, Tensor]]:  # fmt: skip
+    assert block.out is not None
+    assert block.up is not None
+    assert block.down is not None
     sizes = (len(hidden), WIDTH, block.down.weight.inputs, WIDTH, HEADS, DTYPES[dtype], threads)
     layers = (block.out, block.up, block.down, block.qkv)
     norms = (block.feed_forward_norm.weight, block.mixer_norm.weight)

@@ -113,7 +113,8 @@ int osa_transform(const OsaTransformCall* call) {
   const int64_t unit = call->dtype == OSA_INT8 ? 64 : 32;
   const bool sized = call->rows >= 0 && call->width >= unit && call->width % unit == 0 && call->features >= 1 &&
                      call->features <= call->width && call->threads >= 1;
-  if (!sized || (call->mixed && (call->inner < unit || call->inner % unit))) return osa::SHAPE;
+  const bool feeds = call->mixed && call->up.weight;
+  if (!sized || (feeds && (call->inner < unit || call->inner % unit))) return osa::SHAPE;
   if (call->side.weight && (call->side_width < 1 || call->side_width % unit)) return osa::SHAPE;
   if (call->qkv.weight) {
     const int64_t head = call->heads < 1 || call->features % call->heads ? 0 : call->features / call->heads;

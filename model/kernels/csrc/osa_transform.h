@@ -24,7 +24,8 @@ enum { OSA_INT8 = 2 };  // a dtype of products alone, beside OSA_FLOAT32 and OSA
 // and with `post`, where `mixer_norm` is that of the first block:
 //   hidden = norm(hidden + mixed out^T);  hidden = norm(hidden + activation(hidden up^T) down^T)
 //   states = heads(hidden qkv^T)
-// Without `residual` `=` stands in place of `+=`, and nothing before `+`. norm(x) = x / sqrt(mean(x^2)
+// Without the weight of `out`, `mixed` takes the place of the product; without that of `up`, the second
+// line and the norm of its input or sum are left out. Without `residual` `=` stands in place of `+=`, and nothing before `+`. norm(x) = x / sqrt(mean(x^2)
 // + epsilon) * weight, or LayerNorm. A product may have a bias. With `gated`, `up` has 2 inner outputs,
 // and activation(a) * b of its halves goes on. heads(): of every query and key RMS norm, then rotary
 // positions (halves convention, arXiv:2104.09864); they are the first `turned` of the `parts` states.
@@ -50,7 +51,7 @@ typedef struct {
   int64_t abi_version;                    // OSA_ABI_VERSION
   float* hidden;                          // [rows, width]
   const void* mixed;                      // [rows, features], as states: what the attention gave; or null
-  OsaLayer out, up, down;                 // [width, width], [inner, width], [width, inner]
+  OsaLayer out, up, down;                 // [width, width], [inner, width], [width, inner]; weights may be null
   OsaNorm feed_forward_norm;
   OsaLayer qkv;                           // [parts width, width]
   OsaLayer side;                          // [side_width, width], of what qkv reads; or none
@@ -67,6 +68,7 @@ typedef struct {
   int32_t residual, gated, layer_norm, post;  // 0 or 1
   int32_t normalize;                      // 1: RMS norm of heads, without weight
   int32_t parts, turned;                  // 3 and 2 where they are queries, keys and values
+  int32_t follows;                        // in a pass, 1: there is a block before, so that `mixed` is read
   int32_t threads;                        // as in OsaCall, and so is parallel
   void (*parallel)(void (*function)(void*), void* data, unsigned threads, unsigned flags);
 } OsaTransformCall;

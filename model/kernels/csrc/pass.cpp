@@ -18,7 +18,7 @@ Call begin(const OsaStep& step, const OsaBatch& batch) {
 int transform(const OsaStep& step, const OsaBatch& batch) {
   OsaTransformCall call = begin<OsaTransformCall>(step, batch);
   call.hidden = batch.hidden;
-  call.mixed = call.out.weight ? batch.mixed : nullptr;
+  call.mixed = call.follows ? batch.mixed : nullptr;
   call.states = call.qkv.weight ? batch.states : nullptr;
   call.sides = batch.sides;
   call.side_width = batch.side_width;

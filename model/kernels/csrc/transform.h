@@ -103,6 +103,16 @@ struct Transform {
     }
   }
 
+  // hidden (+)= mixed, where no product lies between.
+  void add_mixed() const {
+    const State* const mixed = static_cast<const State*>(call.mixed) + from * call.features;
+    for (int64_t row = 0; row < count; ++row) {
+      float* const to = hidden + row * call.width;
+      const State* const values = mixed + row * call.features;
+      for (int64_t i = 0; i < call.features; ++i) to[i] = (call.residual ? to[i] : 0.0f) + widen(values[i]);
+    }
+  }
+
   // What the next product reads: `hidden` normalised, which with `keep` becomes `hidden` itself.
   void norm(const OsaNorm& by, bool keep) const {
     const int64_t width = call.width;
@@ -249,11 +259,17 @@ void transform_rows(const OsaTransformCall* call, int64_t from, int64_t to, void
   const Transform<Engine> transform(*call, from, to, memory);
   const bool post = call->post;
   if (call->mixed) {
-    transform.take_mixed();
-    transform.add(transform.rows, transform.memory.scales, call->out, call->width, 0);
-    transform.norm(post ? call->mixer_norm : call->feed_forward_norm, post);
-    transform.feed_forward_as_asked();
-    if (post) transform.norm(call->feed_forward_norm, true);
+    if (call->out.weight) {
+      transform.take_mixed();
+      transform.add(transform.rows, transform.memory.scales, call->out, call->width, 0);
+    } else {
+      transform.add_mixed();
+    }
+    if (post || call->up.weight) transform.norm(post ? call->mixer_norm : call->feed_forward_norm, post);
+    if (call->up.weight) {
+      transform.feed_forward_as_asked();
+      if (post) transform.norm(call->feed_forward_norm, true);
+    }
   }
   if (call->qkv.weight) {
     if (!post) transform.norm(call->mixer_norm, false);

@@ -50,4 +50,10 @@ def make_mixer(config: EncoderConfig, layer: int = 0) -> Mixer:
         other in MIXERS and MIXERS[other].has_completion for other in config.mixers
     ):
         raise ConfigError(f"osa_pool, osa_taps and osa_gate complete the osa mixer, not {name}")
+    if config.share_qk and kind.unshared:
+        able = ", ".join(own for own, other in MIXERS.items() if not other.unshared)
+        raise ConfigError(f"share_qk: the {name} mixer {kind.unshared}; {able} can")
+    if config.vo == "none" and not kind.drops_vo:
+        able = ", ".join(own for own, other in MIXERS.items() if other.drops_vo)
+        raise ConfigError(f"vo none: the {name} mixer needs its projections; {able} do not")
     return kind(config, layer)

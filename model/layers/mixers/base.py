@@ -6,7 +6,7 @@ Shapes: B batch, N tokens, D hidden, H heads, d head width.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +18,7 @@ from osa.model.errors import ConfigError
 from osa.model.functional.softmax import Bias
 from osa.model.functional.tiling import by_tiles
 from osa.model.kernels.native_pass import Mixing
+from osa.model.layers.monarch import make_linear
 from osa.model.layers.positions import rotate
 
 HEAD_EPS = 1e-6
@@ -53,6 +54,8 @@ class Mixer(nn.Module, ABC):
         parts: States of width D that a token is projected to, each of heads side by side.
         turned: How many of them, from the first, are normalised and rotated as configured.
         scalars: Further numbers of each head that a token is projected to.
+        qkv: Joint projection to heads; ``nn.Linear``, ``MonarchLinear``, or those of inference.
+        out: Projection back, likewise; ``nn.Identity`` where the configuration has none.
         calls_attention: Whether it calls ``osa::attention``, whose kernel can be chosen.
         traces_packed: Whether a packed batch is one graph for every ``cu_seqlens``; otherwise the
             offsets decide which operations run, and only padded batches can be exported.
@@ -60,6 +63,8 @@ class Mixer(nn.Module, ABC):
         has_scores: Whether it has scores of pairs of tokens, which a bias or a window can change.
         has_completion: Whether ``osa_pool``, ``osa_taps`` and ``osa_gate`` are options of it.
         side: A layer of its own on what queries are made of, for ``TokenContext.side``; or None.
+        unshared: Why queries and keys cannot be the same; empty where they can.
+        drops_vo: Whether it works without projections of values and of the output.
     """
 
     parts: ClassVar[int] = 3
@@ -71,6 +76,8 @@ class Mixer(nn.Module, ABC):
     has_scores: ClassVar[bool] = False
     has_completion: ClassVar[bool] = False
     side: nn.Module | None
+    unshared: ClassVar[str] = "has no queries and keys to share"
+    drops_vo: ClassVar[bool] = False
 
     def __init__(self, config: EncoderConfig, layer: int = 0) -> None:
         """Create the projections; ``osa.model.layers.initialization`` sets their values.
@@ -92,10 +99,22 @@ class Mixer(nn.Module, ABC):
         self.operand_dtype: torch.dtype | None = None  # set by inference.bfloat16
         width, bias = config.hidden_size, config.attention_bias
         self.local = config.is_local(layer)
-        outputs = self.parts * width + self.num_heads * self.scalars
-        self.qkv = nn.Linear(width, outputs, bias=bias)
-        self.out = nn.Linear(width, width, bias=bias)
+        self.shares_qk, self.has_values = config.share_qk, config.vo == "full"
+        stored = self.stored_parts
+        self.qkv: Any
+        if self.scalars:  # not of one width: dense
+            self.qkv = nn.Linear(width, stored * width + self.num_heads * self.scalars, bias=bias)
+        else:
+            self.qkv = make_linear(config, width, stored * width, bias, stored, self.head_dim)
+        has_out = config.vo == "full"
+        last = make_linear(config, width, width, bias, unit=self.head_dim) if has_out else None
+        self.out: Any = last or nn.Identity()
         self.side = None
+
+    @property
+    def stored_parts(self) -> int:
+        """States that ``qkv`` gives: without shared keys, and values that are not projected."""
+        return self.parts - self.shares_qk - (not self.has_values)
 
     def forward(
         self, hidden: Float[Tensor, "B N D"], context: TokenContext, norm: nn.Module
@@ -140,16 +159,21 @@ class Mixer(nn.Module, ABC):
         joint = self.qkv(hidden)
         if torch.is_autocast_enabled(hidden.device.type):
             joint = joint.float()
-        size = self.num_heads * self.head_dim
-        whole = joint[..., : self.parts * size] if self.scalars else joint
-        states = [*whole.unflatten(-1, (self.parts, self.num_heads, self.head_dim)).unbind(2)]
+        size, stored = self.num_heads * self.head_dim, self.stored_parts
+        whole = joint[..., : stored * size] if self.scalars else joint
+        states = [*whole.unflatten(-1, (stored, self.num_heads, self.head_dim)).unbind(2)]
+        if self.shares_qk:
+            states.insert(1, states[0])
+        if not self.has_values:
+            own = hidden.unflatten(2, (self.num_heads, self.head_dim))
+            states.append(own.to(joint.dtype))
         for place in range(self.turned):
             if self.qk_norm:
                 states[place] = F.rms_norm(states[place], (self.head_dim,), eps=HEAD_EPS)
             if rotary:
                 states[place] = rotate(states[place], *rotary)
         if self.scalars:
-            numbers = joint.narrow(-1, self.parts * size, self.num_heads * self.scalars)
+            numbers = joint.narrow(-1, stored * size, self.num_heads * self.scalars)
             states.append(numbers.unflatten(-1, (self.num_heads, self.scalars)))
         if self.side is not None:
             side: Tensor = self.side(hidden)

@@ -17,7 +17,8 @@ from osa.model.layers.mixers.completion import Completion
 class OsaMixer(AttentionMixer):
     """exp(S) V with one learnable angle ``alpha`` per head, and what completes it if asked for."""
 
-    calls_attention = traces_packed = accepts_empty_rows = has_completion = True
+    calls_attention = traces_packed = accepts_empty_rows = has_completion = drops_vo = True
+    unshared = "has scores S = Q K' - K Q', which are 0 where both are the same"
 
     def __init__(self, config: EncoderConfig, layer: int = 0) -> None:
         """Create projections and angles."""

@@ -19,7 +19,8 @@ from osa.model.layers.mixers.base import AttentionMixer, TokenContext
 class SoftmaxMixer(AttentionMixer):
     """softmax(Q K^T / sqrt(d) + bias) V, in local layers within ``local_window`` tokens."""
 
-    has_scores = True
+    has_scores = drops_vo = True
+    unshared = ""
 
     def __init__(self, config: EncoderConfig, layer: int = 0) -> None:
         """Create the projections."""

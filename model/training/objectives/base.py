@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from osa.model.config import HeadConfig
 from osa.model.embedding_model import EmbeddingModel
+from osa.model.layers.pooling import pool
 from osa.model.tokenization import TextTokenizer
 from osa.model.training.data.batch import Example, PackedBatch
 from osa.model.training.data.store import ExampleStore
@@ -149,14 +150,41 @@ class Objective(ABC):
 
 
 class EmbeddingObjective(Objective):
-    """An objective whose loss depends on all vectors of a batch at once."""
+    """An objective whose loss depends on all vectors of a batch at once.
+
+    Attributes:
+        bottleneck: What reduces the vectors of a batch before the loss; None for nothing.
+        basis: Directions that the vectors of the batch are written in, where it did [E, k].
+    """
+
+    def __init__(self, section: Any, inputs: ObjectiveInputs) -> None:
+        """Keep the bottleneck of the model too."""
+        super().__init__(section, inputs)
+        self.bottleneck = inputs.model.bottleneck
+        self.basis: Tensor | None = None
 
     def forward(
         self, model: EmbeddingModel, head: nn.Module, packed: PackedBatch
     ) -> Float[Tensor, "R E"]:
-        """One pooled vector a span, not normalised, in float32."""
+        """One pooled vector a span, not normalised or reduced, in float32."""
+        if model.bottleneck is not None:
+            hidden = model.encoder(packed.inputs, None, packed.cu_seqlens)
+            pooled = pool(hidden, model.config.pooling, None, packed.spans)
+            return model.project(pooled, reduce=False).float()
         output = model.embed_spans(packed.inputs, packed.cu_seqlens, packed.spans)
         return (output.embeddings * output.norms[:, None]).float()
+
+    def batch_loss(
+        self, vectors: Float[Tensor, "R E"], keys: np.ndarray, sizes: np.ndarray, rows: np.ndarray
+    ) -> Loss:
+        """``loss`` of what ``forward`` gave, reduced where the model has a bottleneck.
+
+        Raises:
+            ConfigError: A batch of fewer vectors than the bottleneck has directions.
+        """
+        if self.bottleneck is not None:
+            vectors, self.basis = self.bottleneck.reduce(vectors)
+        return self.loss(vectors, keys, sizes, rows)
 
     @abstractmethod
     def loss(

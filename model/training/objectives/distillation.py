@@ -60,9 +60,10 @@ def principal_rotation(vectors: np.ndarray, sample: int = 50000) -> Float[Tensor
 
 def distillation_loss(
     student: Float[Tensor, "R E"],
-    teacher: Float[Tensor, "R E"],
+    teacher: Float[Tensor, "R T"],
     similarity_weight: float,
     widths: Sequence[int],
+    basis: Float[Tensor, "T E"] | None = None,
 ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
     """Return the loss and its cosine part.
 
@@ -71,16 +72,19 @@ def distillation_loss(
         teacher: Unit vectors of the same texts.
         similarity_weight: Weight of the similarity loss.
         widths: Leading dimensions whose similarities are compared.
+        basis: Directions among the teacher's dimensions T that the student's are, if they differ.
 
     Raises:
         ConfigError: Student and teacher differ in width.
     """
-    if student.shape != teacher.shape:
+    width = student.shape[1] if basis is None else basis.shape[0]
+    if width != teacher.shape[1]:
         raise ConfigError(
-            f"the student gives {student.shape[1]} dimensions, the teacher {teacher.shape[1]}: "
+            f"the student gives {width} dimensions, the teacher {teacher.shape[1]}: "
             "set model.embedding_size"
         )
-    cosine = (1.0 - (student * teacher).sum(-1)).mean()
+    seen = teacher if basis is None else teacher @ basis
+    cosine = (1.0 - (student * seen).sum(-1)).mean()
     target = teacher @ teacher.T
     gaps = []
     for width in widths:
@@ -261,7 +265,7 @@ class Distillation(EmbeddingObjective):
             target = torch.cat([target, F.normalize(weight @ target, dim=-1)])
         student = F.normalize(vectors, dim=-1)
         total, cosine = distillation_loss(
-            student, target, self.section.similarity_weight, self.widths
+            student, target, self.section.similarity_weight, self.widths, self.basis
         )
         return Loss(total, {"cosine_loss": cosine.item()})
 
@@ -271,8 +275,11 @@ class Distillation(EmbeddingObjective):
             return {}
         table, texts = self.held_out_table, list(self.held_out.column("text"))
         short = np.array([row for row in range(len(texts)) if table.count(row) == 1])
+        vectors = model.encode([texts[row] for row in short])
+        if model.bottleneck is not None:  # back among the teacher's dimensions
+            vectors = vectors @ model.bottleneck.basis.cpu()
         return agreement(
-            model.encode([texts[row] for row in short]),
+            vectors,
             self._rotate(table.vectors[table.offsets[short]]).cpu(),
         )
 

@@ -49,7 +49,7 @@ def test_a_layer_makes_good_what_came_before_it(teacher: EmbeddingModel, batch: 
     states, wanted = found.inputs[1] + shift, found.mixed[1] + found.inputs[1]
     block = blocks_of(student)[1]
     torch.testing.assert_close(states + (wanted - states), found.inputs[1] + found.mixed[1])
-    assert block.residual
+    assert block.residual == "add"
 
 
 def test_gradients_in_chunks_are_those_of_the_whole(teacher: EmbeddingModel, batch: Batch) -> None:

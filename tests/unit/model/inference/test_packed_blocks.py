@@ -60,6 +60,11 @@ KINDS: dict[str, dict[str, Any]] = {
     "pre-norm with biases": {"norm_type": "layer", "activation": "gelu_tanh", **BIASES},
     "rms after the sums": {"norm_place": "post"},
     "without norms": {"norm": False},
+    "monarch": {"linear": "monarch", "mixer": "osa", **BIASES},
+    "shared": {"share_qk": True, "attention_bias": True},
+    "without projections": {"vo": "none", "mixer": "osa", "norm_type": "layer"},
+    "without feed-forward": {"ffn": "none", "norm_place": "post", **BIASES},
+    "minimal": {"share_qk": True, "vo": "none", "ffn": "none", "attention_bias": True},
 }
 ONE_CALL = ("osa", "osa of any width", "completed", "completed after sums", "bert")
 LENGTHS = [1, 5, 40, 33, 200]
@@ -82,7 +87,8 @@ def blocks_of(**fields: Any) -> list[Block]:
             if parameter.dim() == 1:
                 nn.init.uniform_(parameter, -0.5, 1.5)
             else:
-                nn.init.normal_(parameter, 0.0, parameter.shape[1] ** -0.5)
+                fan = parameter.shape[1] if parameter.dim() == 2 else parameter.shape[1] ** 2
+                nn.init.normal_(parameter, 0.0, fan**-0.25 if parameter.dim() > 2 else fan**-0.5)
     return blocks
 
 
@@ -255,6 +261,7 @@ def test_what_the_library_does_not_compute_is_not_packed(tiny_model: EmbeddingMo
     assert not can_pack(wide)
     assert not can_pack([])
     assert can_pack(blocks_of())
+    assert not can_pack(blocks_of(residual="delta"))
     with use_kernel("torch"), pytest.raises(ConfigError, match="int8 needs the CPU kernel"):
         use_dtype(copy.deepcopy(tiny_model), "int8")
     with pytest.raises(ConfigError, match="must be one of float32, bfloat16, int8, got 'int4'"):

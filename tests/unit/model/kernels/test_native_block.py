@@ -103,6 +103,10 @@ KINDS: dict[str, dict[str, Any]] = {
     "rms after the sums": {"post": True},
     "without norms": {"norms": False},
     "without residual": {"residual": False},
+    "without projections": {"without": ("out",)},
+    "without feed-forward": {"without": ("up", "down"), "biases": True},
+    "mixers alone": {"without": ("out", "up", "down"), "residual": False},
+    "mixers alone, after": {"without": ("out", "up", "down"), "post": True, "biases": True},
     "without residual, after": {"residual": False, "post": True, "biases": True},
 }
 

@@ -26,6 +26,14 @@ VARIANTS = [
     {"mixer": "osa", "positions": "learned", "pooling": "cls"},
     {"mixer": "softmax", "positions": "none", "activation": "silu"},
     {"mixer": "osa", "embedding_size": 6, "matryoshka_dims": ()},
+    {"residual": "delta"},
+    {"residual": "delta4", "linear": "monarch"},
+    {"residual": "write_only", "mixer": "softmax", "norm": False},
+    {"linear": "monarch", "attention_bias": True, "ffn_gated": True, "ffn_down_bias": True},
+    {"linear": "monarch", "residual": "none", "norm": False},
+    {"mixer": "softmax", "share_qk": True, "vo": "none", "ffn": "none"},
+    {"vo": "none", "ffn": "none", "norm_place": "post"},
+    {"bottleneck": "rank_reduction", "bottleneck_size": 5, "matryoshka_dims": (5, 3)},
 ]
 SIZES = [3, 11, 1, 40]
 
