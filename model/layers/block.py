@@ -82,7 +82,7 @@ class Block(nn.Module):
             return self._in_few_passes(hidden, context)
         norm = nn.Identity() if self.post else self.mixer_norm
         mixed = self.mixer(hidden, context, norm)
-        return by_tiles(self._transform, hidden, mixed)[0]
+        return by_tiles(self.transform, hidden, mixed)[0]
 
     def _has_plain_layers(self) -> bool:
         """Whether inference has not replaced the linear layers."""
@@ -107,8 +107,13 @@ class Block(nn.Module):
 
         return by_tiles(transform, hidden, mixer.mix(hidden, context, nn.Identity()))[0]
 
-    def _transform(self, hidden: Tensor, mixed: Tensor) -> tuple[Tensor]:
-        """The token-wise part after the mixer."""
+    def transform(self, hidden: Tensor, mixed: Tensor) -> tuple[Tensor]:
+        """The token-wise part after the mixer.
+
+        Args:
+            hidden: States of some tokens [*batch, D].
+            mixed: What the mixer gave for them [*batch, D].
+        """
         hidden = hidden + mixed if self.residual else mixed
         if self.post:
             hidden = self.mixer_norm(hidden)

@@ -4,6 +4,7 @@
 #include "backend.h"
 #include "batch.h"
 #include "instruction_sets.h"
+#include "stream_call.h"
 #include "threads.h"
 
 namespace osa {
@@ -198,6 +199,14 @@ int osa_attention(const OsaCall* call) {
   try {
     return osa::run(*call);
   } catch (...) {  // std::bad_alloc or std::system_error; neither may cross a C interface
+    return osa::MEMORY;
+  }
+}
+
+int osa_stream(const OsaStreamCall* call) {
+  try {
+    return osa::stream(*call);
+  } catch (...) {
     return osa::MEMORY;
   }
 }

@@ -3,6 +3,7 @@
 #include "pool.h"
 #include "rows.h"
 #include "softmax.h"
+#include "stream.h"
 
 #define OSA_JOIN(left, right) left##right
 #define OSA_NAME(left, right) OSA_JOIN(left, right)
@@ -126,4 +127,5 @@ const OsaBackend OSA_NAME(osa_backend_, OSA_ISA) = {
     OSA_TEXT(OSA_ISA), workspace_bytes, partial_bytes, any_whole,
     any_mean,          any_reduce,      any_finish,    any_apply,
     process_rows,      pool_sequence,   softmax_queries, softmax_bytes,
+    stream_head,
 };

@@ -17,6 +17,7 @@ from osa.model.config import EncoderConfig
 from osa.model.functional.softmax import Bias
 from osa.model.functional.tiling import by_tiles
 from osa.model.kernels.native_pass import Mixing
+from osa.model.layers.mixers.token_sums import TokenSums
 from osa.model.layers.positions import rotate
 
 HEAD_EPS = 1e-6
@@ -98,16 +99,21 @@ class Mixer(nn.Module, ABC):
         """
         rotary = (context.local_rotary if self.local else None) or context.rotary or ()
         if rotary or self.qk_norm or not isinstance(norm, nn.Identity):
-            states = by_tiles(lambda part, *turn: self._project(norm(part), turn), hidden, *rotary)
+            states = by_tiles(lambda part, *turn: self.project(norm(part), turn), hidden, *rotary)
         else:  # one product alone: tiles would only be put together again
-            states = self._project(hidden, ())
+            states = self.project(hidden, ())
         query, key, value = (state.transpose(1, 2) for state in states)
         return self.mix_heads(query, key, value, context).transpose(1, 2).flatten(2)
 
-    def _project(
+    def project(
         self, hidden: Float[Tensor, "B N D"], rotary: tuple[Tensor, ...]
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values [B, N, H, d]; normalised and rotated as configured."""
+        """Queries, keys and values [B, N, H, d]; normalised and rotated as configured.
+
+        Args:
+            hidden: States of every token, normalised.
+            rotary: Cosines and sines of the tokens' positions [B, N, d / 2]; empty for none.
+        """
         batch, length, _ = hidden.shape
         joint = self.qkv(hidden).view(batch, length, 3, self.num_heads, self.head_dim)
         if torch.is_autocast_enabled(hidden.device.type):
@@ -136,6 +142,13 @@ class Mixer(nn.Module, ABC):
 
     def native_mixing(self) -> Mixing | None:
         """What the CPU kernel calls this mixer's work on packed batches; None where it has none."""
+        return None
+
+    def token_sums(self, dtype: torch.dtype) -> TokenSums | None:
+        """Sums of no tokens, for sequences that come in chunks of states of a dtype.
+
+        None where a token's result depends on the others through more than sums.
+        """
         return None
 
     @abstractmethod

@@ -9,6 +9,8 @@ from osa.model import kernels, ops
 from osa.model.config import EncoderConfig
 from osa.model.kernels.native_pass import OsaMixing
 from osa.model.layers.mixers.base import Mixer, TokenContext
+from osa.model.layers.mixers.osa_sums import osa_sums
+from osa.model.layers.mixers.token_sums import TokenSums
 
 
 class OsaMixer(Mixer):
@@ -31,6 +33,10 @@ class OsaMixer(Mixer):
         """With angles as they are now."""
         alpha = self.alpha.detach().float().contiguous()
         return OsaMixing(alpha, self.scale, self.center)
+
+    def token_sums(self, dtype: torch.dtype) -> TokenSums:
+        """G and T, with angles as they are now."""
+        return osa_sums(self.alpha.detach(), self.scale, self.center, self.head_dim, dtype)
 
     def mix_heads(self, query: Tensor, key: Tensor, value: Tensor, context: TokenContext) -> Tensor:
         """Call the operator ``osa::attention``."""

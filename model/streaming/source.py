@@ -1,0 +1,152 @@
+"""One long text, or its ids, as they come: pieces of ids in order, in bounded memory."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from typing import overload
+
+import numpy as np
+
+from osa.model.config import EncoderConfig
+from osa.model.errors import InputError
+from osa.model.text.checks import id_out_of_range
+from osa.model.tokenization import TextTokenizer
+
+Pieces = str | Iterable[str] | Iterable[int] | Iterable[Sequence[int]] | Iterable[np.ndarray]
+"""A text, whole or in pieces that follow each other; ids, single or in pieces; features in pieces."""
+IDS_AT_ONCE = 4096
+"""Single ids that are gathered to a piece."""
+
+
+class Offsets(Sequence[tuple[int, int]]):
+    """Characters (start, stop) of tokens, in 16 bytes each."""
+
+    def __init__(self) -> None:
+        """Of no tokens."""
+        self._starts, self._stops = array("q"), array("q")
+
+    def extend(self, offsets: Iterable[tuple[int, int]]) -> None:
+        """Add those of the next tokens."""
+        for start, stop in offsets:
+            self._starts.append(start)
+            self._stops.append(stop)
+
+    def __len__(self) -> int:
+        """Number of tokens."""
+        return len(self._starts)
+
+    @overload
+    def __getitem__(self, place: int) -> tuple[int, int]: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[tuple[int, int]]: ...
+    def __getitem__(self, place: int | slice) -> tuple[int, int] | list[tuple[int, int]]:
+        """Characters of a token, or of several."""
+        if isinstance(place, slice):
+            return list(zip(self._starts[place], self._stops[place], strict=True))
+        return self._starts[place], self._stops[place]
+
+
+def pieces_of(
+    source: Pieces, config: EncoderConfig, tokenizer: TextTokenizer | None
+) -> Iterator[np.ndarray]:
+    """Checked pieces of ids, special tokens included, or of features; see ``Pieces``.
+
+    Args:
+        source: The sequence.
+        config: Of the model.
+        tokenizer: Of the model; None for one that reads no text.
+
+    Raises:
+        InputError: Texts for a model without a tokenizer, ids out of range, features of another
+            width or that are not finite, pieces of several kinds, or what is none of them.
+    """
+    if isinstance(source, str):
+        source = [source]
+    pieces = iter(source)
+    first = next(pieces, None)
+    if first is None:
+        raise InputError("a text or sequence must have at least one token, got none")
+    rest = _chained(first, pieces)
+    if isinstance(first, str):
+        if tokenizer is None:
+            raise InputError("this model has no tokenizer: give ids or features")
+        yield from tokenizer_pieces(tokenizer, _texts(rest))
+    elif config.feature_size is not None:
+        yield from _features(rest, config.feature_size)
+    else:
+        yield from _ids(rest, config.num_ids)
+
+
+def tokenizer_pieces(
+    tokenizer: TextTokenizer, texts: Iterator[str], offsets: Offsets | None = None
+) -> Iterator[np.ndarray]:
+    """Ids of a text that comes in pieces, special tokens included.
+
+    Args:
+        tokenizer: Of the model.
+        texts: Pieces that follow each other; they may end anywhere.
+        offsets: Gets the characters of the tokens, special ones left out.
+    """
+    if tokenizer.prefix:
+        yield np.array(tokenizer.prefix, dtype=np.int64)
+    for ids, spans in tokenizer.stream(texts, offsets is not None):
+        if offsets is not None:
+            offsets.extend(spans)
+        if ids:
+            yield np.array(ids, dtype=np.int64)
+    if tokenizer.suffix:
+        yield np.array(tokenizer.suffix, dtype=np.int64)
+
+
+def _chained(first: object, rest: Iterator[object]) -> Iterator[object]:
+    yield first
+    yield from rest
+
+
+def _texts(pieces: Iterator[object]) -> Iterator[str]:
+    for piece in pieces:
+        if not isinstance(piece, str):
+            raise InputError(f"pieces of a text must be texts, got {type(piece).__name__}")
+        yield piece
+
+
+def _ids(pieces: Iterator[object], most: int) -> Iterator[np.ndarray]:
+    single: list[int] = []
+    for piece in pieces:
+        if isinstance(piece, int | np.integer) and not isinstance(piece, bool):
+            single.append(int(piece))
+            if len(single) == IDS_AT_ONCE:
+                yield _checked_ids(single, most)
+                single = []
+            continue
+        if single:
+            yield _checked_ids(single, most)
+            single = []
+        if not isinstance(piece, Sequence | np.ndarray) or isinstance(piece, str | bytes):
+            raise InputError(f"a sequence must hold ids, got {type(piece).__name__}")
+        yield _checked_ids(piece, most)
+    if single:
+        yield _checked_ids(single, most)
+
+
+def _checked_ids(ids: Sequence[int] | np.ndarray, most: int) -> np.ndarray:
+    found = np.asarray(ids)
+    if found.ndim != 1 or (len(found) and found.dtype.kind not in "iu"):
+        raise InputError(f"ids must be integers, got {found.dtype} of shape {list(found.shape)}")
+    if len(found) and not 0 <= int(found.min()) <= int(found.max()) < most:
+        wrong = id_out_of_range(found.tolist(), most)
+        raise InputError(f"the sequence holds id {wrong}, allowed are 0 to {most - 1}")
+    return found.astype(np.int64)
+
+
+def _features(pieces: Iterator[object], width: int) -> Iterator[np.ndarray]:
+    for piece in pieces:
+        rows = np.asarray(piece, dtype=np.float32)
+        if rows.ndim != 2 or rows.shape[1] != width:
+            raise InputError(
+                f"pieces must have rows of {width} numbers, [n, {width}], got {list(rows.shape)}"
+            )
+        if not np.isfinite(rows).all():
+            raise InputError("features must be finite float32 numbers")
+        yield rows
