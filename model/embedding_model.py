@@ -40,14 +40,10 @@ from osa.model.hub import read_model
 from osa.model.layers.encoder import Encoder
 from osa.model.layers.heads import HEAD_ACTIVATIONS, SparseHead, make_head
 from osa.model.layers.initialization import orthonormal, shapes_alone, zero_bias
-from osa.model.layers.pooling import EmbeddingOutput, normalize, pool
+from osa.model.layers.pooling import EmbeddingOutput, as_they_are, pool
 from osa.model.sequences import InputRows, check_features, pack_features, pack_ids
 from osa.model.streaming.encoding import STREAMED_FROM, StreamedEncoding
 from osa.model.tokenization import TextTokenizer
-
-
-def _as_they_are(values: Float[Tensor, "S E"]) -> EmbeddingOutput:
-    return EmbeddingOutput(values, values.new_ones(values.shape[0]))
 
 
 class EmbeddingModel(StreamedEncoding):
@@ -111,13 +107,8 @@ class EmbeddingModel(StreamedEncoding):
             cu_seqlens: Offsets of what is pooled of a packed batch, or None.
         """
         if isinstance(self.head, SparseHead):
-            return _as_they_are(self.head(hidden, mask, cu_seqlens))
+            return as_they_are(self.head(hidden, mask, cu_seqlens))
         return self.finish_pooled(pool(hidden, self.config.pooling, mask, cu_seqlens))
-
-    def finish_pooled(self, pooled: Float[Tensor, "S D"]) -> EmbeddingOutput:
-        """From pooled states to vectors, or to what the head computes."""
-        vectors = self.project(pooled)
-        return normalize(vectors) if self.head is None else _as_they_are(self.head(vectors))
 
     def project(self, states: Float[Tensor, "n D"]) -> Float[Tensor, "n E"]:
         """Pooled states as vectors of the model's width, not normalised."""
@@ -225,9 +216,9 @@ class EmbeddingModel(StreamedEncoding):
         tokenized = self.tokenizer.encode(texts, self.config.max_seq_len)
         vectors = torch.empty(len(texts), self.config.output_size)
         for rows in batches_by_length([len(text.ids) for text in tokenized], batch_tokens):
-            if len(tokenized[rows[0]].ids) > STREAMED_FROM and self.streams:
-                one = self.encode_stream([tokenized[rows[0]].ids], normalize=normalize)
-                vectors[rows[0]] = one
+            first = rows[0]
+            if len(rows) == 1 and len(tokenized[first].ids) > STREAMED_FROM and self.streams:
+                vectors[first] = self.encode_stream([tokenized[first].ids], normalize=normalize)
                 continue
             output = self._run(*self.pack_ids([tokenized[row].ids for row in rows]))
             scale = 1.0 if normalize else output.norms[:, None]

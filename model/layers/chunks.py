@@ -28,6 +28,7 @@ EXACT_POSITIONS = 1 << 24
 """Positions from here on are no float32 numbers: their angles are computed in double."""
 
 
+@runtime_checkable
 class ChunkBlocks(Protocol):
     """What blocks offer for chunks; a row's bits depend on that row alone.
 
@@ -35,13 +36,15 @@ class ChunkBlocks(Protocol):
         count: Number of blocks.
         width: Of rows of hidden states, W.
         dtype: Of queries, keys, values and mixed heads.
-        mixers: Of each block.
     """
 
     count: int
     width: int
     dtype: torch.dtype
-    mixers: Sequence[Mixer]
+
+    @property
+    def mixers(self) -> Sequence[Mixer]:
+        """Of each block."""
 
     def project(
         self, layer: int, hidden: Float[Tensor, "n W"], rotary: Rotary | None
@@ -147,21 +150,33 @@ def new_sums(blocks: ChunkBlocks, layer: int) -> TokenSums:
 
 def heads_of(states: Float[Tensor, "n 3 W"], config: EncoderConfig) -> ChunkStates:
     """States of a block as its mixer takes them: views."""
-    query, key, value = states[:, :, : config.hidden_size].unflatten(2, (config.num_heads, -1)).unbind(1)
+    query, key, value = (
+        states[:, :, : config.hidden_size].unflatten(2, (config.num_heads, -1)).unbind(1)
+    )
     return ChunkStates(query, key, value)
 
 
-def chunk_rotary(config: EncoderConfig, first: int, count: int, device: torch.device) -> Rotary | None:
+def chunk_rotary(
+    config: EncoderConfig, first: int, count: int, device: torch.device
+) -> Rotary | None:
     """Cosines and sines of positions ``first`` to ``first + count``; None without rotary ones.
 
     The same numbers as those of a whole sequence; beyond ``EXACT_POSITIONS``, where those would be
     wrong, angles are the same frequencies' in double.
+
+    Args:
+        config: Of the encoder.
+        first: First position.
+        count: How many.
+        device: Of the result.
     """
     if config.positions != "rotary":
         return None
     places: Int[Tensor, " n"] = torch.arange(first, first + count, device=device)
     if first + count <= EXACT_POSITIONS:
-        cosine, sine = rotary_table(places[None], config.head_dim, config.rope_theta, config.rope_divisor)
+        cosine, sine = rotary_table(
+            places[None], config.head_dim, config.rope_theta, config.rope_divisor
+        )
         return cosine[0], sine[0]
     exponents = torch.arange(0, config.head_dim, 2, device=device, dtype=torch.float32)
     frequencies = (config.rope_theta ** (-exponents / config.head_dim)) / config.rope_divisor

@@ -18,7 +18,7 @@ from osa.model.errors import ConfigError, InputError
 from osa.model.layers.chunks import chunk_blocks
 from osa.model.layers.encoder import Encoder
 from osa.model.layers.heads import ClassifierHead, SparseHead
-from osa.model.layers.pooling import EmbeddingOutput
+from osa.model.layers.pooling import EmbeddingOutput, as_they_are, normalize
 from osa.model.streaming.passes import Progress, StreamOptions, stream
 from osa.model.streaming.pooling import SparsePool, StreamedPool, StreamedSpans
 from osa.model.streaming.source import Pieces, pieces_of
@@ -33,11 +33,11 @@ class Document(NamedTuple):
 
     Attributes:
         output: As of a batch of one.
-        count: Its tokens, special ones included.
+        length: Its tokens, special ones included.
     """
 
     output: EmbeddingOutput
-    count: int
+    length: int
 
 
 class StreamedEncoding(nn.Module):
@@ -53,12 +53,13 @@ class StreamedEncoding(nn.Module):
         raise NotImplementedError
 
     def finish_pooled(self, pooled: Float[Tensor, "S D"]) -> EmbeddingOutput:
-        """Pooled states as vectors, or as what the head computes."""
-        raise NotImplementedError
+        """From pooled states to vectors, or to what the head computes."""
+        vectors = self.project(pooled)
+        return normalize(vectors) if self.head is None else as_they_are(self.head(vectors))
 
     @property
     def streams(self) -> bool:
-        """Whether documents can be taken in chunks: whether tokens need each other by sums alone."""
+        """Whether documents can be taken in chunks: tokens need each other by sums alone."""
         try:
             chunk_blocks(self.encoder)
         except ConfigError:
@@ -100,13 +101,13 @@ class StreamedEncoding(nn.Module):
                 step = next(steps)
                 yield step._replace(spans=self._vectors(step.spans)) if step.spans else step
         except StopIteration as end:
-            pooled, count = end.value
+            pooled, length = end.value
         finally:
             steps.close()
         if isinstance(self.head, SparseHead):
-            return Document(EmbeddingOutput(pooled, pooled.new_ones(1)), count)
+            return Document(as_they_are(pooled), length)
         with torch.no_grad():
-            return Document(self.finish_pooled(pooled), count)
+            return Document(self.finish_pooled(pooled), length)
 
     def _vectors(
         self, spans: Sequence[tuple[int, Float[Tensor, " D"]]]
@@ -170,7 +171,9 @@ class StreamedEncoding(nn.Module):
         """
         for start, stop in spans:
             if not 0 <= start < stop:
-                raise InputError(f"spans must be [start, stop) of at least a token, got {start, stop}")
+                raise InputError(
+                    f"spans must be [start, stop) of at least a token, got {start, stop}"
+                )
         for step in self.stream(source, spans, options):
             for place, vector in step.spans:
                 yield place, vector / vector.norm().clamp(min=1e-12)

@@ -37,7 +37,7 @@ class StreamedPool:
         self._sum = torch.zeros(width, dtype=torch.float64, device=device)
 
     def add(self, hidden: Float[Tensor, "n D"], first: int) -> None:
-        """Pool the tokens from ``first`` on too; in order, all chunks but the last of whole tiles."""
+        """Pool the tokens from ``first`` on too; all chunks but the last are whole tiles."""
         if not len(hidden):
             return
         if self._how == "cls":
@@ -81,7 +81,8 @@ class SparsePool:
 
     def __init__(self, head: SparseHead) -> None:
         """Pool no tokens yet."""
-        self._head, self._most = head, None
+        self._head = head
+        self._most: Tensor | None = None
 
     def add(self, hidden: Float[Tensor, "n D"], first: int) -> None:
         """Take the tokens of another chunk."""
@@ -116,12 +117,16 @@ class StreamedSpans:
             width: D.
         """
         self._how: Pooling = how
-        self._coming = deque(sorted((start, stop, place) for place, (start, stop) in enumerate(spans)))
+        self._coming = deque(
+            sorted((start, stop, place) for place, (start, stop) in enumerate(spans))
+        )
         self._open: list[tuple[int, int, int, Tensor]] = []  # a heap by stop and place
         kinds = 2 if how == "weighted" else 1
         self._running = torch.zeros(kinds, width, dtype=torch.float64)
 
-    def add(self, hidden: Float[Tensor, "n D"], first: int) -> list[tuple[int, Float[Tensor, " D"]]]:
+    def add(
+        self, hidden: Float[Tensor, "n D"], first: int
+    ) -> list[tuple[int, Float[Tensor, " D"]]]:
         """Pool the tokens from ``first`` on too; places and states of the spans that end there."""
         done: list[tuple[int, Tensor]] = []
         if self._coming or self._open:
@@ -142,7 +147,11 @@ class StreamedSpans:
             self._running = sums[:, -1].clone()
         while self._coming and self._coming[0][0] < last:
             start, stop, place = self._coming.popleft()
-            at = tile[start - first] if self._how == "cls" else sums[:, min(start - first, sums.shape[1] - 1)]
+            at = (
+                tile[start - first]
+                if self._how == "cls"
+                else sums[:, min(start - first, sums.shape[1] - 1)]
+            )
             heappush(self._open, (stop, place, start, at.clone()))
         while self._open and self._open[0][0] <= last:
             stop, place, start, begun = heappop(self._open)

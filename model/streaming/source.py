@@ -14,7 +14,7 @@ from osa.model.text.checks import id_out_of_range
 from osa.model.tokenization import TextTokenizer
 
 Pieces = str | Iterable[str] | Iterable[int] | Iterable[Sequence[int]] | Iterable[np.ndarray]
-"""A text, whole or in pieces that follow each other; ids, single or in pieces; features in pieces."""
+"""A text, or pieces of it in order; ids, single or in pieces; or pieces of features [n, F]."""
 IDS_AT_ONCE = 4096
 """Single ids that are gathered to a piece."""
 

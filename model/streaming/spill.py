@@ -34,7 +34,9 @@ class SpillFile:
         self._shape, self._dtype = shape, dtype
         self._row = torch.empty(shape, dtype=dtype).nbytes
         try:
-            self._file = tempfile.TemporaryFile(prefix="osa-stream-", dir=directory, buffering=0)
+            self._file = tempfile.TemporaryFile(  # noqa: SIM115  # until ``close``
+                prefix="osa-stream-", dir=directory, buffering=0
+            )
         except OSError as error:
             if directory is None:
                 raise ConfigError(no_temporary_directory("a long text", error)) from error
@@ -53,7 +55,9 @@ class SpillFile:
                 done = os.pwrite(self._file.fileno(), left, place)
                 left, place = left[done:], place + done
         except OSError as error:
-            raise SpillError(f"states of a long text cannot be written: {error.strerror}") from error
+            raise SpillError(
+                f"states of a long text cannot be written: {error.strerror}"
+            ) from error
 
     def read(self, first: int, count: int) -> Shaped[Tensor, "n ..."]:
         """Rows ``first`` to ``first + count``, which were written before.
@@ -80,4 +84,4 @@ class SpillFile:
 
 def _bytes_of(rows: Tensor) -> memoryview:
     """The memory of contiguous rows on the CPU."""
-    return memoryview(rows.view(torch.uint8).numpy()).cast("B")
+    return rows.view(torch.uint8).numpy().data.cast("B")

@@ -135,8 +135,9 @@ class SlicedEncoder:
                 continue
             joined = "".join(held)
             done = 0
-            for place, done, encoding in self._pieces(joined, offsets, check, more=True):
+            for place, stop, encoding in self._pieces(joined, offsets, check, more=True):
                 yield encoding.ids, moved(encoding.offsets, begun + place) if offsets else []
+                done = stop
             joined = joined[done:]
             held, size, begun = [joined], len(joined), begun + done
             enough = max(4 * SLICE, 2 * size)  # where nothing can be cut, time stays linear
@@ -179,7 +180,7 @@ class SlicedEncoder:
     def _pieces(
         self, text: str, offsets: bool, check: Check, more: bool = False
     ) -> Iterator[tuple[int, int, Any]]:
-        """Encodings of the pieces of a text, with each piece's first character and one past its last.
+        """Encodings of a text's pieces, with each one's first character and one past its last.
 
         Args:
             text: The text.

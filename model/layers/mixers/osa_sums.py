@@ -133,14 +133,18 @@ class _TorchSums(TokenSums):
         low = torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype
         mixed = self._applied(chunk, low)
         if low != torch.float64 and bool(self._hard.any()):
-            mixed = torch.where(self._hard[:, None, None], self._applied(chunk, torch.float64), mixed)
+            mixed = torch.where(
+                self._hard[:, None, None], self._applied(chunk, torch.float64), mixed
+            )
         return mixed.transpose(0, 1).to(dtype)
 
     def _applied(self, chunk: ChunkStates, dtype: torch.dtype) -> Tensor:
         query, key, value = as_floats(chunk, dtype)
         query_mean, key_mean = self._means.to(dtype)
         query_weight, key_weight = self._weights.to(dtype).chunk(2, dim=-2)
-        return value + (query - query_mean) @ query_weight + (key - key_mean) @ key_weight
+        turned = (query - query_mean) @ query_weight + (key - key_mean) @ key_weight
+        mixed: Tensor = value + turned
+        return mixed
 
     @property
     def exchanged(self) -> int:
