@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Iterable, Iterator, Sequence
-from typing import overload
 
 import numpy as np
 
@@ -17,34 +15,6 @@ Pieces = str | Iterable[str] | Iterable[int] | Iterable[Sequence[int]] | Iterabl
 """A text, or pieces of it in order; ids, single or in pieces; or pieces of features [n, F]."""
 IDS_AT_ONCE = 4096
 """Single ids that are gathered to a piece."""
-
-
-class Offsets(Sequence[tuple[int, int]]):
-    """Characters (start, stop) of tokens, in 16 bytes each."""
-
-    def __init__(self) -> None:
-        """Of no tokens."""
-        self._starts, self._stops = array("q"), array("q")
-
-    def extend(self, offsets: Iterable[tuple[int, int]]) -> None:
-        """Add those of the next tokens."""
-        for start, stop in offsets:
-            self._starts.append(start)
-            self._stops.append(stop)
-
-    def __len__(self) -> int:
-        """Number of tokens."""
-        return len(self._starts)
-
-    @overload
-    def __getitem__(self, place: int) -> tuple[int, int]: ...
-    @overload
-    def __getitem__(self, place: slice) -> list[tuple[int, int]]: ...
-    def __getitem__(self, place: int | slice) -> tuple[int, int] | list[tuple[int, int]]:
-        """Characters of a token, or of several."""
-        if isinstance(place, slice):
-            return list(zip(self._starts[place], self._stops[place], strict=True))
-        return self._starts[place], self._stops[place]
 
 
 def pieces_of(
@@ -71,32 +41,19 @@ def pieces_of(
     if isinstance(first, str):
         if tokenizer is None:
             raise InputError("this model has no tokenizer: give ids or features")
-        yield from tokenizer_pieces(tokenizer, _texts(rest))
+        yield from _tokens(tokenizer, _texts(rest))
     elif config.feature_size is not None:
         yield from _features(rest, config.feature_size)
     else:
         yield from _ids(rest, config.num_ids)
 
 
-def tokenizer_pieces(
-    tokenizer: TextTokenizer, texts: Iterator[str], offsets: Offsets | None = None
-) -> Iterator[np.ndarray]:
-    """Ids of a text that comes in pieces, special tokens included.
-
-    Args:
-        tokenizer: Of the model.
-        texts: Pieces that follow each other; they may end anywhere.
-        offsets: Gets the characters of the tokens, special ones left out.
-    """
-    if tokenizer.prefix:
-        yield np.array(tokenizer.prefix, dtype=np.int64)
-    for ids, spans in tokenizer.stream(texts, offsets is not None):
-        if offsets is not None:
-            offsets.extend(spans)
-        if ids:
-            yield np.array(ids, dtype=np.int64)
-    if tokenizer.suffix:
-        yield np.array(tokenizer.suffix, dtype=np.int64)
+def _tokens(tokenizer: TextTokenizer, texts: Iterator[str]) -> Iterator[np.ndarray]:
+    """Ids of a text that comes in pieces, special tokens included."""
+    yield np.array(tokenizer.prefix, dtype=np.int64)
+    for ids, _ in tokenizer.stream(texts):
+        yield np.array(ids, dtype=np.int64)
+    yield np.array(tokenizer.suffix, dtype=np.int64)
 
 
 def _chained(first: object, rest: Iterator[object]) -> Iterator[object]:
