@@ -14,6 +14,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from osa.model.config import EncoderConfig
+from osa.model.errors import ConfigError
+from osa.model.functional.parts import SequencePart
 from osa.model.functional.softmax import Bias
 from osa.model.functional.tiling import by_tiles
 from osa.model.kernels.native_pass import Mixing
@@ -150,6 +152,29 @@ class Mixer(nn.Module, ABC):
         None where a token's result depends on the others through more than sums.
         """
         return None
+
+    def mix_part(
+        self,
+        query: Float[Tensor, "B H N D"],
+        key: Float[Tensor, "B H N D"],
+        value: Float[Tensor, "B H N D"],
+        part: SequencePart,
+    ) -> Float[Tensor, "B H N D"]:
+        """Mix the tokens of a sequence that lies on several processes; with gradients.
+
+        Args:
+            query: Queries of this process's tokens.
+            key: Keys.
+            value: Values.
+            part: Its share.
+
+        Raises:
+            ConfigError: A token's result depends on the others through more than sums.
+        """
+        raise ConfigError(
+            f"{type(self).__name__} cannot mix a sequence over several processes: every token "
+            "needs all others, not sums over them"
+        )
 
     @abstractmethod
     def mix_heads(
