@@ -41,16 +41,13 @@ from osa.model.layers.bottleneck import make_bottleneck
 from osa.model.layers.encoder import Encoder
 from osa.model.layers.heads import HEAD_ACTIVATIONS, SparseHead, make_head
 from osa.model.layers.initialization import make_projection, shapes_alone
-from osa.model.layers.pooling import EmbeddingOutput, normalize, pool
+from osa.model.layers.pooling import EmbeddingOutput, as_they_are, pool
 from osa.model.sequences import InputRows, check_features, pack_features, pack_ids
+from osa.model.streaming.encoding import STREAMED_FROM, StreamedEncoding
 from osa.model.tokenization import TextTokenizer
 
 
-def _as_they_are(values: Float[Tensor, "S E"]) -> EmbeddingOutput:
-    return EmbeddingOutput(values, values.new_ones(values.shape[0]))
-
-
-class EmbeddingModel(nn.Module):
+class EmbeddingModel(StreamedEncoding):
     """Texts, ids or features to unit vectors, or to what the model's head computes."""
 
     def __init__(
@@ -107,9 +104,8 @@ class EmbeddingModel(nn.Module):
             cu_seqlens: Offsets of what is pooled of a packed batch, or None.
         """
         if isinstance(self.head, SparseHead):
-            return _as_they_are(self.head(hidden, mask, cu_seqlens))
-        pooled = self.project(pool(hidden, self.config.pooling, mask, cu_seqlens))
-        return normalize(pooled) if self.head is None else _as_they_are(self.head(pooled))
+            return as_they_are(self.head(hidden, mask, cu_seqlens))
+        return self.finish_pooled(pool(hidden, self.config.pooling, mask, cu_seqlens))
 
     def project(self, states: Float[Tensor, "n D"], reduce: bool = True) -> Float[Tensor, "n E"]:
         """Pooled states as vectors, not normalised; before the bottleneck unless ``reduce``."""
@@ -217,6 +213,10 @@ class EmbeddingModel(nn.Module):
         tokenized = self.tokenizer.encode(texts, self.config.max_seq_len)
         vectors = torch.empty(len(texts), self.config.output_size)
         for rows in batches_by_length([len(text.ids) for text in tokenized], batch_tokens):
+            first = rows[0]
+            if len(rows) == 1 and len(tokenized[first].ids) > STREAMED_FROM and self.streams:
+                vectors[first] = self.encode_stream([tokenized[first].ids], normalize=normalize)
+                continue
             output = self._run(*self.pack_ids([tokenized[row].ids for row in rows]))
             scale = 1.0 if normalize else output.norms[:, None]
             vectors[rows] = (output.embeddings * scale).float().cpu()

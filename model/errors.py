@@ -5,6 +5,7 @@
     ├── CheckpointError       a checkpoint that is missing, damaged or of another shape
     │   └── UnsupportedModelError   a model of another library that our encoder cannot run
     ├── DownloadError         a model of the hub that cannot be had, or that changed on disk
+    ├── SpillError            states of a long text that cannot be kept on disk
     └── InputError            tensors, ids or texts that do not fit the model
 
 ``osa.export`` and ``osa.service`` add their own branches. ``code`` is a stable, machine-readable
@@ -49,6 +50,12 @@ class DownloadError(OsaError):
     """A model of the hub that cannot be downloaded, or whose files changed afterwards."""
 
     code = "download"
+
+
+class SpillError(OsaError):
+    """States of a long text cannot be written to disk, or read back."""
+
+    code = "spill"
 
 
 class InputError(OsaError, ValueError):

@@ -6,7 +6,7 @@ safe: the shared tokenizer does not change after loading; truncation is done per
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from tokenizers import Tokenizer
@@ -149,6 +149,21 @@ class TextTokenizer:
             ids = [*self.prefix, *ids, *self.suffix]
             yield TokenizedText(ids, surplus, places, ids.count(unknown))
 
+    def stream(
+        self, texts: Iterable[str], offsets: bool = False, check: Check = go_on
+    ) -> Iterator[tuple[list[int], list[tuple[int, int]]]]:
+        """Tokens of one text that comes in pieces, without special tokens; see ``iterate``.
+
+        Args:
+            texts: Pieces that follow each other; they may end anywhere.
+            offsets: Whether to find the characters of each token.
+            check: As for ``iterate``.
+
+        Raises:
+            InputError: A lone surrogate.
+        """
+        return self._encoders.text.stream(_valid(texts), offsets, check)
+
     def prompt_ids(self, prompt: str) -> list[int]:
         """Ids of a prompt; its special tokens are control tokens."""
         return self._encoders.encode_prompt(prompt).ids
@@ -258,6 +273,12 @@ class TextTokenizer:
         """Id of a token by its name, or None."""
         number: int | None = self._whole.token_to_id(token)
         return number
+
+
+def _valid(pieces: Iterable[str]) -> Iterator[str]:
+    for piece in pieces:
+        check_unicode([piece])
+        yield piece
 
 
 def _room(max_length: int | None, specials: int, least: int) -> int | None:

@@ -157,6 +157,30 @@ class BatchingSettings(Section):
     tokenization_workers: int = Field(2, ge=1, description="Threads that read bodies.")
 
 
+class DocumentSettings(Section):
+    """Inputs longer than a batch may be: computed in chunks, in turns between batches."""
+
+    max_tokens: int = Field(
+        4_194_304,
+        ge=1,
+        description="Long inputs that wait or are in work, and the largest request of them; more "
+        "are answered 429 [tokens].",
+    )
+    turn_s: Seconds = Field(
+        0.005, gt=0, description="Time of a long input's turn between two batches [s]."
+    )
+    directory: Path | None = Field(
+        None,
+        description="Where states of long inputs are kept meanwhile, 4 to 8 kB a token of the "
+        "packaged model; default is the system's temporary directory.",
+    )
+    keep_states: bool = Field(
+        True,
+        description="Keep queries, keys and values there too, not hidden states alone: a fifth "
+        "less work for 2.5 to 4 times the disk.",
+    )
+
+
 class AuthSettings(Section):
     """Who may use the server."""
 

@@ -23,6 +23,7 @@ from osa.service.server_settings import (
     AuthSettings,
     BatchingSettings,
     CacheSettings,
+    DocumentSettings,
     EngineSettings,
     LogSettings,
     ServerSettings,
@@ -44,6 +45,7 @@ class Settings(Section):
         {}, description="One table for each further model, by name; or for the default one."
     )
     batching: BatchingSettings = BatchingSettings()
+    documents: DocumentSettings = DocumentSettings()
     auth: AuthSettings = AuthSettings()
     engine: EngineSettings = EngineSettings()
     cache: CacheSettings = CacheSettings()
@@ -62,13 +64,6 @@ class Settings(Section):
         table = self.models.get(default)
         if table and "path" in table.model_fields_set & self.model.model_fields_set:
             raise ValueError(f"model.path and models.{default}.path are both set: leave one out")
-        for own in self.served():
-            longest = own.max_input_length
-            if longest is not None and longest > batch:
-                raise ValueError(
-                    f"{self.place_of(own.name, 'max_input_length')} ({longest}) must not exceed "
-                    f"batching.max_batch_tokens ({batch}): no batch could hold the longest input"
-                )
         if batch > self.batching.max_queue_tokens:
             raise ValueError(
                 f"batching.max_batch_tokens ({batch}) must not exceed batching.max_queue_tokens "

@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from osa.model.inference.dense_blocks import has_plain_stream, joint_projection, layers_of
+from osa.model.inference.packed_chunks import PackedChunks
 from osa.model.inference.packed_linear import PackedLinear
 from osa.model.kernels import is_allowed
 from osa.model.kernels import native_block as kernel
@@ -59,7 +60,7 @@ class PackedBlocks(nn.Module):
         for block in blocks:
             _pack_layers(block, dtype)
         self.blocks, self.norm = nn.ModuleList(blocks), norm
-        weights = [_weights(block, self._width - features) for block in blocks]
+        weights = self._weights = [_weights(block, self._width - features) for block in blocks]
         sides = [own.side.weight.outputs for own in weights if own.side is not None]
         self._side_width = max(sides, default=0)
         self._transforms = kernel.transforms(self._shape, weights)
@@ -83,6 +84,12 @@ class PackedBlocks(nn.Module):
             hidden = block(hidden, context)
         normalised: Tensor = self.norm(hidden)
         return normalised
+
+    def in_chunks(self) -> PackedChunks:
+        """The same blocks on chunks of one sequence."""
+        mixers = [_mixer(block) for block in self.blocks]
+        shape, width = self._shape, self._width
+        return PackedChunks(shape, width, self._weights, self._transforms, mixers, self.norm)
 
     def _make_pass(self) -> Pass | None:
         """All blocks in one call of the library, where that has their mixers."""

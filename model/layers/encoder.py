@@ -117,17 +117,8 @@ class Encoder(nn.Module):
         if cu_seqlens is not None and cu_seqlens.device != inputs.device:
             cu_seqlens = cu_seqlens.to(inputs.device, non_blocking=True)
         config = self.config
-        kinds = None
-        if self.token_types is not None and config.vocab_size is not None:
-            kinds = inputs // config.vocab_size
-            inputs = inputs % config.vocab_size
-        hidden: Tensor = self.embed(inputs)
-        places = token_positions(hidden.shape[1], mask, cu_seqlens, hidden.device)
-        if kinds is not None and self.token_types is not None:
-            hidden = hidden + self.token_types(kinds)
-        if self.positions is not None:
-            hidden = hidden + self.positions(places)
-        hidden = self.embedding_norm(hidden)
+        places = token_positions(inputs.shape[1], mask, cu_seqlens, inputs.device)
+        hidden = self.begin(inputs, places)
         rotary = local_rotary = None
         if config.positions == "rotary":
             make = rotary_table if longest is None else partial(look_up_rotary, longest=longest)
@@ -141,6 +132,28 @@ class Encoder(nn.Module):
         return hidden, TokenContext(
             mask, cu_seqlens, rotary, local_rotary, bias, offsets=on_host
         )
+
+    def begin(
+        self,
+        inputs: Int[Tensor, "B N"] | Float[Tensor, "B N F"],
+        places: Int[Tensor, "#B N"],
+    ) -> Float[Tensor, "B N D"]:
+        """States of tokens or features before the first block.
+
+        Args:
+            inputs: Token ids or features.
+            places: Of each in its own sequence.
+        """
+        kinds, size = None, self.config.vocab_size
+        if self.token_types is not None and size is not None:
+            kinds, inputs = inputs // size, inputs % size
+        hidden: Tensor = self.embed(inputs)
+        if kinds is not None and self.token_types is not None:
+            hidden = hidden + self.token_types(kinds)
+        if self.positions is not None:
+            hidden = hidden + self.positions(places)
+        normalised: Tensor = self.embedding_norm(hidden)
+        return normalised
 
     def _check(self, inputs: Tensor, mask: Tensor | None, cu_seqlens: Tensor | None) -> int | None:
         """Tokens of the longest sequence; None where that is not known yet, in a trace."""

@@ -117,3 +117,8 @@ def normalize(vectors: Float[Tensor, "S E"]) -> EmbeddingOutput:
         vectors = vectors.float()
     norms = torch.linalg.vector_norm(vectors, dim=-1)
     return EmbeddingOutput(vectors / norms.clamp(min=1e-12)[:, None], norms)
+
+
+def as_they_are(values: Float[Tensor, "S E"]) -> EmbeddingOutput:
+    """What a head computes, with lengths of 1."""
+    return EmbeddingOutput(values, values.new_ones(values.shape[0]))

@@ -144,6 +144,12 @@ class TextCutter:
         form: Form | None = "NFC" if normalizer == "NFC" else "NFD" if normalizer else None
         return cls(WORD, found, form) if runs and " " not in matched else None
 
+    @staticmethod
+    def is_blank(text: str, start: int) -> bool:
+        """Whether nothing but white space is known from ``start`` on."""
+        run = SPACE_RUN.match(text, start)
+        return run is not None and run.end() == len(text)
+
     def pieces(self, text: str, check: Callable[[], None]) -> Iterator[tuple[int, str]]:
         """Pieces of a text in order, each with the place of its first character.
 

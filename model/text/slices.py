@@ -107,13 +107,48 @@ class SlicedEncoder:
         for group in in_slices(texts):
             check()
             if self._cutter is not None and len(group[0]) > SLICE:
-                for start, encoding in self._pieces(group[0], True, check):
+                for start, _, encoding in self._pieces(group[0], True, check):
                     yield Part(place, encoding.ids, moved(encoding.offsets, start), False)
                 yield Part(place, [], [], True)
             else:
                 for row, encoding in enumerate(self._batch(group, True)):
                     yield Part(place + row, encoding.ids, encoding.offsets, True)
             place += len(group)
+
+    def stream(
+        self, texts: Iterable[str], offsets: bool = False, check: Check = go_on
+    ) -> Iterator[tuple[list[int], list[tuple[int, int]]]]:
+        """Tokens of one text that comes in pieces, and their characters, as they are known.
+
+        Args:
+            texts: Pieces that follow each other; they may end anywhere.
+            offsets: Whether to find the characters of tokens.
+            check: Called every ``SLICE`` characters.
+        """
+        held: list[str] = []
+        size = begun = 0
+        enough = 4 * SLICE
+        for text in texts:
+            held.append(text)
+            size += len(text)
+            if self._cutter is None or size <= enough:
+                continue
+            joined = "".join(held)
+            done = 0
+            for place, stop, encoding in self._pieces(joined, offsets, check, more=True):
+                yield encoding.ids, moved(encoding.offsets, begun + place) if offsets else []
+                done = stop
+            joined = joined[done:]
+            held, size, begun = [joined], len(joined), begun + done
+            enough = max(4 * SLICE, 2 * size)  # where nothing can be cut, time stays linear
+        joined = "".join(held)
+        if self._cutter is None:
+            check()
+            for encoding in self._batch([joined], offsets):
+                yield encoding.ids, moved(encoding.offsets, begun) if offsets else []
+            return
+        for place, _, encoding in self._pieces(joined, offsets, check):
+            yield encoding.ids, moved(encoding.offsets, begun + place) if offsets else []
 
     def _batch(self, texts: Sequence[str], offsets: bool) -> list[Any]:
         """The library's encodings."""
@@ -127,7 +162,7 @@ class SlicedEncoder:
         """As ``encode``, of one text in pieces."""
         kept: deque[tuple[list[int], list[tuple[int, int]]]] = deque()
         total = held = 0
-        for start, encoding in self._pieces(text, offsets, check):
+        for start, _, encoding in self._pieces(text, offsets, check):
             total += len(encoding)
             if room is not None and direction == "right" and held >= room:
                 continue
@@ -142,18 +177,36 @@ class SlicedEncoder:
             ids, spans = cut(ids, room, direction), cut(spans, room, direction)
         return Encoded(ids, total, spans)
 
-    def _pieces(self, text: str, offsets: bool, check: Check) -> Iterator[tuple[int, Any]]:
-        """Encodings of the pieces of a text, with the place of each piece's first character."""
+    def _pieces(
+        self, text: str, offsets: bool, check: Check, more: bool = False
+    ) -> Iterator[tuple[int, int, Any]]:
+        """Encodings of a text's pieces, with each one's first character and one past its last.
+
+        Args:
+            text: The text.
+            offsets: Whether to find the characters of tokens.
+            check: Called every ``SLICE`` characters.
+            more: More of the text follows: what that could change is left out.
+        """
         assert self._cutter is not None  # the callers have looked
         group: list[tuple[int, str]] = []
+
+        def encoded() -> Iterator[tuple[int, int, Any]]:
+            check()
+            encodings = self._batch([each for _, each in group], offsets)
+            for (place, each), encoding in zip(group, encodings, strict=True):
+                yield place, place + len(each), encoding
+            group.clear()
+
         for start, piece in self._cutter.pieces(text, check):
-            group.append((start, piece))
             stop = start + len(piece)
-            if stop - group[0][0] >= SLICE or stop == len(text):
-                check()
-                encodings = self._batch([each for _, each in group], offsets)
-                yield from zip([place for place, _ in group], encodings, strict=True)
-                group.clear()
+            if more and (stop > len(text) - SLICE or self._cutter.is_blank(text, stop)):
+                break
+            group.append((start, piece))
+            if stop - group[0][0] >= SLICE:
+                yield from encoded()
+        if group:
+            yield from encoded()
 
 
 def in_slices(texts: Iterable[str]) -> Iterator[list[str]]:

@@ -1,7 +1,9 @@
 """Streamed answers, a line an input (NDJSON), each as soon as its batch is done.
 
 One JSON object a line, in the order of completion: ``index`` and the route's own fields, or
-``{"index", "error", "error_type"}`` for an input that failed; every input has exactly one line.
+``{"index", "error", "error_type"}`` for an input that failed; every input has exactly one such
+line. While an input that is computed in chunks is in work, ``{"index", "progress"}`` says from time
+to time how far it is, from 0 to 1.
 Single vectors are all queued at once and computed at the server's pace. Vectors of tokens and
 chunks are large: their inputs are queued in portions, the next one when most of those before are
 written, and a written result is dropped. So a stream of any length has bounded memory, and a slow
@@ -30,6 +32,8 @@ from osa.service.inference.request import finish
 NDJSON = "application/x-ndjson"
 LINES_AT_ONCE = 256
 """Most lines that are written together."""
+PROGRESS_S = 1.0
+"""Time between two lines of progress [s]."""
 RETRY_S = 0.1
 """Pause before a portion is offered again to a queue that had no room [s]."""
 
@@ -103,6 +107,8 @@ class _Lines(Response):
             while self._left and not gone.done():
                 await self._queue_more(gone)
                 places = await self._next(gone)
+                if not places and not gone.done() and (progress := self._progress()):
+                    await send({"type": "http.response.body", "body": progress, "more_body": True})
                 for first in range(0, len(places), step):
                     if gone.done():
                         break
@@ -150,17 +156,19 @@ class _Lines(Response):
     async def _next(self, gone: asyncio.Future[None]) -> list[int]:
         """Inputs whose results have come, or all that are left once the deadline has passed.
 
-        None are returned when the client has gone.
+        None are returned when the client has gone, or when it is time to tell of progress.
         """
         arrivals = self._running.submission.pending.arrivals
         arrival = asyncio.ensure_future(arrivals.get())
         try:
+            left = left_s(self._running.cancellation.deadline)
+            tells = bool(self._in_chunks()) and (left is None or left > PROGRESS_S)
             await asyncio.wait(
                 (arrival, gone),
-                timeout=left_s(self._running.cancellation.deadline),
+                timeout=PROGRESS_S if tells else left,
                 return_when=asyncio.FIRST_COMPLETED,
             )
-            if gone.done():
+            if gone.done() or (tells and not arrival.done()):
                 return []
             places = [arrival.result()] if arrival.done() else sorted(self._left)
             while arrival.done() and not arrivals.empty():
@@ -168,6 +176,24 @@ class _Lines(Response):
             return places
         finally:
             arrival.cancel()
+
+    def _in_chunks(self) -> list[tuple[int, float]]:
+        """Places and progress of the inputs that are computed in chunks and not done."""
+        submission = self._running.submission
+        return [
+            (place, one.item.progress)
+            for one in submission.inputs
+            if one.item.progress is not None
+            for pending, place in one.waiters
+            if pending is submission.pending and place in self._left
+        ]
+
+    def _progress(self) -> bytes:
+        """A line for each of these."""
+        lines = sorted(self._in_chunks())
+        return b"".join(
+            _write({"index": place, "progress": round(share, 4)}) for place, share in lines
+        )
 
     async def _lines(self, places: Sequence[int]) -> bytes:
         """Lines of these inputs; what is large is written on the thread that renders."""

@@ -19,6 +19,7 @@ import time
 from collections.abc import Sequence
 
 from osa.service.auth.tenants import EVERYBODY, Tenant
+from osa.service.batching.documents import DocumentLane, DocumentLimits
 from osa.service.batching.flows import Flows
 from osa.service.batching.item import WorkItem
 from osa.service.batching.out_of_memory import MemoryLimit
@@ -46,6 +47,7 @@ class BatchQueue:
         max_batch_tokens: int,
         max_batch_items: int,
         target_batch_s: float = math.inf,
+        documents: DocumentLimits | None = None,
     ) -> None:
         """Create an empty queue.
 
@@ -54,6 +56,7 @@ class BatchQueue:
             max_batch_tokens: Largest batch [tokens]; a longer item is a batch of its own.
             max_batch_items: Most items of a batch.
             target_batch_s: Longest time that a batch should take at the measured rate [s].
+            documents: Bounds of inputs that are computed in chunks; None where none are.
         """
         self.max_tokens = max_tokens
         self.max_batch_tokens, self.max_batch_items = max_batch_tokens, max_batch_items
@@ -68,6 +71,9 @@ class BatchQueue:
         self._latest = self._latest_other = (EVERYBODY, -math.inf)  # two tenants, and when
         self._closed = ""  # why nothing more is taken
         self._changed = threading.Condition()
+        self.documents: DocumentLane | None = None
+        if documents is not None:
+            self.documents = DocumentLane(documents, self._changed)
 
     @property
     def tokens(self) -> int:
@@ -134,17 +140,33 @@ class BatchQueue:
             TooManyTokensError: They would not fit an empty queue.
             UnavailableError: The queue is closed.
         """
+        lane = self.documents
+        documents = [item for item in items if self.is_document(item.tokens)]
+        if documents:
+            items = [item for item in items if not self.is_document(item.tokens)]
         tokens = sum(item.tokens for item in items)
         with self._changed:
             if self._closed:
                 raise UnavailableError(self._closed)
             self._check_room(tokens, tenant)
             self._check_deadline(items, tokens, tenant)
+            if documents and lane is not None:
+                lane.check(documents)
+                lane.add(documents, tenant)
             self._flows.add(tenant, items)
             if tenant.identity != self._latest[0].identity:
                 self._latest_other = self._latest
             self._latest = (tenant, time.monotonic())
             self._changed.notify()
+
+    @property
+    def longest(self) -> int:
+        """Longest input that is computed in a batch [tokens]."""
+        return self.max_tokens if self.documents is None else self.documents.limits.longest
+
+    def is_document(self, tokens: int) -> bool:
+        """Whether an input of this length is computed in chunks, beside the batches."""
+        return self.documents is not None and tokens > self.longest
 
     def _check_room(self, tokens: int, tenant: Tenant) -> None:
         """Refuse items for which there is no room.
@@ -206,7 +228,9 @@ class BatchQueue:
         with self._changed:
             for item in items:
                 item.cancelled = True
-                if item.waiting:
+                if item.progress is not None and self.documents is not None:
+                    saved += self.documents.cancel(item)
+                elif item.waiting:
                     self._flows.drop(item)
                     saved += item.tokens
         return saved
@@ -214,8 +238,13 @@ class BatchQueue:
     def wait(self) -> bool:
         """Wait for work; False when closed and empty."""
         with self._changed:
-            self._changed.wait_for(lambda: self._flows.count or self._closed != "")
-            return bool(self._flows.count)
+            self._changed.wait_for(lambda: self.pending or self._closed != "")
+            return self.pending
+
+    @property
+    def pending(self) -> bool:
+        """Whether there is a batch to take, or a turn of a document."""
+        return bool(self._flows.count or (self.documents is not None and self.documents.pending))
 
     def take(self) -> list[WorkItem]:
         """Take the next batch; empty where nothing waits. ``end`` must follow."""
@@ -239,12 +268,13 @@ class BatchQueue:
     def drain(self) -> list[WorkItem]:
         """Remove and return every waiting item."""
         with self._changed:
-            return self._flows.drain()
+            documents = [] if self.documents is None else self.documents.drain()
+            return [*self._flows.drain(), *documents]
 
     @property
     def finished(self) -> bool:
         """Whether the queue is closed and empty."""
-        return self._closed != "" and not self._flows.count
+        return self._closed != "" and not self.pending
 
     def close(self, reason: str = "the server is draining") -> None:
         """Refuse further work for a reason; ``wait`` returns False once the queue is empty."""

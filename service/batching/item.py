@@ -58,6 +58,7 @@ class WorkItem:
         waiting: Whether the queue holds it.
         trace_span: Tracing span of the request that queued it, if requests are traced.
         flow: Where the queue holds it.
+        progress: Of a document, the share that is computed; None for other inputs.
         queued_urgency: Its urgency when it was queued; that may change while it waits [s].
     """
 
@@ -71,6 +72,7 @@ class WorkItem:
     waiting: bool = False
     trace_span: object = None
     flow: Flow | None = None
+    progress: float | None = None
     queued_urgency: float = 0.0
 
     @property

@@ -86,11 +86,11 @@ class EngineSupervisor:
         """
         deadline = time.monotonic() + timeout_s
         self._queue.close()
-        while time.monotonic() < deadline and (len(self._queue) or self._current.batch):
+        while time.monotonic() < deadline and (self._queue.pending or self._current.batch):
             time.sleep(0.01)
         self._stopping.set()
         self._current.thread.join(max(0.0, deadline - time.monotonic()))
-        finished = not self._current.thread.is_alive() and not len(self._queue)
+        finished = not self._current.thread.is_alive() and not self._queue.pending
         error = BackendError("the server stopped before this input was computed")
         self._current.abandon(error)
         rest = self._queue.drain()

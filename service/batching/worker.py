@@ -120,13 +120,17 @@ class EngineThread:
             self._device.release(batch.ticket)
             self._queue.end(batch.items)
             deliver(batch.items, [ItemResult(error=error) for _ in batch.items])
+        if self._queue.documents is not None:
+            self._queue.documents.abandon(error)
 
     def _run(self) -> None:
         self.work = ThreadWork()
         while not self._abandoned and self._queue.wait():
             ticket = self._device.acquire(self._flow)
             try:
-                self._step(ticket)
+                if len(self._queue):
+                    self._step(ticket)
+                self._turn(ticket)
             finally:
                 self._device.release(ticket)
             if self.fault is not None:
@@ -161,6 +165,28 @@ class EngineThread:
         self._queue.end(items)
         self.batches += 1
         deliver(items, results)
+
+    def _turn(self, ticket: int) -> None:
+        """Some chunks of a document, if there is one."""
+        lane, engine = self._queue.documents, self._engine
+        if lane is None or not lane.pending or engine is None:
+            return
+        turn = BatchInProgress((), self._queue.max_batch_tokens, time.monotonic(), ticket)
+        with self._lock:
+            self._batch = None if self._abandoned else turn
+        try:
+            done = lane.turn(engine, lambda: bool(len(self._queue)))
+        except Exception:  # the thread must outlive any document
+            logger.exception("document failed")
+            lane.abandon(BackendError("internal error"))
+            done = 0
+        with self._lock:
+            if self._abandoned:
+                return
+            self._batch = None
+        self._metrics.add(BUSY_SECONDS, time.monotonic() - turn.since)
+        if done:
+            self._metrics.add(COMPUTED_TOKENS, done)
 
     def _compute(self, batch: BatchInProgress) -> list[ItemResult]:
         """One result for each item, in order."""

@@ -81,6 +81,7 @@ class EngineInfo:
         packed: Whether a batch is computed end to end, without padding.
         claims_invariance: Whether vectors are meant not to depend on their batch; then it is tried.
         products: What computes products with weights; empty where that is the backend itself.
+        streams: Whether inputs of any length are computed in chunks.
     """
 
     backend: str
@@ -106,6 +107,7 @@ class EngineInfo:
     packed: bool = True
     claims_invariance: bool = True
     products: str = ""
+    streams: bool = False
 
     @classmethod
     def of(cls, config: EncoderConfig, **facts: Any) -> EngineInfo:
@@ -125,7 +127,12 @@ class EngineInfo:
         )
 
     def limit_input(self, limit: int | None) -> int:
-        """Longest input where ``limit`` is the setting's, if any [tokens]."""
+        """Longest input where ``limit`` is the setting's, if any [tokens].
+
+        A limit above the model's own counts where inputs are computed in chunks.
+        """
+        if self.streams and limit:
+            return limit
         return min(limit or self.max_input_length, self.max_input_length)
 
 

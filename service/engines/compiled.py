@@ -53,6 +53,7 @@ class CompiledEngine(EagerEngine):
                 "model.engine is compile, but there is no C++ compiler: install one, use eager, or "
                 "serve an aoti artifact, which was compiled elsewhere"
             )
+        self._streams = False  # chunks are no part of the graph
         cache_directory()
         self._trace()
 

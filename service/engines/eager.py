@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -21,11 +21,14 @@ from osa.model.kernels import use_kernel
 from osa.model.layers.mixers import MIXERS
 from osa.model.layers.pooling import EmbeddingOutput
 from osa.model.sequences import InputRows
+from osa.model.streaming.encoding import Document
+from osa.model.streaming.passes import Progress, StreamOptions
 from osa.model.tokenization import TextTokenizer
 from osa.service.engines.base import (
     Details,
     EngineInfo,
     EngineOutput,
+    Spans,
     run_warm_up,
     with_details,
 )
@@ -86,6 +89,7 @@ class EagerEngine:
         self._kernel = self._name_kernel()  # refuses a kernel that does not run here
         with self._chosen():
             self._set_dtype(dtype)
+        self._streams = self._model.streams
         self._prepare()
 
     def _otherwise(self, device: str, kernel: str) -> str:
@@ -133,6 +137,7 @@ class EagerEngine:
             calibration=self._model.calibration,
             prompts=self._model.prompts,
             default_prompt_name=self._model.default_prompt_name,
+            streams=self._streams,
         )
 
     def _name_kernel(self) -> str:
@@ -196,6 +201,22 @@ class EagerEngine:
         projected = self._model.project(torch.from_numpy(states).to(self._device))
         vectors: np.ndarray = projected.cpu().numpy()
         return vectors
+    def stream(
+        self, ids: Sequence[int] | np.ndarray, spans: Spans, options: StreamOptions
+    ) -> Generator[Progress, None, Document]:
+        """Compute one input of any length, a chunk of a layer each step."""
+        steps = self._model.stream([np.asarray(ids)], spans, options)
+        try:
+            while True:
+                try:
+                    with self._chosen():  # between two steps the thread does other work
+                        step = next(steps)
+                except StopIteration as end:
+                    document: Document = end.value
+                    return document
+                yield step
+        finally:
+            steps.close()
 
     def _embed_tokens(
         self, packed: torch.Tensor, offsets: torch.Tensor

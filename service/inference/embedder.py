@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from osa.model.errors import ConfigError, InputError
+from osa.model.errors import InputError
 from osa.model.text.slices import Check, go_on
 from osa.model.tokenization import TextTokenizer, TokenizedText
 from osa.service.auth.tenants import EVERYBODY, Tenant
@@ -25,6 +25,7 @@ from osa.service.inference.inflight import InFlightInputs, PendingRequest, input
 from osa.service.inference.limits import (
     check_count,
     check_dimensions,
+    check_longest,
     find_prompt,
     no_text,
     too_many_tokens,
@@ -77,12 +78,7 @@ class Embedder:
         self.cache = VectorCache(settings.cache.max_bytes)
         self._inflight = InFlightInputs(self.cache.put)
         self.max_input_length = about.limit_input(settings.model.max_input_length)
-        if self.max_input_length > settings.batching.max_batch_tokens:
-            raise ConfigError(
-                f"batching.max_batch_tokens ({settings.batching.max_batch_tokens}) cannot hold the "
-                f"longest input ({self.max_input_length}): raise it, or lower "
-                "max_input_length of the model"
-            )
+        check_longest(about, self.max_input_length, settings.batching.max_batch_tokens)
         self.prompts = Prompts.of(about, settings.model)
         if tokenizer is not None:
             self.prompts.check_lengths(tokenizer, self.max_input_length)
@@ -182,7 +178,12 @@ class Embedder:
 
     def _length_rule(self, options: EmbedOptions, unit: str = "tokens") -> LengthRule:
         truncate = self.auto_truncate if options.truncate is None else options.truncate
-        return LengthRule(self.max_input_length, truncate, options.direction, unit)
+        return LengthRule(self._longest(options), truncate, options.direction, unit)
+
+    def _longest(self, options: EmbedOptions) -> int:
+        """Longest input; vectors of all tokens are those of inputs that fit a batch."""
+        longest = self.max_input_length
+        return min(longest, self._queue.longest) if options.token_vectors else longest
 
     def _tokenize(
         self,
@@ -196,9 +197,8 @@ class Embedder:
         tokenizer = self.tokenizer
         if tokenizer is None:
             raise no_text(self.about)
-        longest, most = self.max_input_length, self._queue.max_tokens
-        rule = self._length_rule(options)
-        total = 0
+        longest, most = self._longest(options), self._queue.max_tokens
+        rule, total = self._length_rule(options), 0
         try:
             every = list(texts.values())
             encoded = encode_texts(
@@ -209,7 +209,8 @@ class Embedder:
                     rule.check(index, len(text.ids) + text.truncated)
                 if not text.ids:
                     rule.check(index, 0)
-                total += len(text.ids)
+                if not self._queue.is_document(len(text.ids)):
+                    total += len(text.ids)
                 if total > most:
                     raise too_many_tokens(most)
                 yield text

@@ -24,6 +24,8 @@ from osa.service.engines.base import Spans
 Key = tuple[bytes, bool, Spans | None, str]
 DIGEST_BYTES = 32
 """Of the hash of an input's features."""
+MOST_IDS = 4096
+"""Longer inputs are known by a hash too."""
 
 
 def input_key(
@@ -41,7 +43,10 @@ def input_key(
     if isinstance(ids, np.ndarray):
         digest = hashlib.blake2b(ids.data, digest_size=DIGEST_BYTES).digest()
         return digest, token_vectors, spans, tenant
-    return array("q", ids).tobytes(), token_vectors, spans, tenant
+    whole = array("q", ids).tobytes()
+    if len(ids) > MOST_IDS:  # no other key has such a length
+        whole = b"+" + hashlib.blake2b(whole, digest_size=DIGEST_BYTES).digest()
+    return whole, token_vectors, spans, tenant
 
 
 class PendingRequest:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from osa.model.common.widths import width_problem
+from osa.model.errors import ConfigError
 from osa.service.engines.base import EngineInfo
 from osa.service.errors import TooManyTokensError, ValidationError
 from osa.service.inference.prompts import Prompts
@@ -17,6 +18,20 @@ def check_count(count: int, limit: int, field: str) -> None:
     if count > limit:
         raise ValidationError(
             f"{count} inputs in one request, at most {limit} are allowed", param=field
+        )
+
+
+def check_longest(about: EngineInfo, longest: int, batch: int) -> None:
+    """Refuse a longest input that neither a batch of ``batch`` tokens holds nor chunks.
+
+    Raises:
+        ConfigError: Naming the mixer and the engine that cannot take chunks.
+    """
+    if longest > batch and not about.streams:
+        raise ConfigError(
+            f"batching.max_batch_tokens ({batch}) cannot hold the longest input ({longest}), and "
+            f"the {about.mixer} mixer in the {about.backend} engine cannot take it in chunks: "
+            "raise it, or lower max_input_length of the model"
         )
 
 

@@ -13,9 +13,10 @@ from osa.model.errors import ConfigError, OsaError
 from osa.model.inference.cuda_device import device_name
 from osa.model.processor import PRODUCT_ORDER, limit_instruction_set
 from osa.service.batching.batch_queue import BatchQueue
+from osa.service.batching.documents import DocumentLimits
 from osa.service.batching.fair_lock import FairLock
 from osa.service.batching.supervisor import EngineSupervisor
-from osa.service.engines.base import Engine
+from osa.service.engines.base import Engine, EngineInfo
 from osa.service.engines.batch_invariance import is_batch_invariant
 from osa.service.engines.selection import Selection, select_engine
 from osa.service.engines.trial import try_engine
@@ -68,6 +69,7 @@ class ModelLoader:
             batching.max_batch_tokens,
             batching.max_batch_requests,
             batching.target_batch_s,
+            self._document_limits(engine.info) if engine.info.streams else None,
         )
         if given is None:
             queue.observe(*warm_up(engine, queue))
@@ -100,6 +102,14 @@ class ModelLoader:
             calibration = Calibration.find(path) or calibration
         return ServedModel(
             name, about, embedder, queue, supervisor, metrics, invariant, calibration, member
+        )
+
+    def _document_limits(self, about: EngineInfo) -> DocumentLimits:
+        """Bounds of the inputs that are computed in chunks."""
+        limits = self._settings.documents
+        longest = min(self._settings.batching.max_batch_tokens, about.max_input_length)
+        return DocumentLimits(
+            longest, limits.max_tokens, limits.turn_s, limits.directory, limits.keep_states
         )
 
 

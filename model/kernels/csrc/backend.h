@@ -10,6 +10,7 @@
 #include "osa_pool.h"
 #include "osa_rows.h"
 #include "osa_softmax.h"
+#include "osa_stream.h"
 #include "osa_transform.h"
 
 // Tokens that are reduced into one partial sum. Longer sequences are cut at multiples of it, and
@@ -60,6 +61,8 @@ typedef struct {
   // Softmax attention, and its memory for a sequence of so many tokens.
   void (*softmax)(const OsaSoftmaxTask*, void* memory);
   size_t (*softmax_bytes)(const OsaSoftmaxCall*, int64_t count);
+  // One head of a chunk, with workspace_bytes; applied to its tokens `from` ... `to`.
+  void (*stream)(const OsaStreamCall*, int64_t head, int64_t from, int64_t to, void* memory);
 } OsaBackend;
 
 // What lies between two attentions, in one dtype: rows `from` ... `to`, with memory for so many.

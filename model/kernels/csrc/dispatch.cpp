@@ -5,6 +5,7 @@
 #include "batch.h"
 #include "instruction_sets.h"
 #include "pieces.h"
+#include "stream_call.h"
 
 namespace osa {
 namespace {
@@ -167,6 +168,14 @@ int osa_attention(const OsaCall* call) {
 int osa_complete(const OsaCall* call) {
   try {
     return call->completion ? osa::run(*call, false) : osa::OFFSETS;
+  } catch (...) {
+    return osa::MEMORY;
+  }
+}
+
+int osa_stream(const OsaStreamCall* call) {
+  try {
+    return osa::stream(*call);
   } catch (...) {
     return osa::MEMORY;
   }

@@ -114,15 +114,17 @@ void token_space(const Operands<In>& operands, Workspace<T>& w) {
   if (!direct) unpack(operands, 0, count, out, d);
 }
 
+// [G | T] of `count` tokens, added to what is there unless `fresh`; the same bits at once and in parts
+// of PANEL tokens.
 template <class In, class T>
 void reduce_tokens(const Operands<In>& operands, Workspace<T>& w, int64_t start, int64_t count,
-                   bool keep, T* gram) {
+                   bool keep, T* gram, bool fresh = true) {
 #if defined(OSA_PAIRS)
   if constexpr (Same<In, bfloat16>::value && sizeof(T) == 4)
-    if (pairs_fit(operands)) return reduce_pairs(operands, start, count, w.tile, gram);
+    if (pairs_fit(operands)) return reduce_pairs(operands, start, count, w.tile, gram, fresh);
 #endif
   const int64_t row = 3 * w.padded;
-  for (int64_t i = 0; i < w.n * row; i += Simd<T>::width) store(gram + i, Vector<T>{});
+  for (int64_t i = 0; fresh && i < w.n * row; i += Simd<T>::width) store(gram + i, Vector<T>{});
   for (int64_t done = 0; done < count; done += TILE) {
     const int64_t tile = smaller(TILE, count - done);
     T* rows = w.rows + (keep ? done * row : 0);

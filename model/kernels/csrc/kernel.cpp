@@ -4,6 +4,7 @@
 #include "pool.h"
 #include "rows.h"
 #include "softmax.h"
+#include "stream.h"
 
 #define OSA_JOIN(left, right) left##right
 #define OSA_NAME(left, right) OSA_JOIN(left, right)
@@ -134,4 +135,5 @@ const OsaBackend OSA_NAME(osa_backend_, OSA_ISA) = {
     any_mean,          any_reduce,      any_finish,    any_apply,
     any_pool_values,   any_complete,
     process_rows,      pool_sequence,   softmax_queries, softmax_bytes,
+    stream_head,
 };

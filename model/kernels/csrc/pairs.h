@@ -113,13 +113,14 @@ OSA_INLINE void reduce_block(const uint32_t* pairs, int64_t count, int64_t width
   }
 }
 
-// [G | T] of `count` tokens: of G the blocks on and above the diagonal.
+// [G | T] of `count` tokens, added to what is there unless `fresh`: of G the blocks on and above the
+// diagonal.
 inline void reduce_pairs(const Operands<bfloat16>& operands, int64_t start, int64_t count, float* scratch,
-                         float* gram) {
+                         float* gram, bool fresh) {
   constexpr int64_t W = Simd<float>::width;
   const int64_t d = operands.head_dim, width = 3 * d;
   uint32_t* const pairs = reinterpret_cast<uint32_t*>(scratch);
-  for (int64_t i = 0; i < 2 * d * width; i += W) store(gram + i, Vector<float>{});
+  for (int64_t i = 0; fresh && i < 2 * d * width; i += W) store(gram + i, Vector<float>{});
   for (int64_t done = 0; done < count; done += PANEL) {
     const int64_t tokens = smaller(PANEL, count - done);
     pair_tokens(operands, start + done, tokens, pairs);

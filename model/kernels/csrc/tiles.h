@@ -91,14 +91,15 @@ inline int64_t pair_scratch(int64_t d) {
   return larger(reduce, apply);
 }
 
-// [G | T] of `count` tokens: of G the blocks on and above the diagonal.
+// [G | T] of `count` tokens, added to what is there unless `fresh`: of G the blocks on and above the
+// diagonal.
 inline void reduce_pairs(const Operands<bfloat16>& operands, int64_t start, int64_t count,
-                            float* scratch, float* gram) {
+                            float* scratch, float* gram, bool fresh) {
   const int64_t d = operands.head_dim, row = 3 * d, half = PANEL / 2;
   uint32_t* pairs = reinterpret_cast<uint32_t*>(scratch);
   float* left = scratch + half * row;  // [2d, PANEL / 2] pairs
   const Tiles tiles;
-  for (int64_t i = 0; i < 2 * d * row; i += 16) store(gram + i, Vector<float>{});
+  for (int64_t i = 0; fresh && i < 2 * d * row; i += 16) store(gram + i, Vector<float>{});
   for (int64_t done = 0; done < count; done += PANEL) {
     const int64_t steps = pair_tokens(operands, start + done, smaller(PANEL, count - done), pairs);
     transpose(scratch, row, left, half, 16 * steps, 2 * d);

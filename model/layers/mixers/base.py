@@ -15,9 +15,11 @@ from torch import Tensor, nn
 
 from osa.model.config import EncoderConfig
 from osa.model.errors import ConfigError
+from osa.model.functional.parts import SequencePart
 from osa.model.functional.softmax import Bias
 from osa.model.functional.tiling import by_tiles
 from osa.model.kernels.native_pass import Mixing
+from osa.model.layers.mixers.token_sums import TokenSums
 from osa.model.layers.monarch import make_linear
 from osa.model.layers.positions import rotate
 
@@ -141,20 +143,24 @@ class Mixer(nn.Module, ABC):
         """
         rotary = (context.local_rotary if self.local else None) or context.rotary or ()
         if rotary or self.qk_norm or not isinstance(norm, nn.Identity):
-            states = by_tiles(lambda part, *turn: self._project(norm(part), turn), hidden, *rotary)
+            states = by_tiles(lambda part, *turn: self.project(norm(part), turn), hidden, *rotary)
         else:  # one product alone: tiles would only be put together again
-            states = self._project(hidden, ())
+            states = self.project(hidden, ())
         heads = tuple(state.transpose(1, 2) for state in states[: self.native_parts])
         if self.side is not None:
             context = context._replace(side=states[-1])
         return self.mix_states(heads, context).transpose(1, 2).flatten(2)
 
-    def _project(
+    def project(
         self, hidden: Float[Tensor, "B N D"], rotary: tuple[Tensor, ...]
     ) -> tuple[Tensor, ...]:
         """The states [B, N, H, d], the first normalised and rotated; then numbers [B, N, H, n].
 
         Last what the layer ``side`` gives [B, N, K], where there is one.
+
+        Args:
+            hidden: States of every token, normalised.
+            rotary: Cosines and sines of the tokens' positions [B, N, d / 2]; empty for none.
         """
         joint = self.qkv(hidden)
         if torch.is_autocast_enabled(hidden.device.type):
@@ -202,6 +208,36 @@ class Mixer(nn.Module, ABC):
     def native_mixing(self) -> Mixing | None:
         """What the CPU kernel calls this mixer's work on packed batches; None where it has none."""
         return None
+
+    def token_sums(self, dtype: torch.dtype) -> TokenSums | None:
+        """Sums of no tokens, for sequences that come in chunks of states of a dtype.
+
+        None where a token's result depends on the others through more than sums.
+        """
+        return None
+
+    def mix_part(
+        self,
+        query: Float[Tensor, "B H N D"],
+        key: Float[Tensor, "B H N D"],
+        value: Float[Tensor, "B H N D"],
+        part: SequencePart,
+    ) -> Float[Tensor, "B H N D"]:
+        """Mix the tokens of a sequence that lies on several processes; with gradients.
+
+        Args:
+            query: Queries of this process's tokens.
+            key: Keys.
+            value: Values.
+            part: Its share.
+
+        Raises:
+            ConfigError: A token's result depends on the others through more than sums.
+        """
+        raise ConfigError(
+            f"{type(self).__name__} cannot mix a sequence over several processes: every token "
+            "needs all others, not sums over them"
+        )
 
     def initialize_own(self, generator: torch.Generator | None = None) -> None:
         """Set random weights beside the projections; those that are not random are set before."""

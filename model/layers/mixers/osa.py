@@ -9,9 +9,12 @@ from torch import Tensor, nn
 
 from osa.model import kernels, ops
 from osa.model.config import EncoderConfig
+from osa.model.functional.parts import SequencePart, osa_part
 from osa.model.kernels.native_pass import OsaMixing
 from osa.model.layers.mixers.base import AttentionMixer, TokenContext
 from osa.model.layers.mixers.completion import Completion
+from osa.model.layers.mixers.osa_sums import osa_sums
+from osa.model.layers.mixers.token_sums import TokenSums
 
 
 class OsaMixer(AttentionMixer):
@@ -40,6 +43,14 @@ class OsaMixer(AttentionMixer):
         alpha = self.alpha.detach().float().contiguous()
         completion = None if self.completion is None else self.completion.weights()
         return OsaMixing(alpha, self.scale, self.center, completion)
+
+    def token_sums(self, dtype: torch.dtype) -> TokenSums:
+        """G and T, with angles as they are now."""
+        return osa_sums(self.alpha.detach(), self.scale, self.center, self.head_dim, dtype)
+
+    def mix_part(self, query: Tensor, key: Tensor, value: Tensor, part: SequencePart) -> Tensor:
+        """One sum over the processes."""
+        return osa_part(query, key, value, self.alpha, part, self.scale, self.center)
 
     def mix_heads(self, query: Tensor, key: Tensor, value: Tensor, context: TokenContext) -> Tensor:
         """Call the operator ``osa::attention``, and complete what it gives."""

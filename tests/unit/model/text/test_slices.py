@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 import time
@@ -261,3 +262,35 @@ def test_pairs_are_yielded_before_the_texts_of_later_ones_are_read() -> None:
     assert calls < 8
     assert len(list(found)) == 9
     assert calls > 15
+
+
+@pytest.mark.parametrize("name", TOKENIZERS)
+@settings(deadline=None, max_examples=300)
+@given(text=TEXTS, cuts=st.lists(st.integers(0, 120), max_size=8))
+def test_a_text_that_comes_in_pieces_has_the_tokens_of_the_whole(
+    name: str, text: str, cuts: list[int]
+) -> None:
+    whole = TOKENIZERS[name].encode(text, add_special_tokens=False)
+    bounds = [0, *sorted(cuts), len(text)]
+    pieces = [text[start:stop] for start, stop in itertools.pairwise(bounds)]
+    with pytest.MonkeyPatch.context() as patch:
+        make_small(patch)
+        parts = list(ENCODERS[name].stream(pieces, offsets=True))
+    assert [number for ids, _ in parts for number in ids] == whole.ids
+    assert [span for _, spans in parts for span in spans] == whole.offsets
+
+
+@pytest.mark.usefixtures("small")
+def test_tokens_come_before_the_text_ends() -> None:
+    taken = 0
+
+    def pieces() -> Iterator[str]:
+        nonlocal taken
+        while True:
+            taken += 1
+            yield "a cat sat. "
+
+    stream = ENCODERS["bert"].stream(pieces())
+    found = [number for _ in range(20) for number in next(stream)[0]]
+    assert len(found) >= 20
+    assert taken < 40
