@@ -1,0 +1,156 @@
+"""What runs on Ray's workers: readers, and actors with an engine each that write their blocks.
+
+Between them a block is a row: its name, and its records where they are still to be embedded.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from osa.model.errors import ConfigError
+from osa.model.records.errors import DataError
+from osa.service.bulk.blocks.plan import BlockReader, ReadTask
+from osa.service.bulk.run_directory import Note
+
+if TYPE_CHECKING:
+    from osa.service.bulk.encoder import BulkEncoder
+    from osa.service.bulk.opening import EncoderRequest
+    from osa.service.bulk.windows import Window
+
+TASK = "item"
+"""Name of the one column of what readers are given."""
+TOLD = 20
+"""Bad records of a block that are told with their places."""
+
+
+def read_blocks(
+    batch: pa.Table, tasks: list[ReadTask], reader: BlockReader, done: frozenset[str]
+) -> Iterator[pa.Table]:
+    """Rows of all blocks of some tasks.
+
+    Args:
+        batch: Numbers of tasks, in ``TASK``.
+        tasks: All tasks.
+        reader: Reads them.
+        done: Names of blocks that need not be embedded.
+
+    Yields:
+        One row: ``task``, ``name``, ``window`` (pickled; null where it is done).
+
+    Raises:
+        DataError: A bad record that is not to be skipped, or a damaged file.
+    """
+    for number in batch.column(TASK).to_pylist():
+        for name, window in reader.blocks(tasks[number]):
+            payload = None if name in done else pickle.dumps(window, pickle.HIGHEST_PROTOCOL)
+            column = pa.array([payload], pa.large_binary())
+            yield pa.table({"task": [number], "name": [name], "window": column})
+
+
+@dataclass(frozen=True)
+class EmbedJob:
+    """What every worker is told.
+
+    Attributes:
+        request: Which encoder.
+        identity: What that must be: the same on every machine. None for not known yet.
+        directory: Where blocks are written.
+        added: The column of vectors.
+        columns: Of the input.
+        reader: Which tells the lines of bad records.
+        tasks: All tasks.
+    """
+
+    request: EncoderRequest
+    identity: Note | None
+    directory: Path
+    added: pa.Field
+    columns: pa.Schema
+    reader: BlockReader
+    tasks: list[ReadTask]
+
+
+class EmbedWorker:
+    """An engine that embeds and writes one block after another."""
+
+    def __init__(self, job: EmbedJob) -> None:
+        """Take a job; the engine is opened with the first block that needs it."""
+        self._job = job
+        self._encoder: BulkEncoder | None = None
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        """Embed and write the blocks of some rows, as ``read_blocks`` makes them.
+
+        Returns:
+            ``task``, ``name`` and ``note`` (JSON; null where it was done before) of each.
+
+        Raises:
+            ConfigError: The engine is not that of the other workers.
+            DataError: A record cannot be embedded and is not to be skipped.
+        """
+        notes = []
+        for row in batch.to_pylist():
+            if row["window"] is None:
+                notes.append(None)
+            else:
+                window = pickle.loads(row["window"])
+                notes.append(json.dumps(self._embed(row["task"], row["name"], window)))
+        column = pa.array(notes, pa.large_string())
+        return batch.select(["task", "name"]).append_column("note", column)
+
+    def _embed(self, task: int, name: str, window: Window) -> Note:
+        from osa.service.bulk.run import finished_schema
+        from osa.service.bulk.window_work import embed_window, prepare
+
+        job = self._job
+        encoder = self._encoder = self._encoder or self._open()
+        rows, note, problems = embed_window(encoder, prepare(encoder, window), job.added)
+        if problems and not job.reader.skip_bad:
+            raise DataError(str(job.reader.place(job.tasks[task], problems[0])))
+        schema = finished_schema(job.columns, job.added, len(rows))
+        self._writer.write(name, rows.replace_schema_metadata(schema.metadata), note)
+        told = [(str(one.file), one.line, one.reason, one.kind) for one in problems[:TOLD]]
+        return {**note, "problems": told}
+
+    def _open(self) -> BulkEncoder:
+        from osa.service.bulk.blocks.block_store import BlockWriter
+        from osa.service.bulk.opening import open_encoder
+
+        self._writer = BlockWriter(self._job.directory)
+        encoder = open_encoder(self._job.request)
+        check_identity(encoder.identity(), self._job.identity)
+        return encoder
+
+
+def check_identity(found: Note, wanted: Note | None) -> None:
+    """Refuse an encoder that is not that of the other workers.
+
+    Raises:
+        ConfigError: In what it differs.
+    """
+    for name, value in (wanted or {}).items():
+        if found.get(name) != value:
+            raise ConfigError(
+                f"workers differ in {name}: one has {value}, another {found.get(name)}: give all "
+                "machines the same model, and say --set model.dtype and model.engine"
+            )
+
+
+def describe_encoder(request: EncoderRequest) -> dict[str, Any]:
+    """Open an encoder and say what it is: its identity, and how it was chosen.
+
+    Raises:
+        OsaError: See ``open_encoder``.
+    """
+    from osa.service.bulk.opening import open_encoder
+
+    told: list[str] = []
+    encoder = open_encoder(request, told.append)
+    return {"identity": encoder.identity(), "told": told}
