@@ -187,7 +187,7 @@ def _lines(stream: Stream, limit: int) -> Iterator[tuple[bytes | int, bytes]]:
 
 def _lines_within(stream: Stream, limit: int, span: Span) -> Iterator[tuple[bytes | int, bytes]]:
     """Each line that begins in the span, and its end; as ``_lines``."""
-    place, rest = 0, b""
+    place, mark, rest = 0, 0, b""
     if span.start:
         place = span.start - 1  # a line begins at the start where one ends just before
         stream.seek(place)
@@ -199,13 +199,14 @@ def _lines_within(stream: Stream, limit: int, span: Span) -> Iterator[tuple[byte
         place, rest = place + after, rest[after:]
     else:
         rest = stream.read1(CHUNK)
-        place = len(codecs.BOM_UTF8) if rest.startswith(codecs.BOM_UTF8) else 0
-        rest = rest[place:]
+        mark = len(codecs.BOM_UTF8) if rest.startswith(codecs.BOM_UTF8) else 0
+        rest = rest[mark:]  # part of the first line, for its place
     for content, end in _divide(itertools.chain((rest,), _parts(stream)), limit, LINE_END):
         if place >= span.stop:
             return
         yield content, end
-        place += (content if isinstance(content, int) else len(content)) + len(end)
+        place += mark + (content if isinstance(content, int) else len(content)) + len(end)
+        mark = 0
 
 
 def _divide(

@@ -41,10 +41,6 @@ class Workers:
     store_bytes: int | None = None
     retries: int = 3
 
-    def remote_arguments(self) -> dict[str, Any]:
-        """What an actor takes of its machine."""
-        return {"num_cpus": self.cpus, "num_gpus": self.gpus}
-
 
 @contextmanager
 def connected(workers: Workers) -> Iterator[int]:
@@ -55,7 +51,7 @@ def connected(workers: Workers) -> Iterator[int]:
         ConfigError: A cluster of this machine's own has no room for one worker.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent anywhere
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # on standard error; not in files
     import ray
 
     address = workers.address or os.environ.get(ADDRESS) or "local"
@@ -67,8 +63,9 @@ def connected(workers: Workers) -> Iterator[int]:
         ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **own)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         raise ClusterError(f"no Ray cluster at {address}: {first_line(error)}") from error
+    resources: Any = ray
     try:
-        yield workers.count or _room(ray.cluster_resources(), workers, address)
+        yield workers.count or _room(resources.cluster_resources(), workers, address)
     finally:
         ray.shutdown()
 

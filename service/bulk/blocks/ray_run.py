@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from osa.service.bulk.blocks.block_store import BlockStore
 from osa.service.bulk.blocks.cluster import ClusterError, Workers, connected, own_error
 from osa.service.bulk.blocks.plan import PIECE_BYTES, BlockReader, plan_tasks
 from osa.service.bulk.blocks.workers import (
+    Attempts,
     EmbedJob,
     EmbedWorker,
     describe_encoder,
@@ -119,6 +121,8 @@ class RayRun:
         report: Callable[[Problem], object],
         tell: Callable[[str], object],
     ) -> Summary:
+        import ray
+
         identity = self._describe(tell)
         job = describe_job(identity, self._inputs, self._options)
         job["piece_bytes"] = self._ray.piece_bytes
@@ -136,7 +140,15 @@ class RayRun:
         store = BlockStore(self._output, job, options.resume)
         try:
             work = EmbedJob(
-                self._request, identity, store.directory, added, self._inputs.columns, reader, tasks
+                self._request,
+                identity,
+                store.directory,
+                added,
+                self._inputs.columns,
+                reader,
+                tasks,
+                self._ray.workers.retries,
+                ray.remote(num_cpus=0)(Attempts).remote(),
             )
             notes = self._embed(count, work, store.done, advance, report)
             summary = Summary()
@@ -157,10 +169,9 @@ class RayRun:
         """What a worker's encoder is: the first one says it, all others must be the same."""
         import ray
 
-        arguments = self._ray.workers.remote_arguments()
-        found: dict[str, Any] = ray.get(
-            ray.remote(max_calls=1, **arguments)(describe_encoder).remote(self._request)
-        )
+        workers = self._ray.workers
+        describe = ray.remote(num_cpus=workers.cpus, num_gpus=workers.gpus, max_calls=1)
+        found: dict[str, Any] = ray.get(describe(describe_encoder).remote(self._request))
         for line in found["told"]:
             tell(line)
         identity: Note = found["identity"]
@@ -182,14 +193,16 @@ class RayRun:
         context.enable_progress_bars = False
         context.print_on_execution_start = False
         context.target_max_block_size = 1  # a block of ours is one of theirs
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
         workers, shown = self._ray.workers, 0
+        read: Any = read_blocks  # of more arguments than the stub of map_batches knows
         numbers = [task.number for task in work.tasks]
         if not numbers:
             return {}
         rows = (
             ray.data.from_items(numbers, override_num_blocks=len(numbers))
             .map_batches(
-                read_blocks,
+                read,
                 batch_size=None,
                 batch_format="pyarrow",
                 compute=TaskPoolStrategy(size=max(2, count)),
@@ -202,9 +215,8 @@ class RayRun:
                 batch_format="pyarrow",
                 compute=ActorPoolStrategy(size=count, max_tasks_in_flight_per_actor=IN_FLIGHT),
                 fn_constructor_args=(work,),
-                max_restarts=-1,
-                max_task_retries=workers.retries,
-                **workers.remote_arguments(),
+                num_cpus=workers.cpus,
+                num_gpus=workers.gpus,
             )
         )
         notes: dict[str, Note | None] = {}

@@ -16,6 +16,8 @@ import pyarrow as pa
 
 from osa.model.errors import ConfigError
 from osa.model.records.errors import DataError
+from osa.model.records.record import Problem
+from osa.service.bulk.blocks.cluster import ClusterError
 from osa.service.bulk.blocks.plan import BlockReader, ReadTask
 from osa.service.bulk.run_directory import Note
 
@@ -66,6 +68,8 @@ class EmbedJob:
         columns: Of the input.
         reader: Which tells the lines of bad records.
         tasks: All tasks.
+        retries: How often a block is tried again whose worker died.
+        attempts: Handle of the run's ``Attempts``.
     """
 
     request: EncoderRequest
@@ -75,6 +79,29 @@ class EmbedJob:
     columns: pa.Schema
     reader: BlockReader
     tasks: list[ReadTask]
+    retries: int = 0
+    attempts: Any = None
+
+
+class Attempts:
+    """How often each unfinished block was begun: an actor that all workers of a run share.
+
+    Ray gives a block to another worker as often as its worker dies. Records that kill every worker
+    would keep a run going for ever.
+    """
+
+    def __init__(self) -> None:
+        """Nothing is begun."""
+        self._begun: dict[str, int] = {}
+
+    def begin(self, name: str) -> int:
+        """Count a block as begun; how often it has been."""
+        self._begun[name] = self._begun.get(name, 0) + 1
+        return self._begun[name]
+
+    def end(self, name: str) -> None:
+        """Forget a block, which is finished."""
+        self._begun.pop(name, None)
 
 
 class EmbedWorker:
@@ -94,16 +121,33 @@ class EmbedWorker:
         Raises:
             ConfigError: The engine is not that of the other workers.
             DataError: A record cannot be embedded and is not to be skipped.
+            ClusterError: The workers that had begun this block died, one after another.
         """
-        notes = []
+        notes: list[str | None] = []
         for row in batch.to_pylist():
             if row["window"] is None:
                 notes.append(None)
             else:
                 window = pickle.loads(row["window"])
+                self._begin(row["task"], row["name"], window)
                 notes.append(json.dumps(self._embed(row["task"], row["name"], window)))
+                self._job.attempts.end.remote(row["name"])
         column = pa.array(notes, pa.large_string())
         return batch.select(["task", "name"]).append_column("note", column)
+
+    def _begin(self, task: int, name: str, window: Window) -> None:
+        import ray
+
+        job = self._job
+        begun = ray.get(job.attempts.begin.remote(name))
+        if begun > job.retries + 1:
+            file, first = window.places[0]
+            place = job.reader.place(job.tasks[task], Problem(file, first, "", ""))
+            raise ClusterError(
+                f"{begun - 1} workers died while they embedded the {len(window.inputs)} records "
+                f"from {place.file}:{place.line} on: workers need more memory, or one of these "
+                "kills them"
+            )
 
     def _embed(self, task: int, name: str, window: Window) -> Note:
         from osa.service.bulk.run import finished_schema
