@@ -62,7 +62,7 @@ def running_cluster(cpus: int = 4, **environment: str) -> Iterator[Cluster]:
     command += ["--disable-usage-stats"]
     process = subprocess.Popen(
         command,
-        env={**os.environ, **OPEN, "RAY_TMPDIR": str(directory), **environment},
+        env={**os.environ, **OPEN, "RAY_worker_niceness": "0", **environment},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
@@ -71,9 +71,6 @@ def running_cluster(cpus: int = 4, **environment: str) -> Iterator[Cluster]:
         _wait(process, address)
         yield Cluster(address, directory)
     finally:
-        process.terminate()
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(timeout=30)
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()

@@ -101,7 +101,7 @@ def test_a_dead_worker_and_a_dead_driver_cost_what_they_had_begun(
     output, whole = tmp_path / "out.parquet", tmp_path / "whole.parquet"
     partial = tmp_path / "out.parquet.partial"
     common = [tmp_path / "in.parquet", "--model", model, "--rows-per-group", "50"]
-    spread = ["--on", "ray", "--ray-address", cluster.address, "--workers", "2"]
+    spread: list[object] = ["--on", "ray", "--ray-address", cluster.address, "--workers", "2"]
     spread += ["--piece-bytes", "20000", "--output", output]
 
     def finished() -> dict[str, int]:

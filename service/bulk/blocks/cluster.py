@@ -87,18 +87,3 @@ def _room(resources: dict[str, float], workers: Workers, address: str) -> int:
             "will grow"
         )
     return count
-
-
-def own_error(error: BaseException) -> OsaError | None:
-    """The project's own error in one that Ray has wrapped."""
-    seen: list[BaseException] = []
-    waiting: list[Any] = [error]
-    while waiting:
-        one = waiting.pop()
-        if not isinstance(one, BaseException) or one in seen:
-            continue
-        if isinstance(one, OsaError):
-            return one
-        seen.append(one)
-        waiting += [getattr(one, "cause", None), one.__cause__, one.__context__]
-    return None

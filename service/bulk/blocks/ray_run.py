@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import pickle
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from osa.model.errors import ConfigError, OsaError, first_line
 from osa.model.records.errors import DataError
 from osa.model.records.record import Problem
 from osa.service.bulk.blocks.block_store import BlockStore
-from osa.service.bulk.blocks.cluster import ClusterError, Workers, connected, own_error
+from osa.service.bulk.blocks.cluster import ClusterError, Workers, connected
 from osa.service.bulk.blocks.plan import PIECE_BYTES, BlockReader, plan_tasks
 from osa.service.bulk.blocks.workers import (
     Attempts,
@@ -104,15 +105,10 @@ class RayRun:
         with connected(self._ray.workers) as count:
             try:
                 return self._run(count, advance, report, tell)
-            except OsaError:
-                raise
             except Exception as error:
-                found = own_error(error)
-                if found is None and not _is_rays(error):
+                if not type(error).__module__.startswith("ray."):
                     raise
-                raise found or ClusterError(
-                    f"the run on Ray failed: {_last_line(error)}"
-                ) from error
+                raise ClusterError(f"the run on Ray failed: {_last_line(error)}") from error
 
     def _run(
         self,
@@ -171,7 +167,9 @@ class RayRun:
 
         workers = self._ray.workers
         describe = ray.remote(num_cpus=workers.cpus, num_gpus=workers.gpus, max_calls=1)
-        found: dict[str, Any] = ray.get(describe(describe_encoder).remote(self._request))
+        found: Any = ray.get(describe(describe_encoder).remote(self._request))
+        if isinstance(found, OsaError):
+            raise found
         for line in found["told"]:
             tell(line)
         identity: Note = found["identity"]
@@ -221,6 +219,8 @@ class RayRun:
         )
         notes: dict[str, Note | None] = {}
         for row in rows.iter_rows():
+            if row["error"] is not None:
+                raise pickle.loads(row["error"])
             note = None if row["note"] is None else json.loads(row["note"])
             notes[row["name"]] = note
             if note is None:
@@ -247,10 +247,6 @@ def _placed(work: EmbedJob, task: int, problem: Problem) -> Problem:
             problem = Problem(source.file, problem.line, problem.reason, problem.kind)
             break
     return work.reader.place(work.tasks[task], problem)
-
-
-def _is_rays(error: BaseException) -> bool:
-    return type(error).__module__.startswith("ray.")
 
 
 def _last_line(error: BaseException) -> str:

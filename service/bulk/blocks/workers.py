@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from osa.model.errors import ConfigError
+from osa.model.errors import ConfigError, OsaError
 from osa.model.records.errors import DataError
 from osa.model.records.record import Problem
 from osa.service.bulk.blocks.cluster import ClusterError
@@ -44,16 +44,23 @@ def read_blocks(
         done: Names of blocks that need not be embedded.
 
     Yields:
-        One row: ``task``, ``name``, ``window`` (pickled; null where it is done).
-
-    Raises:
-        DataError: A bad record that is not to be skipped, or a damaged file.
+        One row: ``task``, ``name``, ``window`` (pickled; null where it is done), ``error``. Ray
+        keeps of an exception what it prints alone, so errors of ours go on as values.
     """
     for number in batch.column(TASK).to_pylist():
-        for name, window in reader.blocks(tasks[number]):
-            payload = None if name in done else pickle.dumps(window, pickle.HIGHEST_PROTOCOL)
-            column = pa.array([payload], pa.large_binary())
-            yield pa.table({"task": [number], "name": [name], "window": column})
+        try:
+            for name, window in reader.blocks(tasks[number]):
+                yield _row(number, name, None if name in done else window)
+        except OsaError as error:
+            yield _row(number, "", None, error)
+
+
+def _row(task: int, name: str, window: Window | None, error: OsaError | None = None) -> pa.Table:
+    values = {
+        kind: pa.array([None if value is None else pickle.dumps(value, 5)], pa.large_binary())
+        for kind, value in (("window", window), ("error", error))
+    }
+    return pa.table({"task": [task], "name": [name], **values})
 
 
 @dataclass(frozen=True)
@@ -116,24 +123,24 @@ class EmbedWorker:
         """Embed and write the blocks of some rows, as ``read_blocks`` makes them.
 
         Returns:
-            ``task``, ``name`` and ``note`` (JSON; null where it was done before) of each.
-
-        Raises:
-            ConfigError: The engine is not that of the other workers.
-            DataError: A record cannot be embedded and is not to be skipped.
-            ClusterError: The workers that had begun this block died, one after another.
+            Of each ``task``, ``name``, ``note`` (JSON; null where it was done before), ``error``.
         """
-        notes: list[str | None] = []
-        for row in batch.to_pylist():
-            if row["window"] is None:
-                notes.append(None)
-            else:
-                window = pickle.loads(row["window"])
-                self._begin(row["task"], row["name"], window)
-                notes.append(json.dumps(self._embed(row["task"], row["name"], window)))
-                self._job.attempts.end.remote(row["name"])
-        column = pa.array(notes, pa.large_string())
-        return batch.select(["task", "name"]).append_column("note", column)
+        rows = [self._step(row) for row in batch.to_pylist()]
+        kinds = (("note", pa.large_string()), ("error", pa.large_binary()))
+        found = {kind: pa.array([row[kind] for row in rows], of) for kind, of in kinds}
+        return pa.table({name: batch.column(name) for name in ("task", "name")} | found)
+
+    def _step(self, row: dict[str, Any]) -> dict[str, Any]:
+        if row["window"] is None:
+            return {"note": None, "error": row["error"]}
+        window = pickle.loads(row["window"])
+        try:
+            self._begin(row["task"], row["name"], window)
+            note = self._embed(row["task"], row["name"], window)
+        except OsaError as error:
+            return {"note": None, "error": pickle.dumps(error)}
+        self._job.attempts.end.remote(row["name"])
+        return {"note": json.dumps(note), "error": None}
 
     def _begin(self, task: int, name: str, window: Window) -> None:
         import ray
@@ -187,14 +194,13 @@ def check_identity(found: Note, wanted: Note | None) -> None:
             )
 
 
-def describe_encoder(request: EncoderRequest) -> dict[str, Any]:
-    """Open an encoder and say what it is: its identity, and how it was chosen.
-
-    Raises:
-        OsaError: See ``open_encoder``.
-    """
+def describe_encoder(request: EncoderRequest) -> dict[str, Any] | OsaError:
+    """Open an encoder and say what it is: its identity, and how it was chosen; or why it cannot."""
     from osa.service.bulk.opening import open_encoder
 
     told: list[str] = []
-    encoder = open_encoder(request, told.append)
+    try:
+        encoder = open_encoder(request, told.append)
+    except OsaError as error:
+        return error
     return {"identity": encoder.identity(), "told": told}
