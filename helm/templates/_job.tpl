@@ -27,8 +27,10 @@ spec:
     - name: {{ .component }}
       image: {{ include "osa.jobImage" $root }}
       imagePullPolicy: {{ $root.Values.image.pullPolicy }}
+      {{- with .command }}
       command:
-        {{- toYaml .command | nindent 8 }}
+        {{- toYaml . | nindent 8 }}
+      {{- end }}
       # relative paths, such as the caches of a training, are kept with its output
       workingDir: /output
       {{- $threads := include "osa.threadsEnv" (dict "root" $root "resources" .job.resources) }}

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from osa.model.errors import ConfigError
+from osa.model.records.paths import is_remote, open_binary
 
 FEW = 16
 """Rows that are decoded at once where they may be large; larger ones are decoded one by one."""
@@ -28,16 +29,25 @@ def open_parquet(file: Path) -> pq.ParquetFile:
         OSError: It is damaged.
     """
     try:
-        file.open("rb").close()
+        stream = open_binary(file, scattered=True)
+        if not is_remote(file):
+            stream.close()
     except OSError as error:
         raise ConfigError(f"cannot read {file}: {error.strerror}") from error
     return pq.ParquetFile(
-        file, pre_buffer=False, buffer_size=BUFFER, thrift_container_size_limit=MAX_PARTS
+        stream if is_remote(file) else file,
+        pre_buffer=False,
+        buffer_size=BUFFER,
+        thrift_container_size_limit=MAX_PARTS,
     )
 
 
 def parquet_batches(
-    table: pq.ParquetFile, columns: Sequence[str] | None, rows: int, size: int
+    table: pq.ParquetFile,
+    columns: Sequence[str] | None,
+    rows: int,
+    size: int,
+    groups: range | None = None,
 ) -> Iterator[tuple[pa.RecordBatch, int]]:
     """The rows of a Parquet file in order, in batches with their sizes [bytes].
 
@@ -46,8 +56,9 @@ def parquet_batches(
         columns: Names of the columns to read; None for all.
         rows: Most rows of a batch.
         size: About how many bytes a batch has at most; one row is never divided.
+        groups: Only these row groups.
     """
-    for group in range(table.num_row_groups):
+    for group in range(table.num_row_groups) if groups is None else groups:
         count = _rows_at_once(table.metadata.row_group(group), columns, rows, size)
         batches = table.iter_batches(
             batch_size=count, row_groups=[group], columns=columns, use_threads=False

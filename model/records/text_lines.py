@@ -10,7 +10,7 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 from osa.model.records.fields import Field, decode, display, list_names
-from osa.model.records.raw_lines import read_raw_lines, too_long
+from osa.model.records.raw_lines import Span, read_raw_lines, too_long
 from osa.model.records.record import BadRecord, Blank, Item, Problem, Record
 
 
@@ -34,15 +34,19 @@ def read_texts(
 
 
 def read_lines(
-    file: Path, limit: int, compressed: bool
+    file: Path, limit: int, compressed: bool, span: Span | None = None
 ) -> Generator[tuple[int, str | Problem], None, None]:
     """Every line with its number, without its line end; raises like ``read_objects``."""
-    for line in read_raw_lines(file, limit, compressed):
+    for line in read_raw_lines(file, limit, compressed, span):
         yield line.number, _text(file, line.number, line.content, limit)
 
 
 def read_objects(
-    file: Path, fields: tuple[Field, ...], limit: int, compressed: bool
+    file: Path,
+    fields: tuple[Field, ...],
+    limit: int,
+    compressed: bool,
+    span: Span | None = None,
 ) -> Generator[Item, None, None]:
     """One JSON object per line, by column.
 
@@ -51,12 +55,13 @@ def read_objects(
         fields: Fields whose columns are required, unless they are optional.
         limit: Longest line [bytes].
         compressed: Whether the file is gzipped.
+        span: Only its lines, which are counted from its beginning.
 
     Raises:
         ConfigError: The file cannot be opened.
         DataError: The file is damaged, or in UTF-16 or UTF-32.
     """
-    for line, text in _texts(file, limit, compressed):
+    for line, text in _texts(file, limit, compressed, span):
         if not isinstance(text, str):
             yield text
             continue
@@ -84,8 +89,10 @@ def _object(text: str, fields: tuple[Field, ...]) -> dict[str, object]:
     return values
 
 
-def _texts(file: Path, limit: int, compressed: bool) -> Iterator[tuple[int, str | Problem | Blank]]:
-    for line, text in read_lines(file, limit, compressed):
+def _texts(
+    file: Path, limit: int, compressed: bool, span: Span | None = None
+) -> Iterator[tuple[int, str | Problem | Blank]]:
+    for line, text in read_lines(file, limit, compressed, span):
         if isinstance(text, str):
             yield line, text.strip() or Blank(line)
         else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import os
 from pathlib import Path
 
 from osa.model.common.directories import (
@@ -24,12 +25,19 @@ from osa.model.training.config import TrainConfig, load_config
 
 STATE = "state"
 """Directory of the saved state, within the directory of the run."""
+RESTARTS = "TORCHELASTIC_RESTART_COUNT"
+"""Variable of the processes that ``torchrun`` starts."""
 
 
 def work_directory(output: Path) -> Path:
     """Directory of the logs and the saved state of a run."""
     named = output if output.name not in ("", "..") else output.resolve()
     return named.with_name(named.name + ".run")
+
+
+def restarts() -> int:
+    """How often ``torchrun --max-restarts`` has started the processes of this run again."""
+    return int(os.environ.get(RESTARTS, "0"))
 
 
 def read_request(options: argparse.Namespace) -> TrainConfig:
@@ -62,6 +70,8 @@ def read_request(options: argparse.Namespace) -> TrainConfig:
 def _check_places(options: argparse.Namespace) -> None:
     work = work_directory(options.output)
     state = (work / STATE).is_dir()
+    if restarts():  # of the same run: goes on from its last state, or where it has none begins
+        options.resume = state
     if options.resume and not state:
         raise ConfigError(f"--resume: {work} holds no training state to go on from")
     if state and not (options.resume or options.force):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
 
@@ -93,6 +93,17 @@ class BulkEncoder:
         options = options or TextOptions()
         self._longest = info.limit_input(options.max_input_length)
         self.options = replace(options, max_input_length=self._longest)
+
+    def identity(self) -> dict[str, Any]:
+        """What decides the vectors: model, arithmetic, and what is asked of them."""
+        info = self.engine.info
+        return {
+            "model_sha256": info.model_sha256,
+            "backend": f"{info.backend}, {info.kernel}, {info.device}, {info.dtype}",
+            "dimensions": self.dimensions,
+            "dtype": self.dtype,
+            **asdict(self.options),
+        }
 
     def prepare(
         self, inputs: Sequence[str | np.ndarray]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import secrets
 import stat
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -17,7 +18,8 @@ from osa.model.errors import ConfigError
 from osa.model.records.errors import DataError
 
 TEMPORARY = ".tmp"
-PROBE = "probe.tmp"
+TEMPORARY_NAME = r"(\.[0-9a-f]{16})?\.tmp"
+"""What is added to the name of a file until it is whole; another one by each writer."""
 
 
 class PartDirectory:
@@ -51,11 +53,11 @@ class PartDirectory:
 
     def _check_owner(self) -> None:
         """Refuse a directory of another user; file systems that map owners say whose ours are."""
+        probe = _temporary("probe")
         try:
-            self.remove([PROBE])
-            with os.fdopen(self._create(PROBE), "wb") as probe:
-                ours = os.fstat(probe.fileno()).st_uid
-            self.remove([PROBE])
+            with os.fdopen(self._create(probe), "wb") as file:
+                ours = os.fstat(file.fileno()).st_uid
+            self.remove([probe])
         except OSError as error:
             raise ConfigError(f"cannot write {self.path}: {error.strerror}") from error
         if os.fstat(self._handle).st_uid not in (ours, os.geteuid()):
@@ -98,9 +100,8 @@ class PartDirectory:
         Raises:
             DataError: It cannot be written, as on a full disk.
         """
-        temporary = name + TEMPORARY
+        temporary = _temporary(name)
         try:
-            self.remove([temporary])
             with os.fdopen(self._create(temporary), "wb") as file:
                 write(file)
                 file.flush()
@@ -109,6 +110,18 @@ class PartDirectory:
             os.fsync(self._handle)
         except OSError as error:
             raise DataError(f"cannot write {self.path / name}: {error}") from error
+        finally:
+            self.remove([temporary])
+
+    def make(self, name: str, output: Path, write: Callable[[BinaryIO], object]) -> None:
+        """Let ``write`` make ``output``, by way of a file of this name; nothing is replaced.
+
+        Raises:
+            ConfigError: There is something by now.
+            DataError: It cannot be written.
+        """
+        self.write(name, write)
+        self.publish(name, output)
 
     def publish(self, name: str, output: Path) -> None:
         """Move a file to ``output``, where nothing is replaced.
@@ -166,6 +179,10 @@ class PartDirectory:
             with contextlib.suppress(OSError):  # not empty, or gone
                 self.path.rmdir()
         os.close(self._handle)
+
+
+def _temporary(name: str) -> str:
+    return f"{name}.{secrets.token_hex(8)}{TEMPORARY}"
 
 
 def _synchronise(directory: Path) -> None:

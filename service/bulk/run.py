@@ -2,30 +2,41 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from osa.model.errors import ConfigError
 from osa.model.records.errors import DataError
+from osa.model.records.paths import size_of_file
 from osa.model.records.record import Problem
-from osa.model.sequences import InputRows
 from osa.service.bulk.encoder import BulkEncoder
-from osa.service.bulk.input_column import InputKind
-from osa.service.bulk.output_parts import Note, Parts, discard, find_finished
+from osa.service.bulk.inputs.input_column import InputKind
+from osa.service.bulk.inputs.sources import EMBEDDING, Inputs
+from osa.service.bulk.output_parts import Parts
+from osa.service.bulk.run_directory import Note, discard, find_finished
 from osa.service.bulk.schema_metadata import extend_metadata
-from osa.service.bulk.sources import EMBEDDING, Inputs
-from osa.service.bulk.windows import Chunk, Window, WindowLimits, gather_windows, rows_at
-
-ARROW_FLOATS = {"float32": pa.float32(), "float16": pa.float16()}
+from osa.service.bulk.window_work import (
+    Prepared,
+    Summary,
+    count_finished,
+    embed_window,
+    prepare,
+    vector_field,
+    without,
+)
+from osa.service.bulk.windows import (
+    Chunk,
+    Source,
+    Window,
+    WindowLimits,
+    gather_windows,
+    rows_at,
+)
 
 
 @dataclass(frozen=True)
@@ -49,45 +60,33 @@ class RunOptions:
     resume: bool = False
 
 
-@dataclass
-class Summary:
-    """What a run has done, parts of an earlier one included.
+def describe_job(identity: Note, inputs: Inputs, options: RunOptions) -> Note:
+    """What decides the content of the output.
 
-    Attributes:
-        texts: Texts, or sequences of features, embedded.
-        tokens: Their tokens, or rows.
-        truncated: Of them, those that were cut.
-        unknown: Tokens for what the vocabulary does not have.
-        skipped: Bad records by kind.
+    Args:
+        identity: Of the encoder.
+        inputs: What is read.
+        options: How.
     """
-
-    texts: int = 0
-    tokens: int = 0
-    truncated: int = 0
-    unknown: int = 0
-    skipped: Counter[str] = field(default_factory=Counter)
-
-    def add(self, note: Note) -> None:
-        """Count a part."""
-        self.texts += note["texts"]
-        self.tokens += note["tokens"]
-        self.truncated += note["truncated"]
-        self.unknown += note.get("unknown", 0)
-        self.skipped.update(note["skipped"])
-
-    def to_note(self) -> Note:
-        """As JSON."""
-        return {**self.__dict__, "skipped": dict(sorted(self.skipped.items()))}
+    return {
+        **identity,
+        "column": options.column,
+        "output_column": options.output_column,
+        "columns": [f"{item.name}: {item.type}" for item in inputs.columns],
+        **inputs.reading,
+        "rows_per_group": options.window.rows,
+        "window_bytes": options.window.size,
+    }
 
 
-@dataclass(frozen=True)
-class _Prepared:
-    """A window, and its ids or features unless an earlier run has embedded it."""
+def describe_files(sources: Sequence[Source]) -> list[Note]:
+    """Name and size of each file [bytes]; of standard input the name alone."""
+    return [{"name": one.name, "bytes": size_of_file(one.file)} for one in sources]
 
-    window: Window
-    ids: InputRows
-    truncated: int
-    unknown: int
+
+def finished_schema(columns: pa.Schema, added: pa.Field, rows: int) -> pa.Schema:
+    """The schema of a whole output of so many rows."""
+    return columns.append(added).with_metadata(extend_metadata(columns.metadata, added, rows))
 
 
 class BulkRun:
@@ -112,33 +111,12 @@ class BulkRun:
         """
         self._sources, self._encoder, self._output = inputs.sources, encoder, output
         self._options, self._report = options, report
-        self._columns, self._reading = inputs.columns, inputs.reading
-        vector = pa.list_(ARROW_FLOATS[encoder.dtype], encoder.dimensions)
-        self._added = pa.field(options.output_column, vector, nullable=False)
+        self._columns, self._inputs_of = inputs.columns, inputs
+        self._added = vector_field(options.output_column, encoder.dimensions, encoder.dtype)
 
     def job(self) -> Note:
         """What decides the content of the output."""
-        info, options = self._encoder.engine.info, self._options
-        return {
-            "model_sha256": info.model_sha256,
-            "backend": f"{info.backend}, {info.kernel}, {info.device}, {info.dtype}",
-            "dimensions": self._encoder.dimensions,
-            "dtype": self._encoder.dtype,
-            **dataclasses.asdict(self._encoder.options),
-            "column": options.column,
-            "output_column": options.output_column,
-            "columns": [f"{item.name}: {item.type}" for item in self._columns],
-            **self._reading,
-            "rows_per_group": options.window.rows,
-            "window_bytes": options.window.size,
-        }
-
-    def _inputs(self) -> list[Note]:
-        """Name and size of each file [bytes]; of standard input the name alone."""
-        return [
-            {"name": one.name, "bytes": one.file.stat().st_size if one.file.is_file() else None}
-            for one in self._sources
-        ]
+        return describe_job(self._encoder.identity(), self._inputs_of, self._options)
 
     def run(self, advance: Callable[[int], object]) -> Summary:
         """Embed everything; ``advance`` is told how many texts are done.
@@ -151,10 +129,12 @@ class BulkRun:
         options = self._options
         if self._output.exists():
             note = find_finished(self._output)
-            same = note.get("job") == self.job() and note.get("inputs") == self._inputs()
+            same = note.get("job") == self.job() and note.get("inputs") == describe_files(
+                self._sources
+            )
             if options.resume and same:
                 discard(self._output, self.job())
-                return _finished(note)
+                return count_finished(note)
             raise ConfigError(f"{self._output} exists: remove it, or choose another --output")
         parts = Parts(self._output, self.job(), options.resume)
         summary = Summary()
@@ -174,9 +154,8 @@ class BulkRun:
                 parts.abandon()
                 files = ", ".join(str(one.file) for one in self._sources)
                 raise DataError(f"no {self._options.kind} in {files}")
-            made = {"version": version("osa-encoder"), "inputs": self._inputs()}
-            metadata = extend_metadata(self._columns.metadata, self._added, summary.texts)
-            schema = self._columns.append(self._added).with_metadata(metadata)
+            made = {"version": version("osa-encoder"), "inputs": describe_files(self._sources)}
+            schema = finished_schema(self._columns, self._added, summary.texts)
             parts.finish(schema, {"job": self.job(), **summary.to_note(), **made})
         except MemoryError:
             read = summary.texts + sum(summary.skipped.values())
@@ -188,23 +167,23 @@ class BulkRun:
             parts.close()
         return summary
 
-    def _prefetched(self, done: int) -> Iterator[_Prepared]:
+    def _prefetched(self, done: int) -> Iterator[Prepared]:
         """Windows in order, one ahead; the first ``done`` without ids."""
         with ThreadPoolExecutor(1, thread_name_prefix="osa-read") as reader:
             windows = self._windows()
 
-            def prepare(number: int) -> _Prepared | None:
+            def read(number: int) -> Prepared | None:
                 window = next(windows, None)
                 if window is None:
                     return None
                 if number < done:
-                    return _Prepared(window, [], 0, 0)
-                return _Prepared(window, *self._encoder.prepare(window.inputs))
+                    return Prepared(window, [])
+                return prepare(self._encoder, window)
 
-            number, pending = 0, reader.submit(prepare, 0)
+            number, pending = 0, reader.submit(read, 0)
             while (prepared := pending.result()) is not None:
                 number += 1
-                pending = reader.submit(prepare, number)
+                pending = reader.submit(read, number)
                 yield prepared
 
     def _windows(self) -> Iterator[Window]:
@@ -217,52 +196,21 @@ class BulkRun:
                     raise DataError(str(chunk.problems[0]))
                 yield chunk
 
-    def _embed(
-        self, prepared: _Prepared, advance: Callable[[int], object]
-    ) -> tuple[pa.Table, Note]:
+    def _embed(self, prepared: Prepared, advance: Callable[[int], object]) -> tuple[pa.Table, Note]:
         """Rows of a part with their vectors, and what is noted of it."""
-        window = prepared.window
-        vectors, failed = self._encoder.embed(prepared.ids, advance)
-        problems = [
-            Problem(*window.places[place], reason, "not embedded")
-            for place, reason in sorted(failed.items())
-        ]
+        rows, note, problems = embed_window(self._encoder, prepared, self._added, advance)
         if problems and not self._options.skip_bad:
             raise DataError(str(problems[0]))
-        for problem in (*window.problems, *problems):
+        for problem in problems:
             self._report(problem)
-        kept = _without(len(window.inputs), list(failed))
-        chosen = rows_at(window.rows, kept.tolist()) if failed else window.rows
-        flat = pa.array(vectors[kept].ravel())
-        column = pa.FixedSizeListArray.from_arrays(flat, self._encoder.dimensions)
-        rows = chosen.append_column(self._added, column)
-        note = Summary(
-            len(kept),
-            sum(len(prepared.ids[place]) for place in kept),
-            prepared.truncated,
-            prepared.unknown,
-            Counter(problem.kind for problem in (*window.problems, *problems)),
-        ).to_note()
-        return rows, {**note, "failed": sorted(failed)}
+        return rows, note
 
     def _check_part(self, parts: Parts, number: int, window: Window) -> None:
         """A part must have been made of the same records."""
-        kept = _without(len(window.inputs), parts.note(number)["failed"])
+        kept = without(len(window.inputs), parts.note(number)["failed"])
         rows = parts.rows(number, self._columns.names)
         if not rows.equals(rows_at(window.rows, kept.tolist()).select(self._columns.names)):
             raise DataError(
                 f"the input has changed since {parts.directory} was begun (row group {number}): "
                 "remove the directory to begin anew"
             )
-
-
-def _without(count: int, places: Sequence[int]) -> np.ndarray:
-    """Numbers below ``count`` but for ``places``, int64."""
-    kept: np.ndarray = np.delete(np.arange(count), list(places))
-    return kept
-
-
-def _finished(note: Note) -> Summary:
-    fields: dict[str, Any] = {name: note[name] for name in ("texts", "tokens", "truncated")}
-    unknown = note.get("unknown", 0)
-    return Summary(**fields, unknown=unknown, skipped=Counter(note["skipped"]))

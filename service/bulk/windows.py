@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from osa.model.records.record import Problem
-from osa.service.bulk.input_column import size_of
+from osa.service.bulk.inputs.input_column import size_of
 
 CHUNK_ROWS, CHUNK_BYTES = 1024, 8 << 20
 """A chunk is closed at either [records, bytes]."""
@@ -44,6 +44,23 @@ class WindowLimits:
     def chunk_size(self) -> int:
         """About how large a chunk may be [bytes]."""
         return max(1, min(CHUNK_BYTES, self.size // 8))
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Consecutive records of a file.
+
+    Attributes:
+        start: First byte, or row group, of it.
+        stop: First one after it.
+        size: About how much it holds [bytes].
+        whole: Whether it is the whole file.
+    """
+
+    start: int
+    stop: int
+    size: int
+    whole: bool = False
 
 
 @dataclass
@@ -93,8 +110,23 @@ class Source(Protocol):
     def schema(self) -> pa.Schema:
         """Its columns, that of the inputs included."""
 
-    def chunks(self, schema: pa.Schema, limits: WindowLimits) -> Iterator[Chunk]:
-        """Its records, in order, with the columns of ``schema``, in chunks within the limits."""
+    @property
+    def is_lasting(self) -> bool:
+        """Whether it can be read again."""
+
+    def pieces(self, size: int) -> list[Piece]:
+        """All of it in pieces of about ``size`` bytes, in order."""
+
+    def lines_before(self, piece: Piece) -> int:
+        """What to add to the line of a record of a piece, for messages."""
+
+    def chunks(
+        self, schema: pa.Schema, limits: WindowLimits, piece: Piece | None = None
+    ) -> Iterator[Chunk]:
+        """Its records, in order, with the columns of ``schema``, in chunks within the limits.
+
+        Lines are counted from the beginning of the piece.
+        """
 
 
 def gather_windows(

@@ -56,6 +56,12 @@ def pod_templates(objects: list[Object]) -> list[tuple[str, Object]]:
         pods += [
             (item["metadata"]["name"], item["spec"]["template"]) for item in of_kind(objects, kind)
         ]
+    for item in of_kind(objects, "RayJob"):
+        cluster = item["spec"]["rayClusterSpec"]
+        pods += [
+            (item["metadata"]["name"], group["template"])
+            for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"])
+        ]
     return pods
 
 

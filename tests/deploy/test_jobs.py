@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
 from typing import Any
 
+import kubernetes_validate
 import pyarrow
 import pyarrow.parquet
 import pytest
@@ -17,6 +19,7 @@ import pytest
 from osa.model.training import cli
 from osa.model.training.config import load_config
 from osa.model.training.request import STATE
+from osa.service.bulk import options as embed_options
 from tests.deploy.chart import Object, case_values, of_kind, render, rendered_case
 
 
@@ -56,6 +59,7 @@ def test_a_training_on_two_nodes_meets_at_the_first_pod() -> None:
     assert item["spec"]["completions"] == item["spec"]["parallelism"] == 2
     assert "--nnodes=2" in words
     assert "--nproc-per-node=4" in words
+    assert "--max-restarts=3" in words
     assert "--node-rank=$(JOB_COMPLETION_INDEX)" in words
     assert f"--master-addr={name}-0.{name}" in words
     (service,) = of_kind(rendered_case("train"), "Service")
@@ -134,3 +138,30 @@ def test_bulk_embedding_reads_and_writes_the_claims() -> None:
         if "persistentVolumeClaim" in volume
     }
     assert claims == {"data": "texts", "output": "vectors"}
+
+
+def test_bulk_embedding_on_ray_is_a_cluster_of_the_same_pods(tmp_path: Path) -> None:
+    """The rendered command is a valid one, and pods are pods."""
+    (item,) = of_kind(rendered_case("ray"), "RayJob")
+    words = shlex.split(item["spec"]["entrypoint"])
+    assert words[:3] == ["osa", "embed", "--resume"]
+    parser = argparse.ArgumentParser()
+    embed_options.add_arguments(parser)
+    options = parser.parse_args(words[2:])
+    assert (options.on, options.workers, options.worker_cpus) == ("ray", 8, 4)
+    assert options.worker_gpus == 1
+    assert options.inputs == ["/data/texts", "/data/it's.jsonl"]
+    assert options.ray_address is None, "Ray's job says it"
+    cluster = item["spec"]["rayClusterSpec"]
+    head, (workers,) = cluster["headGroupSpec"], cluster["workerGroupSpecs"]
+    assert workers["replicas"] == workers["minReplicas"] == workers["maxReplicas"] == 8
+    assert head["rayStartParams"]["num-cpus"] == "0", "engines run on workers"
+    for group, gpus in ((head, 0), (workers, 1)):
+        (box,) = group["template"]["spec"]["containers"]
+        assert "command" not in box, "KubeRay starts Ray"
+        assert box["resources"]["limits"].get("nvidia.com/gpu", 0) == gpus
+        pod = {"apiVersion": "v1", "kind": "Pod", **group["template"]}
+        pod["metadata"] = {**pod["metadata"], "name": "a"}
+        pod["spec"] = {**pod["spec"], "restartPolicy": "Always"}
+        kubernetes_validate.validate(pod, kubernetes_validate.latest_version(), strict=True)
+    assert of_kind(rendered_case("ray"), "Job") == []

@@ -10,7 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from osa.model.errors import ConfigError
-from osa.service.bulk.output_parts import Parts, discard
+from osa.service.bulk.output_parts import Parts
+from osa.service.bulk.run_directory import discard
 from tests.conftest import Embed
 
 HANDLES = Path("/proc/self/fd")

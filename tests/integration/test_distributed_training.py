@@ -19,7 +19,8 @@ import torch
 from osa.model import EmbeddingModel
 from osa.model.embedding_model import PRETRAINED
 from osa.service.cli import main
-from tests.conftest import PATIENCE_S, wait_until
+from tests.conftest import PATIENCE_S, free_port, wait_until
+from tests.deploy.chart import of_kind, rendered_case
 
 TORCHRUN = [
     sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
@@ -188,6 +189,71 @@ def test_a_dead_process_ends_the_run_with_an_error_and_a_state_to_resume_from(
     steps = columns(output)["step"]
     assert steps == list(range(1, len(steps) + 1)), "no update is lost or doubled"
     assert len(steps) > done
+
+
+def on_two_nodes(restarts: int = 0) -> list[list[str]]:
+    """Launchers of two nodes of two processes, with the options that the chart gives each."""
+    (item,) = of_kind(rendered_case("train"), "Job")
+    (box,) = item["spec"]["template"]["spec"]["containers"]
+    words = box["command"]
+    given = words[words.index("torchrun") + 1 : words.index("-m")]
+    port = free_port()
+    changed = {
+        "--nproc-per-node": "2",
+        "--master-addr": "127.0.0.1",
+        "--master-port": str(port),
+        "--max-restarts": str(restarts),
+    }
+    launchers = []
+    for node in range(2):
+        told = changed | {"--node-rank": str(node)}
+        names = [word.partition("=")[0] for word in given]
+        assert told.keys() <= set(names)
+        own = [
+            f"{name}={told[name]}" if name in told else word
+            for name, word in zip(names, given, strict=True)
+        ]
+        launchers.append([sys.executable, "-m", "torch.distributed.run", *own, *ALONE[1:]])
+    return launchers
+
+
+def test_two_nodes_of_two_follow_the_curve_of_one(
+    recipes: Path, tmp_path: Path, alone: Callable[[str], Path]
+) -> None:
+    arguments = command(recipes, "contrastive", tmp_path / "four")
+    first, second = on_two_nodes()
+    with started([*second, *arguments]) as other:
+        code, errors = run(first, arguments)
+        assert (code, other.wait(PATIENCE_S)) == (0, 0), errors
+    left, right = columns(alone("contrastive")), columns(tmp_path / "four")
+    assert left["step"] == right["step"]
+    assert left["tokens"] == right["tokens"], "together they read what one reads"
+    for name in left:
+        assert right[name] == pytest.approx(left[name], rel=2e-3, abs=1e-4), name
+    record = json.loads((tmp_path / "four" / "training.json").read_text())
+    assert record["machine"]["processes"] == 4
+
+
+def test_a_worker_that_dies_is_started_again_from_the_last_state(
+    recipes: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "model"
+    more = ("--set", "optimizer.steps=120")
+    arguments = command(recipes, "contrastive", output, *more)
+    state = tmp_path / "model.run" / "state" / "progress.json"
+    first, second = on_two_nodes(restarts=2)
+    with started([*first, *arguments]) as process, started([*second, *arguments]) as other:
+        wait_until(lambda: process.poll() is not None or state.exists())
+        os.kill(workers(output)[3], signal.SIGKILL)
+        at = json.loads(state.read_text())["step"]
+        _, errors = process.communicate(timeout=PATIENCE_S)
+        assert (process.returncode, other.wait(PATIENCE_S)) == (0, 0), errors
+    assert "process 0 lost another process at update" in errors
+    assert 5 <= at < 120
+    assert columns(output)["step"] == list(range(1, 121)), "no update is lost or doubled"
+    assert main(command(recipes, "contrastive", tmp_path / "one", *more)) == 0
+    left, right = columns(tmp_path / "one"), columns(output)
+    assert right["loss"] == pytest.approx(left["loss"], rel=5e-3, abs=1e-3)
 
 
 def test_a_batch_smaller_than_the_processes_is_refused(recipes: Path, tmp_path: Path) -> None:

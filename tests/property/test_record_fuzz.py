@@ -15,8 +15,8 @@ import pytest
 from osa.model.errors import OsaError
 from osa.model.records.fields import Field
 from osa.model.records.readers import read_file
-from osa.service.bulk.input_column import InputColumn
-from osa.service.bulk.sources import InputOptions, open_inputs
+from osa.service.bulk.inputs.input_column import InputColumn
+from osa.service.bulk.inputs.sources import InputOptions, open_inputs
 from osa.service.bulk.windows import WindowLimits, gather_windows
 
 LIMITS = WindowLimits(rows=16, size=4096)

@@ -11,7 +11,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from osa.model.records.record import BadRecord
-from osa.service.bulk.column_types import choose_kinds, fit, to_batch, to_schema
+from osa.service.bulk.inputs.column_types import choose_kinds, fit, to_batch, to_schema
 
 TEXT = st.text('a "\\\n\u00e9\ud800\U0001f600', max_size=4)
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | TEXT

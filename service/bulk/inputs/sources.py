@@ -12,13 +12,14 @@ import pyarrow as pa
 from osa.model.errors import ConfigError
 from osa.model.records.csv_dialect import GivenDialect
 from osa.model.records.fields import list_names
+from osa.model.records.paths import is_directory, to_path
 from osa.model.records.raw_lines import GZIP, split_suffix
 from osa.model.records.record import MAX_COLUMNS
-from osa.service.bulk.column_types import ColumnType, to_schema, wider
-from osa.service.bulk.input_column import InputColumn
-from osa.service.bulk.input_files import InputFile, find_files
-from osa.service.bulk.line_source import STDIN, LineKind, LineSource
-from osa.service.bulk.table_source import TableSource
+from osa.service.bulk.inputs.column_types import ColumnType, to_schema, wider
+from osa.service.bulk.inputs.input_column import InputColumn
+from osa.service.bulk.inputs.input_files import InputFile, find_files
+from osa.service.bulk.inputs.line_source import STDIN, LineKind, LineSource
+from osa.service.bulk.inputs.table_source import TableSource
 from osa.service.bulk.windows import Source
 
 KINDS: dict[str, LineKind] = {
@@ -99,8 +100,11 @@ def _open(name: str, options: InputOptions) -> list[Source]:
     if name == "-":
         kind = options.kind or ("txt" if options.column.kind == "text" else "jsonl")
         return [_line_source(InputFile(STDIN, STDIN.name), kind, options)]
-    path = Path(name)
-    inside = path.is_dir()
+    path = to_path(name)
+    try:
+        inside = is_directory(path)
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
     return [_open_file(file, options, inside) for file in find_files(path)]
 
 

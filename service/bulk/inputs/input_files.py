@@ -12,6 +12,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from osa.model.errors import ConfigError
+from osa.model.records.paths import is_directory
 
 NULL = "__HIVE_DEFAULT_PARTITION__"
 UNFINISHED = "_temporary"
@@ -40,9 +41,9 @@ def find_files(path: Path) -> list[InputFile]:
     Raises:
         ConfigError: A directory without files of records, or with others; nothing at the path.
     """
-    if not path.is_dir():
-        return [InputFile(path, path.name)]
     try:
+        if not is_directory(path):
+            return [InputFile(path, path.name)]
         found = list(_walk(path, path, {}))
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from error

@@ -16,9 +16,9 @@ from osa.model.records.errors import DataError
 from osa.model.records.fields import decode
 from osa.model.records.record import MAX_COLUMNS, BadRecord, Problem
 from osa.model.records.table_batches import open_parquet, parquet_batches
-from osa.service.bulk.input_column import InputColumn
-from osa.service.bulk.input_files import InputFile
-from osa.service.bulk.windows import Chunk, WindowLimits, rows_at
+from osa.service.bulk.inputs.input_column import InputColumn
+from osa.service.bulk.inputs.input_files import InputFile
+from osa.service.bulk.windows import Chunk, Piece, WindowLimits, rows_at
 
 TEXT_TESTS = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
 NUMBER_TESTS = (pa.types.is_floating, pa.types.is_integer)
@@ -45,6 +45,11 @@ class TableSource:
         """Take a file whose inputs are in ``column``."""
         self.file, self.name, self._column = file.path, file.name, column
         self._partition = file.partition
+
+    @property
+    def is_lasting(self) -> bool:
+        """Whether it can be read again: a table needs it."""
+        return True
 
     def schema(self) -> pa.Schema:
         """Its columns, those of its path last.
@@ -79,15 +84,34 @@ class TableSource:
             raise ConfigError(f"{self.file}: {first_line(error)}") from error
         return schema
 
-    def chunks(self, schema: pa.Schema, limits: WindowLimits) -> Iterator[Chunk]:
+    def pieces(self, size: int) -> list[Piece]:
+        """Row groups, in order, about ``size`` bytes together; all rows of the file."""
+        with self._reading("is no Parquet file"), open_parquet(self.file) as table:
+            about = table.metadata
+            stored = [about.row_group(n).total_byte_size for n in range(about.num_row_groups)]
+        found: list[Piece] = []
+        start = held = 0
+        for group, more in enumerate(stored):
+            held += max(0, more)
+            if held >= size or group + 1 == len(stored):
+                found.append(Piece(start, group + 1, held))
+                start, held = group + 1, 0
+        return found
+
+    def chunks(
+        self, schema: pa.Schema, limits: WindowLimits, piece: Piece | None = None
+    ) -> Iterator[Chunk]:
         """Its rows, in order, with the columns of ``schema``, in chunks within the limits.
 
         Raises:
             DataError: The file is damaged.
         """
         row = 0
+        groups = None if piece is None else range(piece.start, piece.stop)
         with self._reading("is damaged") as place, open_parquet(self.file) as table:
-            batches = parquet_batches(table, None, limits.chunk_rows, limits.chunk_size)
+            if piece is not None:
+                row = sum(table.metadata.row_group(n).num_rows for n in range(piece.start))
+            batches = parquet_batches(table, None, limits.chunk_rows, limits.chunk_size, groups)
             for batch, size in batches:
                 told = [
                     pa.array([value] * batch.num_rows, pa.string())
@@ -97,6 +121,10 @@ class TableSource:
                 yield self._chunk(chosen, row + 1, size)
                 row += batch.num_rows
                 place[0] = f" after row {row}"
+
+    def lines_before(self, piece: Piece) -> int:
+        """What to add to the row of a record of a piece: its number is that of the file."""
+        return 0
 
     def _chunk(self, batch: pa.RecordBatch, first: int, size: int) -> Chunk:
         inputs: list[str | np.ndarray] = []

@@ -13,13 +13,20 @@ import pyarrow as pa
 from osa.model.records.csv_dialect import GivenDialect
 from osa.model.records.csv_lines import read_csv
 from osa.model.records.fields import list_names
-from osa.model.records.raw_lines import read_raw_lines, split_suffix
+from osa.model.records.paths import is_remote, size_of_file
+from osa.model.records.raw_lines import (
+    Span,
+    can_be_split,
+    lines_before,
+    read_raw_lines,
+    split_suffix,
+)
 from osa.model.records.record import MAX_COLUMNS, BadRecord, Problem, Record
 from osa.model.records.text_lines import read_lines, read_objects
-from osa.service.bulk.column_types import ColumnType, choose_kinds, fit, to_batch, to_schema
-from osa.service.bulk.input_column import InputColumn
-from osa.service.bulk.input_files import InputFile
-from osa.service.bulk.windows import Chunk, WindowLimits
+from osa.service.bulk.inputs.column_types import ColumnType, choose_kinds, fit, to_batch, to_schema
+from osa.service.bulk.inputs.input_column import InputColumn
+from osa.service.bulk.inputs.input_files import InputFile
+from osa.service.bulk.windows import Chunk, Piece, WindowLimits
 
 HEAD, HEAD_SIZE = 1000, 8 << 20
 """From how much of a file the kinds of its columns are chosen, at most [records, characters]."""
@@ -64,7 +71,7 @@ class LineSource:
     def schema(self) -> pa.Schema:
         """Its columns, as its first records have them."""
         records = self._records()
-        once = self.file == STDIN or not self.file.is_file()  # a pipe cannot be read twice
+        once = not self.is_lasting
         held: list[Record | Problem] = []
 
         def head() -> Iterator[Mapping[str, Any]]:
@@ -86,7 +93,29 @@ class LineSource:
             records.close()
         return to_schema(self.kinds)
 
-    def chunks(self, schema: pa.Schema, limits: WindowLimits) -> Iterator[Chunk]:
+    @property
+    def is_lasting(self) -> bool:
+        """Whether it can be read again; a pipe cannot."""
+        return is_remote(self.file) or (self.file != STDIN and self.file.is_file())
+
+    def pieces(self, size: int) -> list[Piece]:
+        """Pieces of about ``size`` bytes, in order; one where lines alone do not tell records."""
+        _, compressed = split_suffix(self.file)
+        total = size_of_file(self.file)
+        if self.kind == "csv" or compressed or not total or total <= size:
+            return [Piece(0, total or 0, total or 0, whole=True)]
+        if not can_be_split(self.file):
+            return [Piece(0, total, total, whole=True)]
+        starts = range(0, total, size)
+        return [Piece(at, min(at + size, total), min(size, total - at)) for at in starts]
+
+    def lines_before(self, piece: Piece) -> int:
+        """What to add to the line of a record of a piece; reads the file up to there."""
+        return 0 if piece.whole else lines_before(self.file, piece.start)
+
+    def chunks(
+        self, schema: pa.Schema, limits: WindowLimits, piece: Piece | None = None
+    ) -> Iterator[Chunk]:
         """Its records, in order, with the columns of ``schema``, in chunks within the limits."""
         rows: list[Mapping[str, Any]] = []
         inputs: list[str | np.ndarray] = []
@@ -101,7 +130,7 @@ class LineSource:
             rows, inputs, lines, problems, size = [], [], [], [], 0
             return chunk
 
-        for item in self._records() if self._peeked is None else self._peeked:
+        for item in self._records(piece) if self._peeked is None else self._peeked:
             if isinstance(item, Record):
                 try:
                     value = self._column.check(item.values.get(self._column.name))
@@ -118,8 +147,9 @@ class LineSource:
         if rows or problems:
             yield close()
 
-    def _records(self) -> Generator[Record | Problem, None, None]:
-        for item in self._read():
+    def _records(self, piece: Piece | None = None) -> Generator[Record | Problem, None, None]:
+        span = None if piece is None or piece.whole else Span(piece.start, piece.stop)
+        for item in self._read(span):
             if isinstance(item, Problem):
                 yield item
                 continue
@@ -147,17 +177,18 @@ class LineSource:
             raise BadRecord("new column", reason)
         return {**values, **self._partition}
 
-    def _read(self) -> Iterator[Record | Problem]:
+    def _read(self, span: Span | None) -> Iterator[Record | Problem]:
         _, compressed = split_suffix(self.file)
         if self.kind == "jsonl":
-            for item in read_objects(self.file, (self._column.field,), LONGEST_RECORD, compressed):
+            fields = (self._column.field,)
+            for item in read_objects(self.file, fields, LONGEST_RECORD, compressed, span):
                 if isinstance(item, Record | Problem):  # a blank line is no record
                     yield item
         elif self.kind == "csv":
             raw = read_raw_lines(self.file, LONGEST_RECORD, compressed)
             yield from read_csv(self.file, raw, LONGEST_RECORD, (self._column.name,), self._dialect)
         else:
-            for line, text in read_lines(self.file, LONGEST_RECORD, compressed):
+            for line, text in read_lines(self.file, LONGEST_RECORD, compressed, span):
                 if isinstance(text, Problem):
                     yield text
                 else:

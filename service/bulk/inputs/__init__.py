@@ -1,0 +1,1 @@
+"""What is read: files of every format, and the columns that they share."""

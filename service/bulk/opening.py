@@ -1,0 +1,88 @@
+"""The engine of a bulk run, and what is asked of it: the same on every machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from osa.model.errors import ConfigError
+from osa.service.bulk.encoder import BatchLimits, BulkEncoder, Dtype, TextOptions
+from osa.service.commands.preflight import fetch_models
+from osa.service.inference.prompts import Prompts
+from osa.service.settings import Settings
+
+
+@dataclass(frozen=True)
+class EncoderRequest:
+    """What a run asks of its encoders.
+
+    Attributes:
+        settings: As they were given: models of the hub are fetched where the encoder runs.
+        kind: What the model takes.
+        batch_tokens: Largest batch [tokens]; None for that of the settings.
+        dimensions: Leading dimensions to keep; None for all.
+        dtype: Type of the vectors' elements.
+        prompt_name: Of the prompt before texts; None for the default one.
+    """
+
+    settings: Settings
+    kind: str = "text"
+    batch_tokens: int | None = None
+    dimensions: int | None = None
+    dtype: Dtype = "float32"
+    prompt_name: str | None = None
+
+
+def open_encoder(
+    request: EncoderRequest, tell: Callable[[str], object] = lambda line: None
+) -> BulkEncoder:
+    """Open, warm up and try the engine that the server would choose.
+
+    Args:
+        request: What is asked of it.
+        tell: Told which engine it is, and why.
+
+    Raises:
+        ConfigError: The model does not do what is asked.
+        CheckpointError: The model cannot be opened.
+        DownloadError: It cannot be had.
+    """
+    from osa.model.processor import limit_instruction_set
+    from osa.service.engines.selection import select_engine
+    from osa.service.engines.trial import try_engine
+    from osa.service.inference.tasks import check_task
+
+    settings = fetch_models(request.settings)
+    own = settings.served()[0]
+    limit_instruction_set(own.instruction_set)
+    selection = select_engine(own)
+    engine = selection.engine
+    check_task(engine.info, ("embedding",))
+    prompt = ""
+    if request.kind == "text":
+        prompt = find_prompt(Prompts.of(engine.info, own), request.prompt_name)
+    engine.warm_up()
+    try_engine(engine)
+    tell(f"{engine.info.backend}: {selection.reason}")
+    batching = settings.batching
+    return BulkEncoder(
+        engine,
+        BatchLimits(request.batch_tokens or batching.max_batch_tokens, batching.max_batch_requests),
+        request.dimensions,
+        request.dtype,
+        TextOptions(prompt, own.auto_truncate, own.max_input_length),
+    )
+
+
+def find_prompt(prompts: Prompts, name: str | None) -> str:
+    """The prompt of this name, or of none the default one.
+
+    Raises:
+        ConfigError: There is no such prompt.
+    """
+    try:
+        return prompts.find(name)
+    except KeyError:
+        raise ConfigError(
+            f"--prompt-name must be one of the model's prompts ({prompts.known}), got {name!r}"
+        ) from None
