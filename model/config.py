@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from osa.model.common.encoder_rules import EncoderRules, Residual, check_rules
-from osa.model.common.field_types import check_fields, check_known, check_sizes
+from osa.model.common.field_types import check_known, check_sizes
 from osa.model.common.model_files import parse_json
 from osa.model.config_checks import check_mixers, check_positions
 from osa.model.errors import ConfigError

@@ -12,7 +12,7 @@ from typing import cast
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
 from osa.model.calibration import Calibration
 from osa.model.checkpoint import (

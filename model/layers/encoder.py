@@ -129,9 +129,7 @@ class Encoder(nn.Module):
         bias = None if self.score_bias is None else PassBias(self.score_bias, hidden.device)
         if (channels := state_channels(config)) > 1:
             hidden = hidden.repeat(1, 1, channels)
-        return hidden, TokenContext(
-            mask, cu_seqlens, rotary, local_rotary, bias, offsets=on_host
-        )
+        return hidden, TokenContext(mask, cu_seqlens, rotary, local_rotary, bias, offsets=on_host)
 
     def begin(
         self,

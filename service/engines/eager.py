@@ -201,6 +201,7 @@ class EagerEngine:
         projected = self._model.project(torch.from_numpy(states).to(self._device))
         vectors: np.ndarray = projected.cpu().numpy()
         return vectors
+
     def stream(
         self, ids: Sequence[int] | np.ndarray, spans: Spans, options: StreamOptions
     ) -> Generator[Progress, None, Document]:
