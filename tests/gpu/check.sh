@@ -26,7 +26,7 @@ fi
 mkdir -p "$site/osa_encoder-0.1.0.dist-info"
 printf 'Metadata-Version: 2.1\nName: osa-encoder\nVersion: 0.1.0\n' > "$site/osa_encoder-0.1.0.dist-info/METADATA"
 export PYTHONPATH="$site:$PWD${PYTHONPATH:+:$PYTHONPATH}"
-export OSA_CHECK_SITE="$site/more" TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1 DO_NOT_TRACK=1
+export CHECK_SITE="$site/more" TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1 DO_NOT_TRACK=1
 exec_status=0
 "$python" -m tests.gpu.check "$@" || exec_status=$?
 exit "$exec_status"
