@@ -35,6 +35,7 @@ SIZES = {
     "ffn_size": 1 << 20,
     "embedding_size": 1 << 20,
     "max_seq_len": 1 << 30,
+    "position_rows": 1 << 30,
     "local_window": 1 << 30,
     "global_every": 1 << 12,
 }
@@ -79,6 +80,8 @@ class EncoderConfig(EncoderRules):
         ffn_gated: The first layer has two halves, f(X W_a) * X W_b (GLU).
         positions: ``rotary`` on q and k, ``learned`` at the input, ``alibi`` (arXiv:2108.12409,
             both directions alike) on the scores of softmax attention, or ``none``.
+        position_rows: Learned positions; all from the last one on share its row. None for
+            ``max_seq_len``, one a token.
         rope_theta: Base of the rotary wavelengths [tokens].
         rope_divisor: Positions are divided by this before they are rotated.
         position_buckets: Buckets of a learned bias by relative position on the scores of softmax
@@ -127,6 +130,7 @@ class EncoderConfig(EncoderRules):
     ffn_down_bias: bool = False
     ffn_gated: bool = False
     positions: Positions = "rotary"
+    position_rows: int | None = None
     rope_theta: float = 10000.0
     rope_divisor: float = 1.0
     position_buckets: int = 0

@@ -20,6 +20,10 @@ def check_positions(config: EncoderConfig) -> None:
     Raises:
         ConfigError: The field, its value and what is allowed.
     """
+    if config.position_rows is not None and config.positions != "learned":
+        raise ConfigError(
+            f"position_rows are those of learned positions, got positions {config.positions}"
+        )
     if config.positions == "rotary" and config.head_dim % 2:
         raise ConfigError(f"rotary positions need an even head_dim, got {config.head_dim}")
     for name in ("rope_theta", "local_rope_theta"):

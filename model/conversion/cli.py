@@ -52,6 +52,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--max-tokens", type=int, default=512, help="longest text to train on (default: 512)"
     )
     parser.add_argument(
+        "--max-length",
+        type=int,
+        default=32768,
+        help="longest text that the result reads (default: 32768)",
+    )
+    parser.add_argument(
         "--batch-tokens", type=int, default=3072, help="tokens of an update (default: 3072)"
     )
     parser.add_argument(

@@ -44,6 +44,7 @@ class Request:
         minutes: Time to train [min].
         steps: Updates of both stages; None to plan them by the time.
         max_tokens: Longest text [tokens].
+        max_length: Longest text that the result reads [tokens].
         batch_tokens: Of an update [tokens].
         chunk_tokens: Most whose activations are kept [tokens].
         seed: Of the order of the texts.
@@ -63,6 +64,7 @@ class Request:
     minutes: float = 30.0
     steps: tuple[int, int] | None = None
     max_tokens: int = 512
+    max_length: int = 32768
     batch_tokens: int = 3072
     chunk_tokens: int = 4096
     seed: int = 0
@@ -80,7 +82,14 @@ class Request:
 
     def digest(self) -> str:
         """Digest of what decides the weights, but for the plan, the texts and the teacher."""
-        decides = [self.layers, self.max_tokens, self.batch_tokens, self.chunk_tokens, self.seed]
+        decides = [
+            self.layers,
+            self.max_length,
+            self.max_tokens,
+            self.batch_tokens,
+            self.chunk_tokens,
+            self.seed,
+        ]
         return hashlib.sha256(json.dumps(decides).encode()).hexdigest()
 
 
@@ -98,7 +107,7 @@ def read_request(options: argparse.Namespace) -> Request:
         raise ConfigError(f"--steps takes two numbers from 0 on, not both 0, got {list(steps)}")
     if not 0.0 < options.minutes < math.inf:
         raise ConfigError(f"--minutes must be positive and finite, got {options.minutes}")
-    for name in ("max_tokens", "batch_tokens", "chunk_tokens"):
+    for name in ("max_tokens", "max_length", "batch_tokens", "chunk_tokens"):
         if getattr(options, name) < LEAST_TOKENS:
             flag = name.replace("_", "-")
             value = getattr(options, name)
@@ -113,6 +122,7 @@ def read_request(options: argparse.Namespace) -> Request:
         minutes=options.minutes,
         steps=steps,
         max_tokens=options.max_tokens,
+        max_length=options.max_length,
         batch_tokens=options.batch_tokens,
         chunk_tokens=options.chunk_tokens,
         seed=options.seed,

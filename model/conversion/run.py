@@ -37,7 +37,8 @@ def convert(request: Request) -> int:
         teacher = load_teacher(request)
         layers = request.layers or tuple(range(teacher.config.num_layers))
         torch.manual_seed(request.seed)
-        student = make_student(teacher, layers)
+        longest = max(request.max_length, teacher.config.max_seq_len)
+        student = make_student(teacher, layers, longest)
         with processes.main_first():
             texts = _texts(request, teacher, processes)
         for model in (teacher, student):
@@ -145,7 +146,8 @@ def _controls(
         say(f"control: {name}")
         torch.manual_seed(request.seed)
         asked = dataclasses.replace(request, steps=steps, output=request.output / name)
-        student = make_student(teacher, conversion.layers).to(processes.device)
+        longest = conversion.student.config.max_seq_len
+        student = make_student(teacher, conversion.layers, longest).to(processes.device)
         control = Conversion(asked, teacher, student, texts, processes, without_osa=without)
         control.run(keeps_state=False)
         found[name] = measured(control.student)

@@ -28,10 +28,12 @@ ANGLE = 1.0
 """Of every head at the start."""
 
 
-def student_config(teacher: EncoderConfig, layers: Sequence[int]) -> EncoderConfig:
+def student_config(
+    teacher: EncoderConfig, layers: Sequence[int], max_length: int | None = None
+) -> EncoderConfig:
     """The configuration of a student that keeps these layers of a teacher.
 
-    Biases of scores and windows have no place in a sum over all tokens: neighbours stand for them,
+    Learned positions beyond the teacher's share one row. Biases of scores and windows have no place in a sum over all tokens: neighbours stand for them,
     and rotary positions for ALiBi.
 
     Raises:
@@ -46,8 +48,13 @@ def student_config(teacher: EncoderConfig, layers: Sequence[int]) -> EncoderConf
         raise ConfigError(
             f"layers must ascend from 0 to at most {teacher.num_layers - 1}, got {list(layers)}"
         )
+    longest, rows = max_length or teacher.max_seq_len, None
+    if longest > teacher.max_seq_len and teacher.positions == "learned":
+        rows = teacher.max_seq_len + 1
     return dataclasses.replace(
         teacher,
+        max_seq_len=longest,
+        position_rows=rows,
         mixer="osa",
         num_layers=len(layers),
         scale="length",
@@ -65,9 +72,14 @@ def student_config(teacher: EncoderConfig, layers: Sequence[int]) -> EncoderConf
     )
 
 
-def make_student(teacher: EmbeddingModel, layers: Sequence[int]) -> EmbeddingModel:
-    """A student of ``student_config`` with all that it takes over; raises as that."""
-    student = EmbeddingModel(student_config(teacher.config, layers), teacher.tokenizer)
+def make_student(
+    teacher: EmbeddingModel, layers: Sequence[int], max_length: int | None = None
+) -> EmbeddingModel:
+    """A student of ``student_config`` with all that it takes over; raises as that.
+
+    The position that all tokens beyond the teacher's share is the mean of its second half.
+    """
+    student = EmbeddingModel(student_config(teacher.config, layers, max_length), teacher.tokenizer)
     student.prompts, student.default_prompt_name = teacher.prompts, teacher.default_prompt_name
     kept = {layer: place for place, layer in enumerate(layers)}
     weights: dict[str, Tensor] = {}
@@ -80,6 +92,10 @@ def make_student(teacher: EmbeddingModel, layers: Sequence[int]) -> EmbeddingMod
         if int(layer) in kept:
             weights[f"encoder.blocks.{kept[int(layer)]}.{rest}"] = tensor
     weights.pop("encoder.score_bias.table", None)
+    if student.config.position_rows is not None:
+        rows = weights["encoder.positions.weight"]
+        beyond = rows[len(rows) // 2 :].mean(0, keepdim=True)
+        weights["encoder.positions.weight"] = torch.cat([rows, beyond])
     missing, unexpected = student.load_state_dict(weights, strict=False)
     assert not unexpected
     assert all(".mixer." in name for name in missing)

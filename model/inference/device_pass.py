@@ -84,6 +84,8 @@ def unfit(model: EmbeddingModel, dtype: torch.dtype) -> str | None:
         return f"has options of its own ({', '.join(rules)})"
     if model.config.is_completed:
         return "has terms beside exp(S) V"
+    if model.config.position_rows is not None:
+        return "has positions that share a row"
     if model.config.local_conv:
         return "has convolutions before its mixers"
     if not is_allowed("triton"):

@@ -102,14 +102,14 @@ class Block(nn.Module):
             return self._in_few_passes(hidden, context)
         return self.transform(hidden, self.mix(hidden, context))
 
-    def mix(self, hidden: Float[Tensor, "B N D"], context: TokenContext) -> Tensor:
+    def mix(self, hidden: Float[Tensor, "B N C"], context: TokenContext) -> Tensor:
         """What the mixer gives for these states [B, N, D]; ``transform`` does the rest."""
         norm = nn.Identity() if self.post else self.mixer_norm
         read = self._mixer_input(self.read(hidden), context)
         mixed: Tensor = self.mixer(read, context, norm)
         return mixed
 
-    def transform(self, hidden: Float[Tensor, "B N D"], mixed: Float[Tensor, "B N D"]) -> Tensor:
+    def transform(self, hidden: Float[Tensor, "B N C"], mixed: Float[Tensor, "B N D"]) -> Tensor:
         """The next hidden states [B, N, D], from these and what ``mix`` gave."""
         return by_tiles(self._transform, hidden, mixed)[0]
 

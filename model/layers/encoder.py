@@ -53,7 +53,8 @@ class Encoder(nn.Module):
             self.embed = nn.Linear(config.feature_size, config.hidden_size, bias=False)
         learned = config.positions == "learned"
         width, kinds = config.hidden_size, config.token_types
-        self.positions = nn.Embedding(config.max_seq_len, width) if learned else None
+        rows = config.position_rows or config.max_seq_len
+        self.positions = nn.Embedding(rows, width) if learned else None
         self.token_types = nn.Embedding(kinds, width) if kinds else None
         self.embedding_norm = make_norm(config) if config.embedding_norm else nn.Identity()
         self.score_bias = ScoreBias(config) if needs_bias(config) else None
@@ -149,6 +150,8 @@ class Encoder(nn.Module):
         if kinds is not None and self.token_types is not None:
             hidden = hidden + self.token_types(kinds)
         if self.positions is not None:
+            if self.config.position_rows is not None:
+                places = places.clamp(max=self.config.position_rows - 1)
             hidden = hidden + self.positions(places)
         normalised: Tensor = self.embedding_norm(hidden)
         return normalised

@@ -150,7 +150,8 @@ def embed_part(
     chunk_blocks(encoder)  # refuses what needs more than sums
     if isinstance(model.head, SparseHead):
         raise ConfigError("sparse heads take the largest values, which are not summed: use others")
-    if encoder.positions is not None and count > config.max_seq_len:
+    limited = encoder.positions is not None and config.position_rows is None
+    if limited and count > config.max_seq_len:
         raise InputError(f"this model has learned positions for {config.max_seq_len} tokens")
     part = SequencePart(count, group.total)
     places = torch.arange(first, first + len(ids), device=ids.device)

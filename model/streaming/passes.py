@@ -247,7 +247,8 @@ def _begin(run: _Run, source: Iterator[np.ndarray]) -> Generator[Progress, None,
 
 
 def _check_length(encoder: Encoder, length: int) -> None:
-    if encoder.positions is not None and length > encoder.config.max_seq_len:
+    limited = encoder.positions is not None and encoder.config.position_rows is None
+    if limited and length > encoder.config.max_seq_len:
         raise InputError(
             f"this model has learned positions for {encoder.config.max_seq_len} tokens, the text "
             "has more: no chunks make it longer"

@@ -74,3 +74,22 @@ def test_an_encoder_without_softmax_is_refused() -> None:
         ConfigError, match="only softmax encoders are converted, this has the mixer osa"
     ):
         student_config(EncoderConfig(vocab_size=5), [0])
+
+
+def test_positions_beyond_the_teachers_share_a_row(teacher: EmbeddingModel) -> None:
+    student = make_student(teacher, [0], 2000)
+    config = student.config
+    assert (config.max_seq_len, config.position_rows) == (2000, 513)
+    ids = [2000 + n % 900 for n in range(1500)]
+    with torch.no_grad():
+        states = student.encoder.begin(torch.tensor([ids]), torch.arange(1500)[None])[0]
+        same = student.encoder.begin(torch.tensor([[2000 + 600 % 900]]), torch.tensor([[1999]]))
+        own = teacher.encoder.begin(torch.tensor([ids[:512]]), torch.arange(512)[None])[0]
+    torch.testing.assert_close(states[:512], own)
+    torch.testing.assert_close(states[600], same[0, 0])
+    assert student.embed_ids([ids]).embeddings.isfinite().all()
+
+
+def test_position_rows_belong_to_learned_positions() -> None:
+    with pytest.raises(ConfigError, match="position_rows are those of learned positions"):
+        EncoderConfig(vocab_size=5, position_rows=4)
