@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from osa.model.common.encoder_rules import rules_of
+from osa.model.options.rules import rules_of
 from osa.model.embedding_model import EmbeddingModel
 from osa.model.inference.device_layout import Layout
 from osa.model.kernels import gpu, is_allowed

@@ -20,7 +20,7 @@ from osa.model.functional.tiling import missing_rows
 from osa.model.layers.block import Block
 from osa.model.layers.encoder import Encoder
 from osa.model.layers.mixers.base import Mixer
-from osa.model.layers.mixers.token_sums import ChunkStates, TokenSums
+from osa.model.layers.mixers.sums.token_sums import ChunkStates, TokenSums
 from osa.model.layers.positions import rotary_table
 from osa.model.layers.residual import state_channels
 

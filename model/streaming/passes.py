@@ -31,7 +31,7 @@ from osa.model.layers.chunks import (
     new_sums,
 )
 from osa.model.layers.encoder import Encoder
-from osa.model.layers.mixers.token_sums import ChunkStates, Exchange, TokenSums, alone
+from osa.model.layers.mixers.sums.token_sums import ChunkStates, Exchange, TokenSums, alone
 from osa.model.streaming.pooling import SparsePool, StreamedPool, StreamedSpans
 from osa.model.streaming.spill import SpillFile
 

@@ -20,7 +20,7 @@ from osa.model.config import Pooling
 from osa.model.errors import InputError
 from osa.model.kernels import native_pool
 from osa.model.layers.heads import SparseHead
-from osa.model.layers.mixers.token_sums import Exchange
+from osa.model.layers.mixers.sums.token_sums import Exchange
 
 BLOCK = 128
 """Rows that ``native_pool`` sums before it adds them to those before."""

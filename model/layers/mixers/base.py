@@ -19,7 +19,7 @@ from osa.model.functional.parts import SequencePart
 from osa.model.functional.softmax import Bias
 from osa.model.functional.tiling import by_tiles
 from osa.model.kernels.native_pass import Mixing
-from osa.model.layers.mixers.token_sums import TokenSums
+from osa.model.layers.mixers.sums.token_sums import TokenSums
 from osa.model.layers.monarch import make_linear
 from osa.model.layers.positions import rotate
 

@@ -13,8 +13,8 @@ from osa.model.functional.parts import SequencePart, osa_part
 from osa.model.kernels.native_pass import OsaMixing
 from osa.model.layers.mixers.base import AttentionMixer, TokenContext
 from osa.model.layers.mixers.completion import Completion
-from osa.model.layers.mixers.osa_sums import osa_sums
-from osa.model.layers.mixers.token_sums import TokenSums
+from osa.model.layers.mixers.sums.osa_sums import osa_sums
+from osa.model.layers.mixers.sums.token_sums import TokenSums
 
 
 class OsaMixer(AttentionMixer):

@@ -1,6 +1,6 @@
 """Make the packaged texts of ``osa convert`` from packages whose licences allow to pass them on.
 
-    python -m osa.model.pretrained.corpus.sample --output texts.jsonl.gz --exclude STS12.tsv ...
+    python -m osa.model.pretrained.conversion_texts --output texts.jsonl.gz --exclude STS12.tsv ...
 
 Composed sentences and definitions of WordNet, the Jargon File, a calendar of events, and passages
 of the manuals of Python, Rust, Apache and SQLite: a JSON string a line, in an order that depends on

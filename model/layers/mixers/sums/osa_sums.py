@@ -17,7 +17,7 @@ from osa.model.functional.attention import FLOAT64_BOUND, gram_matrix, j_times, 
 from osa.model.functional.phi1 import choose_plan, operator_norm_bound, phi1_action
 from osa.model.kernels import native_stream
 from osa.model.kernels.native_stream import APPLY, MEANS, SUM_TILE, SUMS
-from osa.model.layers.mixers.token_sums import ChunkStates, Exchange, TokenSums, as_floats
+from osa.model.layers.mixers.sums.token_sums import ChunkStates, Exchange, TokenSums, as_floats
 
 
 def osa_sums(

@@ -1,0 +1,1 @@
+"""What mixers sum over tokens, so that a sequence may come in chunks."""
