@@ -31,8 +31,8 @@ SHARED_MEMORY = {
     100: 227 * 1024,
     120: 99 * 1024,
 }
-"""Most that one block can have [bytes], by compute capability. Source: NVIDIA, *CUDA C++ Programming
-Guide*, "Technical Specifications per Compute Capability"."""
+"""Most that one block can have [bytes], by compute capability. Source: NVIDIA, *CUDA C++
+Programming Guide*, "Technical Specifications per Compute Capability"."""
 SPILLED = 512
 """Stack of a thread [bytes] above which registers are spilled in earnest."""
 SPILLED_RARELY = 2048
