@@ -154,10 +154,12 @@ def _attend_short(
     tiles = tuning_of(query)
     launch(
         short.attend_short,
-        batch.pairs,
+        batch.pairs * (query.shape[-1] // tiles.short.columns),
         *(part for each in operands for part in each),
         *(alpha.contiguous(), *batch.spans),
         D=query.shape[-1],
+        COLUMNS=tiles.short.columns,
+        INNER=tiles.short.inner,
         TILE=short.SHORT_TOKENS,
         DOT=reduce_type(query.dtype),
         CENTER=center,

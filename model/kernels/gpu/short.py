@@ -62,6 +62,8 @@ def attend_short(
     length,
     total,
     D: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    INNER: tl.constexpr,
     TILE: tl.constexpr,
     DOT: tl.constexpr,
     CENTER: tl.constexpr,
@@ -69,23 +71,27 @@ def attend_short(
     TOLERANCE: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """Y of one sequence and head, of at most TILE tokens; nothing for others."""
-    head = tl.program_id(0) % heads
-    sequence = tl.program_id(0) // heads
+    """COLUMNS columns of Y of one sequence and head, of at most TILE tokens; nothing for others."""
+    pair = tl.program_id(0) // (D // COLUMNS)
+    head = pair % heads
+    sequence = pair // heads
     start, size = sequence_span(offsets, sequence, length, total)
     if (size <= 0) | (size > TILE):
         return
     rows = tl.arange(0, TILE)
-    columns = tl.arange(0, D)
+    columns = tl.program_id(0) % (D // COLUMNS) * COLUMNS + tl.arange(0, COLUMNS)
     valid = rows < size
     q_base = head_pointer(query, query_strides, offsets, sequence, start, head)
     k_base = head_pointer(key, key_strides, offsets, sequence, start, head)
     v_base = head_pointer(value, value_strides, offsets, sequence, start, head)
-    q = load_rows(q_base, query_strides, rows, valid, columns, None)
-    k = load_rows(k_base, key_strides, rows, valid, columns, None)
-    q = _centered(q, valid, size, CENTER).to(DOT)
-    k = _centered(k, valid, size, CENTER).to(DOT)
-    product = tl.dot(q, tl.trans(k), input_precision=PRECISION)
+    product = tl.zeros([TILE, TILE], tl.float32)
+    for feature in range(0, D, INNER):
+        inner = feature + tl.arange(0, INNER)
+        q = load_rows(q_base, query_strides, rows, valid, inner, None)
+        k = load_rows(k_base, key_strides, rows, valid, inner, None)
+        q = _centered(q, valid, size, CENTER).to(DOT)
+        k = _centered(k, valid, size, CENTER).to(DOT)
+        product = tl.dot(q, tl.trans(k), product, input_precision=PRECISION)
     factor = tl.load(alpha + head).to(tl.float32) / tl.sqrt(D * 1.0)
     if LENGTH_SCALE:
         factor = factor / size.to(tl.float32)

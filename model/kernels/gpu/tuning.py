@@ -73,10 +73,14 @@ class Short:
     """Attention of short sequences.
 
     Attributes:
+        columns: Columns of the result that one program computes; it computes all scores.
+        inner: Features multiplied at once.
         warps: Of a program.
         stages: Pieces on their way at once.
     """
 
+    columns: int
+    inner: int
     warps: int
     stages: int
 
@@ -110,7 +114,7 @@ class Tuning:
 
 def _single(reduce: Reduce, solve: Solve, adjoint: Solve, apply: Apply, gradient: Apply) -> Tuning:
     tolerance = torch.finfo(torch.float32).eps / 2
-    short = Short(8, 1)
+    short = Short(32, 32, 8, 1)
     return Tuning(reduce, solve, solve, adjoint, apply, gradient, short, "ieee", tolerance)
 
 
@@ -125,7 +129,7 @@ def _half(dtype: torch.dtype) -> dict[int, Tuning]:
             Solve(32, 32, False, 4, 2),
             Apply(128, 32, 4, 1),
             Apply(64, 32, 4, 1),
-            Short(4, 1),
+            Short(32, 32, 4, 1),
             *rest,
         ),
         64: Tuning(
@@ -135,7 +139,7 @@ def _half(dtype: torch.dtype) -> dict[int, Tuning]:
             Solve(32, 32, False, 8, 2),
             Apply(128, 64, 4, 1),
             Apply(64, 64, 4, 1),
-            Short(4, 1),
+            Short(64, 64, 4, 1),
             *rest,
         ),
         128: Tuning(
@@ -145,7 +149,7 @@ def _half(dtype: torch.dtype) -> dict[int, Tuning]:
             Solve(16, 16, False, 8, 2),
             Apply(64, 64, 8, 1),
             Apply(32, 32, 8, 1),
-            Short(4, 1),
+            Short(128, 64, 4, 1),
             *rest,
         ),
     }
