@@ -16,7 +16,7 @@ from osa.model.inference.bfloat16 import has_fast_bfloat16
 from osa.model.inference.precision import in_float32, name_products, use_dtype
 from osa.model.kernels import use_kernel
 from osa.model.kernels.native_block import STATES
-from osa.model.layers.mixers import MIXERS
+from osa.model.layers.mixers import kinds_of
 from osa.model.layers.pooling import EmbeddingOutput
 from osa.model.sequences import InputRows
 from osa.model.tokenization import TextTokenizer
@@ -108,8 +108,9 @@ class EagerEngine:
         config = self._model.config
         try:
             with self._chosen():
-                mixer, dtype = MIXERS[config.mixer], STATES[self._dtype]
-                return mixer.name_kernel(self._device, dtype, config.head_dim)
+                dtype, width = STATES[self._dtype], config.head_dim
+                names = [kind.name_kernel(self._device, dtype, width) for kind in kinds_of(config)]
+                return ", ".join(dict.fromkeys(names))
         except InputError as error:
             raise ConfigError(f"model.kernel is {self._asked}, but {error}") from error
 
