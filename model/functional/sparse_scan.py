@@ -23,7 +23,6 @@ from torch import Tensor
 
 from osa.model.functional.alignment import in_groups, out_of_groups
 
-
 RADIX = 8
 """Steps that are combined one after another on each level of the tree."""
 
@@ -86,8 +85,7 @@ def scan_states(steps: Steps) -> States:
         state = _applied(step, state)
         states.append(state)
     real, imaginary = (
-        out_of_groups(torch.stack(parts, 3), 2, length)
-        for parts in zip(*states, ends, strict=True)
+        out_of_groups(torch.stack(parts, 3), 2, length) for parts in zip(*states, ends, strict=True)
     )
     return real, imaginary
 
@@ -133,7 +131,9 @@ def _applied(step: Steps, state: States) -> States:
     )
 
 
-def _product(real: Tensor, imaginary: Tensor, other_real: Tensor, other_imaginary: Tensor) -> States:
+def _product(
+    real: Tensor, imaginary: Tensor, other_real: Tensor, other_imaginary: Tensor
+) -> States:
     """Of complex numbers."""
     return (
         torch.addcmul(real * other_real, imaginary, other_imaginary, value=-1.0),

@@ -59,7 +59,10 @@ class PackedBlocks(nn.Module):
         weights = [_weights(block, self._width - features) for block in blocks]
         self._transforms = kernel.transforms(self._shape, weights)
         self._halves = [
-            (kernel.Transform(self._shape, previous, None), kernel.Transform(self._shape, None, own))
+            (
+                kernel.Transform(self._shape, previous, None),
+                kernel.Transform(self._shape, None, own),
+            )
             for previous, own in zip([None, *weights], weights, strict=False)
         ]
         self._parts = max(own.parts for own in weights)

@@ -58,7 +58,9 @@ class RectangleMixer(Mixer):
 
             def run(parts: tuple[Tensor, ...], bucket: Bucket) -> tuple[Tensor, ...]:
                 # products of views and of copies may differ in their last bits
-                return (self.mix_rectangle(tuple(part.contiguous() for part in parts), bucket.mask),)
+                return (
+                    self.mix_rectangle(tuple(part.contiguous() for part in parts), bucket.mask),
+                )
 
             return map_buckets(states, offsets, run, 1)[0]
         if context.mask is None or not self.follows_order:

@@ -22,9 +22,7 @@ def both_ways(
     return torch.cat([states, take(states, turn, 2)])
 
 
-def summed(
-    passes: Float[Tensor, "S2 H L D"], turn: Int[Tensor, "S L"]
-) -> Float[Tensor, "S H L D"]:
+def summed(passes: Float[Tensor, "S2 H L D"], turn: Int[Tensor, "S L"]) -> Float[Tensor, "S H L D"]:
     """The results of both passes at each token, added."""
     forwards, backwards = halves(passes, turn)
     return forwards + take(backwards, turn, 2)
