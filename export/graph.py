@@ -87,8 +87,8 @@ def trace(model: EmbeddingModel, layout: Layout) -> ExportedProgram:
     if layout == "packed" and default_layout(config) != "packed":
         able = ", ".join(name for name, mixer in MIXERS.items() if mixer.traces_packed)
         raise ExportError(
-            f"a {config.mixer_name} mixer has no packed graph, which only {able} has: export it with "
-            "layout padded"
+            f"a {config.mixer_name} mixer has no packed graph, which only {able} has: export it "
+            "with layout padded"
         )
     if layout == "packed":
         dims: tuple[dict[int, Dim], ...] = (
