@@ -25,7 +25,7 @@ from osa.export.layouts import input_specs as input_specs
 from osa.export.layouts import output_specs as output_specs
 from osa.model import EmbeddingModel
 from osa.model.config import EncoderConfig
-from osa.model.layers.mixers import MIXERS
+from osa.model.layers.mixers import MIXERS, kinds_of
 
 OUTPUTS = ("embeddings", "norms", "token_embeddings")
 LEAST = 2
@@ -33,8 +33,8 @@ LEAST = 2
 
 
 def default_layout(config: EncoderConfig) -> Layout:
-    """``packed`` where the model's mixer has such a graph, else ``padded``."""
-    return "packed" if MIXERS[config.mixer].traces_packed else "padded"
+    """``packed`` where all of the model's mixers have such a graph, else ``padded``."""
+    return "packed" if all(kind.traces_packed for kind in kinds_of(config)) else "padded"
 
 
 class EmbeddingProgram(nn.Module):
@@ -84,11 +84,11 @@ def trace(model: EmbeddingModel, layout: Layout) -> ExportedProgram:
     if layout not in LAYOUTS:
         raise ExportError(f"layout must be one of {', '.join(LAYOUTS)}, got {layout!r}")
     config = model.config
-    if layout == "packed" and not MIXERS[config.mixer].traces_packed:
+    if layout == "packed" and default_layout(config) != "packed":
         able = ", ".join(name for name, mixer in MIXERS.items() if mixer.traces_packed)
         raise ExportError(
-            f"a {config.mixer} mixer has no packed graph, which only {able} has: export it with "
-            "layout padded"
+            f"a {config.mixer_name} mixer has no packed graph, which only {able} has: export it "
+            "with layout padded"
         )
     if layout == "packed":
         dims: tuple[dict[int, Dim], ...] = (

@@ -212,6 +212,11 @@ class EncoderConfig(EncoderRules):
         return (self.mixer,) * self.num_layers if isinstance(self.mixer, str) else self.mixer
 
     @property
+    def mixer_name(self) -> str:
+        """The mixer's name; those of all layers where they differ."""
+        return self.mixer if isinstance(self.mixer, str) else ", ".join(self.mixer)
+
+    @property
     def num_ids(self) -> int:
         """Ids of a token model, those of all token types."""
         return (self.vocab_size or 0) * max(1, self.token_types)

@@ -26,7 +26,7 @@ from osa.export.graph import OUTPUTS, Layout, input_specs, trace
 from osa.export.onnx_model.operator_body import OPSET, function_protos
 from osa.export.onnx_model.operator_schema import DOMAIN, OPERATOR, VERSION, schema
 from osa.model import EmbeddingModel
-from osa.model.layers.mixers import MIXERS
+from osa.model.layers.mixers import kinds_of
 
 IR_VERSION = 10
 """That of opset 20's release, which older versions and other runtimes read too."""
@@ -58,7 +58,7 @@ def build_onnx(model: EmbeddingModel, layout: Layout) -> onnx.ModelProto:
     proto.ir_version = IR_VERSION
     _name_sizes(proto, layout)
     _drop_traces(proto)
-    if MIXERS[model.config.mixer].calls_attention:
+    if any(kind.calls_attention for kind in kinds_of(model.config)):
         proto.functions.extend(function_protos(layout))
         _import(proto, DOMAIN, VERSION)
     _describe(proto, model)
@@ -168,7 +168,7 @@ def _describe(proto: onnx.ModelProto, model: EmbeddingModel) -> None:
     facts = {
         "osa.model": model.checkpoint_sha256,
         "osa.config_sha256": hashlib.sha256(config.encode()).hexdigest(),
-        "osa.mixer": model.config.mixer,
+        "osa.mixer": model.config.mixer_name,
         "osa.pooling": model.config.pooling,
         "osa.task": model.config.task,
         "osa.max_seq_len": str(model.config.max_seq_len),

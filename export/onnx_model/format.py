@@ -92,12 +92,9 @@ class OnnxFormat(ArtifactFormat):
 
 def calls_attention(artifact: Artifact) -> bool:
     """Whether the graph has nodes of ``osa::OrthogonalAttention``."""
-    from osa.model.layers.mixers import MIXERS
+    from osa.model.layers.mixers import kinds_of
 
-    mixer = MIXERS.get(artifact.config.mixer)
-    if mixer is None:
-        raise ArtifactError(
-            f"{artifact.path}: config.json: mixer must be one of {', '.join(MIXERS)}, got "
-            f"{artifact.config.mixer[:100]!r}"
-        )
-    return mixer.calls_attention
+    try:
+        return any(kind.calls_attention for kind in kinds_of(artifact.config))
+    except ConfigError as error:
+        raise ArtifactError(f"{artifact.path}: config.json: {error}") from error

@@ -9,7 +9,7 @@ import numpy as np
 
 from osa.export.graph import Layout
 from osa.model.config import EncoderConfig
-from osa.model.layers.mixers import MIXERS
+from osa.model.layers.mixers import kinds_of
 
 LENGTHS = (1, 2, 3, 7, 16, 31, 32, 63, 64, 65, 127, 128, 129, 200, 255, 256, 257, 511, 512, 513,
            1024, 2048, 4096, 8192)  # fmt: skip
@@ -60,7 +60,7 @@ def grid(config: EncoderConfig, layout: Layout) -> Iterator[Case]:
         holes = (generator.random((4, width)) < 0.7).astype(np.int64)
         holes[:, 0] = 1
         yield Case("masks with holes", draw(4, width), holes)
-        if MIXERS[config.mixer].accepts_empty_rows:
+        if all(kind.accepts_empty_rows for kind in kinds_of(config)):
             none = np.ones((3, width), dtype=np.int64)
             none[1] = 0
             yield Case("a row of padding alone", draw(3, width), none)

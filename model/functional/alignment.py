@@ -55,8 +55,8 @@ def reverse_order(mask: Bool[Tensor, "S L"]) -> Int[Tensor, "S L"]:
     return torch.where(mask, last - places, places)
 
 
-def zero_padding(states: Float[Tensor, "S H L _"], mask: Tensor | None) -> Tensor:
-    """States [S, H, L, ...] that are zero where ``mask`` [S, L] is False."""
+def zero_padding(states: Float[Tensor, "S H L *rest"], mask: Tensor | None) -> Tensor:
+    """States that are zero where ``mask`` [S, L] is False."""
     if mask is None:
         return states
     shape = (mask.shape[0], 1, mask.shape[1]) + (1,) * (states.dim() - 3)

@@ -1,6 +1,7 @@
 """Recurrences of a matrix that forgets along one key and writes along several (arXiv:2602.10796).
 
-    S_t = a_t S_(t-1) (I - b_t,1 k_t,1 k_t,1^T) + sum over l of b_t,l delta_t,l k_t,l^T,   o_t = S_t q_t
+    S_t = a_t S_(t-1) (I - b_t,1 k_t,1 k_t,1^T) + sum over l of b_t,l delta_t,l k_t,l^T
+    o_t = S_t q_t
 
 ``by_steps`` is that; ``by_chunks`` gives the same from products of matrices. Within a chunk of C
 tokens all steps are one triangular system (the WY form of DeltaNet, arXiv:2406.06484, with the

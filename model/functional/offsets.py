@@ -1,10 +1,9 @@
 """Correlations and convolutions over the tokens of a sequence, in O(N log N) by FFT.
 
-Weights and sums by **offset** s are in ascending order, from -L, which no two tokens have, to L - 1.
-Sequences are not
-periodic: they are padded with zeros to at least twice their length. Short ones are computed as
-matrices by diagonals, which is faster, and for which FFT libraries have other algorithms by number
-of threads: a sequence's bits then depend on its own width alone.
+Weights and sums by **offset** s are in ascending order, from -L, which no two tokens have, to
+L - 1. Sequences are not periodic: they are padded with zeros to at least twice their length. Short
+ones are computed as matrices by diagonals, which is faster, and for which FFT libraries have other
+algorithms by number of threads: a sequence's bits then depend on its own width alone.
 
 Shapes: S sequences, L width of a rectangle, H heads, d head width, R = 2 L offsets.
 """

@@ -194,7 +194,7 @@ BucketFunction = Callable[[tuple[Tensor, ...], Bucket], tuple[Tensor, ...]]
 
 
 def map_buckets(
-    states: tuple[Float[Tensor, "1 H T D"], ...],
+    states: tuple[Float[Tensor, "1 H T _"], ...],
     offsets: Sequence[int],
     kernel: BucketFunction,
     num_outputs: int,

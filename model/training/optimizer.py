@@ -13,6 +13,8 @@ from osa.model.training.config import OptimizerSection
 
 TABLES = ("model.encoder.embed.", "model.encoder.positions.", "model.encoder.token_types.")
 """Beginnings of the names of embeddings."""
+PROJECTIONS = (".qkv.weight", ".out.weight")
+"""Ends of the names of a mixer's matrices."""
 
 
 def build_optimizer(network: nn.Module, config: OptimizerSection) -> AdamW:
@@ -25,6 +27,8 @@ def build_optimizer(network: nn.Module, config: OptimizerSection) -> AdamW:
             groups["alpha"].append(parameter)
         elif name.startswith(TABLES):
             groups["embedding"].append(parameter)
+        elif _is_own(name):
+            groups["vector"].append(parameter)
         else:
             groups["vector" if parameter.dim() < 2 else "matrix"].append(parameter)
     rates = {"embedding": config.embedding_rate, "alpha": config.alpha_rate}
@@ -42,6 +46,11 @@ def build_optimizer(network: nn.Module, config: OptimizerSection) -> AdamW:
         betas=(0.9, 0.98),
         fused=True,
     )
+
+
+def _is_own(name: str) -> bool:
+    """Whether a weight is a mixer's own, beside its projections: kernels, gains and tables."""
+    return ".local_conv." in name or (".mixer." in name and not name.endswith(PROJECTIONS))
 
 
 def rate_share(step: int, config: OptimizerSection) -> float:

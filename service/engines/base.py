@@ -113,7 +113,7 @@ class EngineInfo:
     def of(cls, config: EncoderConfig, **facts: Any) -> EngineInfo:
         """The facts of a model with this configuration, and ``facts`` of the engine."""
         return cls(
-            mixer=config.mixer,
+            mixer=config.mixer_name,
             pooling=config.pooling,
             vocab_size=config.vocab_size,
             feature_size=config.feature_size,

@@ -16,7 +16,7 @@ from osa.model.common.requirements import has_compiler
 from osa.model.errors import ConfigError
 from osa.model.functional.varlen import cu_seqlens_of
 from osa.model.inference.bfloat16 import use_bfloat16
-from osa.model.layers.mixers import MIXERS
+from osa.model.layers.mixers import MIXERS, kinds_of
 from osa.model.sequences import InputRows
 from osa.service.engines.base import Details, EngineOutput, run_warm_up, with_details
 from osa.service.engines.eager import EagerEngine
@@ -45,7 +45,7 @@ class CompiledEngine(EagerEngine):
         Raises:
             ConfigError: There is no compiler, or the mixer has no packed graph.
         """
-        if not MIXERS[self._model.config.mixer].traces_packed:
+        if not all(kind.traces_packed for kind in kinds_of(self._model.config)):
             able = ", ".join(name for name, mixer in MIXERS.items() if mixer.traces_packed)
             raise ConfigError(f"model.engine is compile, which takes models of the mixer {able}")
         if not has_compiler():

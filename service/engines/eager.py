@@ -18,7 +18,7 @@ from osa.model.inference.device_graphs import DeviceOptions, DeviceRunner
 from osa.model.inference.device_pass import unfit
 from osa.model.inference.precision import in_float32, name_products, use_dtype
 from osa.model.kernels import use_kernel
-from osa.model.layers.mixers import MIXERS
+from osa.model.layers.mixers import kinds_of
 from osa.model.layers.pooling import EmbeddingOutput
 from osa.model.sequences import InputRows
 from osa.model.streaming.encoding import Document
@@ -144,8 +144,9 @@ class EagerEngine:
         config = self._model.config
         try:
             with self._chosen():
-                mixer, dtype = MIXERS[config.mixer], OPERANDS[self._dtype]
-                return mixer.name_kernel(self._device, dtype, config.head_dim)
+                dtype, width = OPERANDS[self._dtype], config.head_dim
+                names = [kind.name_kernel(self._device, dtype, width) for kind in kinds_of(config)]
+                return ", ".join(dict.fromkeys(names))
         except InputError as error:
             raise ConfigError(f"model.kernel is {self._asked}, but {error}") from error
 

@@ -28,18 +28,38 @@ MIXERS: dict[str, type[Mixer]] = {
     "pdssm": PdssmMixer,
 }
 
-__all__ = ["MIXERS", "Mixer", "OsaMixer", "SoftmaxMixer", "TokenContext", "make_mixer"]
+__all__ = [
+    "MIXERS",
+    "Mixer",
+    "OsaMixer",
+    "SoftmaxMixer",
+    "TokenContext",
+    "kinds_of",
+    "make_mixer",
+]
+
+
+def kinds_of(config: EncoderConfig) -> list[type[Mixer]]:
+    """The kinds of mixers that an encoder has, each once.
+
+    Raises:
+        ConfigError: A name is not registered.
+    """
+    names = list(dict.fromkeys(config.mixers))
+    for name in names:
+        if name not in MIXERS:
+            raise ConfigError(f"mixer must be one of {', '.join(MIXERS)}, got {name[:100]!r}")
+    return [MIXERS[name] for name in names]
 
 
 def make_mixer(config: EncoderConfig, layer: int = 0) -> Mixer:
     """Build the mixer of block ``layer`` that ``config`` names.
 
     Raises:
-        ConfigError: The name is not registered, or the mixer has no scores to change by position.
+        ConfigError: A name is not registered, or the mixer has no scores to change by position.
     """
+    kinds_of(config)
     name = config.mixers[layer]
-    if name not in MIXERS:
-        raise ConfigError(f"mixer must be one of {', '.join(MIXERS)}, got {name!r}")
     kind = MIXERS[name]
     if not kind.has_scores and (needs_bias(config) or config.local_window is not None):
         raise ConfigError(

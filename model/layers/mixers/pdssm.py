@@ -2,9 +2,9 @@
 
     x_t = P_t D_t x_(t-1) + b_t;   y_t = Re(C x_t)
 
-Each column of P_t is one-hot: component j of the state goes to the place that is largest in column j
-of a mixture of ``DICTIONARY`` matrices, weighted by a softmax of the token. So permutations
-and automata are states of one token, which diagonal models cannot have. D_t is complex and
+Each column of P_t is one-hot: component j of the state goes to the place that is largest in column
+j of a mixture of ``DICTIONARY`` matrices, weighted by a softmax of the token. So permutations and
+automata are transitions of one token, which diagonal models cannot have. D_t is complex and
 diagonal, within the unit disc. Gradients pass the choice of P as if it were the softmax of its
 columns (straight-through).
 

@@ -1,10 +1,11 @@
 """Circulant Attention (arXiv:2512.21542): one weight an offset between tokens, by FFT.
 
-The paper computes a circulant matrix of weights on grids of image patches. A text does not go round,
-so ``toeplitz`` pads it with zeros to twice its length and divides each offset's sum by the number
-of pairs that it has. ``circulant`` is the paper's periodic form: for sequences whose end lies beside
-their beginning, as rows of a torus of patches, or for features of one fixed length. Both
-are O(N log N), and both see order: permuted tokens give other vectors.
+The paper computes a circulant matrix of weights on grids of image patches. A text does not go
+round, so ``toeplitz`` pads it with zeros to twice its length and divides each offset's sum by the
+number of pairs that it has. ``circulant`` is the paper's periodic form, for grids of patches and
+other features of a fixed length, whose end may be read on at the beginning. The paper's grid goes
+round in two directions, here tokens are one line. Both are O(N log N), and both see order. The gate
+is the paper's; so is one weight an offset for all tokens of a head.
 
 Shapes: S sequences, L width of a rectangle, H heads, d head width, R = 2 L offsets.
 """

@@ -9,15 +9,15 @@ Shapes: S sequences, L width of a rectangle, H heads, d head width.
 from __future__ import annotations
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from osa.model.functional.alignment import reverse_order, take
 
 
 def both_ways(
-    states: Float[Tensor, "S H L ..."], turn: Int[Tensor, "S L"]
-) -> Float[Tensor, "S2 H L ..."]:
+    states: Shaped[Tensor, "S H L _"], turn: Int[Tensor, "S L"]
+) -> Shaped[Tensor, "S2 H L _"]:
     """Sequences, and after them the same turned round."""
     return torch.cat([states, take(states, turn, 2)])
 

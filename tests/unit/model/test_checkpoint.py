@@ -137,7 +137,7 @@ def edit_weights(directory: Path, name: str, tensor: torch.Tensor | None) -> Non
     ("edit", "message"),
     [
         (lambda d: edit_config(d, depth=3), "unknown field depth"),
-        (lambda d: edit_config(d, mixer=3), "mixer must be str, got 3"),
+        (lambda d: edit_config(d, mixer=3), r"mixer must be str \| tuple\[str, ...\], got 3"),
         (lambda d: edit_config(d, ffn_size=34), "shape .* the configuration asks for"),
         (lambda d: edit_config(d, mixer="rnn"), "config.json: mixer must be one of"),
         (lambda d: edit_config(d, num_layers=3), "misses tensor encoder.blocks.2"),
