@@ -33,14 +33,38 @@ def test_json_round_trip_keeps_every_field() -> None:
         ({"vocab_size": 5, "matryoshka_dims": [384, 0]}, "at least 1"),
         ({"vocab_size": 5, "residual": "delta", "norm_place": "post"}, "norm_place to pre"),
         ({"vocab_size": 5, "residual": False, "ffn_gated": True}, "a gated layer is no isometry"),
-        ({"vocab_size": 5, "bottleneck": "rank_reduction"}, "go together, got rank_reduction and N"),
+        (
+            {"vocab_size": 5, "bottleneck": "rank_reduction"},
+            "go together, got rank_reduction and N",
+        ),
         ({"vocab_size": 5, "bottleneck_size": 8}, "go together, got none and 8"),
-        ({"vocab_size": 5, "bottleneck": "rank_reduction", "bottleneck_size": 99,
-          "embedding_size": 64}, "bottleneck_size must be 1 to 64"),
-        ({"vocab_size": 5, "bottleneck": "rank_reduction", "bottleneck_size": 9,
-          "head": {"kind": "sparse"}}, "a sparse head has no pooled vectors"),
-        ({"vocab_size": 5, "bottleneck": "rank_reduction", "bottleneck_size": 9,
-          "matryoshka_dims": [384]}, "must descend from 9"),
+        (
+            {
+                "vocab_size": 5,
+                "bottleneck": "rank_reduction",
+                "bottleneck_size": 99,
+                "embedding_size": 64,
+            },
+            "bottleneck_size must be 1 to 64",
+        ),
+        (
+            {
+                "vocab_size": 5,
+                "bottleneck": "rank_reduction",
+                "bottleneck_size": 9,
+                "head": {"kind": "sparse"},
+            },
+            "a sparse head has no pooled vectors",
+        ),
+        (
+            {
+                "vocab_size": 5,
+                "bottleneck": "rank_reduction",
+                "bottleneck_size": 9,
+                "matryoshka_dims": [384],
+            },
+            "must descend from 9",
+        ),
         ({"vocab_size": 5, "attention": "osa"}, "unknown field attention; known are"),
     ],
 )

@@ -79,7 +79,7 @@ def encoder(**changes: object) -> Encoder:
     ("residual", "most"), [("add", 2000), ("delta", 200), ("delta4", 200), ("write_only", 3)]
 )
 def test_no_direction_is_lost_at_the_start(residual: str, most: float) -> None:
-    """beta is below 1 then; at 1 each sub-layer would project out a direction of every token."""
+    """Beta is below 1 then; at 1 each sub-layer would project out a direction of every token."""
     features = torch.randn(1, 6, 16)
     rule = encoder(residual=residual)
     condition = jacobian_condition(rule, features)
