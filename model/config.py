@@ -11,9 +11,9 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from osa.model.common.encoder_rules import EncoderRules, Residual, check_rules
 from osa.model.common.field_types import check_fields, check_known, check_sizes
 from osa.model.common.model_files import parse_json
+from osa.model.encoder_rules import EncoderRules, Residual, check_rules
 from osa.model.errors import ConfigError
 
 Scale = Literal["paper", "length"]

@@ -121,9 +121,10 @@ class Comparison:
                 seconds.append(quality.cpu_of(command))
             return {"seconds": (seconds[2] - seconds[1]) / (MORE - SOME)}
 
-        found = self.store.get(f"pace {json.dumps(fields, sort_keys=True)}", measure)["seconds"]
+        key = f"pace {json.dumps(fields, sort_keys=True)}"
+        seconds: float = self.store.get(key, measure)["seconds"]
         budget: float = 60 * self.options.minutes
-        return max(SOME, round(budget / max(found, 1e-3)))
+        return max(SOME, round(budget / max(seconds, 1e-3)))
 
     def quality(self, system: System, row: Row, updates: int) -> None:
         """Scores of the trained model, a model each seed."""

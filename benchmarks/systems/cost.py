@@ -56,7 +56,14 @@ def measure(fields: dict[str, object], length: int, rounds: int) -> dict[str, fl
 
 
 def run(fields: dict[str, object], length: int, rounds: int, limit_s: float) -> dict[str, float]:
-    """``measure`` in a process of its own; nothing where that takes too long."""
+    """``measure`` in a process of its own; nothing where that takes too long.
+
+    Args:
+        fields: Of ``EncoderConfig``, without inputs.
+        length: Of every sequence [tokens].
+        rounds: Calls that are timed.
+        limit_s: Longest time of the process [s].
+    """
     command = [sys.executable, "-m", "benchmarks.systems.cost", json.dumps(fields)]
     try:
         done = subprocess.run(

@@ -49,7 +49,14 @@ class Training:
     def command(
         self, fields: Mapping[str, Any], output: Path, updates: int, seed: int
     ) -> list[str]:
-        """The ``osa train`` of one system."""
+        """The ``osa train`` of one system.
+
+        Args:
+            fields: Of its model.
+            output: Its checkpoint.
+            updates: Number of them.
+            seed: Of weights and batches.
+        """
         values = {
             "seed": seed,
             "data.files": [str(file) for file in self.texts],
@@ -91,7 +98,15 @@ def cpu_of(command: Sequence[str]) -> float:
 def train(
     training: Training, slug: str, fields: Mapping[str, Any], updates: int, seed: int
 ) -> dict[str, Any]:
-    """Train one system; its CPU time [s] and scores on the held-out texts."""
+    """Train one system; its CPU time [s] and scores on the held-out texts.
+
+    Args:
+        training: What all are trained on.
+        slug: Its name in file names.
+        fields: Of its model.
+        updates: Number of them.
+        seed: Of weights and batches.
+    """
     output = training.work / f"{slug}-{updates}-{seed}"
     seconds = 0.0
     if not (output / "training.json").is_file():
