@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from osa.model.config import EncoderConfig
+from osa.model.options.rules import rules_of
 
 Layout = Literal["packed", "padded"]
 LAYOUTS: tuple[Layout, ...] = ("packed", "padded")
@@ -51,7 +52,9 @@ def output_specs(config: EncoderConfig, layout: Layout) -> tuple[TensorSpec, ...
 
 
 def describe_head(config: EncoderConfig) -> dict[str, Any]:
-    """Labels of a classifier, and how logits become scores; empty for other models."""
+    """What is not as in a plain embedding model: options, labels, how logits become scores."""
+    rules = rules_of(config)
+    found: dict[str, Any] = {"options": rules} if rules else {}
     if config.head is None or not config.head.labels:
-        return {}
-    return {"labels": list(config.head.labels), "score": config.head.score}
+        return found
+    return {**found, "labels": list(config.head.labels), "score": config.head.score}

@@ -11,13 +11,13 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from osa.model.options.rules import EncoderRules, Residual, check_rules
 from osa.model.common.field_types import check_known, check_sizes
 from osa.model.common.model_files import parse_json
-from osa.model.options.checks import check_mixers, check_positions
 from osa.model.errors import ConfigError
+from osa.model.options.checks import check_mixers, check_positions
 from osa.model.options.head import HeadActivation as HeadActivation
 from osa.model.options.head import HeadConfig as HeadConfig
+from osa.model.options.rules import EncoderRules, Residual, check_rules
 
 Scale = Literal["paper", "length"]
 Positions = Literal["rotary", "learned", "alibi", "none"]

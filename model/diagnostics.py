@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from osa.model.errors import InputError
 from osa.model.layers.encoder import Encoder
 from osa.model.layers.mixers import TokenContext
+from osa.model.layers.residual import state_channels
 
 MAX_COLUMNS = 2048
 """Largest N D of a Jacobian, for its memory and the time of its singular values."""
@@ -68,10 +69,11 @@ def token_jacobian(
         raise InputError(
             f"a Jacobian is of one sequence [1, N] or [1, N, F], got {tuple(inputs.shape)}"
         )
-    columns = inputs.shape[1] * encoder.config.hidden_size
+    width = encoder.config.hidden_size * state_channels(encoder.config)
+    columns = inputs.shape[1] * width
     if columns > MAX_COLUMNS:
         raise InputError(
-            f"{inputs.shape[1]} tokens of width {encoder.config.hidden_size} make a Jacobian of "
+            f"{inputs.shape[1]} tokens of width {width} make a Jacobian of "
             f"{columns} columns, allowed are up to {MAX_COLUMNS}: take a shorter sequence"
         )
     if block is not None and not 0 <= block < depth:

@@ -13,6 +13,8 @@ import pytest
 import torch
 
 from osa.export.exporter import ExportOptions, export_model
+from osa.export.inspection import describe_artifact
+from osa.export.manifest import load_artifact
 from osa.model import EmbeddingModel
 from osa.model.embedding_model import PRETRAINED
 from osa.service.cli import main
@@ -98,7 +100,9 @@ def test_it_trains_and_serves(
     capsys.readouterr()
     assert main(["inspect", str(output)]) == 0
     described = json.loads(capsys.readouterr().out)
-    assert described["config"]["residual"] == model.config.residual
+    wanted = {key: value for key, value in RULES[name].items() if key in described["options"]}
+    assert described["options"] == wanted
+    assert wanted
     client = serve(model__path=output, model__dtype="float32")
     texts = ["a cat on the barn", "river", "fox " * 40]
     answer = client.post("/embed", json={"inputs": texts})
@@ -178,3 +182,5 @@ def test_it_is_exported_and_verified(kind: str, rule: dict[str, Any], tmp_path: 
     layout = "padded" if model.config.mixer == "softmax" else "packed"
     results = export_model(model, tmp_path / "artifact", ExportOptions(kind, layout))  # type: ignore[arg-type]
     assert all(len(deviations) > 5 for deviations in results.values())
+    described = describe_artifact(load_artifact(tmp_path / "artifact"))
+    assert described["options"].items() <= rule.items()

@@ -179,6 +179,12 @@ class EmbeddingObjective(Objective):
     ) -> Loss:
         """``loss`` of what ``forward`` gave, reduced where the model has a bottleneck.
 
+        Args:
+            vectors: As in ``loss``, before the bottleneck.
+            keys: As in ``loss``.
+            sizes: As in ``loss``.
+            rows: As in ``loss``.
+
         Raises:
             ConfigError: A batch of fewer vectors than the bottleneck has directions.
         """

@@ -50,7 +50,7 @@ def test_equal_singular_values_and_missing_ranks_give_finite_gradients(dtype: to
 
 
 def test_too_few_vectors_are_refused() -> None:
-    with pytest.raises(ConfigError, match="bottleneck_size 4 takes batches .* got 3"):
+    with pytest.raises(ConfigError, match=r"bottleneck_size 4 takes batches .* got 3"):
         reduce_rank(vectors(3, 9), 4)
 
 

@@ -130,5 +130,5 @@ def test_a_mirrored_feed_forward_is_an_isometry(activation: str) -> None:
 def test_blocks_are_of_the_fewest_parameters_within_a_head() -> None:
     assert block_width(384, 384, 32) == 16
     assert block_width(384, 1536, 768) == block_width(1536, 384, 768) == 24
-    with pytest.raises(ConfigError, match="15 inputs and 8 outputs .* multiples of 8"):
+    with pytest.raises(ConfigError, match=r"15 inputs and 8 outputs .* multiples of 8"):
         block_width(15, 8)

@@ -35,7 +35,7 @@ def test_a_rule_is_its_equation(channels: int, erases: bool) -> None:
     for place in [(0, 0), (1, 2)]:
         x = state[place].view(channels, WIDTH).T  # [D, V]
         k = (update[place] / update[place].norm())[:, None]
-        beta = 2 / (1 + math.exp(-float(rule.gate @ seen[place] + rule.gate_bias)))
+        beta = 2 / (1 + math.exp(-float((rule.gate @ seen[place] + rule.gate_bias).detach())))
         v = rule.value.view(channels, WIDTH) @ seen[place]
         transition = torch.eye(WIDTH).double() - (beta * k @ k.T if erases else 0)
         expected = transition @ x + beta * k @ v[None]
