@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from osa.model.common.progress import Progress, say
 from osa.model.common.requirements import require
@@ -19,6 +21,10 @@ from osa.service.commands.preflight import (
 )
 from osa.service.commands.settings_options import add_settings, read_settings
 from osa.service.inference.prompts import Prompts
+
+if TYPE_CHECKING:
+    from osa.model.streaming.shared import SharedDocuments
+    from osa.service.engines.base import Engine
 
 SHOWN = 20
 """Bad records that are named; the rest are counted."""
@@ -149,8 +155,17 @@ def read_dialect(options: argparse.Namespace) -> GivenDialect:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Embed files; returns the exit code."""
+    """Embed files; returns the exit code. Under ``torchrun`` all processes share long texts."""
     check(options)
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return _run(options)
+    from osa.model.training.distributed import process_group
+
+    with process_group():
+        return _run(options)
+
+
+def _run(options: argparse.Namespace) -> int:
     dialect = read_dialect(options)
     settings = read_settings(options)
     from osa.service.bulk.input_column import InputColumn
@@ -188,6 +203,10 @@ def run(options: argparse.Namespace) -> int:
     selection.engine.warm_up()
     try_engine(selection.engine)
     say(f"{selection.engine.info.backend}: {selection.reason}")
+    documents = _documents(selection.engine)
+    if documents is not None and documents.group.rank:
+        documents.follow()
+        return 0
     batching = settings.batching
     limits = BatchLimits(
         options.batch_tokens or batching.max_batch_tokens, batching.max_batch_requests
@@ -198,6 +217,7 @@ def run(options: argparse.Namespace) -> int:
         options.dimensions,
         options.dtype,
         TextOptions(prompt, own.auto_truncate, own.max_input_length),
+        documents,
     )
     told = 0
 
@@ -215,6 +235,8 @@ def run(options: argparse.Namespace) -> int:
     try:
         with bar:
             summary = BulkRun(inputs, encoder, options.output, asked, report).run(bar.update)
+        if documents is not None:
+            documents.end()
     except KeyboardInterrupt:
         say("osa: stopped; --resume goes on")
         return 1
@@ -225,3 +247,24 @@ def run(options: argparse.Namespace) -> int:
         )
     print(json.dumps({"output": str(options.output), **summary.to_note()}))
     return 0
+
+
+def _documents(engine: Engine) -> SharedDocuments | None:
+    """What computes texts of any length, if the engine can.
+
+    Raises:
+        ConfigError: There are several processes, but it cannot.
+    """
+    from osa.model.streaming.shared import SharedDocuments
+    from osa.service.engines.streaming import StreamingEngine
+
+    info = engine.info
+    if info.streams and isinstance(engine, StreamingEngine):
+        streaming = engine
+        return SharedDocuments(lambda ids, options: streaming.stream(ids, (), options))
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ConfigError(
+            f"several processes share long texts, which the {info.mixer} mixer in the "
+            f"{info.backend} engine cannot take in chunks: start one process"
+        )
+    return None
