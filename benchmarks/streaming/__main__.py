@@ -51,7 +51,7 @@ def length_table(rows: list[dict[str, Any]]) -> str:
         own = [row for row in rows if row["tokens"] == tokens]
 
         def median(name: str, found: list[dict[str, Any]] = own) -> float:
-            return statistics.median(row[name] for row in found)
+            return float(statistics.median(row[name] for row in found))
 
         ratio = statistics.median(row["cpu_s"] / row["short_cpu_s"] for row in own)
         cells.append(
