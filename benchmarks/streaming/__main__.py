@@ -1,6 +1,6 @@
 """Documents of any length: memory, time, short requests beside them, and several devices.
 
-    python -m benchmarks.streaming [--quick] [--longest N] [--output FILE]
+    python -m benchmarks.streaming [--quick] [--longest N] [--rounds N] [--output FILE]
 
 Lengths run in processes of their own through the Python API. Short requests are measured in one
 server, alone and beside a document, in turns. What several devices send is counted; the time that
@@ -93,7 +93,7 @@ def device_tables() -> str:
     """What is sent, and the modelled time."""
     model = EmbeddingModel.from_pretrained()
     config = model.config
-    counted = [(tokens, messages(model, tokens)) for tokens in (5_000, 20_000, 80_000)]
+    counted = [(tokens, messages(model, tokens)) for tokens in (2_500, 10_000, 40_000)]
     sent = table(
         ["tokens", "messages of a pass", "bytes of one layer", "of pooling"],
         [[f"{n:,}", str(len(m)), f"{m[0]:,}", f"{m[-1]:,}"] for n, m in counted],
@@ -122,11 +122,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="streaming", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--quick", action="store_true", help="lengths to 100,000, two rounds")
     parser.add_argument("--longest", type=int, default=1_000_000, metavar="N")
+    parser.add_argument("--rounds", type=int, default=5, help="of short requests")
     parser.add_argument("--output", type=Path, metavar="FILE", help="report to write")
     options = parser.parse_args()
     longest = min(options.longest, 100_000) if options.quick else options.longest
     rows = length_rows(longest, options.quick)
-    rounds = measure(2_000_000, 2 if options.quick else 5, 100 if options.quick else 300)
+    rounds = measure(
+        2_000_000, 2 if options.quick else options.rounds, 100 if options.quick else 300
+    )
     measured = "\n\n".join(
         [
             fact_list(read_machine("cpu")),
