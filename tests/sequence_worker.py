@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from osa.model.streaming.parallel import SequenceGroup, embed_part, encode_part
 from osa.model.training.distributed import process_group
 
 LENGTHS = (3000, 20_001)
-OPTIONS = ({}, {"center": True, "pooling": "last", "embedding_size": 8})
+OPTIONS: tuple[dict[str, Any], ...] = ({}, {"center": True, "pooling": "last", "embedding_size": 8})
 
 
 def make_model(number: int) -> EmbeddingModel:
@@ -56,12 +57,13 @@ class Shared(nn.Module):
 
 
 def gradients(model: nn.Module) -> np.ndarray:
-    return np.concatenate([part.grad.flatten().numpy() for part in model.parameters()])
+    grads = [part.grad for part in model.parameters() if part.grad is not None]
+    return np.concatenate([grad.flatten().numpy() for grad in grads])
 
 
 def main(output: Path) -> None:
     with process_group() as processes:
-        found: dict[str, np.ndarray] = {}
+        found: dict[str, Any] = {}
         for number in range(len(OPTIONS)):
             for length in LENGTHS:
                 group, ids = SequenceGroup(), ids_of(length)

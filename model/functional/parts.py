@@ -25,11 +25,11 @@ class SequencePart(NamedTuple):
     """This process's share of a sequence.
 
     Attributes:
-        count: Tokens of the whole sequence.
+        length: Tokens of the whole sequence.
         total: A tensor's sum over the processes; its gradient is summed over them as well.
     """
 
-    count: int
+    length: int
     total: Callable[[Tensor], Tensor]
 
 
@@ -55,7 +55,7 @@ def osa_part(
     """
     if center:
         sums = torch.stack([query.sum(-2, keepdim=True), key.sum(-2, keepdim=True)])
-        query_mean, key_mean = part.total(sums) / part.count
+        query_mean, key_mean = part.total(sums) / part.length
         query, key = query - query_mean, key - key_mean
     width = query.shape[-1]
     moment = torch.cat([query.mT @ value, key.mT @ value], dim=-2)
@@ -63,7 +63,7 @@ def osa_part(
     gram, moment = sums.split([2 * width, width], dim=-1)
     factor = alpha.double() / math.sqrt(width)
     if scale == "length":
-        factor = factor / part.count
+        factor = factor / part.length
     angle = factor[:, None, None]
     matrix = angle * times_j(gram)
     bound = operator_norm_bound(matrix.detach())

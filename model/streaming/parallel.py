@@ -70,7 +70,7 @@ class SequenceGroup:
         self.messages.append(tensor.nbytes)
         if self.size == 1:
             return tensor
-        summed: Tensor = _Total.apply(tensor, self.group)
+        summed: Tensor = _Total.apply(tensor, self.group)  # type: ignore[no-untyped-call]
         return summed
 
     def part(self, count: int) -> tuple[int, int]:
@@ -161,8 +161,9 @@ def embed_part(
     for block in encoder.blocks:
         assert isinstance(block, Block)  # plain ones: others have no gradients
         norm = nn.Identity() if block.post else block.mixer_norm
-        heads = (states.transpose(1, 2) for states in block.mixer.project(norm(hidden), turn))
-        mixed = block.mixer.mix_part(*heads, part)
+        heads = block.mixer.project(norm(hidden), turn)
+        query, key, value = (states.transpose(1, 2) for states in heads)
+        mixed = block.mixer.mix_part(query, key, value, part)
         hidden = block.transform(hidden, block.mixer.out(mixed.transpose(1, 2).flatten(2)))
     final = encoder.norm(hidden)[0]
     return model.finish_pooled(group.total(_weighted(final, config.pooling, first, count))[None])

@@ -35,7 +35,7 @@ from osa.model.layers.mixers.sums.token_sums import ChunkStates, Exchange, Token
 from osa.model.streaming.pooling import SparsePool, StreamedPool, StreamedSpans
 from osa.model.streaming.spill import SpillFile
 
-CHUNK = 2048
+CHUNK = 1024
 """Tokens of a chunk where the caller has no wish of its own [tokens]."""
 
 
@@ -111,11 +111,18 @@ class _Run:
             yield first, count
             first += count
 
-    def load(self, layer: int, first: int, count: int) -> tuple[Tensor, Tensor]:
-        """Hidden states and queries, keys and values of a chunk before a block."""
-        hidden = self.hidden.read(first, count).to(self.device)
+    def load(self, layer: int, first: int, count: int, reuse: bool = True) -> tuple[Tensor, Tensor]:
+        """Hidden states and queries, keys and values of a chunk before a block.
+
+        Args:
+            layer: Index of the block.
+            first: First token.
+            count: How many.
+            reuse: In memory that the next chunk uses again.
+        """
+        hidden = self.hidden.read(first, count, reuse).to(self.device)
         if self.states is not None:
-            return hidden, self.states.read(first, count).to(self.device)
+            return hidden, self.states.read(first, count, reuse).to(self.device)
         return hidden, self.blocks.project(layer, hidden, self.rotary(first, count))
 
     def store(self, first: int, hidden: Tensor, states: Tensor | None) -> None:
@@ -143,7 +150,8 @@ class _Run:
         count = min(halo, self.length - end)
         after = None
         if count:
-            after = heads_of(self.load(layer, end, count)[1], self.encoder.config).value
+            _, found = self.load(layer, end, count, reuse=False)
+            after = heads_of(found, self.encoder.config).value
         return chunk._replace(before=before, after=after)
 
     def step(self, count: int, spans: Sequence[tuple[int, Tensor]] = ()) -> Progress:

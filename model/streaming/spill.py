@@ -33,6 +33,7 @@ class SpillFile:
         """
         self._shape, self._dtype = shape, dtype
         self._row = torch.empty(shape, dtype=dtype).nbytes
+        self._kept = torch.empty(0, *shape, dtype=dtype)
         try:
             self._file = tempfile.TemporaryFile(  # noqa: SIM115  # until ``close``
                 prefix="osa-stream-", dir=directory, buffering=0
@@ -59,13 +60,22 @@ class SpillFile:
                 f"states of a long text cannot be written: {error.strerror}"
             ) from error
 
-    def read(self, first: int, count: int) -> Shaped[Tensor, "n ..."]:
+    def read(self, first: int, count: int, reuse: bool = False) -> Shaped[Tensor, "n ..."]:
         """Rows ``first`` to ``first + count``, which were written before.
+
+        Args:
+            first: First row.
+            count: How many.
+            reuse: Into memory that the next such call uses again: pages are touched once.
 
         Raises:
             SpillError: The device fails.
         """
-        rows = torch.empty(count, *self._shape, dtype=self._dtype)
+        if reuse and len(self._kept) >= count:
+            rows = self._kept[:count]
+        else:
+            rows = torch.empty(count, *self._shape, dtype=self._dtype)
+            self._kept = rows if reuse else self._kept
         left, place = _bytes_of(rows), first * self._row
         try:
             while left:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -31,8 +32,17 @@ SHOWN = 20
 
 
 def run(options: argparse.Namespace) -> int:
-    """Embed files; returns the exit code."""
+    """Embed files; returns the exit code. Under ``torchrun`` all processes share long texts."""
     check(options)
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return _run(options)
+    from osa.model.training.distributed import process_group
+
+    with process_group():
+        return _run(options)
+
+
+def _run(options: argparse.Namespace) -> int:
     dialect = read_dialect(options)
     settings = read_settings(options)
     from osa.service.bulk.inputs.input_column import InputColumn
@@ -74,6 +84,8 @@ def run(options: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         say("osa: stopped; --resume goes on")
         return 1
+    if summary is None:
+        return 0
     if summary.unknown:
         say(
             f"warning: {summary.unknown} of {summary.tokens} tokens stand for what the model's "
@@ -89,12 +101,17 @@ def _embed_here(
     request: EncoderRequest,
     how: RunOptions,
     bar: Progress,
-) -> Summary:
+) -> Summary | None:
+    """The summary; None in a process that only shares the long texts of another."""
     from osa.service.bulk.opening import open_encoder
     from osa.service.bulk.run import BulkRun
 
     say("loading the model")
     encoder = open_encoder(request, say)
+    documents = encoder.documents
+    if documents is not None and documents.group.rank:
+        documents.follow()
+        return None
     told = 0
 
     def report(problem: Problem) -> None:
@@ -104,7 +121,10 @@ def _embed_here(
             bar.write(f"skipped {problem}")
 
     with bar:
-        return BulkRun(inputs, encoder, options.output, how, report).run(bar.update)
+        summary = BulkRun(inputs, encoder, options.output, how, report).run(bar.update)
+    if documents is not None:
+        documents.end()
+    return summary
 
 
 def _embed_on_ray(

@@ -10,6 +10,7 @@ import numpy as np
 
 from osa.model.common.widths import width_problem
 from osa.model.errors import ConfigError, OsaError
+from osa.model.streaming.shared import SharedDocuments
 from osa.service.batching.item import WorkItem
 from osa.service.batching.out_of_memory import MemoryLimit
 from osa.service.batching.planner import plan_batch
@@ -58,6 +59,7 @@ class BulkEncoder:
         dimensions: Width of the vectors, E.
         dtype: Type of their elements.
         options: What becomes of texts; its longest text is the model's too.
+        documents: Computes what is longer than the model takes at once; None where nothing is.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class BulkEncoder:
         dimensions: int | None = None,
         dtype: Dtype = "float32",
         options: TextOptions | None = None,
+        documents: SharedDocuments | None = None,
     ) -> None:
         """Bind an engine.
 
@@ -76,6 +79,7 @@ class BulkEncoder:
             dimensions: Leading dimensions to keep; None for all.
             dtype: Type of the vectors' elements.
             options: Prompt, truncation and longest text.
+            documents: Computes what is longer than the model takes at once; None where nothing is.
 
         Raises:
             ConfigError: The model takes neither text nor features, or has no vectors of that width.
@@ -86,6 +90,7 @@ class BulkEncoder:
         if dimensions is not None and (problem := width_problem(dimensions, info.dimensions)):
             raise ConfigError(f"--dimensions {problem}")
         self.engine, self._texts = engine, limits.texts
+        self.documents, self._at_once = documents, info.max_input_length
         self._limit = MemoryLimit(limits.tokens, recovery_batches=1)
         self._tokenizer = engine.tokenizer
         self._unit = "text" if info.feature_size is None else "sequence"
@@ -153,6 +158,11 @@ class BulkEncoder:
             key=lambda place: -len(ids[place]),
         )
         tried, refused = len(waiting), len(failed)
+        for place in [place for place in waiting if len(ids[place]) > self._at_once]:
+            waiting.remove(place)
+            if not self._embed_document(np.asarray(ids[place]), place, vectors):
+                failed[place] = f"the engine failed on this {self._unit}, even alone"
+            advance(1)
         while waiting:
             lengths = (len(ids[place]) for place in waiting)
             chosen = set(plan_batch(lengths, self._limit.tokens, self._texts))
@@ -175,6 +185,16 @@ class BulkEncoder:
             parts = "tokens" if width is None else "rows"
             return f"has {len(row)} {parts}, at most {self._longest} are allowed without truncation"
         return None
+
+    def _embed_document(self, ids: np.ndarray, place: int, vectors: np.ndarray) -> bool:
+        """Fill in the vector of an input that is computed in chunks; whether there is one."""
+        assert self.documents is not None  # no engine without has longer inputs
+        found = self.documents.lead(ids).output.embeddings.cpu().numpy()[:, : self.dimensions]
+        if not np.isfinite(found).all():
+            return False
+        whole = self.dimensions == self.engine.info.dimensions[0]
+        vectors[place] = found[0] if whole else unit(np.ascontiguousarray(found))[0]
+        return True
 
     def _embed_batch(
         self, ids: Sequence[Sequence[int] | np.ndarray], batch: Sequence[int], vectors: np.ndarray

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from osa.model.errors import ConfigError
 from osa.service.bulk.encoder import BatchLimits, BulkEncoder, Dtype, TextOptions
 from osa.service.commands.preflight import fetch_models
 from osa.service.inference.prompts import Prompts
 from osa.service.settings import Settings
+
+if TYPE_CHECKING:
+    from osa.model.streaming.shared import SharedDocuments
+    from osa.service.engines.base import Engine
 
 
 @dataclass(frozen=True)
@@ -71,7 +77,29 @@ def open_encoder(
         request.dimensions,
         request.dtype,
         TextOptions(prompt, own.auto_truncate, own.max_input_length),
+        _documents(engine),
     )
+
+
+def _documents(engine: Engine) -> SharedDocuments | None:
+    """What computes texts of any length, if the engine can.
+
+    Raises:
+        ConfigError: There are several processes, but it cannot.
+    """
+    from osa.model.streaming.shared import SharedDocuments
+    from osa.service.engines.streaming import StreamingEngine
+
+    info = engine.info
+    if info.streams and isinstance(engine, StreamingEngine):
+        streaming = engine
+        return SharedDocuments(lambda ids, options: streaming.stream(ids, (), options))
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ConfigError(
+            f"several processes share long texts, which the {info.mixer} mixer in the "
+            f"{info.backend} engine cannot take in chunks: start one process"
+        )
+    return None
 
 
 def find_prompt(prompts: Prompts, name: str | None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -19,13 +21,13 @@ from tests.conftest import PATIENCE_S
 from tests.sequence_worker import LENGTHS, OPTIONS, gradients, ids_of, loss_of, make_model
 
 
-def run(processes: int, output: Path) -> Mapping[str, np.ndarray]:
-    launch = [
+def launch(processes: int, module: str, *arguments: str) -> None:
+    command = [
         sys.executable, "-m", "torch.distributed.run", "--standalone",
-        f"--nproc-per-node={processes}", "-m", "tests.sequence_worker", str(output),
+        f"--nproc-per-node={processes}", "-m", module, *arguments,
     ]  # fmt: skip
     done = subprocess.run(
-        launch,
+        command,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
@@ -33,12 +35,12 @@ def run(processes: int, output: Path) -> Mapping[str, np.ndarray]:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    return dict(np.load(output))
 
 
 @pytest.mark.parametrize("processes", [2, 4])
 def test_processes_share_a_sequence(processes: int, tmp_path: Path) -> None:
-    found = run(processes, tmp_path / "found.npz")
+    launch(processes, "tests.sequence_worker", str(tmp_path / "found.npz"))
+    found: Mapping[str, np.ndarray] = dict(np.load(tmp_path / "found.npz"))
     for number in range(len(OPTIONS)):
         model = make_model(number).double()
         whole = model(ids_of(LENGTHS[0])[None]).embeddings
@@ -53,6 +55,22 @@ def test_processes_share_a_sequence(processes: int, tmp_path: Path) -> None:
         assert np.array_equal(short, long)
         rounds = 2 if OPTIONS[number].get("center") else 1
         assert len(short) == single.config.num_layers * rounds + 1
+
+
+def test_osa_embed_shares_long_texts(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    texts = ["cat", "cat dog " * 2000, "dog", "dog cat cat " * 500]
+    (tmp_path / "texts.jsonl").write_text("".join(json.dumps({"text": t}) + "\n" for t in texts))
+    arguments = [
+        "osa.service.cli", "embed", str(tmp_path / "texts.jsonl"),
+        "--output", str(tmp_path / "found.parquet"),
+        "--set", f"model.path={tiny_checkpoint}", "--set", "model.max_input_length=100000",
+        "--set", "model.dtype=float32",
+    ]  # fmt: skip
+    launch(2, *arguments)
+    rows = pq.read_table(tmp_path / "found.parquet")["embedding"].to_pylist()
+    model = EmbeddingModel.from_pretrained(tiny_checkpoint)
+    for text, row in zip(texts, rows, strict=True):
+        assert np.abs(model.encode_stream(text).numpy() - np.array(row)).max() < 1e-6
 
 
 def test_parts_cover_a_sequence(monkeypatch: pytest.MonkeyPatch) -> None:

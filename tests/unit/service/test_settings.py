@@ -55,10 +55,6 @@ def test_what_means_nothing_stops_the_start(environment: dict[str, str], message
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (
-            {"batching.max_batch_tokens": 100, "model.max_input_length": 101},
-            "no batch could hold the longest input",
-        ),
         ({"server.drain_timeout_s": "inf"}, "server.drain_timeout_s: .*finite"),
         ({"batching.max_queue_tokens": 100}, "the queue could not fill a batch"),
         ({"server.prot": 1}, r"server.prot: unknown; did you mean server\.port\?"),
