@@ -11,9 +11,9 @@ from benchmarks.replicas.simulation import Outcome, Simulation, World
 
 FIXED = (1, 3, 10, 30, 100, 300, 1000)
 SHARES = (0.5, 0.7, 0.8, 0.9)
-PEAK = 16.0
+PEAK = 8.0
 """Work of the peak, in pods that are busy all the time."""
-SIZES = (1.0, 4.0, 16.0, 64.0)
+SIZES = (1.0, 4.0, 16.0)
 RESERVE = 0.7
 """Of a pod's rate, what it is given at most where pods are counted ahead."""
 
