@@ -20,6 +20,8 @@ STORE_BYTES = 80 << 20
 """Object store: about the least that Ray takes."""
 OPEN = {"RAY_AUTH_MODE": "disabled"}
 """Without a token, which Ray's own command would make in the user's home."""
+MARK = "TEST_RAY_CLUSTER"
+"""Variable by which processes of a cluster are known."""
 ACTOR = b"ray::MapWorker(MapBatches(EmbedWorker))"
 
 
@@ -36,7 +38,8 @@ class Cluster:
         for entry in Path("/proc").iterdir():
             with suppress(OSError):
                 if entry.name.isdigit() and (entry / "cmdline").read_bytes().startswith(ACTOR):
-                    ours = str(self.directory).encode() in (entry / "environ").read_bytes()
+                    mark = f"{MARK}={self.directory}".encode()
+                    ours = mark in (entry / "environ").read_bytes()
                     found += [int(entry.name)] * ours
         return found
 
@@ -62,7 +65,7 @@ def running_cluster(cpus: int = 4, **environment: str) -> Iterator[Cluster]:
     command += ["--disable-usage-stats"]
     process = subprocess.Popen(
         command,
-        env={**os.environ, **OPEN, "RAY_worker_niceness": "0", **environment},
+        env={**os.environ, **OPEN, MARK: str(directory), "RAY_worker_niceness": "0", **environment},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,

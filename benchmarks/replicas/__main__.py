@@ -24,8 +24,8 @@ from benchmarks.replicas.pods import EngineCost
 from benchmarks.replicas.simulation import World
 
 TITLE = "Many replicas: p99 and cost, simulated"
-MOST_SIZE = 256.0
-"""Peak of the largest run, with ``--large`` [pods]."""
+LARGE = (64.0, 256.0)
+"""Peaks of the largest runs, with ``--large`` [pods]."""
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -36,7 +36,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--cores", type=float, default=2.0, help="of a pod")
     parser.add_argument("--rounds", type=int, default=15, help="of the measurement")
     parser.add_argument("--requests", type=int, default=100_000, help="of a run at a steady load")
-    parser.add_argument("--large", action="store_true", help="a peak of 256 pods too")
+    parser.add_argument("--large", action="store_true", help="peaks of 64 and 256 pods too")
     parser.add_argument("--quick", action="store_true", help="to try the command")
     parser.add_argument("--output", type=Path, default=REPORTS / "replicas_simulated_202611.md")
     options = parser.parse_args(arguments)
@@ -67,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     world = World(cost, lengths=lengths)
     requests = 2_000 if options.quick else options.requests
     sizes = experiments.SIZES[:2] if options.quick else experiments.SIZES
-    sizes = (*sizes, MOST_SIZE) if options.large else sizes
+    sizes = (*sizes, *LARGE) if options.large else sizes
     late = world.late_s
     steady = run("steady", experiments.fixed(world, requests))
     signals = run("signals", experiments.by_signal(world))

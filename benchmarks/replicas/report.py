@@ -38,7 +38,14 @@ def outcome_cells(row: Row, late_s: float) -> list[str]:
 
 
 def section(title: str, labels: Sequence[str], rows: Sequence[Row], late_s: float) -> str:
-    """A section with a table."""
+    """A section with a table.
+
+    Args:
+        title: Its heading.
+        labels: Names of the first columns.
+        rows: Runs.
+        late_s: A request is late that takes longer [s].
+    """
     cells = [outcome_cells(row, late_s) for row in rows]
     return f"## {title}\n\n{table([*labels, *OUTCOMES], cells)}\n"
 

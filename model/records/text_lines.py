@@ -36,7 +36,14 @@ def read_texts(
 def read_lines(
     file: Path, limit: int, compressed: bool, span: Span | None = None
 ) -> Generator[tuple[int, str | Problem], None, None]:
-    """Every line with its number, without its line end; raises like ``read_objects``."""
+    """Every line with its number, without its line end; arguments and errors as ``read_objects``.
+
+    Args:
+        file: The file.
+        limit: Longest line [bytes].
+        compressed: Whether the file is gzipped.
+        span: Only its lines.
+    """
     for line in read_raw_lines(file, limit, compressed, span):
         yield line.number, _text(file, line.number, line.content, limit)
 

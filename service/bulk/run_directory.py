@@ -193,7 +193,14 @@ def read_file(files: Files, name: str, use: Callable[[pq.ParquetFile], Any]) -> 
 
 
 def write_rows(files: Files, name: str, rows: pa.Table, note: Note) -> None:
-    """Write a finished file, with a note of what made it."""
+    """Write a finished file, with a note of what made it.
+
+    Args:
+        files: Where.
+        name: Under which name.
+        rows: Its content.
+        note: What made it, as JSON.
+    """
     own = {**(rows.schema.metadata or {}), KEY: json.dumps(note).encode()}
     rows = rows.replace_schema_metadata(own)
     files.write(name, lambda file: pq.write_table(rows, file))

@@ -60,8 +60,8 @@ def test_a_training_on_two_nodes_meets_at_the_first_pod() -> None:
     assert "--nnodes=2" in words
     assert "--nproc-per-node=4" in words
     assert "--max-restarts=3" in words
-    assert "--node-rank=$(JOB_COMPLETION_INDEX)" in words
-    assert f"--master-addr={name}-0.{name}" in words
+    assert "--rdzv-backend=c10d" in words
+    assert f"--rdzv-endpoint={name}-0.{name}:29500" in words
     (service,) = of_kind(rendered_case("train"), "Service")
     assert service["metadata"]["name"] == item["spec"]["template"]["spec"]["subdomain"] == name
     assert service["spec"]["clusterIP"] == "None"

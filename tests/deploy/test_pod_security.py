@@ -55,7 +55,8 @@ def test_traffic_is_closed_unless_it_is_named(case: str) -> None:
     if case == "oci-model":
         assert policies == []
         return
-    assert len(policies) == len(of_kind(objects, "Deployment")) + len(of_kind(objects, "Job"))
+    kinds = ("Deployment", "Job", "RayJob")
+    assert len(policies) == sum(len(of_kind(objects, kind)) for kind in kinds)
     for policy in policies:
         assert policy["spec"]["policyTypes"] == ["Ingress", "Egress"]
     if case == "default":

@@ -109,6 +109,7 @@ def test_a_dead_worker_and_a_dead_driver_cost_what_they_had_begun(
 
     driver = start(*common, *spread)
     wait_until(lambda: driver.poll() is not None or len(finished()) >= 3)
+    assert len(cluster.workers()) == 2
     driver.send_signal(signal.SIGKILL)
     driver.communicate(timeout=PATIENCE_S)
     assert not output.exists()
