@@ -33,8 +33,8 @@ def student_config(
 ) -> EncoderConfig:
     """The configuration of a student that keeps these layers of a teacher.
 
-    Learned positions beyond the teacher's share one row. Biases of scores and windows have no place in a sum over all tokens: neighbours stand for them,
-    and rotary positions for ALiBi.
+    Learned positions beyond the teacher's share one row. Biases of scores and windows have no
+    place in a sum over all tokens: neighbours stand for them, and rotary positions for ALiBi.
 
     Raises:
         ConfigError: The teacher is no softmax encoder, or has not these layers.

@@ -16,7 +16,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from osa.model.options.rules import rules_of
 from osa.model.embedding_model import EmbeddingModel
 from osa.model.inference.device_layout import Layout
 from osa.model.kernels import gpu, is_allowed
@@ -25,6 +24,7 @@ from osa.model.layers.heads import SparseHead
 from osa.model.layers.mixers.base import HEAD_EPS
 from osa.model.layers.mixers.osa import OsaMixer
 from osa.model.layers.positions import rotary_table
+from osa.model.options.rules import rules_of
 
 DOUBLING_MARGIN = 0.95
 """Of the angle beyond which the forward pass doubles: what rounding may add to a bound."""

@@ -27,7 +27,7 @@ from torch.optim import Optimizer
 from osa.model import processor
 from osa.model.checkpoint import atomic_directory
 from osa.model.errors import CheckpointError
-from osa.model.training.optimizer import AveragedWeights
+from osa.model.training.updates.optimizer import AveragedWeights
 
 TENSORS, PROGRESS = "state.safetensors", "progress.json"
 ENVIRONMENT = "arithmetic"

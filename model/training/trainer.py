@@ -18,16 +18,9 @@ from osa.model.errors import OsaError, first_line
 from osa.model.training.config import TrainConfig
 from osa.model.training.data.sampler import BatchSampler, shard, text_lengths
 from osa.model.training.distributed import PeerError, Processes, is_peer_loss
-from osa.model.training.grad_cache import batch_gradient
 from osa.model.training.metric_log import MetricLog
 from osa.model.training.network import Network, parallelize
 from osa.model.training.objectives.base import Loss
-from osa.model.training.optimizer import (
-    AveragedWeights,
-    build_optimizer,
-    rate_share,
-    set_rates,
-)
 from osa.model.training.request import STATE
 from osa.model.training.resume import (
     Counters,
@@ -38,6 +31,13 @@ from osa.model.training.resume import (
     save_state,
 )
 from osa.model.training.setup import Setup
+from osa.model.training.updates.grad_cache import batch_gradient
+from osa.model.training.updates.optimizer import (
+    AveragedWeights,
+    build_optimizer,
+    rate_share,
+    set_rates,
+)
 
 
 class TrainingError(OsaError):

@@ -20,9 +20,9 @@ from collections.abc import Sequence
 
 from osa.service.auth.tenants import EVERYBODY, Tenant
 from osa.service.batching.documents import DocumentLane, DocumentLimits
+from osa.service.batching.faults.out_of_memory import MemoryLimit
 from osa.service.batching.flows import Flows
 from osa.service.batching.item import WorkItem
-from osa.service.batching.out_of_memory import MemoryLimit
 from osa.service.batching.planner import plan_batch
 from osa.service.errors import OverloadedError, TooManyTokensError, UnavailableError
 

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 
 from osa.service.batching.batch_queue import BatchQueue
 from osa.service.batching.fair_lock import FairLock, Flow
+from osa.service.batching.faults.split_failures import NonFiniteError, embed_each
 from osa.service.batching.item import ItemResult, WorkItem
 from osa.service.batching.running_time import RUNNING, ThreadWork
-from osa.service.batching.split_failures import NonFiniteError, embed_each
 from osa.service.engines.base import Engine, trial_batch
 from osa.service.errors import (
     BackendError,

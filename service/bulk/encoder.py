@@ -11,10 +11,10 @@ import numpy as np
 from osa.model.common.widths import width_problem
 from osa.model.errors import ConfigError, OsaError
 from osa.model.streaming.shared import SharedDocuments
+from osa.service.batching.faults.out_of_memory import MemoryLimit
+from osa.service.batching.faults.split_failures import embed_each
 from osa.service.batching.item import WorkItem
-from osa.service.batching.out_of_memory import MemoryLimit
 from osa.service.batching.planner import plan_batch
-from osa.service.batching.split_failures import embed_each
 from osa.service.engines.base import Engine
 from osa.service.errors import DeviceFaultError
 from osa.service.inference.request import unit

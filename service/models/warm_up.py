@@ -6,7 +6,7 @@ import logging
 import time
 
 from osa.service.batching.batch_queue import BatchQueue
-from osa.service.batching.out_of_memory import is_out_of_memory, release_memory
+from osa.service.batching.faults.out_of_memory import is_out_of_memory, release_memory
 from osa.service.engines.base import Engine, trial_batch, warm_up_batch
 from osa.service.engines.trial import try_engine
 

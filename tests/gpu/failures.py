@@ -19,9 +19,9 @@ def memory(device: str) -> Figures:
     import torch
 
     from osa.model.inference.device_graphs import DeviceOptions
+    from osa.service.batching.faults.out_of_memory import release_memory
+    from osa.service.batching.faults.split_failures import embed_each
     from osa.service.batching.item import WorkItem
-    from osa.service.batching.out_of_memory import release_memory
-    from osa.service.batching.split_failures import embed_each
     from osa.service.engines.eager import EagerEngine
 
     engine = EagerEngine(None, device, dtype="bfloat16", options=DeviceOptions(graphs=False))

@@ -8,7 +8,7 @@ import pytest
 
 from osa.model.errors import ConfigError
 from osa.model.training.config import RECIPES, load_config
-from osa.model.training.optimizer import rate_share
+from osa.model.training.updates.optimizer import rate_share
 
 
 def test_the_packaged_recipe_is_valid_and_can_be_overridden() -> None:

@@ -12,13 +12,13 @@ from osa.model import EmbeddingModel
 from osa.model.training.data.batch import IGNORED, pack
 from osa.model.training.data.store import ExampleStore
 from osa.model.training.distributed import Processes
-from osa.model.training.grad_cache import batch_gradient
 from osa.model.training.network import Network
 from osa.model.training.objectives.base import ObjectiveInputs
 from osa.model.training.objectives.classification import Classification
 from osa.model.training.objectives.contrastive import Contrastive, excluded_candidates
 from osa.model.training.objectives.masked_tokens import MaskedTokens
 from osa.model.training.objectives.registry import ClassifySection, ContrastiveSection, MlmSection
+from osa.model.training.updates.grad_cache import batch_gradient
 from tests.unit.model.conftest import Build
 
 ALONE = Processes(0, 1, torch.device("cpu"))

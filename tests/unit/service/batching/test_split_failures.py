@@ -10,10 +10,14 @@ import torch
 
 from osa.export.errors import ExportError
 from osa.model.sequences import InputRows
-from osa.service.batching.device_faults import device_fault
+from osa.service.batching.faults.device_faults import device_fault
+from osa.service.batching.faults.out_of_memory import (
+    RECOVERY_BATCHES,
+    MemoryLimit,
+    is_out_of_memory,
+)
+from osa.service.batching.faults.split_failures import NonFiniteError, embed_each
 from osa.service.batching.item import ItemResult, WorkItem
-from osa.service.batching.out_of_memory import RECOVERY_BATCHES, MemoryLimit, is_out_of_memory
-from osa.service.batching.split_failures import NonFiniteError, embed_each
 from osa.service.engines.base import Details, EngineOutput
 from osa.service.engines.eager import EagerEngine
 from osa.service.errors import BackendError

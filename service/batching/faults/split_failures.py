@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from osa.service.batching.device_faults import device_fault
+from osa.service.batching.faults.device_faults import device_fault
+from osa.service.batching.faults.out_of_memory import is_out_of_memory, release_memory
 from osa.service.batching.item import ItemResult, WorkItem
-from osa.service.batching.out_of_memory import is_out_of_memory, release_memory
 from osa.service.engines.base import Details, Engine, EngineOutput
 from osa.service.errors import BackendError, DeviceFaultError, ServiceError
 

@@ -1,0 +1,1 @@
+"""Updates of weights: gradients of large batches, and the optimizer."""

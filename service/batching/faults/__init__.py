@@ -1,0 +1,1 @@
+"""Failed batches: split until only inputs at fault fail; memory; broken devices."""
