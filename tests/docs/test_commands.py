@@ -22,6 +22,8 @@ from tests.docs.commands import ROOT, Command, commands
 COMMANDS = commands()
 TOOLS = {"docker", "gzip", "helm", "kubectl", "python3", "zcat"}
 """Programs of others; of these, files and values of ours are checked."""
+SCRIPTS = {path.name for path in (ROOT / "tests/gpu").glob("*.sh")}
+"""Of ours, which run without the package installed."""
 
 
 def of(*programs: str) -> list[Command]:
@@ -31,7 +33,7 @@ def of(*programs: str) -> list[Command]:
 
 
 def test_no_program_is_unknown() -> None:
-    known = {"", "osa", "python", "torchrun", "make", "curl", "pip", "pytest", *TOOLS}
+    known = {"", "osa", "python", "torchrun", "make", "curl", "pip", "pytest", *TOOLS, *SCRIPTS}
     assert {command.words[0] for command in COMMANDS} <= known
 
 
