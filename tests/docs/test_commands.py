@@ -41,7 +41,7 @@ def osa_arguments() -> Iterator[Command]:
     for command in COMMANDS:
         if command.words[0] == "osa":
             yield command
-        elif command.words[0] == "torchrun":
+        elif command.words[0] == "torchrun" and "osa.service.cli" in command.words:
             place = command.words.index("osa.service.cli")
             yield replace(command, words=command.words[place:])
 
