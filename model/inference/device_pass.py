@@ -137,6 +137,7 @@ class DevicePass:
 
     def _copy(self, block: Block) -> _Layer:
         mixer, inner = cast("OsaMixer", block.mixer), block.feed_forward
+        assert inner is not None  # unfit refuses others
         layers = (mixer.qkv, mixer.out, inner.up, inner.down)
         qkv, out, up, down = (_Linear.of(layer, self._dtype) for layer in layers)
         alpha = mixer.alpha.detach().float().contiguous()
@@ -237,6 +238,7 @@ class DevicePass:
         from osa.model.kernels.gpu.encoder import launches
 
         inner = layer.block.feed_forward
+        assert inner is not None  # unfit refuses others
         if inner.gated:
             both = self._multiply(layer.up, ready)
             return self._multiply(layer.down, launches.activate(both, inner.activation_name, True))

@@ -181,6 +181,8 @@ class PackedBlocks(nn.Module):
     def _convolved(self, block: nn.Module, hidden: Tensor, context: TokenContext) -> Tensor:
         """What the mixer of a block reads, padded as ``hidden`` is."""
         features = self._shape.features
+        assert isinstance(block, Block)  # the constructor takes blocks alone
+        assert block.local_conv is not None
         read: Tensor = block.local_conv(hidden[None, :, :features], context)[0]
         return F.pad(read, (0, self._width - features)).contiguous()
 

@@ -82,7 +82,8 @@ def truth(mixer: OsaMixer, hidden: Tensor) -> Tensor:
                     ones = torch.ones(length - abs(offset), dtype=torch.float64)
                     total += by.taps[head, place].double() * torch.diag(ones, -offset)
         rows.append(total @ value[:, head])
-    return torch.stack(rows, 1).flatten(1) @ mixer.out.weight.double().T
+    joined: Tensor = torch.stack(rows, 1).flatten(1) @ mixer.out.weight.double().T
+    return joined
 
 
 def packed(mixer: OsaMixer, parts: list[Tensor]) -> list[Tensor]:

@@ -16,8 +16,9 @@ from osa.model.errors import SpillError
 from osa.model.inference.precision import use_dtype
 from osa.model.kernels import native_block, use_kernel
 from osa.model.kernels.packed_weights import DTYPES
-from osa.model.layers.mixers import MIXERS, osa_sums
+from osa.model.layers.mixers import MIXERS
 from osa.model.layers.mixers.osa import OsaMixer
+from osa.model.layers.mixers.sums import osa_sums
 from osa.model.layers.mixers.sums.token_sums import ChunkStates, Exchange, TokenSums
 from osa.model.streaming.passes import StreamOptions
 from osa.service.engines.base import pool_spans
