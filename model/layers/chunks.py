@@ -36,11 +36,13 @@ class ChunkBlocks(Protocol):
     Attributes:
         count: Number of blocks.
         width: Of rows of hidden states, W.
+        parts: States of a token, P: queries, keys and values; the side, where mixers have one.
         dtype: Of queries, keys, values and mixed heads.
     """
 
     count: int
     width: int
+    parts: int
     dtype: torch.dtype
 
     @property
@@ -49,8 +51,8 @@ class ChunkBlocks(Protocol):
 
     def project(
         self, layer: int, hidden: Float[Tensor, "n W"], rotary: Rotary | None
-    ) -> Float[Tensor, "n 3 W"]:
-        """Queries, keys and values of a block, each of heads side by side."""
+    ) -> Float[Tensor, "n P W"]:
+        """Queries, keys and values of a block, each of heads side by side; see ``with_side``."""
 
     def advance(
         self,
@@ -58,7 +60,7 @@ class ChunkBlocks(Protocol):
         hidden: Float[Tensor, "n W"],
         mixed: Float[Tensor, "n H d"],
         rotary: Rotary | None,
-    ) -> Float[Tensor, "n 3 W"] | None:
+    ) -> Float[Tensor, "n P W"] | None:
         """Change ``hidden`` in place to what a block gives; what ``project`` gives for the next.
 
         Args:
@@ -92,6 +94,7 @@ class TorchBlocks:
         self._norm = encoder.norm
         self.count, self.width = len(self._blocks), encoder.config.hidden_size
         self.mixers = [block.mixer for block in self._blocks]
+        self.parts = 3 + (side_width(encoder.config) > 0)
         weight = next(encoder.parameters()).dtype
         self.dtype = self.mixers[0].operand_dtype or weight if self.mixers else weight
 
@@ -101,9 +104,12 @@ class TorchBlocks:
         rows = _filled(hidden)
         norm = nn.Identity() if block.post else block.mixer_norm
         turn = () if rotary is None else tuple(_filled(part)[None] for part in rotary)
-        heads = block.mixer.project(norm(rows)[None], turn)
-        states = torch.stack([part[0].flatten(1) for part in heads], dim=1)
-        return states[: len(hidden)].to(self.dtype)
+        found = block.mixer.project(norm(rows)[None], turn)
+        states = torch.stack([part[0].flatten(1) for part in found[:3]], dim=1)
+        states = states[: len(hidden)].to(self.dtype)
+        if self.parts == 3:
+            return states
+        return with_side(states, found[3][0, : len(hidden)].float())
 
     def advance(
         self, layer: int, hidden: Tensor, mixed: Tensor, rotary: Rotary | None
@@ -134,9 +140,9 @@ def chunk_blocks(encoder: Encoder) -> ChunkBlocks:
     """
     config = encoder.config
     options = {
-        "osa_pool, osa_taps and osa_gate": config.is_completed,
         "local_conv": config.local_conv > 0,
         f"residual {config.residual}": state_channels(config) > 1,
+        "gates of heads below 8 features": side_width(config) > 0 and config.head_dim < 8,
     }
     for name, used in options.items():
         if used:
@@ -158,12 +164,28 @@ def new_sums(blocks: ChunkBlocks, layer: int) -> TokenSums:
     return sums
 
 
-def heads_of(states: Float[Tensor, "n 3 W"], config: EncoderConfig) -> ChunkStates:
-    """States of a block as its mixer takes them: views."""
+def side_width(config: EncoderConfig) -> int:
+    """Numbers K that a token says of its own mixing."""
+    return config.num_heads * (config.osa_pool + config.osa_gate * (2 + config.osa_pool))
+
+
+def with_side(states: Float[Tensor, "n 3 W"], side: Float[Tensor, "n K"]) -> Tensor:
+    """States with one more part [n, 4, W], which holds float32 numbers bit by bit."""
+    bits = side.contiguous().view(states.dtype)
+    filled = F.pad(bits, (0, states.shape[2] - bits.shape[1]))
+    return torch.cat([states, filled[:, None]], dim=1)
+
+
+def heads_of(states: Float[Tensor, "n P W"], config: EncoderConfig) -> ChunkStates:
+    """States of a block as its mixer takes them: views, but for the side."""
     query, key, value = (
-        states[:, :, : config.hidden_size].unflatten(2, (config.num_heads, -1)).unbind(1)
+        states[:, :3, : config.hidden_size].unflatten(2, (config.num_heads, -1)).unbind(1)
     )
-    return ChunkStates(query, key, value)
+    if states.shape[1] == 3:
+        return ChunkStates(query, key, value)
+    size = side_width(config) * (torch.float32.itemsize // states.dtype.itemsize)
+    side = states[:, 3, :size].contiguous().view(torch.float32)
+    return ChunkStates(query, key, value, side=side)
 
 
 def chunk_rotary(

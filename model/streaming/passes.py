@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from osa.model.errors import InputError
+from osa.model.errors import ConfigError, InputError
 from osa.model.kernels.native_stream import SUM_TILE
 from osa.model.layers.chunks import (
     ChunkBlocks,
@@ -190,9 +190,11 @@ def stream(
     states = None
     try:
         if options.keep_states:
-            states = SpillFile((3, blocks.width), blocks.dtype, options.directory)
+            states = SpillFile((blocks.parts, blocks.width), blocks.dtype, options.directory)
         run = _Run(encoder, blocks, options, device, hidden, states, passes=blocks.count + 1)
         sums = yield from _begin(run, source)
+        if sums.halo and options.count is not None:
+            raise ConfigError("completed OSA cannot take a text over several processes yet")
         if not run.length and options.count is None:
             raise InputError("a text or sequence must have at least one token, got none")
         count = run.length if options.count is None else options.count

@@ -9,10 +9,12 @@ from torch import Tensor, nn
 
 from osa.model import kernels, ops
 from osa.model.config import EncoderConfig
+from osa.model.errors import ConfigError
 from osa.model.functional.parts import SequencePart, osa_part
 from osa.model.kernels.native_pass import OsaMixing
 from osa.model.layers.mixers.base import AttentionMixer, TokenContext
 from osa.model.layers.mixers.completion import Completion
+from osa.model.layers.mixers.sums.completed_sums import CompletedSums
 from osa.model.layers.mixers.sums.osa_sums import osa_sums
 from osa.model.layers.mixers.sums.token_sums import TokenSums
 
@@ -45,11 +47,20 @@ class OsaMixer(AttentionMixer):
         return OsaMixing(alpha, self.scale, self.center, completion)
 
     def token_sums(self, dtype: torch.dtype) -> TokenSums:
-        """G and T, with angles as they are now."""
-        return osa_sums(self.alpha.detach(), self.scale, self.center, self.head_dim, dtype)
+        """G and T, and pooled values, with angles and weights as they are now."""
+        sums = osa_sums(self.alpha.detach(), self.scale, self.center, self.head_dim, dtype)
+        if self.completion is None:
+            return sums
+        return CompletedSums(sums, self.completion.weights(), self.head_dim)
 
     def mix_part(self, query: Tensor, key: Tensor, value: Tensor, part: SequencePart) -> Tensor:
-        """One sum over the processes."""
+        """One sum over the processes.
+
+        Raises:
+            ConfigError: OSA is completed: its neighbours are on other processes.
+        """
+        if self.completion is not None:
+            raise ConfigError("completed OSA cannot mix a sequence over several processes yet")
         return osa_part(query, key, value, self.alpha, part, self.scale, self.center)
 
     def mix_heads(self, query: Tensor, key: Tensor, value: Tensor, context: TokenContext) -> Tensor:

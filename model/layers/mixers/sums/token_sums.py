@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import ClassVar, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -36,6 +36,7 @@ class ChunkStates(NamedTuple):
         value: Values.
         before: Values of up to h tokens before them, fewer at the sequence's start.
         after: Values of up to h tokens after them, fewer at its end.
+        side: What they say of their own mixing, float32, where the mixer has a layer for it.
     """
 
     query: Float[Tensor, "n H d"]
@@ -43,6 +44,7 @@ class ChunkStates(NamedTuple):
     value: Float[Tensor, "n H d"]
     before: Float[Tensor, "h H d"] | None = None
     after: Float[Tensor, "h H d"] | None = None
+    side: Float[Tensor, "n K"] | None = None
 
 
 class TokenSums(ABC):
@@ -52,7 +54,7 @@ class TokenSums(ABC):
         halo: Tokens on either side of a chunk whose values ``apply`` reads.
     """
 
-    halo: ClassVar[int] = 0
+    halo: int = 0
 
     @abstractmethod
     def add(self, chunk: ChunkStates) -> None:

@@ -41,6 +41,14 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "learned": {"positions": "learned"},
     "classifier": {"head": HeadConfig(kind="classifier", labels=("a", "b"))},
     "sparse": {"head": HeadConfig(kind="sparse")},
+    "completed": {
+        "osa_pool": True,
+        "osa_taps": 3,
+        "osa_gate": True,
+        "positions": "learned",
+        "position_rows": 100,
+    },
+    "neighbours alone": {"osa_taps": 1},
     "narrow": {"hidden_size": 60, "num_heads": 3, "ffn_size": 50},
 }
 
@@ -50,7 +58,12 @@ def make_model(**options: Any) -> EmbeddingModel:
     config = EncoderConfig(
         **{**sizes, "num_layers": 2, "max_seq_len": 1 << 20, "alpha_init": 0.5, **options}
     )
-    return EmbeddingModel(config, generator=torch.Generator().manual_seed(0)).eval()
+    random = torch.Generator().manual_seed(0)
+    model = EmbeddingModel(config, generator=random).eval()
+    for name, parameter in model.named_parameters():
+        if ".completion." in name or ".side." in name:  # which change nothing at the start
+            parameter.data.normal_(0.0, 0.5, generator=random)
+    return model
 
 
 def ids_of(length: int = LENGTH) -> np.ndarray:
