@@ -88,7 +88,7 @@ def normalize_heads(mixed: Float[Tensor, "S H L D"]) -> Float[Tensor, "S H L D"]
 
 def count_tokens(
     states: Float[Tensor, "S H L _"], mask: Bool[Tensor, "S L"] | None
-) -> Float[Tensor, "S 1 1 1"]:
+) -> Float[Tensor, "#S 1 1 1"]:
     """Real tokens of each sequence, at least 1, in the dtype of ``states``."""
     if mask is None:
         whole = states.new_ones(1, 1, 1, 1) * states.shape[2]

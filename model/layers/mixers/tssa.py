@@ -40,9 +40,12 @@ def mix_statistics(
     energy = zero_padding(states, mask).square()
     per_channel = energy.sum(2, keepdim=True).clamp(min=NORM_EPS)
     logits = (energy / per_channel).sum(-1) * temperature[:, None]
-    membership = zero_padding(logits.softmax(1), mask)[..., None]
+    # along rows: across them torch's softmax has other bits for the last few; and contiguous, as
+    # the order of sums follows the layout, which could be that of one sequence or of several
+    shares = logits.transpose(1, 2).contiguous().softmax(-1).transpose(1, 2).contiguous()
+    membership = zero_padding(shares, mask)[..., None]
     mass = membership.sum(2, keepdim=True).clamp(min=NORM_EPS)
-    moments = (membership / mass).transpose(2, 3) @ energy
+    moments = (membership / mass * energy).sum(2, keepdim=True)
     return -states * membership / (1.0 + moments)
 
 

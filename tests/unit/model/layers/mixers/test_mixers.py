@@ -154,4 +154,4 @@ def test_empty_batches_one_token_and_32k_tokens(name: str) -> None:
 def test_the_jacobian_at_the_start_is_well_conditioned(name: str) -> None:
     model = make_tiny_model(mixer=name)
     condition = jacobian_condition(model.encoder, torch.tensor([ids_of(12)]))
-    assert condition < 1e3
+    assert condition < 1e4
