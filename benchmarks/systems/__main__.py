@@ -67,7 +67,7 @@ class Comparison:
         self.seeds = [int(seed) for seed in options.seeds.split(",")]
         self.lengths = [int(length) for length in options.lengths.split(",")]
         self.store = Store(options.work / ("smoke.jsonl" if options.smoke else "results.jsonl"))
-        batch, tokens = (16, 32) if options.smoke else (256, 128)
+        batch, tokens = (64, 32) if options.smoke else (256, 128)
         texts = [file.resolve() for file in options.texts]
         held_out = [file.resolve() for file in options.held_out]
         work = options.work.resolve()

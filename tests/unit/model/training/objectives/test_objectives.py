@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from osa.model.errors import ConfigError
+from osa.model.layers.bottleneck import reduce_rank
 from osa.model.training.evaluation import (
     agreement,
     mean_reciprocal_rank,
@@ -33,6 +34,18 @@ def test_shorter_widths_are_held_to_the_full_similarities() -> None:
     full, _ = distillation_loss(teacher, teacher, 10.0, [6])
     short, _ = distillation_loss(teacher, teacher, 10.0, [6, 2])
     assert short > full + 0.01
+
+
+def test_a_student_in_other_directions_is_compared_in_those() -> None:
+    teacher = unit(8, 6)
+    coordinates, basis = reduce_rank(teacher, 6)
+    loss, cosine = distillation_loss(F.normalize(coordinates, dim=-1), teacher, 10.0, [6], basis)
+    assert loss.item() == pytest.approx(0.0, abs=1e-5)
+    coordinates, basis = reduce_rank(teacher, 2)
+    _, fewer = distillation_loss(F.normalize(coordinates, dim=-1), teacher, 10.0, [2], basis)
+    expected = 1 - (F.normalize(coordinates @ basis.T, dim=-1) * teacher).sum(-1).mean()
+    assert fewer.item() == pytest.approx(expected.item(), abs=1e-5)
+    assert fewer > cosine + 0.01
 
 
 def test_another_width_is_refused() -> None:
