@@ -188,6 +188,7 @@ class DocumentLane:
     def abandon(self, error: ServiceError) -> None:
         """Answer the documents in work with an error; those that wait stay."""
         for identity, run in list(self._runs.items()):
+            run.item.cancelled = True  # for a thread that still comes back
             self._end(identity, run)
             run.item.deliver(ItemResult(error=error))
 
@@ -212,24 +213,21 @@ class DocumentLane:
             if run is None:
                 item = self._waiting[identity].popleft()
                 item.waiting = False
-                assert isinstance(engine, StreamingEngine)  # others have no documents
-                options = StreamOptions(
-                    chunk=self._chunk,
-                    directory=self.limits.directory,
-                    keep_states=self.limits.keep_states,
-                )
-                steps = engine.stream(item.ids, item.spans or (), options)
-                run = _Run(identity, item, self._timed(steps))
+                run = _Run(identity, item, self._steps(engine, item))
                 self._runs[identity] = run
             return run
 
     def _chunk(self) -> int:
         return min(MOST, max(LEAST, int(self._rate * self.limits.turn_s)))
 
-    def _timed(
-        self, steps: Generator[Progress, None, Document]
-    ) -> Generator[Progress, None, Document]:
-        """The same steps, whose rate is measured."""
+    def _steps(self, engine: Engine, item: WorkItem) -> Generator[Progress, None, Document]:
+        """The steps of a document, whose rate is measured."""
+        assert isinstance(engine, StreamingEngine)  # others have no documents
+        limits = self.limits
+        options = StreamOptions(
+            chunk=self._chunk, directory=limits.directory, keep_states=limits.keep_states
+        )
+        steps = engine.stream(item.ids, item.spans or (), options)
         try:
             while True:
                 began = time.monotonic()
@@ -251,7 +249,8 @@ class DocumentLane:
         except ValueError:  # a thread that hangs is in it: it ends with that
             logger.warning("a document's step hangs")
         with self._changed:
-            if self._runs.pop(identity, None) is not None:
+            if self._runs.get(identity) is run:
+                del self._runs[identity]
                 self.tokens -= run.item.tokens
             self._forget(identity)
 
