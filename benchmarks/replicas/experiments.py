@@ -9,6 +9,8 @@ from benchmarks.replicas.autoscaler import Autoscaler, Policy, Signal
 from benchmarks.replicas.load import LOADS, Load
 from benchmarks.replicas.simulation import Outcome, Simulation, World
 
+A_POD = 200
+"""Requests of each pod at a steady load, at least: until queues are as long as they will be."""
 FIXED = (1, 3, 10, 30, 100, 300, 1000)
 SHARES = (0.5, 0.7, 0.8, 0.9)
 PEAK = 8.0
@@ -70,15 +72,18 @@ def fixed(world: World, requests: int) -> Iterator[Row]:
 
     Args:
         world: What does not change.
-        requests: About how many are simulated in a run.
+        requests: About how many are simulated in a run, at least ``A_POD`` of each pod.
     """
     a_pod = world.cost.rate / world.lengths.mean()
     for pods in FIXED:
         for share in SHARES:
             for routing in ("random", "two"):
                 own = replace(world, routing=routing)
-                load = Load("steady", requests / (a_pod * pods * share), lambda at: 1.0)
+                count = max(requests, A_POD * pods)
+                load = Load("steady", count / (a_pod * pods * share), lambda at: 1.0)
                 outcome = Simulation(own, load, pods * share, pods, None).run()
+                skipped = len(outcome.latencies) // 5  # queues were empty at first
+                outcome.latencies = outcome.latencies[skipped:]
                 yield Row((str(pods), f"{share:.0%}", routing), outcome)
 
 

@@ -25,7 +25,7 @@ from osa.model.training.config import TrainConfig, load_config
 
 STATE = "state"
 """Directory of the saved state, within the directory of the run."""
-RESTARTS = "TORCHELASTIC_RESTART_COUNT"
+MAX_RESTARTS = "TORCHELASTIC_MAX_RESTARTS"
 """Variable of the processes that ``torchrun`` starts."""
 
 
@@ -35,9 +35,12 @@ def work_directory(output: Path) -> Path:
     return named.with_name(named.name + ".run")
 
 
-def restarts() -> int:
-    """How often ``torchrun --max-restarts`` has started the processes of this run again."""
-    return int(os.environ.get(RESTARTS, "0"))
+def is_elastic() -> bool:
+    """Whether ``torchrun --max-restarts`` starts the processes of this run again when one dies.
+
+    Its count of restarts is not enough: only the machine whose process died counts.
+    """
+    return int(os.environ.get(MAX_RESTARTS, "0")) > 0
 
 
 def read_request(options: argparse.Namespace) -> TrainConfig:
@@ -70,7 +73,7 @@ def read_request(options: argparse.Namespace) -> TrainConfig:
 def _check_places(options: argparse.Namespace) -> None:
     work = work_directory(options.output)
     state = (work / STATE).is_dir()
-    if restarts():  # of the same run: goes on from its last state, or where it has none begins
+    if is_elastic():  # nothing tells a first start from a later one but what is there
         options.resume = state
     if options.resume and not state:
         raise ConfigError(f"--resume: {work} holds no training state to go on from")
