@@ -13,6 +13,8 @@ and ``norms`` are 1.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
@@ -64,12 +66,15 @@ class EmbeddingProgram(nn.Module):
 
 def example_inputs(config: EncoderConfig, layout: Layout) -> tuple[Tensor, Tensor]:
     """Example inputs for tracing."""
-    shape = (48,) if layout == "packed" else (2, 24)
+    shape = (48,) if layout == "packed" else (2, min(24, config.max_seq_len))
+    count = math.prod(shape)
     if config.vocab_size is not None:
-        inputs = torch.arange(48).remainder(config.vocab_size).view(shape)
+        inputs = torch.arange(count).remainder(config.vocab_size).view(shape)
     else:
         assert config.feature_size is not None  # checked by EncoderConfig
-        inputs = torch.linspace(-1, 1, 48 * config.feature_size).view(*shape, config.feature_size)
+        inputs = torch.linspace(-1, 1, count * config.feature_size).view(
+            *shape, config.feature_size
+        )
     if layout == "packed":
         return inputs, torch.tensor([0, 20, 48], dtype=torch.int32)
     return inputs, torch.ones(shape, dtype=torch.int64)

@@ -69,10 +69,16 @@ def in_groups(states: Tensor, dim: int, size: int) -> Tensor:
     count = (length + size - 1) // size
     fill = (0, 0) * (states.dim() - 1 - dim)
     if not torch.compiler.is_compiling():
-        return F.pad(states, (*fill, 0, count * size - length)).unflatten(dim, (count, size))
+        filled = F.pad(states, (*fill, 0, count * size - length))
+        return _split(filled, dim, count, size)
     # a number of zeros that is none for some lengths would tie the graph to the others
     places = torch.arange(count * size, device=states.device).clamp(max=length)
-    return F.pad(states, (*fill, 0, 1)).index_select(dim, places).unflatten(dim, (count, size))
+    return _split(F.pad(states, (*fill, 0, 1)).index_select(dim, places), dim, count, size)
+
+
+def _split(states: Tensor, dim: int, count: int, size: int) -> Tensor:
+    groups: Tensor = states.unflatten(dim, (count, size))
+    return groups
 
 
 def out_of_groups(groups: Tensor, dim: int, length: int) -> Tensor:

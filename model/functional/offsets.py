@@ -25,7 +25,7 @@ LEAST_TRANSFORM = 256
 
 def signed_offsets(width: int | torch.SymInt, device: torch.device) -> Int[Tensor, " R"]:
     """-L to L - 1."""
-    return torch.arange(2 * width, device=device) - width  # type: ignore[arg-type]
+    return torch.arange(2 * width, device=device) - width  # type: ignore[arg-type, operator]
 
 
 def correlate(
@@ -73,7 +73,8 @@ def weigh_offsets(
         gap = weights.new_zeros(*weights.shape[:-1], size - 2 * width)
         wrapped = torch.cat([weights[..., width:], gap, weights[..., :width]], -1)
         product = torch.fft.rfft(wrapped, n=size).conj() * _spectrum(states, size)
-        return torch.fft.irfft(product, n=size)[..., :width].transpose(-1, -2)
+        found: Tensor = torch.fft.irfft(product, n=size)[..., :width].transpose(-1, -2)
+        return found
 
     return _head_by_head(one_head, weights, states)
 
@@ -92,7 +93,8 @@ def _is_short(width: int) -> bool:
 
 def _spectrum(states: Float[Tensor, "S H L D"], size: int) -> Tensor:
     """Transforms of every channel over the tokens [S, H, d, size / 2 + 1]."""
-    return torch.fft.rfft(states.transpose(-1, -2), n=size)
+    found: Tensor = torch.fft.rfft(states.transpose(-1, -2), n=size)
+    return found
 
 
 def _sum_diagonals(square: Float[Tensor, "S H L L"]) -> Float[Tensor, "S H R"]:

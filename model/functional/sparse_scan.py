@@ -2,7 +2,7 @@
 
     x_t = P_t D_t x_(t-1) + b_t
 
-with P_t column one-hot (component j goes to place ``index``_j, where several are added) and D_t
+with P_t column one-hot (component j goes to place ``places``_j, where several are added) and D_t
 complex and diagonal. Products of such transitions are of the same kind, so that several steps are
 one step of cost d, not d^2: ``scan_states`` combines groups of groups, in O(N d) work and O(log N)
 operations one after another. ``step_by_step`` multiplies matrices, and is what it is compared with.
@@ -31,14 +31,14 @@ class Steps(NamedTuple):
     """Steps of the recurrence.
 
     Attributes:
-        index: Where each component goes [S, H, N, d].
+        places: Where each component goes [S, H, N, d].
         real: Real part of D's diagonal [S, H, N, d].
         imaginary: Its imaginary part.
         offset_real: Real part of b.
         offset_imaginary: Its imaginary part.
     """
 
-    index: Int[Tensor, "S H N D"]
+    places: Int[Tensor, "S H N D"]
     real: Float[Tensor, "S H N D"]
     imaginary: Float[Tensor, "S H N D"]
     offset_real: Float[Tensor, "S H N D"]
@@ -51,13 +51,13 @@ States = tuple[Float[Tensor, "S H N D"], Float[Tensor, "S H N D"]]
 
 def step_by_step(steps: Steps) -> States:
     """Every x_t, from x_0 = 0, with a matrix product a step."""
-    size = steps.index.shape[-1]
+    size = steps.places.shape[-1]
     diagonal = torch.complex(steps.real, steps.imaginary)
     offset = torch.complex(steps.offset_real, steps.offset_imaginary)
     state = torch.zeros_like(offset[:, :, 0])
     states = []
     for step in range(offset.shape[2]):
-        moves = F.one_hot(steps.index[:, :, step], size).transpose(-1, -2).to(offset.dtype)
+        moves = F.one_hot(steps.places[:, :, step], size).transpose(-1, -2).to(offset.dtype)
         moved = moves @ (diagonal[:, :, step] * state)[..., None]
         state = moved[..., 0] + offset[:, :, step]
         states.append(state)
@@ -71,7 +71,7 @@ def scan_states(steps: Steps) -> States:
     Args:
         steps: Of at least one token.
     """
-    length = steps.index.shape[2]
+    length = steps.places.shape[2]
     if length <= 1:
         return steps.offset_real, steps.offset_imaginary
     groups = _grouped(steps)
@@ -97,7 +97,7 @@ def scan_in_levels(steps: Steps, longest: int) -> States:
         steps: Of at least one token.
         longest: The largest N.
     """
-    length = steps.index.shape[2]
+    length = steps.places.shape[2]
     for level in range(max(0, longest - 1).bit_length()):
         # before the first step there is nothing: zeros stand for it
         earlier = (F.pad(part, (0, 0, 1 << level, 0))[:, :, :length] for part in steps)
@@ -113,21 +113,21 @@ def _grouped(steps: Steps) -> list[Steps]:
 
 def _combined(first: Steps, second: Steps) -> Steps:
     """The second step after the first: P2 D2 P1 D1 x + (P2 D2 b1 + b2)."""
-    at = first.index
+    at = first.places
     # floating-point numbers are gathered several times faster than integers, which they hold here
-    index = second.index.to(second.real.dtype).gather(-1, at).to(torch.int64)
+    places = second.places.to(second.real.dtype).gather(-1, at).to(torch.int64)
     scale_real, scale_imaginary = second.real.gather(-1, at), second.imaginary.gather(-1, at)
     real, imaginary = _product(scale_real, scale_imaginary, first.real, first.imaginary)
     offsets = _applied(second, (first.offset_real, first.offset_imaginary))
-    return Steps(index, real, imaginary, *offsets)
+    return Steps(places, real, imaginary, *offsets)
 
 
 def _applied(step: Steps, state: States) -> States:
     """P D x + b."""
     real, imaginary = _product(step.real, step.imaginary, *state)
     return (
-        step.offset_real.scatter_add(-1, step.index, real),
-        step.offset_imaginary.scatter_add(-1, step.index, imaginary),
+        step.offset_real.scatter_add(-1, step.places, real),
+        step.offset_imaginary.scatter_add(-1, step.places, imaginary),
     )
 
 

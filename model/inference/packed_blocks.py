@@ -24,6 +24,7 @@ from osa.model.kernels.native_pass import Batch, Pass
 from osa.model.kernels.native_rows import norm_
 from osa.model.kernels.packed_weights import padded
 from osa.model.layers.block import Block
+from osa.model.layers.local_conv import LocalConv
 from osa.model.layers.mixers.base import HEAD_EPS, Mixer, TokenContext
 
 Rotary = tuple[Tensor, Tensor]
@@ -181,8 +182,7 @@ class PackedBlocks(nn.Module):
     def _convolved(self, block: nn.Module, hidden: Tensor, context: TokenContext) -> Tensor:
         """What the mixer of a block reads, padded as ``hidden`` is."""
         features = self._shape.features
-        assert isinstance(block, Block)  # the constructor takes blocks alone
-        assert block.local_conv is not None
+        assert isinstance(block.local_conv, LocalConv)  # called where there is one
         read: Tensor = block.local_conv(hidden[None, :, :features], context)[0]
         return F.pad(read, (0, self._width - features)).contiguous()
 

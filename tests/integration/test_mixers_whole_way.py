@@ -84,7 +84,7 @@ def test_a_hybrid_with_convolutions_goes_the_whole_way(
 @pytest.mark.parametrize("name", NEW)
 def test_a_mixer_is_exported_to_standard_operators(name: str, tmp_path: Path) -> None:
     """With the parity grid that every export runs."""
-    model = make_tiny_model(mixer=name, num_layers=1, max_seq_len=8)
+    model = make_tiny_model(mixer=name, num_layers=1, max_seq_len=12)
     model.save_pretrained(tmp_path / "model")
     output = tmp_path / "artifact"
     asked = ["--model", str(tmp_path / "model"), "--format", "onnx", "--output", str(output)]

@@ -198,7 +198,7 @@ def pdssm(mixer: RectangleMixer, states: States) -> Tensor:
                         weights[head, token].softmax(0), mixer.dictionary[head], strict=True
                     )
                 )
-                columns = mixture.T  # type: ignore[union-attr]
+                columns = mixture.T
                 hard = F.one_hot(columns.argmax(0), WIDTH).T.double()
                 soft = columns.softmax(0)
                 choice = hard + soft - soft.detach()

@@ -95,7 +95,7 @@ class PdssmMixer(RectangleMixer):
 
         Args:
             parts: The four states, in the order of one pass.
-            index: Where each component goes.
+            places: Where each component goes.
             mask: True at real tokens.
         """
         real, imaginary, modulus, angle = parts
@@ -136,7 +136,8 @@ def mix_dictionary(
 ) -> Float[Tensor, "S H L D D"]:
     """The softmax mixture of each token [S, H, L, column, row]."""
     flat = weights.softmax(-1) @ dictionary.to(weights.dtype).flatten(-2)
-    return flat.unflatten(-1, dictionary.shape[-2:])
+    mixture: Tensor = flat.unflatten(-1, dictionary.shape[-2:])
+    return mixture
 
 
 def choose_places(

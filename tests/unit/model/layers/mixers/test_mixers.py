@@ -123,7 +123,9 @@ def test_gradients_are_those_of_differences(name: str) -> None:
 
 @pytest.mark.parametrize("name", NEW)
 def test_who_is_moved_by_permutations(name: str) -> None:
-    mixer = make_tiny_model(mixer=name, positions="none").double().encoder.blocks[0].mixer
+    (block, _) = make_tiny_model(mixer=name, positions="none").double().encoder.blocks
+    mixer = block.mixer
+    assert isinstance(mixer, RectangleMixer)
     hidden, context = torch.randn(1, 12, 16, dtype=torch.float64), TokenContext(None, None, None)
     norm = torch.nn.Identity()
 
