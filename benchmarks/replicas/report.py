@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 OUTCOMES = ("p50 [s]", "p99 [s]", "late or refused", "refused", "pods at most", "cost")
 EXPLAINED = (
     "p50 and p99 are from sending to answer, over the whole run. *Late* takes longer than "
-    "{late:g} s or is refused (429). *Cost* is the time that pods exist over the time that the same "
-    "tokens take one pod in large batches: 1 is the least there can be."
+    "{late:g} s or is refused (429). *Cost* is the time that pods exist over the time that the "
+    "same tokens take one pod in large batches: 1 is the least there can be."
 )
 
 

@@ -27,7 +27,7 @@ TORCHRUN = [
     "-m", "osa.service.cli",
 ]  # fmt: skip
 ALONE = [sys.executable, "-m", "osa.service.cli"]
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
 
 
 @pytest.fixture(scope="module")
