@@ -87,10 +87,11 @@ def command(recipes: Path, objective: str, output: Path, *more: str) -> list[str
 
 
 @contextmanager
-def started(command: list[str]) -> Iterator[subprocess.Popen[str]]:
+def started(command: list[str], **variables: str) -> Iterator[subprocess.Popen[str]]:
     """A process that leaves no children behind."""
+    environment = {**ENVIRONMENT, **variables}
     process = subprocess.Popen(
-        command, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True, start_new_session=True
+        command, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
     try:
         yield process
@@ -100,9 +101,9 @@ def started(command: list[str]) -> Iterator[subprocess.Popen[str]]:
         process.wait()
 
 
-def run(launcher: list[str], arguments: list[str]) -> tuple[int, str]:
+def run(launcher: list[str], arguments: list[str], **variables: str) -> tuple[int, str]:
     """Exit code and errors."""
-    with started([*launcher, *arguments]) as process:
+    with started([*launcher, *arguments], **variables) as process:
         _, errors = process.communicate(timeout=PATIENCE_S)
     return process.returncode, errors
 
@@ -191,8 +192,8 @@ def test_a_dead_process_ends_the_run_with_an_error_and_a_state_to_resume_from(
     assert len(steps) > done
 
 
-def on_two_nodes(restarts: int = 0) -> list[str]:
-    """The launcher of each of two nodes of two processes, with the options of the chart's job."""
+def on_two_nodes(restarts: int = 0) -> tuple[list[str], dict[str, str]]:
+    """Launcher and variables of each of two nodes of two processes, as the chart's job has them."""
     (item,) = of_kind(rendered_case("train"), "Job")
     (box,) = item["spec"]["template"]["spec"]["containers"]
     words = box["command"]
@@ -204,16 +205,18 @@ def on_two_nodes(restarts: int = 0) -> list[str]:
     }
     assert told.keys() <= {name for name, _, _ in given}
     own = [f"{name}={told.get(name, value)}" for name, _, value in given]
-    return [sys.executable, "-m", "torch.distributed.run", *own, *ALONE[1:]]
+    told_by = {entry["name"]: entry.get("value", "") for entry in box["env"]}
+    variables = {name: value for name, value in told_by.items() if name.startswith("TORCH_")}
+    return [sys.executable, "-m", "torch.distributed.run", *own, *ALONE[1:]], variables
 
 
 def test_two_nodes_of_two_follow_the_curve_of_one(
     recipes: Path, tmp_path: Path, alone: Callable[[str], Path]
 ) -> None:
     arguments = command(recipes, "contrastive", tmp_path / "four")
-    launcher = on_two_nodes()
-    with started([*launcher, *arguments]) as other:
-        code, errors = run(launcher, arguments)
+    launcher, variables = on_two_nodes()
+    with started([*launcher, *arguments], **variables) as other:
+        code, errors = run(launcher, arguments, **variables)
         _, more = other.communicate(timeout=PATIENCE_S)
         assert (code, other.returncode) == (0, 0), errors + more
     left, right = columns(alone("contrastive")), columns(tmp_path / "four")
@@ -232,8 +235,9 @@ def test_a_worker_that_dies_is_started_again_from_the_last_state(
     more = ("--set", "optimizer.steps=120")
     arguments = command(recipes, "contrastive", output, *more)
     state = tmp_path / "model.run" / "state" / "progress.json"
-    launcher = on_two_nodes(restarts=2)
-    with started([*launcher, *arguments]) as process, started([*launcher, *arguments]) as other:
+    launcher, variables = on_two_nodes(restarts=2)
+    both = [*launcher, *arguments]
+    with started(both, **variables) as process, started(both, **variables) as other:
         wait_until(lambda: process.poll() is not None or state.exists())
         os.kill(workers(output)[3], signal.SIGKILL)
         at = json.loads(state.read_text())["step"]

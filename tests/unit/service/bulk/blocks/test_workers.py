@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -88,11 +89,10 @@ def test_without_the_extra_the_command_that_installs_it_is_told(
     parser = argparse.ArgumentParser()
     options.add_arguments(parser)
     given = parser.parse_args(["a.txt", "--output", "o.parquet", "--on", "ray"])
-    from osa.model.common import requirements
-
-    found = requirements.find_spec
+    found = importlib.util.find_spec
     monkeypatch.setattr(
-        requirements, "find_spec", lambda name: missing(name) if "ray" in name else found(name)
+        "osa.model.common.requirements.find_spec",
+        lambda name: missing(name) if "ray" in name else found(name),
     )
     with pytest.raises(
         ConfigError, match=r"--on ray needs ray.data: pip install 'osa-encoder\[ray"
