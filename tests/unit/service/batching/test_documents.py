@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Generator, Sequence
+from functools import partial
 from typing import Any
 
 import pytest
@@ -47,7 +48,7 @@ def lane_of(*documents: tuple[Tenant, int], deadline: float = math.inf) -> tuple
     items = []
     for tenant, tokens in documents:
         item = WorkItem([0] * tokens, deadline=deadline)
-        item.deliver = lambda result, size=tokens: found.__setitem__(size, result)
+        item.deliver = partial(found.__setitem__, tokens)
         lane.check([item])
         lane.add([item], tenant)
         items.append(item)
