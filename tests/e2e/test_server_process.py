@@ -181,7 +181,7 @@ def test_a_start_that_cannot_work_says_why(tmp_path: Path) -> None:
     injected = run_osa(*local, OSA_PORT="tcp://10.0.0.1:80")
     assert injected.returncode == 2
     assert "enableServiceLinks" in injected.stderr
-    contradiction = run_osa(*local, "--set", "batching.max_batch_tokens=5")
+    contradiction = run_osa(*local, "--set", "batching.max_queue_tokens=5")
     assert contradiction.returncode == 2
     assert "Traceback" not in missing.stderr + injected.stderr + contradiction.stderr
 
