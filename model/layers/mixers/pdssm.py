@@ -95,7 +95,7 @@ class PdssmMixer(RectangleMixer):
 
         Args:
             parts: The four states, in the order of one pass.
-            places: Where each component goes.
+            index: Where each component goes.
             mask: True at real tokens.
         """
         real, imaginary, modulus, angle = parts
