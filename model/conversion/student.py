@@ -37,11 +37,16 @@ def student_config(
     place in a sum over all tokens: neighbours stand for them, and rotary positions for ALiBi.
 
     Raises:
-        ConfigError: The teacher is no softmax encoder, or has not these layers.
+        ConfigError: The teacher is no softmax encoder, has a head, or has not these layers.
     """
     if teacher.mixer != "softmax":
         raise ConfigError(
             f"only softmax encoders are converted, this has the mixer {teacher.mixer}"
+        )
+    if teacher.head is not None:
+        raise ConfigError(
+            f"only embedding models are converted, this is a {teacher.task}: it would have to "
+            "learn from pairs and labels"
         )
     wrong = [layer for layer in layers if not 0 <= layer < teacher.num_layers]
     if wrong or not layers or list(layers) != sorted(set(layers)):

@@ -12,6 +12,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from osa.model.functional.varlen import count_up
+
 
 class Alignment(NamedTuple):
     """A permutation of each sequence's tokens, real ones first and in their order.
@@ -76,14 +78,14 @@ def in_groups(states: Tensor, dim: int, size: int) -> Tensor:
     return _split(F.pad(states, (*fill, 0, 1)).index_select(dim, places), dim, count, size)
 
 
-def _split(states: Tensor, dim: int, count: int, size: int) -> Tensor:
+def _split(states: Tensor, dim: int, count: int | torch.SymInt, size: int) -> Tensor:
     groups: Tensor = states.unflatten(dim, (count, size))
     return groups
 
 
-def out_of_groups(groups: Tensor, dim: int, length: int) -> Tensor:
+def out_of_groups(groups: Tensor, dim: int, length: int | torch.SymInt) -> Tensor:
     """The first ``length`` tokens of groups along ``dim`` and the one after it, end to end."""
     states = groups.flatten(dim, dim + 1)
     if not torch.compiler.is_compiling():
-        return states.narrow(dim, 0, length)
-    return states.index_select(dim, torch.arange(length, device=states.device))
+        return states.narrow(dim, 0, int(length))
+    return states.index_select(dim, count_up(length, states.device))

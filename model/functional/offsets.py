@@ -11,6 +11,7 @@ Shapes: S sequences, L width of a rectangle, H heads, d head width, R = 2 L offs
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -79,19 +80,19 @@ def weigh_offsets(
     return _head_by_head(one_head, weights, states)
 
 
-def transform_length(width: int) -> int:
+def transform_length(width: int | torch.SymInt) -> Any:
     """A length from ``2 width`` on of few small prime factors, for FFTs."""
-    if torch.compiler.is_compiling():
-        return 2 * width
+    if torch.compiler.is_compiling() or not isinstance(width, int):
+        return 2 * width  # a symbol
     step = max(1, 1 << (2 * width - 1).bit_length() - 3)
     return max(LEAST_TRANSFORM, -(-2 * width // step) * step)
 
 
-def _is_short(width: int) -> bool:
+def _is_short(width: int | torch.SymInt) -> bool:
     return not torch.compiler.is_compiling() and width <= DIRECT_WIDTH
 
 
-def _spectrum(states: Float[Tensor, "S H L D"], size: int) -> Tensor:
+def _spectrum(states: Float[Tensor, "S H L D"], size: Any) -> Tensor:
     """Transforms of every channel over the tokens [S, H, d, size / 2 + 1]."""
     found: Tensor = torch.fft.rfft(states.transpose(-1, -2), n=size)
     return found

@@ -19,6 +19,9 @@ from tests.conftest import PATIENCE_S, make_tiny_model, wait_until
 from tests.ray_cluster import OPEN, Cluster, running_cluster
 
 pytest.importorskip("ray", reason="no Ray here: pip install 'osa-encoder[ray]'")
+few_cores = pytest.mark.skipif(
+    (os.cpu_count() or 1) < 4, reason="workers that die and start again need four cores to be quick"
+)
 OSA = [sys.executable, "-m", "osa.service.cli", "embed"]
 ENVIRONMENT = {**os.environ, **OPEN, "OMP_NUM_THREADS": "1"}
 WORDS = ["the", "cat", "dog", "sat", "ran", "on", "mat", "a"]
@@ -92,6 +95,7 @@ def test_files_of_every_kind_become_the_file_of_one_process(
     assert "Traceback" not in strict.stderr
 
 
+@few_cores
 def test_a_dead_worker_and_a_dead_driver_cost_what_they_had_begun(
     cluster: Cluster, model: Path, tmp_path: Path
 ) -> None:
@@ -137,6 +141,7 @@ def test_a_dead_worker_and_a_dead_driver_cost_what_they_had_begun(
     assert pq.read_table(output).column("id").to_pylist() == list(range(count))
 
 
+@few_cores
 def test_readers_wait_for_workers_so_a_store_holds_inputs_of_any_size(
     cluster: Cluster, model: Path, tmp_path: Path
 ) -> None:

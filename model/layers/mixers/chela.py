@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from osa.model.config import EncoderConfig
 from osa.model.functional.alignment import zero_padding
 from osa.model.functional.offsets import weigh_offsets
+from osa.model.functional.varlen import count_up
 from osa.model.layers.mixers.rectangle import RectangleMixer, count_tokens, normalize_heads
 
 TAPS = 3
@@ -56,14 +57,14 @@ class ChelaMixer(RectangleMixer):
         self.scales = nn.Parameter(torch.ones(2, *shape))
         self.shifts = nn.Parameter(torch.zeros(2, *shape))
 
-    def long_kernel(self, width: int, like: Tensor) -> Float[Tensor, "1 H D R"]:
+    def long_kernel(self, width: int | torch.SymInt, like: Tensor) -> Float[Tensor, "1 H D R"]:
         """Weights by offset: earlier tokens, the token itself, later ones.
 
         Args:
             width: Of the rectangle, L.
             like: Dtype and device of the result.
         """
-        distance = torch.arange(width, device=like.device).to(like.dtype)
+        distance = count_up(width, like.device).to(like.dtype)
         rates = self.rates.to(like.dtype).exp()[..., None]
         waves = (-rates * distance).exp()
         earlier, later = self.long.to(like.dtype)

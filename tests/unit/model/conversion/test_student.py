@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from osa.model import EmbeddingModel
-from osa.model.config import EncoderConfig
+from osa.model.config import EncoderConfig, HeadConfig
 from osa.model.conversion.matching import Batch, blocks_of, match_attention, trace
 from osa.model.conversion.student import make_student, mixer_of, student_config
 from osa.model.errors import ConfigError
@@ -74,6 +74,12 @@ def test_an_encoder_without_softmax_is_refused() -> None:
         ConfigError, match="only softmax encoders are converted, this has the mixer osa"
     ):
         student_config(EncoderConfig(vocab_size=5), [0])
+
+
+def test_a_reranker_is_refused() -> None:
+    head = HeadConfig(kind="classifier", labels=("relevance",))
+    with pytest.raises(ConfigError, match="models are converted, this is a reranker"):
+        student_config(EncoderConfig(vocab_size=5, mixer="softmax", head=head), [0])
 
 
 def test_positions_beyond_the_teachers_share_a_row(teacher: EmbeddingModel) -> None:

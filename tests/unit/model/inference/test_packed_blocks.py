@@ -176,7 +176,8 @@ def test_padded_batches_go_block_by_block(mixer: str, dtype: str) -> None:
     offsets = torch.tensor([0, 9, 14], dtype=torch.int32)
     expected = packed(hidden[mask][None], TokenContext(None, offsets, None))[0]
     error = (found - expected).square().mean().sqrt() / expected.square().mean().sqrt()
-    assert error < (0.3 if mixer == "pdssm" and dtype != "float32" else ERROR[dtype])
+    chooses = mixer == "pdssm" and dtype != "float32"  # rounding decides between equal rows
+    assert error < (0.3 if chooses else ERROR[dtype])
 
 
 def random_ids(lengths: list[int]) -> list[list[int]]:
