@@ -10,13 +10,14 @@ Shapes: S sequences, L width of a rectangle, H heads, d head width, R = 2 L offs
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
+
+from osa.model.functional.tiling import head_by_head
 
 DIRECT_WIDTH = 64
 """Widest rectangle that is computed by diagonals [tokens]."""
@@ -49,7 +50,7 @@ def correlate(
         wrapped = torch.fft.irfft(summed, n=size)
         return torch.cat([wrapped[..., size - width :], wrapped[..., :width]], -1)
 
-    return _head_by_head(one_head, left, right)
+    return head_by_head(one_head, left, right)
 
 
 def weigh_offsets(
@@ -77,7 +78,7 @@ def weigh_offsets(
         found: Tensor = torch.fft.irfft(product, n=size)[..., :width].transpose(-1, -2)
         return found
 
-    return _head_by_head(one_head, weights, states)
+    return head_by_head(one_head, weights, states)
 
 
 def transform_length(width: int | torch.SymInt) -> Any:
@@ -113,12 +114,3 @@ def _shift_and_add(weights: Tensor, states: Tensor) -> Tensor:
     for place, weight in enumerate(weights.unbind(-1)):
         total = total + wide[:, :, place : place + width] * weight[:, :, None]
     return total
-
-
-def _head_by_head(function: Callable[..., Tensor], *operands: Tensor) -> Tensor:
-    """Apply a function of heads one after another in inference, so that FFTs stay in cache."""
-    if torch.is_grad_enabled() or torch.compiler.is_compiling():
-        return function(*operands)
-    heads = operands[-1].shape[1]
-    parts = [function(*(part[:, head : head + 1] for part in operands)) for head in range(heads)]
-    return torch.cat(parts, 1)

@@ -78,3 +78,18 @@ def by_tiles(function: Callable[..., tuple[Tensor, ...]], *operands: Tensor) -> 
     tiles = zip(*(operand.split(TOKEN_TILE, dim=1) for operand in operands), strict=True)
     results = zip(*(function(*tile) for tile in tiles), strict=True)
     return tuple(torch.cat(parts, dim=1) for parts in results)
+
+
+def head_by_head(function: Callable[..., Tensor], *operands: Tensor, least: int = 0) -> Tensor:
+    """Apply a function of heads one after another in inference, so that its work stays in cache.
+
+    Args:
+        function: From tensors [S, h, ...] of some heads to such a tensor.
+        operands: Tensors [S, H, ...].
+        least: Size of the last operand's dimension 2 up to which all heads are taken at once.
+    """
+    last = operands[-1]
+    if torch.is_grad_enabled() or torch.compiler.is_compiling() or last.shape[2] <= least:
+        return function(*operands)
+    heads = range(last.shape[1])
+    return torch.cat([function(*(part[:, h : h + 1] for part in operands)) for h in heads], 1)

@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from osa.model.functional.alignment import zero_padding
+from osa.model.functional.tiling import TOKEN_TILE, head_by_head
 from osa.model.layers.mixers.rectangle import RectangleMixer, count_tokens, normalize_heads
 
 
@@ -67,8 +68,9 @@ class Hla2Mixer(RectangleMixer):
         self, states: tuple[Float[Tensor, "S H L _"], ...], mask: Bool[Tensor, "S L"] | None
     ) -> Float[Tensor, "S H L D"]:
         """Of queries, keys and values."""
-        query, key, value = states
-        return normalize_heads(second_order(query, key, value, mask))
+        return head_by_head(
+            lambda q, k, v: normalize_heads(second_order(q, k, v, mask)), *states, least=TOKEN_TILE
+        )
 
 
 class AhlaMixer(RectangleMixer):
@@ -80,5 +82,6 @@ class AhlaMixer(RectangleMixer):
         self, states: tuple[Float[Tensor, "S H L _"], ...], mask: Bool[Tensor, "S L"] | None
     ) -> Float[Tensor, "S H L D"]:
         """Of queries, keys and values."""
-        query, key, value = states
-        return normalize_heads(asymmetric(query, key, value, mask))
+        return head_by_head(
+            lambda q, k, v: normalize_heads(asymmetric(q, k, v, mask)), *states, least=TOKEN_TILE
+        )

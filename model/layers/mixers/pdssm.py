@@ -26,6 +26,7 @@ from torch.utils.checkpoint import checkpoint
 from osa.model.config import EncoderConfig
 from osa.model.functional.alignment import take, zero_padding
 from osa.model.functional.sparse_scan import States, Steps, scan_in_levels, scan_states
+from osa.model.functional.tiling import TOKEN_TILE, head_by_head
 from osa.model.layers.mixers.rectangle import RectangleMixer, normalize_heads
 from osa.model.layers.mixers.two_passes import both_ways, halves, turns_of
 
@@ -75,7 +76,9 @@ class PdssmMixer(RectangleMixer):
         else:
             if torch.is_grad_enabled():
                 steps = self._with_gradient_of_choice(steps, both_ways(weights, turn))
-            real, imaginary = scan_states(steps)
+            real, imaginary = head_by_head(
+                lambda *heads: torch.stack(scan_states(Steps(*heads)), -1), *steps, least=TOKEN_TILE
+            ).unbind(-1)
         reads = self.reads.to(real.dtype)[..., None, :]
         read = [
             own[0] * first - own[1] * second
