@@ -10,7 +10,6 @@ import numpy as np
 
 from osa.model.common.widths import width_problem
 from osa.model.errors import ConfigError, OsaError
-from osa.model.streaming.shared import SharedDocuments
 from osa.service.batching.faults.out_of_memory import MemoryLimit
 from osa.service.batching.faults.split_failures import embed_each
 from osa.service.batching.item import WorkItem
@@ -18,6 +17,9 @@ from osa.service.batching.planner import plan_batch
 from osa.service.engines.base import Engine
 from osa.service.errors import DeviceFaultError
 from osa.service.inference.request import unit
+
+if TYPE_CHECKING:
+    from osa.model.streaming.shared import SharedDocuments
 
 Dtype = Literal["float32", "float16"]
 

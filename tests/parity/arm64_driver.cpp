@@ -51,6 +51,7 @@ int main(int, char** arguments) {
   call.heads = number(), call.dtype = static_cast<int32_t>(number()), call.threads = static_cast<int32_t>(number());
   call.norm_epsilon = call.head_epsilon = 1e-6f;
   call.residual = call.normalize = 1;
+  call.parts = 3, call.turned = 2;
   call.out = layer(), call.up = layer(), call.down = layer(), call.qkv = layer();
   call.feed_forward_norm.weight = array<float>();
   call.mixer_norm.weight = array<float>();

@@ -37,7 +37,7 @@ SPILLED = 512
 """Stack of a thread [bytes] above which registers are spilled in earnest."""
 SPILLED_RARELY = 2048
 """The same for ``double_weights``, which runs beyond 16 rad alone."""
-UNTUNED = {75: 4096}
+UNTUNED = {75: 8192}
 """The same where tiles were not chosen for a capability: it computes, and is not fast."""
 CACHE_BYTES = 300_000_000
 """Of compiled kernels that are kept from one run to the next; one version takes 40 MB."""

@@ -13,7 +13,6 @@ if importlib.util.find_spec("triton") is None:
     pytest.skip("triton is not installed", allow_module_level=True)
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.nn.utils import skip_init
 
 from osa.model.functional.tiling import TOKEN_TILE, by_tiles
 from osa.model.inference.bfloat16_linear import SUM_WIDTH, Bfloat16Linear
@@ -80,6 +79,8 @@ def test_work_on_a_gpu_is_not_cut_as_on_cpus() -> None:
         calls.clear()
         with FakeTensorMode(), torch.inference_mode():
             by_tiles(double, torch.empty(1, 3 * TOKEN_TILE, 8, device=device))
-            linear = skip_init(torch.nn.Linear, 3 * SUM_WIDTH, 8, device=device)
+            linear = torch.nn.Linear(3 * SUM_WIDTH, 8, device="meta")
+            linear.weight = torch.nn.Parameter(torch.empty(8, 3 * SUM_WIDTH, device=device))
+            linear.bias = torch.nn.Parameter(torch.empty(8, device=device))
             parts = Bfloat16Linear(linear, keep_float32=False).parts()
         assert (len(calls), len(parts)) == (expected, expected)

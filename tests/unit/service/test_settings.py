@@ -180,8 +180,6 @@ def test_all_tables_of_one_variable_take_the_place_of_those_of_the_file(tmp_path
         ({"models": "{"}, "models must be JSON, tables by name"),
         ({"models": "[]", "models.a.path": "x"}, "models must be tables by name"),
         ({"models": {"a": 1}}, r"models\.a: "),
-        ({"models.a.max_input_length": 99999}, r"models\.a\.max_input_length \(99999\) must not"),
-        ({"model.max_input_length": 99999, "models.a.path": "x"}, r"model\.max_input_length"),
         (
             {"models.a.path": "x", "model.others": "a=y"},
             r"models\.a is a name of model\.others too",
