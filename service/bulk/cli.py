@@ -48,7 +48,6 @@ def _run(options: argparse.Namespace) -> int:
     from osa.service.bulk.inputs.input_column import InputColumn
     from osa.service.bulk.inputs.sources import InputOptions, open_inputs
     from osa.service.bulk.opening import EncoderRequest, find_prompt
-    from osa.service.bulk.run import RunOptions
     from osa.service.bulk.run_directory import check_untouched
     from osa.service.bulk.windows import WindowLimits
     from osa.service.inference.prompts import Prompts
@@ -65,6 +64,8 @@ def _run(options: argparse.Namespace) -> int:
     column = InputColumn(options.column or kind, kind)
     reading = InputOptions(column, options.format, dialect, options.output_column)
     inputs = open_inputs(options.inputs, reading)
+    from osa.service.bulk.run import RunOptions  # imports torch
+
     window = WindowLimits(options.rows_per_group, options.window_bytes)
     how = RunOptions(
         column.name, kind, options.output_column, window, options.skip_bad, options.resume

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from osa.model.errors import ConfigError
-from osa.service.bulk.encoder import BatchLimits, BulkEncoder, Dtype, TextOptions
 from osa.service.commands.preflight import fetch_models
 from osa.service.inference.prompts import Prompts
 from osa.service.settings import Settings
 
 if TYPE_CHECKING:
     from osa.model.streaming.shared import SharedDocuments
+    from osa.service.bulk.encoder import BulkEncoder, Dtype
     from osa.service.engines.base import Engine
 
 
@@ -54,6 +54,7 @@ def open_encoder(
         DownloadError: It cannot be had.
     """
     from osa.model.processor import limit_instruction_set
+    from osa.service.bulk.encoder import BatchLimits, BulkEncoder, TextOptions
     from osa.service.engines.selection import select_engine
     from osa.service.engines.trial import try_engine
     from osa.service.inference.tasks import check_task

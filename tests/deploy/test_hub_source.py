@@ -98,7 +98,7 @@ def test_the_network_is_opened_for_downloads_alone() -> None:
     assert opened(rendered_case(CASE)) == [{53, 8443}, {53, 8443}]
     assert opened(render(values())) == [{53, 443}]
     assert opened(render(values(endpoint="http://hub.example.com"))) == [{53, 80}]
-    for case in set(CASES) - DOWNLOADS:
+    for case in set(CASES) - DOWNLOADS - {"ray"}:  # whose workers speak with each other
         allowed = case_values(case).get("networkPolicy", {}).get("egress", [])
         if not allowed:
             assert all(ports == set() for ports in opened(rendered_case(case))), case

@@ -186,6 +186,18 @@ def faults_of_our_own(
             observer.note("post", path, clients[task].post(place(path), json=body))
 
 
+def devices_that_break(serve: Serve, observer: Observer, tiny: Path) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    for task, paths in BY_TASK.items():
+        for path in paths:  # a server each: it computes nothing more
+            engine = EagerEngine(tiny.parent / task, "cpu")
+            client = serve(engine, model__path=tiny)
+            engine.embed = broken  # type: ignore[assignment, method-assign]
+            observer.note("post", path, client.post(place(path), json=body_of(path)))
+
+
 def too_much_at_once(serve: Serve, observer: Observer, tiny: Path) -> None:
     engine = GatedEngine(tiny)
     client = serve(engine, model__path=tiny, server__max_concurrent_requests=1)
@@ -275,8 +287,8 @@ def test_every_failure_is_answered_as_it_is_shown(
         loads_that_cannot_be(observer, tiny, keys, admin, patch)
     more_than_a_queue_holds(observer, tiny)
     for provoke in (
-        refused_bodies, unknown_models, unknown_among_several, engines_that_fail, too_much_at_once,
-        full_queues_and_deadlines, a_hung_engine, models_of_another_kind,
+        refused_bodies, unknown_models, unknown_among_several, engines_that_fail,
+        devices_that_break, too_much_at_once, full_queues_and_deadlines, a_hung_engine, models_of_another_kind,
     ):  # fmt: skip
         provoke(serve, observer, tiny)
     the_drain(observer, tiny)

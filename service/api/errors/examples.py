@@ -82,7 +82,8 @@ EMBEDDING: Samples = {
     "over-tokens": too_many_tokens(1_048_576),
     "engine": BackendError("input 0: the engine failed on this input", param="input"),
     "device": DeviceFaultError(
-        "input 0: the device failed: cudaErrorIllegalAddress", param="input"
+        "input 0: the device failed: CUDA error: an illegal memory access was encountered",
+        param="input",
     ),
 }
 """Of routes that embed."""
