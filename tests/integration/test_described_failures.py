@@ -288,7 +288,8 @@ def test_every_failure_is_answered_as_it_is_shown(
     more_than_a_queue_holds(observer, tiny)
     for provoke in (
         refused_bodies, unknown_models, unknown_among_several, engines_that_fail,
-        devices_that_break, too_much_at_once, full_queues_and_deadlines, a_hung_engine, models_of_another_kind,
+        devices_that_break, too_much_at_once, full_queues_and_deadlines, a_hung_engine,
+        models_of_another_kind,
     ):  # fmt: skip
         provoke(serve, observer, tiny)
     the_drain(observer, tiny)
