@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import math
-import signal
 import time
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from types import FrameType
 
 import torch
 from torch import Tensor, nn
@@ -28,9 +24,10 @@ from osa.model.conversion.request import STATE, Request
 from osa.model.conversion.student import mixer_of
 from osa.model.conversion.texts import TrainingTexts
 from osa.model.embedding_model import EmbeddingModel
-from osa.model.errors import CheckpointError, OsaError
+from osa.model.errors import CheckpointError
 from osa.model.training.distributed import Processes
 from osa.model.training.resume import Counters, collect_state, load_state, save_state
+from osa.model.training.stopping import Interrupted, StopSignal
 
 PLAN = "plan.json"
 TIMED = 4
@@ -46,12 +43,6 @@ RATES = (
 )
 """Peak rates of both stages. Rates of 2e-4 and more for the rest undo what stage one has found."""
 CLIP_NORM = 1.0
-
-
-class Interrupted(OsaError):
-    """The conversion was stopped by a signal, after saving its state."""
-
-    code = "interrupted"
 
 
 @dataclass
@@ -106,7 +97,7 @@ class Conversion:
                 completion.mixed.data.zero_()
         about = [request.digest(), teacher.checkpoint_sha256, texts.sha256, without_osa]
         self.identity = hashlib.sha256(json.dumps(about).encode()).hexdigest()
-        self._stop = 0
+        self._stop = StopSignal()
         self._hooks: list[torch.utils.hooks.RemovableHandle] = []
         self.optimizer = self._begin_stage()
 
@@ -122,7 +113,7 @@ class Conversion:
         self._keeps_state = keeps_state
         if self.processes.is_main and keeps_state:
             self.request.work.mkdir(parents=True, exist_ok=True)
-        with self._signals():
+        with self._stop:
             while self.plan.stage < len(STAGE_SHARES):
                 self._run_stage()
                 self.plan.stage += 1
@@ -172,7 +163,7 @@ class Conversion:
                     steps = self.plan.steps[stage] = self.processes.max(max(TIMED + 1, int(wanted)))
                     bar.expect(steps)
                 bar.update(1, self._note())
-                stop = self.processes.max(self._stop)
+                stop = self.processes.max(self._stop.number)
                 if stop or (steps is not None and time.monotonic() - told > SAVE_EVERY_S):
                     self.save()
                     told = time.monotonic()
@@ -246,20 +237,6 @@ class Conversion:
                     self._hooks.append(parameter.register_hook(_without_values))
         made = [{"params": parts, "peak": rates[kind]} for kind, parts in groups.items() if parts]
         return AdamW(made, lr=1e-3, betas=(0.9, 0.98), weight_decay=0.0)
-
-    @contextlib.contextmanager
-    def _signals(self) -> Iterator[None]:
-        def note(number: int, frame: FrameType | None) -> None:
-            self._stop = number
-
-        previous = {
-            number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)
-        }
-        try:
-            yield
-        finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
 
 
 def _kind(name: str) -> str:

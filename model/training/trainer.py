@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +27,7 @@ from osa.model.training.resume import (
     save_state,
 )
 from osa.model.training.setup import Setup
+from osa.model.training.stopping import Interrupted, StopSignal
 from osa.model.training.updates.grad_cache import batch_gradient
 from osa.model.training.updates.optimizer import (
     AveragedWeights,
@@ -44,12 +41,6 @@ class TrainingError(OsaError):
     """The run must stop; its last saved state is intact."""
 
     code = "training"
-
-
-class Interrupted(OsaError):
-    """The run was stopped by a signal, after saving its state."""
-
-    code = "interrupted"
 
 
 class Trainer:
@@ -94,7 +85,7 @@ class Trainer:
         identity = f"{config.digest()} {setup.store.sha256} {setup.objective.identity}"
         self.identity = hashlib.sha256(identity.encode()).hexdigest()
         self.counters = Counters()
-        self._stop_signal = 0
+        self._stop = StopSignal()
 
     def resume(self) -> None:
         """Restore the saved state; report what makes the weights differ from those without a stop.
@@ -191,7 +182,7 @@ class Trainer:
         if self.processes.is_main:
             self.output.mkdir(parents=True, exist_ok=True)
         try:
-            with self._signals():
+            with self._stop:
                 self._run()
         except RuntimeError as error:
             if self.processes.world_size == 1 or not is_peer_loss(error):
@@ -239,23 +230,9 @@ class Trainer:
     def _agreed_stop(self) -> int:
         """Largest signal received by any process (0: none), so that all stop at the same update."""
         if self.processes.world_size == 1:
-            return self._stop_signal
-        found = torch.tensor([self._stop_signal], device=self.processes.device)
+            return self._stop.number
+        found = torch.tensor([self._stop.number], device=self.processes.device)
         return int(self.processes.gather(found).max())
-
-    @contextmanager
-    def _signals(self) -> Iterator[None]:
-        def note(number: int, frame: FrameType | None) -> None:
-            self._stop_signal = number
-
-        previous = {
-            number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)
-        }
-        try:
-            yield
-        finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
 
 
 def _clip(network: nn.Module, largest: float) -> Tensor:

@@ -190,12 +190,11 @@ def devices_that_break(serve: Serve, observer: Observer, tiny: Path) -> None:
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
-    for task, paths in BY_TASK.items():
-        for path in paths:  # a server each: it computes nothing more
-            engine = EagerEngine(tiny.parent / task, "cpu")
-            client = serve(engine, model__path=tiny)
-            engine.embed = broken  # type: ignore[assignment, method-assign]
-            observer.note("post", path, client.post(place(path), json=body_of(path)))
+    for task, path in ((task, path) for task, paths in BY_TASK.items() for path in paths):
+        engine = EagerEngine(tiny.parent / task, "cpu")
+        client = serve(engine, model__path=tiny)  # one each: it computes nothing more
+        engine.embed = broken  # type: ignore[assignment, method-assign]
+        observer.note("post", path, client.post(place(path), json=body_of(path)))
 
 
 def too_much_at_once(serve: Serve, observer: Observer, tiny: Path) -> None:
