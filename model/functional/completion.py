@@ -86,8 +86,19 @@ def add_neighbours(
     for place, offset in enumerate((*range(-reach, 0), *range(1, reach + 1))):
         source = places - offset
         inside = (source >= 0) & (source < length)
+        source = source.clamp(min=0, max=length - 1)
         if owners is not None:
-            inside = inside & (owners.roll(offset) == owners)
+            inside = inside & (owners.index_select(0, source) == owners)
         weights = taps[:, place, None] * inside.to(taps.dtype)
-        total = total + weights[None, :, :, None] * value.roll(offset, 2)
+        total = total + weights[None, :, :, None] * _shifted(value, source, offset)
     return total
+
+
+def _shifted(value: Tensor, source: Tensor, offset: int) -> Tensor:
+    """Values [B, H, N, D] of the tokens ``source`` [N], those before by ``offset``.
+
+    By ``roll`` where gradients need its speed; at the ends it gives any others.
+    """
+    if torch.compiler.is_compiling():
+        return value.index_select(2, source)
+    return value.roll(offset, 2)

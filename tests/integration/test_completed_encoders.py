@@ -66,7 +66,7 @@ def test_a_vector_has_the_same_bits_in_any_batch(
 
 @pytest.mark.parametrize(
     ("kind", "layout"),
-    [("onnx", "packed"), ("onnx", "padded"), ("torch-export", "packed"), ("aoti", "packed")],
+    [("onnx", "packed"), ("torch-export", "packed"), ("aoti", "packed")],
 )
 def test_they_are_exported_and_verified(kind: str, layout: str, tmp_path: Path) -> None:
     model = model_of(**{**CONVERTED, "num_layers": 1, "max_seq_len": 32})
