@@ -10,7 +10,12 @@ DTYPES = ("float16", "bfloat16", "float32")
 
 def _numbers(text: str) -> tuple[int, ...]:
     """Comma-separated whole numbers."""
-    return tuple(int(part) for part in text.split(","))
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"wanted are whole numbers with commas between them, got {text!r}"
+        ) from None
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

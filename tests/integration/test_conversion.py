@@ -102,6 +102,12 @@ def test_what_cannot_be_done_is_refused_at_once(
     assert not (tmp_path / "model").exists()
 
 
+def test_layers_are_numbers(bert: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main([*arguments(bert, bert / "m"), "--layers", "1;2"])
+    assert "wanted are whole numbers with commas between them, got '1;2'" in capsys.readouterr().err
+
+
 def test_only_models_of_transformers_are_converted(
     converted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
