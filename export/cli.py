@@ -28,8 +28,8 @@ def add_export(parser: argparse.ArgumentParser) -> None:
         "--model",
         type=Path,
         metavar="DIR",
-        help="checkpoint, directory of transformers, or hf:ORG/NAME[@REVISION]; default is the "
-        "packaged model",
+        help="checkpoint, directory of transformers, packaged:NAME, or hf:ORG/NAME[@REVISION]; "
+        "default is packaged:default",
     )
     parser.add_argument(
         "--layout",
@@ -92,7 +92,7 @@ def add_directory(parser: argparse.ArgumentParser) -> None:
         "directory",
         type=Path,
         metavar="DIR",
-        help="directory of an artifact or a checkpoint, or hf:ORG/NAME[@REVISION]",
+        help="directory of an artifact or a checkpoint, packaged:NAME, or hf:ORG/NAME[@REVISION]",
     )
 
 

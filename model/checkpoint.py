@@ -43,10 +43,10 @@ from osa.model.common.model_files import (
 from osa.model.config import EncoderConfig
 from osa.model.errors import CheckpointError, ConfigError, InputError
 from osa.model.prompts import PROMPTS, prompts_from_json, prompts_to_json
+from osa.model.stored_weights import STORED_DTYPES, from_stored, to_stored
 from osa.model.tokenization import TextTokenizer
 
 FORMAT = "osa-encoder"
-STORED_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 KNOWN = frozenset({CONFIG, WEIGHTS, TOKENIZER, CALIBRATION, PROMPTS})
 """Names of the files that are used; others are only compared with the manifest."""
 FORMAT_VERSION = 1
@@ -100,19 +100,13 @@ def save_checkpoint(
     Args:
         directory: Target.
         checkpoint: What to write.
-        dtype: Storage type of floating-point weights; None keeps their own.
+        dtype: Type that weights are stored in, one of ``WEIGHT_TYPES``; None keeps theirs.
         extra: Further files, by name; covered by the manifest too.
 
     Raises:
         CheckpointError: What could not be loaded again, or a directory with other files.
     """
-    weights = {
-        name: tensor.detach().cpu().to(dtype or tensor.dtype).contiguous()
-        for name, tensor in checkpoint.weights.items()
-    }
-    for name, tensor in weights.items():
-        if not bool(torch.isfinite(tensor).all()):
-            raise CheckpointError(f"{name} has a value that is not finite in {tensor.dtype}")
+    weights = to_stored(checkpoint.weights, dtype)
     if checkpoint.config.vocab_size is not None and checkpoint.tokenizer is None:
         raise CheckpointError("a model of token ids cannot be saved without its tokenizer")
     for name in extra or {}:
@@ -213,9 +207,10 @@ def load_checkpoint(directory: Path) -> Checkpoint:
     except (ConfigError, UnicodeDecodeError, OverflowError) as error:
         raise CheckpointError(f"{directory / CONFIG}: {error}") from error
     try:
-        weights = load_tensors(contents[WEIGHTS])
+        stored = load_tensors(contents[WEIGHTS])
     except (SafetensorError, ValueError, KeyError) as error:
         raise CheckpointError(f"{directory / WEIGHTS} is not safetensors: {error}") from error
+    weights = from_stored(stored, directory / WEIGHTS)
     _check_layers(config, weights, directory)
     tokenizer = None
     if TOKENIZER in contents:

@@ -23,7 +23,7 @@ from osa.model.checkpoint import (
     save_checkpoint,
 )
 from osa.model.common.directories import PRETRAINED as PRETRAINED
-from osa.model.common.directories import kind_of
+from osa.model.common.directories import kind_of, packaged_model
 from osa.model.common.inputs import (
     FeatureSequences,
     IdSequences,
@@ -276,12 +276,14 @@ class EmbeddingModel(StreamedEncoding):
         """Load a model in float32, ready for inference; default is the packaged one.
 
         Args:
-            directory: A checkpoint, or a directory of transformers or sentence-transformers.
+            directory: A checkpoint, a directory of transformers or sentence-transformers, or
+                ``packaged:NAME``.
 
         Raises:
             CheckpointError: Naming the file, field or tensor at fault.
+            ConfigError: No packaged model has this name.
         """
-        source = PRETRAINED if directory is None else Path(directory)
+        source = PRETRAINED if directory is None else packaged_model(Path(directory))
         read = read_model if kind_of(source) == "transformer" else load_checkpoint
         checkpoint = read(source)
         try:

@@ -63,8 +63,8 @@ class ModelFields(Section):
 
     path: Path | None = Field(
         None,
-        description="Checkpoint, artifact, directory of them, or hf:ORG/NAME[@REVISION] of the "
-        "Hugging Face hub; default is the packaged model.",
+        description="Checkpoint, artifact, directory of them, packaged:NAME, or "
+        "hf:ORG/NAME[@REVISION] of the Hugging Face hub; default is packaged:default.",
     )
     engine: EngineName = Field(
         "auto", description="What runs the model; auto takes the fastest form that runs here."

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from osa.model.common.hub_reference import PREFIX, is_reference
+from osa.model.common.hub_reference import PACKAGED, PREFIX, is_reference
 from osa.model.common.model_files import read_json
 from osa.model.errors import CheckpointError, ConfigError
 
@@ -30,12 +30,30 @@ CONFIG, WEIGHTS, TOKENIZER, MANIFEST = (
 ARTIFACT = "artifact.json"
 ADAPTER = "adapter_config.json"
 PRETRAINED = Path(__file__).parents[1] / "pretrained" / "default"
-"""The packaged model."""
+"""The packaged model that is the default."""
 FOREIGN_WEIGHTS = ("pytorch_model.bin", "model.safetensors", "model.safetensors.index.json")
+WEIGHT_TYPES = ("float16", "bfloat16", "float32", "int8")
+"""What weights can be stored in; ``int8`` with a scale for each row of a matrix."""
 MODULES = "modules.json"
 DirectoryKind = Literal["checkpoint", "artifact", "transformer", "collection", "other"]
 MODEL_KINDS: tuple[DirectoryKind, ...] = ("checkpoint", "transformer")
 """What ``EmbeddingModel.from_pretrained`` loads."""
+
+
+def packaged_model(path: Path) -> Path:
+    """The directory of a ``packaged:NAME``; another path is given back.
+
+    Raises:
+        ConfigError: There is no packaged model of this name.
+    """
+    if not str(path).startswith(PACKAGED):
+        return path
+    name, there = str(path).removeprefix(PACKAGED), PRETRAINED.parent
+    names = sorted(item.name for item in there.iterdir() if (item / MANIFEST).is_file())
+    if name not in names:
+        known = ", ".join(PACKAGED + name for name in names)
+        raise ConfigError(f"packaged models are {known}; got {path}")
+    return there / name
 
 
 def kind_of(directory: Path) -> DirectoryKind:
@@ -69,6 +87,8 @@ def describe_path(directory: Path) -> str:
     """What ``directory`` is and what can be done with it, for error messages."""
     if directory.exists() and not directory.is_dir():
         return f"{directory} is a file, not a directory"
+    if str(directory).startswith(PACKAGED):
+        return f"a directory is needed here, got {directory}, which is the name of a model"
     if is_reference(directory):
         return f"a local directory is needed here: 'osa download {directory}' makes one"
     if not directory.exists():

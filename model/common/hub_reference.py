@@ -1,6 +1,7 @@
-"""References to models of the Hugging Face hub, ``hf:ORG/NAME[@REVISION]``, without importing it.
+"""References to models: ``hf:ORG/NAME[@REVISION]`` of the Hugging Face hub, ``packaged:NAME``.
 
 A reference stands wherever a command or setting takes the path of a model, and is held as one.
+The hub's library is not imported here.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import NamedTuple
 
 from osa.model.errors import ConfigError
 
-PREFIX = "hf:"
+PREFIX, PACKAGED = "hf:", "packaged:"
 DEFAULT_REVISION = "main"
 _NAME = r"[A-Za-z0-9_](?:[A-Za-z0-9._-]*[A-Za-z0-9_])?"
 _REFERENCE = re.compile(rf"hf:({_NAME}/{_NAME})(?:@([A-Za-z0-9_][A-Za-z0-9._/+-]*))?")
@@ -44,7 +45,7 @@ class HubReference(NamedTuple):
 
 def is_reference(path: Path | str | None) -> bool:
     """Whether this is meant as a reference, well-formed or not."""
-    return path is not None and str(path).startswith(PREFIX)
+    return path is not None and str(path).startswith((PREFIX, PACKAGED))
 
 
 def parse_reference(text: Path | str) -> HubReference:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-DTYPES = ("float16", "bfloat16", "float32")
+from osa.model.common.directories import WEIGHT_TYPES
 
 
 def _numbers(text: str) -> tuple[int, ...]:
@@ -81,11 +81,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="pairs to evaluate on: score, text, text, separated by tabs",
     )
     parser.add_argument(
+        "--matryoshka",
+        type=_numbers,
+        default=(),
+        metavar="E,K,...",
+        help="turn vectors so that their first K numbers may be taken alone, such as 384,256,128: "
+        "cosines stay, but an index of the model's own vectors is of no use any more",
+    )
+    parser.add_argument(
         "--controls",
         action="store_true",
         help="also convert without OSA, and without stage one: each takes as long again",
     )
-    parser.add_argument("--dtype", choices=DTYPES, default="float16", help="of the stored weights")
+    parser.add_argument(
+        "--dtype", choices=WEIGHT_TYPES, default="float16", help="of the stored weights"
+    )
     parser.add_argument("--resume", action="store_true", help="resume from the saved state")
     parser.add_argument("--force", action="store_true", help="replace what is there")
     parser.add_argument("--quiet", action="store_true", help="no progress")

@@ -30,8 +30,7 @@ def model_card(
         f"# {teacher}, linear in length",
         "",
         f"Converted by `osa convert`: softmax attention was replaced by completed Orthogonal "
-        f"Self-Attention in {config.num_layers} layers, all else stayed. It takes the teacher's "
-        "place beside its vectors: an index of them stays valid, as far as the cosines below go.",
+        f"Self-Attention in {config.num_layers} layers, all else stayed. " + _place(report),
         "",
         *HEADER,
         f"| cosine with the teacher's vectors, held-out texts | 1 | {report.cosine:.4f} |",
@@ -54,10 +53,41 @@ def model_card(
     lines += [f"| {length} | {value:.3f} |" for length, value in report.cosine_by_length.items()]
     lines += ["", "| tokens of a text | CPU time of the teacher over its own |", "|---|---|"]
     lines += [f"| {length} | {value:.2f} |" for length, value in report.speed.items()]
+    lines += _widths(report)
     for name, control in controls.items():
         lines += ["", f"Control, {name}: cosine {control.cosine:.4f}" + _sts(control) + "."]
     lines += ["", "Made with: " + ", ".join(f"{name} {value}" for name, value in facts.items())]
     return "\n".join([*lines, "", _limits(config, report), ""])
+
+
+def _place(report: Report) -> str:
+    if not report.widths:
+        return (
+            "It takes the teacher's place beside its vectors: an index of them stays valid, as far "
+            "as the cosines below go."
+        )
+    return (
+        "Its vectors were turned onto their principal axes, so that the first of their numbers may "
+        "be taken alone: cosines below are of vectors before that, and an index of the teacher's "
+        "vectors has to be made anew."
+    )
+
+
+def _widths(report: Report) -> list[str]:
+    if not report.widths:
+        return []
+    scored = any("sts" in found for found in report.widths.values())
+    lines = ["", "| dimensions | share of the squared length |", "|---|---|"]
+    if scored:
+        lines = [
+            "",
+            "| dimensions | share of the squared length | mean of STS |",
+            "|---|---|---|",
+        ]
+    for width, found in report.widths.items():
+        share = f"{found['share']:.3f}" if "share" in found else ""
+        lines.append(f"| {width} | {share} |" + (f" {found['sts']:.2f} |" if scored else ""))
+    return lines
 
 
 def _sts(report: Report) -> str:

@@ -47,6 +47,8 @@ class Report:
         retrieval: Recall at 1 of passages by one of their sentences, of teacher and student.
         sts: Spearman correlation times 100, of teacher and student, by file.
         speed: CPU time of a token of the teacher over the student's, by tokens of a text.
+        widths: Of turned vectors, by leading numbers: mean share of the squared length, and the
+            mean of the STS scores, where there are files.
     """
 
     cosine: float = 0.0
@@ -54,6 +56,7 @@ class Report:
     retrieval: dict[str, float] = field(default_factory=dict)
     sts: dict[str, dict[str, float]] = field(default_factory=dict)
     speed: dict[str, float] = field(default_factory=dict)
+    widths: dict[str, dict[str, float]] = field(default_factory=dict)
 
 
 def quick(model: EmbeddingModel) -> EmbeddingModel:
@@ -108,15 +111,55 @@ def recall(model: EmbeddingModel, parts: Sequence[str], rests: Sequence[str]) ->
     return round(100.0 * scores["recall_at_1"], 2)
 
 
-def sts_score(model: EmbeddingModel, file: Path) -> float:
+def sts_scores(model: EmbeddingModel, file: Path, widths: Sequence[int]) -> list[float]:
     """Spearman correlation, times 100, of cosines and the scores of a file of pairs.
+
+    Args:
+        model: The model.
+        file: The pairs.
+        widths: How many leading numbers of the vectors are compared, each for a result.
 
     Raises:
         ConfigError: See ``read_pairs``.
     """
     scores, left, right = read_pairs(file)
     first, second = embed(model, [*left, *right]).split(len(left))
-    return round(100.0 * spearman((first * second).sum(-1).numpy(), scores), 2)
+    return [
+        round(
+            100.0
+            * spearman(F.cosine_similarity(first[:, :width], second[:, :width]).numpy(), scores),
+            2,
+        )
+        for width in widths
+    ]
+
+
+def measure_widths(
+    model: EmbeddingModel,
+    pieces: Sequence[Sequence[int]],
+    sts: Sequence[Path],
+    widths: Sequence[int],
+) -> dict[str, dict[str, float]]:
+    """What the leading numbers of turned vectors are worth, by their number.
+
+    Args:
+        model: Of ``turn_vectors``.
+        pieces: Held-out pieces of texts, ids.
+        sts: Files of pairs.
+        widths: Numbers of leading numbers.
+    """
+    served = quick(model)
+    found: dict[str, dict[str, float]] = {str(width): {} for width in widths}
+    if pieces:
+        squares = embed_ids(served, pieces).square()
+        for width in widths:
+            share = squares[:, :width].sum(-1) / squares.sum(-1)
+            found[str(width)]["share"] = round(float(share.mean()), 4)
+    if sts:
+        scores = torch.tensor([sts_scores(served, file, widths) for file in sts])
+        for width, mean in zip(widths, scores.mean(0).tolist(), strict=True):
+            found[str(width)]["sts"] = round(mean, 2)
+    return found
 
 
 def cpu_time(model: EmbeddingModel, length: int) -> float:
@@ -165,8 +208,9 @@ def measure(
             "student": recall(after, parts, rests),
         }
     for file in sts:
-        scores = {"teacher": sts_score(before, file), "student": sts_score(after, file)}
-        report.sts[file.stem] = scores
+        width = [student.config.vector_size]
+        (first,), (second,) = (sts_scores(model, file, width) for model in (before, after))
+        report.sts[file.stem] = {"teacher": first, "student": second}
     report.speed = speeds(teacher.config, student.config)
     return report
 

@@ -49,6 +49,7 @@ class Request:
         chunk_tokens: Most whose activations are kept [tokens].
         seed: Of the order of the texts.
         sts: Files of pairs to evaluate on.
+        matryoshka: Leading widths that vectors are turned for; none leaves them as they are.
         controls: Whether controls are converted as well.
         dtype: Of the stored weights.
         resume: Whether to resume.
@@ -69,6 +70,7 @@ class Request:
     chunk_tokens: int = 4096
     seed: int = 0
     sts: tuple[Path, ...] = ()
+    matryoshka: tuple[int, ...] = ()
     controls: bool = False
     dtype: str = "float16"
     resume: bool = False
@@ -127,6 +129,7 @@ def read_request(options: argparse.Namespace) -> Request:
         chunk_tokens=options.chunk_tokens,
         seed=options.seed,
         sts=tuple(options.sts),
+        matryoshka=options.matryoshka,
         controls=options.controls,
         dtype=options.dtype,
         resume=options.resume,

@@ -12,8 +12,9 @@ import torch
 
 from osa.model.checkpoint import Checkpoint, load_weights
 from osa.model.common.progress import say
+from osa.model.conversion.matryoshka import check_turnable, turn_vectors
 from osa.model.conversion.model_card import model_card
-from osa.model.conversion.report import Report, measure, to_json
+from osa.model.conversion.report import Report, embed_ids, measure, measure_widths, quick, to_json
 from osa.model.conversion.request import STATE, Request
 from osa.model.conversion.student import make_student
 from osa.model.conversion.texts import TrainingTexts, read_texts
@@ -25,6 +26,8 @@ from osa.model.layers.initialization import shapes_alone
 from osa.model.training.distributed import Processes, process_group
 
 RECORD, CARD = "conversion.json", "README.md"
+TURNED_ON = 10_000
+"""Pieces of texts whose vectors' principal axes are taken."""
 
 
 def convert(request: Request) -> int:
@@ -35,6 +38,8 @@ def convert(request: Request) -> int:
     """
     with process_group() as processes:
         teacher = load_teacher(request)
+        if request.matryoshka:
+            check_turnable(teacher, request.matryoshka)
         layers = request.layers or tuple(range(teacher.config.num_layers))
         torch.manual_seed(request.seed)
         longest = max(request.max_length, teacher.config.max_seq_len)
@@ -104,6 +109,14 @@ def _finish(
     say("comparing the student with its teacher")
     report = measured(conversion.student)
     controls = _controls(request, teacher, texts, measured, conversion) if request.controls else {}
+    student = conversion.student.cpu().requires_grad_(False).eval()
+    if request.matryoshka:
+        say("turning vectors onto their principal axes")
+        vectors = embed_ids(quick(student), texts.sample(TURNED_ON)).numpy()
+        student = turn_vectors(student, vectors, request.matryoshka)
+        report.widths = measure_widths(
+            student, texts.held_out_pieces, request.sts, request.matryoshka
+        )
     facts: dict[str, object] = {
         "teacher": {"name": request.name, "sha256": teacher.checkpoint_sha256},
         "layers": list(conversion.layers),
@@ -113,14 +126,14 @@ def _finish(
         "texts_sha256": texts.sha256,
         "max_tokens": request.max_tokens,
         "batch_tokens": request.batch_tokens,
+        "matryoshka": list(request.matryoshka),
         "seed": request.seed,
         "threads": torch.get_num_threads(),
         "versions": {name: version(name) for name in ("osa-encoder", "torch")},
     }
     record = to_json(facts, report, controls)
-    card = model_card(request.name, conversion.student.config, facts, report, controls)
+    card = model_card(request.name, student.config, facts, report, controls)
     extra = {RECORD: record.encode(), CARD: card.encode()}
-    student = conversion.student.cpu().requires_grad_(False).eval()
     student.save_pretrained(request.output, getattr(torch, request.dtype), extra)
     EmbeddingModel.from_pretrained(request.output)  # the state is deleted only if this loads
     shutil.rmtree(request.work, ignore_errors=True)

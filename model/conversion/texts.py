@@ -112,6 +112,11 @@ class TrainingTexts:
         """Number of pieces."""
         return len(self._pieces)
 
+    def sample(self, count: int) -> list[list[int]]:
+        """Some of the pieces to train on, the same for the same seed."""
+        order = np.random.default_rng(self._seed).permutation(len(self._pieces))
+        return [self._pieces[place].tolist() for place in order[:count]]
+
     def batch(self, number: int, tokens: int, device: torch.device) -> Batch:
         """A batch of about so many tokens; the same for the same number.
 

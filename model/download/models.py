@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from osa.model.common.directories import packaged_model
 from osa.model.common.hub_reference import HubReference, is_reference, parse_reference
 from osa.model.common.requirements import require
 from osa.model.download.hub_client import HubClient, Listing
@@ -49,7 +50,7 @@ class HubModel(NamedTuple):
 def local_path(
     path: Path | None, refresh: bool = False, progress: Progress = lambda line: None
 ) -> Path | None:
-    """``path`` itself, or the directory of the model where it is a reference to the hub.
+    """``path`` itself, or the directory of the model where it is a reference.
 
     Args:
         path: As ``model.path``.
@@ -57,11 +58,13 @@ def local_path(
         progress: Called with a line for every step.
 
     Raises:
-        ConfigError: A malformed reference, or ``huggingface_hub`` is not installed.
+        ConfigError: A malformed or unknown reference, or ``huggingface_hub`` is not installed.
         DownloadError: The model cannot be had, or its files have changed.
     """
     if path is None or not is_reference(path):
         return path
+    if (packaged := packaged_model(path)) != path:
+        return packaged
     return fetch_model(parse_reference(path), refresh, progress).path
 
 

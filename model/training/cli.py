@@ -5,9 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from osa.model.common.directories import WEIGHT_TYPES
 from osa.model.training import RECIPES
-
-DTYPES = ("bfloat16", "float16", "float32")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,7 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="start anew and replace an existing checkpoint or saved state",
     )
-    parser.add_argument("--dtype", choices=DTYPES, default="float16", help="of the stored weights")
+    parser.add_argument(
+        "--dtype", choices=WEIGHT_TYPES, default="float16", help="of the stored weights"
+    )
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
 
 

@@ -76,8 +76,8 @@ class LoadRequest(StrictBody):
     )
 
     path: Annotated[Path, AfterValidator(lambda path: _usable(path))] | None = Field(
-        None, description="Checkpoint, artifact, or directory of them, where the server runs, or "
-        "hf:ORG/NAME[@REVISION] of the Hugging Face hub; null is the packaged model."
+        None, description="Checkpoint, artifact, or directory of them, where the server runs, "
+        "packaged:NAME, or hf:ORG/NAME[@REVISION] of the hub; null is packaged:default."
     )  # fmt: skip
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 SHORTCUTS = {"model": "model.path", "host": "server.host", "port": "server.port"}
 HELP = {
-    "model": "checkpoint or artifact directory, or hf:ORG/NAME[@REVISION]",
+    "model": "checkpoint or artifact directory, packaged:NAME, or hf:ORG/NAME[@REVISION]",
     "host": "address to listen on",
     "port": "port to listen on",
 }

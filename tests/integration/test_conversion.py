@@ -91,6 +91,7 @@ def test_a_stopped_conversion_goes_on_to_the_same_weights(
         (["--texts", "nothing.txt"], "nothing.txt: it does not exist"),
         (["--resume"], "holds no state"),
         (["--max-tokens", "4"], "--max-tokens must be at least 16"),
+        (["--matryoshka", "8,16"], "matryoshka_dims must descend"),
         (["--max-tokens", "600"], "--max-tokens must be at most the 512"),
     ],
 )
@@ -100,6 +101,17 @@ def test_what_cannot_be_done_is_refused_at_once(
     assert main([*arguments(bert, tmp_path / "model"), *change]) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "model").exists()
+
+
+def test_vectors_are_turned_and_stored_as_integers(bert: Path, tmp_path: Path) -> None:
+    width = EmbeddingModel.from_pretrained(bert).config.vector_size
+    asked = ["--matryoshka", f"{width},8", "--dtype", "int8"]
+    assert main([*arguments(bert, tmp_path / "model", "5,2"), *asked]) == 0
+    model = EmbeddingModel.from_pretrained(tmp_path / "model")
+    assert model.config.matryoshka_dims == (width, 8)
+    record = json.loads((tmp_path / "model" / "conversion.json").read_text())
+    assert record["widths"]["8"]["share"] > 8 / width
+    assert "| dimensions |" in (tmp_path / "model" / "README.md").read_text()
 
 
 def test_layers_are_numbers(bert: Path, capsys: pytest.CaptureFixture[str]) -> None:
