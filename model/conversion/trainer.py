@@ -42,6 +42,8 @@ RATES = (
     {"weights": 2.5e-3, "side": 2e-4, "projection": 2e-4, "rest": 5e-5},
 )
 """Peak rates of both stages. Rates of 2e-4 and more for the rest undo what stage one has found."""
+FEWER_LAYERS = {"weights": 5e-3, "side": 4e-4, "projection": 4e-4, "rest": 2e-4}
+"""Of stage two where layers were left out, whose work the others have yet to learn."""
 CLIP_NORM = 1.0
 
 
@@ -222,7 +224,7 @@ class Conversion:
         for hook in self._hooks:
             hook.remove()
         self._hooks.clear()
-        rates = RATES[self.plan.stage]
+        rates = RATES[self.plan.stage] if self.whole or not self.plan.stage else FEWER_LAYERS
         groups: dict[str, list[nn.Parameter]] = {name: [] for name in rates}
         for name, parameter in self.student.named_parameters():
             kind = _kind(name)
