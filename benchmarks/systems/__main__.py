@@ -1,12 +1,14 @@
 """Every mixer, residual rule, linear layer and size flag under one encoder: quality and cost.
 
-    python -m benchmarks.systems --texts FILE ... --held-out FILE ... [--minutes 30] [--seeds 0,1]
+    python -m benchmarks.systems --texts FILE ... --held-out FILE ... [--minutes 30 | --updates N]
+        [--seeds 0,1]
         [--sts DIR] [--pairs FILE] [--systems NAME,...] [--phases quality,cost,start]
         [--lengths 32,512,4096,32768] [--output benchmarks/reports] [--work DIR] [--smoke]
 
 ``--minutes`` is the CPU time that the plain encoder is trained for; all others take as many updates
-of the same texts. Every result is kept in ``--work``, and a training that was stopped goes on from
-its state: the same command continues. ``--sts`` holds tab-separated files (STS12.tsv ...),
+of the same texts. ``--updates`` says how many instead, so that a busy machine takes the same. Every
+result is kept in ``--work``, and a training that was stopped goes on from its state: the same
+command continues. ``--sts`` holds tab-separated files (STS12.tsv ...),
 ``--pairs`` lines of JSON with ``query`` and ``passage``; without them these scores are left out.
 ``--smoke`` takes one small layer, few updates and short sequences. Files are written only with
 ``--output``.
@@ -44,6 +46,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--texts", nargs="+", type=Path, default=[], metavar="FILE")
     parser.add_argument("--held-out", nargs="+", type=Path, default=[], metavar="FILE")
     parser.add_argument("--minutes", type=float, default=30.0, help="CPU time of one training")
+    parser.add_argument("--updates", type=int, metavar="N", help="instead of --minutes")
     parser.add_argument("--seeds", default="0", metavar="N,...")
     parser.add_argument("--sts", type=Path, metavar="DIR")
     parser.add_argument("--pairs", type=Path, metavar="FILE")
@@ -109,6 +112,8 @@ class Comparison:
 
     def updates(self) -> int:
         """Updates that the plain encoder does in the budget."""
+        if self.options.updates is not None:
+            return int(self.options.updates)
         if self.options.smoke:
             return SOME
         fields = System(PLAIN, {"mixer": PLAIN}).fields(self.sizes)
@@ -165,6 +170,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         systems = [system for system in systems if system.name in wanted]
     if unknown := set(phases) - set(PHASES):
         parser.error(f"phases are {', '.join(PHASES)}, got {', '.join(sorted(unknown))}")
+    if options.updates is not None and options.updates < 1:
+        parser.error(f"--updates must be at least 1, got {options.updates}")
     if "quality" in phases and not (options.texts and options.held_out):
         parser.error("the phase quality needs --texts and --held-out")
     try:
@@ -184,7 +191,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         comparison.quality(system, row, updates)
     facts = {**read_machine("cpu"), "threads": "1", "seeds": options.seeds}
     if updates:
-        budget = "" if options.smoke else f", {options.minutes:g} CPU minutes of the plain encoder"
+        given = options.smoke or options.updates is not None
+        budget = "" if given else f", {options.minutes:g} CPU minutes of the plain encoder"
         facts["training"] = f"{updates} updates of {comparison.training.batch} texts{budget}"
     stem = f"systems_{facts['hardware']}"
     plots = []
