@@ -100,11 +100,10 @@ def _finish(
 ) -> None:
     """Measure, and write the checkpoint."""
 
+    pieces: list[list[int]] = [piece.tolist() for piece in texts.held_out_pieces]
+
     def measured(student: EmbeddingModel) -> Report:
-        return measure(
-            teacher, student, [list(piece) for piece in texts.held_out_pieces], texts.held_out,
-            request.sts,
-        )  # fmt: skip
+        return measure(teacher, student, pieces, texts.held_out, request.sts)
 
     say("comparing the student with its teacher")
     report = measured(conversion.student)
@@ -114,9 +113,7 @@ def _finish(
         say("turning vectors onto their principal axes")
         vectors = embed_ids(quick(student), texts.sample(TURNED_ON)).numpy()
         student = turn_vectors(student, vectors, request.matryoshka)
-        report.widths = measure_widths(
-            student, texts.held_out_pieces, request.sts, request.matryoshka
-        )
+        report.widths = measure_widths(student, pieces, request.sts, request.matryoshka)
     facts: dict[str, object] = {
         "teacher": {"name": request.name, "sha256": teacher.checkpoint_sha256},
         "layers": list(conversion.layers),
