@@ -154,8 +154,13 @@ class EmbedChunksRequest(BaseModel):
                     "inputs": "The cat sat. The dog ran.",
                     "chunking": {"strategy": "sentences"},
                     "return_text": True,
-                }
-            ]
+                },
+                {"inputs": "A long document. Of many parts.", "vectors": 8},
+            ],
+            "anyOf": [  # vectors of groups are unit vectors
+                {"properties": {"vectors": {"type": "null"}}},
+                {"properties": {"normalize": {"enum": [True, None]}}},
+            ],
         },
     )
 
