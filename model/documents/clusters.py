@@ -78,5 +78,5 @@ def _centres(rows: np.ndarray, groups: np.ndarray, before: np.ndarray) -> np.nda
 def _in_order(groups: np.ndarray) -> np.ndarray:
     """The same groups, numbered by their first members, without empty ones."""
     _, firsts, numbers = np.unique(groups, return_index=True, return_inverse=True)
-    ranks: np.ndarray = firsts.argsort().argsort()
-    return ranks[numbers]
+    renumbered: np.ndarray = firsts.argsort().argsort()[numbers]
+    return renumbered

@@ -107,7 +107,7 @@ class DocumentEncoding(StreamedEncoding):
         raise NotImplementedError
 
     @overload
-    def encode_documents(
+    def encode_documents(  # type: ignore[overload-overlap]  # a string is an iterable of them too
         self,
         texts: str,
         vectors: int = VECTORS,

@@ -133,7 +133,8 @@ class BulkEncoder:
 
     def identity(self) -> dict[str, Any]:
         """What decides the vectors: model, arithmetic, and what is asked of them."""
-        info, grouping = self.engine.info, {}
+        info = self.engine.info
+        grouping: dict[str, int] = {}
         if self.grouping is not None:
             grouping = {
                 "vectors_per_document": self.grouping.vectors,

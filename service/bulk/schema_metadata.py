@@ -89,7 +89,7 @@ def _extend_spark(values: dict[str, Any], added: Sequence[pa.Field], rows: int) 
 
 
 def _is_list(kind: pa.DataType) -> bool:
-    return pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind)
+    return bool(pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind))
 
 
 def _element(kind: pa.DataType) -> str:
