@@ -36,7 +36,7 @@ def run(code: str, names: dict[str, Any]) -> dict[str, Any]:
 
 
 def articles() -> list[str]:
-    """Six texts of two themes each, one long after the other; stocks are in the second and fifth."""
+    """Six texts of two themes each, one after the other; stocks are in the second and fifth."""
     pairs = [(0, 2), (1, 3), (4, 0), (2, 3), (4, 1), (3, 0)]
     return [" ".join([THEMES[one]] * 40 + [THEMES[other]] * 12) for one, other in pairs]
 
