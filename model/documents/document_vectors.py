@@ -52,7 +52,7 @@ def group_chunks(
     return DocumentVectors(
         found,
         (sums / max(1.0, tokens.sum())).astype(np.float32),
-        [join(chunks[place] for place in places) for places in members],
+        [join(chunks[place] for place in places.tolist()) for places in members],
         chunks,
         groups,
     )

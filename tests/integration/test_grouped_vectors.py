@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import jsonschema
 import numpy as np
 import pytest
 
@@ -165,3 +166,19 @@ def test_answers_are_as_small_as_their_vectors(
     assert (refused.status_code, "server.answer_limit" in refused.text) == (422, True)
     computed = [line for line in before.splitlines() if "osa_computed_tokens_total{" in line]
     assert all(line in narrow.get("/metrics").text for line in computed)
+
+
+def test_the_description_allows_what_is_answered(client: httpx.Client) -> None:
+    described = client.get("/openapi.json").json()["components"]["schemas"]
+    schema = {**described["EmbedChunksRequest"], "components": {"schemas": described}}
+    allowed = jsonschema.Draft202012Validator(schema).is_valid
+    assert allowed({"inputs": "a", "vectors": 8})
+    assert allowed({"inputs": "a", "vectors": None, "normalize": False})
+    assert allowed({"inputs": "a", "vectors": 64, "normalize": None})
+    assert allowed({"inputs": "a", "normalize": False})
+    assert not allowed({"inputs": "a", "vectors": 8, "normalize": False})
+    assert not allowed({"inputs": "a", "vectors": 65})
+    entries = ask(client, text_of(30), vectors=2, return_text=True)[0]
+    entry = {**described["DocumentVector"], "components": {"schemas": described}}
+    for one in entries:
+        jsonschema.Draft202012Validator(entry).validate(one)
