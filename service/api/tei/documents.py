@@ -11,6 +11,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
+from osa.model.documents.chunk_ranges import Offsets
 from osa.service.api.feature_inputs import naming_non_finite, parse_model_inputs
 from osa.service.api.job import Job, RequestContext
 from osa.service.api.openapi import reads
@@ -31,7 +32,6 @@ from osa.service.api.vector_encoding import EncodingFormat, check_packing
 from osa.service.errors import ValidationError
 from osa.service.inference.chunking import (
     Chunking,
-    Offsets,
     check_chunks,
     check_request_chunks,
     cut,
