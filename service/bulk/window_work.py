@@ -49,7 +49,7 @@ class Summary:
     def add(self, note: Note) -> None:
         """Count a part."""
         self.texts += note["texts"]
-        self.vectors += int(note.get("vectors", note["texts"]))
+        self.vectors += note["vectors" if "vectors" in note else "texts"]
         self.tokens += note["tokens"]
         self.truncated += note["truncated"]
         self.unknown += note.get("unknown", 0)
