@@ -33,6 +33,7 @@ from osa.model.common.inputs import (
     read_texts,
 )
 from osa.model.config import EncoderConfig
+from osa.model.documents.encoding import DocumentEncoding
 from osa.model.errors import CheckpointError, ConfigError, InputError
 from osa.model.functional.tiling import project_rows
 from osa.model.functional.varlen import batches_by_length, check_cu_seqlens
@@ -43,11 +44,11 @@ from osa.model.layers.heads import HEAD_ACTIVATIONS, SparseHead, make_head
 from osa.model.layers.initialization import make_projection, shapes_alone
 from osa.model.layers.pooling import EmbeddingOutput, as_they_are, pool
 from osa.model.sequences import InputRows, check_features, pack_features, pack_ids
-from osa.model.streaming.encoding import STREAMED_FROM, StreamedEncoding
+from osa.model.streaming.encoding import STREAMED_FROM
 from osa.model.tokenization import TextTokenizer
 
 
-class EmbeddingModel(StreamedEncoding):
+class EmbeddingModel(DocumentEncoding):
     """Texts, ids or features to unit vectors, or to what the model's head computes."""
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Vectors of long documents: whole, by late chunking, and by chunks encoded alone."""
+"""Vectors of long documents: whole, of chunks, late or encoded alone, and of groups of these."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from osa.model import EmbeddingModel
+from osa.model.documents.document_vectors import group_vectors
 from osa.model.errors import InputError
 from osa.model.functional.varlen import cu_seqlens_of
 
@@ -24,30 +25,49 @@ class Vectors:
         strategy: Name of the strategy.
         documents: [D, E]; None if a document's score is that of its best chunk.
         chunks: The chunks of all documents in order [C, E]; None if there are none.
+        groups: A few vectors of each document, of groups of its chunks; empty if there are none.
     """
 
     strategy: str
     documents: Tensor | None
     chunks: Tensor | None
+    groups: Sequence[Tensor] = ()
 
 
 def model_strategies(
-    model: EmbeddingModel, documents: Sequence[Sequence[str]]
+    model: EmbeddingModel, documents: Sequence[Sequence[str]], few: Sequence[int] = ()
 ) -> Iterator[Vectors]:
-    """Vectors of whole documents, of late chunks, and of chunks encoded alone."""
+    """Vectors of whole documents, of late chunks, and of chunks encoded alone.
+
+    Of chunks also a few vectors a document, for each of the numbers in ``few``.
+    """
     late = [late_chunks(model, chunks) for chunks in documents]
     yield Vectors("whole document", torch.stack([whole for whole, _ in late]), None)
-    yield Vectors("late chunks", None, torch.cat([chunks for _, chunks in late]))
+    yield from of_chunks("late chunks", [chunks for _, chunks in late], few)
     alone = model.encode([chunk for chunks in documents for chunk in chunks])
-    yield Vectors("chunks alone", None, alone)
+    yield from of_chunks("chunks alone", alone.split([len(chunks) for chunks in documents]), few)
 
 
-def teacher_strategies(encode: Encode, documents: Sequence[Sequence[str]]) -> Iterator[Vectors]:
-    """Vectors of documents truncated to the teacher's 256 tokens, and of chunks encoded alone."""
+def teacher_strategies(
+    encode: Encode, documents: Sequence[Sequence[str]], few: Sequence[int] = ()
+) -> Iterator[Vectors]:
+    """Vectors of documents truncated to the teacher's 256 tokens, and of chunks encoded alone.
+
+    Of chunks also a few vectors a document, for each of the numbers in ``few``.
+    """
     first = encode([" ".join(chunks) for chunks in documents])
     yield Vectors("its first 256 tokens", F.normalize(first, dim=-1), None)
-    alone = encode([chunk for chunks in documents for chunk in chunks])
-    yield Vectors("chunks alone", None, F.normalize(alone, dim=-1))
+    alone = F.normalize(encode([chunk for chunks in documents for chunk in chunks]), dim=-1)
+    yield from of_chunks("chunks alone", alone.split([len(chunks) for chunks in documents]), few)
+
+
+def of_chunks(strategy: str, chunks: Sequence[Tensor], few: Sequence[int]) -> Iterator[Vectors]:
+    """All chunks of every document [n, E], and for each number of ``few`` so many vectors."""
+    yield Vectors(strategy, None, torch.cat(list(chunks)))
+    for most in few:
+        groups = [group_vectors(rows.numpy(), most)[0] for rows in chunks]
+        name = f"{most} vectors a document, of {strategy}"
+        yield Vectors(name, None, None, [torch.from_numpy(rows) for rows in groups])
 
 
 @torch.inference_mode()

@@ -24,6 +24,7 @@ from benchmarks.quality.chunk_encoders import Encode, Vectors, model_strategies,
 from benchmarks.quality.long_documents import Haystack, Page, haystack
 from benchmarks.quality.sts import teacher_encoder
 from osa.model import EmbeddingModel
+from osa.model.documents.limits import VECTORS
 
 DEPTH = 10
 TEACHER = "teacher (all-MiniLM-L6-v2)"
@@ -34,9 +35,10 @@ descriptions, names of recipes to their steps; no passage holds its query word f
 LONG = """\
 Held-out pages (PostgreSQL's and Debian's manuals, Wikipedia, novels), truncated or concatenated. A
 query is the first sentence of a paragraph in the second half of a document, removed from it.
-"Document": the right one among all, by its one vector or by its best chunk. "Chunk": the one that
-the query was taken from, among those of its document, and among all. Chunks have up to 200 tokens;
-late chunks are means of token ranges of the encoded whole."""
+"Document": the right one among all, by its one vector, by its best chunk, or by the best of a few
+vectors, which groups of its chunks have. "Chunk": the one that the query was taken from, among
+those of its document, and among all. Chunks have up to 200 tokens; late chunks are means of token
+ranges of the encoded whole."""
 
 
 @dataclass(frozen=True)
@@ -105,19 +107,32 @@ def long_rows(
         if vectors.documents is not None:
             result = ranking(ranks_of(queries, vectors.documents, own))
             yield row([*cells, *_recall_and_mrr(result), *[MISSING] * 4])
+        if vectors.groups:
+            owners = torch.tensor([row for row, few in enumerate(vectors.groups) for _ in few])
+            best = best_of(queries @ torch.cat(list(vectors.groups)).T, owners)
+            yield row([*cells, *_recall_and_mrr(_found(best, own)), *[MISSING] * 4])
         if vectors.chunks is not None:
             scores = queries @ vectors.chunks.T
             relevant = torch.tensor(stack.needle_chunks)[:, None]
             right = scores.gather(1, relevant)
             inside = chunk_documents[None] == torch.tensor(own)[:, None]
-            best = torch.full((len(queries), len(stack.documents)), -2.0)
-            best = best.scatter_reduce(1, chunk_documents.expand(len(queries), -1), scores, "amax")
-            mine = best.gather(1, torch.tensor(own)[:, None])
-            found = ranking((best > mine).sum(1))
+            found = _found(best_of(scores, chunk_documents), own)
             within = ranking(((scores > right) & inside).sum(1))
             among = ranking((scores > right).sum(1))
             results = (found, within, among)
             yield row([*cells, *(cell for item in results for cell in _recall_and_mrr(item))])
+
+
+def best_of(scores: Tensor, owners: Tensor) -> Tensor:
+    """The best score of each document [Q, D], from scores of vectors [Q, V] and whose they are."""
+    best = torch.full((len(scores), int(owners.max()) + 1), -2.0)
+    return best.scatter_reduce(1, owners.expand(len(scores), -1), scores, "amax")
+
+
+def _found(best: Tensor, own: Sequence[int]) -> Ranking:
+    """How well queries find their documents by scores [Q, D]."""
+    mine = best.gather(1, torch.tensor(own)[:, None])
+    return ranking((best > mine).sum(1))
 
 
 def read_pages(file: Path) -> list[Page]:
@@ -169,12 +184,11 @@ def report(options: argparse.Namespace, show: Callable[[str], None]) -> None:
     show("\n" + heading(["tokens", "model", "by", *columns]))
     for stack in filter(lambda stack: stack.needles, stacks):
         for name, model in models.items():
-            for line in long_rows(
-                name, model.encode, model_strategies(model, stack.documents), stack
-            ):
+            strategies = model_strategies(model, stack.documents, options.vectors)
+            for line in long_rows(name, model.encode, strategies, stack):
                 show(line)
         if teacher is not None:
-            strategies = teacher_strategies(teacher, stack.documents)
+            strategies = teacher_strategies(teacher, stack.documents, options.vectors)
             for line in long_rows(TEACHER, teacher, strategies, stack):
                 show(line)
 
@@ -185,6 +199,7 @@ def command(options: argparse.Namespace) -> str:
     parts += [f"--model {pair.split('=', 1)[0]}=DIR" for pair in options.model]
     parts += ["--teacher"] if options.teacher else []
     parts += [f"--{name} {getattr(options, name)}" for name in ("pairs", "documents", "needles")]
+    parts += ["--vectors", *map(str, options.vectors)]
     return " ".join([*parts, "--lengths", *map(str, options.lengths)])
 
 
@@ -200,6 +215,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--documents", type=int, default=100, help="largest number per length")
     parser.add_argument(
         "--needles", type=int, default=4, help="largest number of queries per document"
+    )
+    parser.add_argument(
+        "--vectors",
+        type=int,
+        nargs="+",
+        default=[VECTORS],
+        help="how many vectors a document has where its chunks are grouped",
     )
     parser.add_argument("--lengths", type=int, nargs="+", default=[2048, 8192, 32768])
     options = parser.parse_args(arguments)

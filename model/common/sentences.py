@@ -5,6 +5,10 @@ from __future__ import annotations
 import bisect
 import re
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
 
 _SENTENCE_END = re.compile(
     "(?<=[.!?\u2026])[\"'\u201d\u2019)\\]]*\\s+"  # Western full stops, closing quotes, space
@@ -21,10 +25,11 @@ def sentence_ends(text: str) -> list[int]:
     return [match.end() for match in _SENTENCE_END.finditer(text)]
 
 
-def sentence_bounds(text: str, offsets: Sequence[tuple[int, int]]) -> list[int]:
+def sentence_bounds(text: str, offsets: Sequence[tuple[int, int]] | np.ndarray) -> list[int]:
     """Index of the first token after each sentence end, ascending; the last one is n.
 
-    ``offsets`` are the characters (start, stop) of each token, without special tokens [n].
+    ``offsets`` are the characters (start, stop) of each token, without special tokens; n pairs, or
+    integers [n, 2].
     """
     starts = [start for start, _ in offsets]
     bounds = {bisect.bisect_left(starts, end) for end in sentence_ends(text)}

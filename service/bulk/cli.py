@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from osa.model.common.progress import Progress, say
+from osa.model.documents.limits import CHUNK_TOKENS
 from osa.model.errors import ConfigError
 from osa.service.bulk.options import add_arguments, check, read_dialect
 from osa.service.commands.preflight import (
@@ -46,7 +47,7 @@ def _run(options: argparse.Namespace) -> int:
     dialect = read_dialect(options)
     settings = read_settings(options)
     from osa.service.bulk.inputs.input_column import InputColumn
-    from osa.service.bulk.inputs.sources import InputOptions, open_inputs
+    from osa.service.bulk.inputs.sources import OF_GROUPS, InputOptions, open_inputs
     from osa.service.bulk.opening import EncoderRequest, find_prompt
     from osa.service.bulk.run_directory import check_untouched
     from osa.service.bulk.windows import WindowLimits
@@ -61,10 +62,18 @@ def _run(options: argparse.Namespace) -> int:
         raise ConfigError("--prompt-name goes before texts, this model takes features")
     if kind == "text" and not brings_prompts(own.path):  # otherwise known when the model is open
         find_prompt(Prompts(own.prompts, own.default_prompt_name), options.prompt_name)
+    if kind == "features" and options.vectors_per_document is not None:
+        raise ConfigError("--vectors-per-document cuts texts, this model takes features")
     column = InputColumn(options.column or kind, kind)
-    reading = InputOptions(column, options.format, dialect, options.output_column)
+    more = () if options.vectors_per_document is None else tuple(OF_GROUPS)
+    reading = InputOptions(column, options.format, dialect, options.output_column, more)
     inputs = open_inputs(options.inputs, reading)
     from osa.service.bulk.run import RunOptions  # imports torch
+    from osa.service.bulk.window_vectors import Grouping
+
+    grouping = None
+    if options.vectors_per_document is not None:
+        grouping = Grouping(options.vectors_per_document, options.chunk_tokens or CHUNK_TOKENS)
 
     window = WindowLimits(options.rows_per_group, options.window_bytes)
     how = RunOptions(
@@ -77,6 +86,7 @@ def _run(options: argparse.Namespace) -> int:
         options.dimensions,
         options.dtype,
         options.prompt_name,
+        grouping,
     )
     bar = Progress("embedding", "texts" if kind == "text" else "sequences")
     embed = _embed_on_ray if options.on == "ray" else _embed_here

@@ -15,6 +15,7 @@ from osa.service.settings import Settings
 if TYPE_CHECKING:
     from osa.model.streaming.shared import SharedDocuments
     from osa.service.bulk.encoder import BulkEncoder, Dtype
+    from osa.service.bulk.window_vectors import Grouping
     from osa.service.engines.base import Engine
 
 
@@ -29,6 +30,7 @@ class EncoderRequest:
         dimensions: Leading dimensions to keep; None for all.
         dtype: Type of the vectors' elements.
         prompt_name: Of the prompt before texts; None for the default one.
+        grouping: How a document becomes several vectors, without a prompt; None for one vector.
     """
 
     settings: Settings
@@ -37,6 +39,7 @@ class EncoderRequest:
     dimensions: int | None = None
     dtype: Dtype = "float32"
     prompt_name: str | None = None
+    grouping: Grouping | None = None
 
 
 def open_encoder(
@@ -66,7 +69,7 @@ def open_encoder(
     engine = selection.engine
     check_task(engine.info, ("embedding",))
     prompt = ""
-    if request.kind == "text":
+    if request.kind == "text" and request.grouping is None:
         prompt = find_prompt(Prompts.of(engine.info, own), request.prompt_name)
     engine.warm_up()
     try_engine(engine)
@@ -79,6 +82,7 @@ def open_encoder(
         request.dtype,
         TextOptions(prompt, own.auto_truncate, own.max_input_length),
         _documents(engine),
+        request.grouping,
     )
 
 

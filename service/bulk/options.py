@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 
 from osa.model.common.requirements import require
+from osa.model.documents.limits import CHUNK_TOKENS, MOST_VECTORS
 from osa.model.errors import ConfigError
 from osa.model.records.csv_dialect import GivenDialect
 from osa.model.records.paths import to_path
 from osa.service.commands.settings_options import add_settings
 
 PARQUET = ".parquet"
-COUNTS = ("batch_tokens", "rows_per_group", "window_bytes", "dimensions")
+COUNTS = ("batch_tokens", "rows_per_group", "window_bytes", "dimensions", "chunk_tokens")
 RAY = (
     "ray_address",
     "workers",
@@ -67,6 +69,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--prompt-name", metavar="NAME", help="one of the prompts; default as for osa serve"
+    )
+    parser.add_argument(
+        "--vectors-per-document",
+        type=int,
+        metavar="K",
+        help="up to K vectors a record, a row each: its chunks in so many groups; default is one "
+        "vector a record",
+    )
+    parser.add_argument(
+        "--chunk-tokens",
+        type=int,
+        metavar="N",
+        help=f"most tokens of these chunks; default is {CHUNK_TOKENS}",
     )
     parser.add_argument("--dimensions", type=int, metavar="D", help="leading dimensions to keep")
     parser.add_argument("--dtype", default="float32", choices=("float32", "float16"))
@@ -144,6 +159,7 @@ def check(options: argparse.Namespace) -> None:
         if value is not None and value < 1:
             raise ConfigError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
     _check_ray(options)
+    _check_grouping(options)
     options.output = to_path(options.output)
     if options.output.suffix.lower() != PARQUET:
         raise ConfigError(
@@ -152,6 +168,26 @@ def check(options: argparse.Namespace) -> None:
         )
     if not options.output_column.strip():
         raise ConfigError("--output-column must be a name, got an empty one")
+
+
+def _check_grouping(options: argparse.Namespace) -> None:
+    most = options.vectors_per_document
+    if most is None:
+        if options.chunk_tokens is not None:
+            raise ConfigError("--chunk-tokens needs --vectors-per-document")
+        return
+    if not 1 <= most <= MOST_VECTORS:
+        raise ConfigError(f"--vectors-per-document must be 1 to {MOST_VECTORS}, got {most}")
+    if options.prompt_name is not None:
+        raise ConfigError(
+            "--prompt-name goes before whole texts, not before the chunks of "
+            "--vectors-per-document: leave one of them out"
+        )
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ConfigError(
+            "several processes share the one vector of a long text: start one process for "
+            "--vectors-per-document, or use --on ray"
+        )
 
 
 def _check_ray(options: argparse.Namespace) -> None:

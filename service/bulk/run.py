@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 
 from osa.model.errors import ConfigError
@@ -16,17 +17,17 @@ from osa.model.records.paths import size_of_file
 from osa.model.records.record import Problem
 from osa.service.bulk.encoder import BulkEncoder
 from osa.service.bulk.inputs.input_column import InputKind
-from osa.service.bulk.inputs.sources import EMBEDDING, Inputs
+from osa.service.bulk.inputs.sources import EMBEDDING, INDEX, Inputs
 from osa.service.bulk.output_parts import Parts
 from osa.service.bulk.run_directory import Note, discard, find_finished
 from osa.service.bulk.schema_metadata import extend_metadata
 from osa.service.bulk.window_work import (
     Prepared,
     Summary,
+    added_fields,
     count_finished,
     embed_window,
     prepare,
-    vector_field,
     without,
 )
 from osa.service.bulk.windows import (
@@ -84,9 +85,10 @@ def describe_files(sources: Sequence[Source]) -> list[Note]:
     return [{"name": one.name, "bytes": size_of_file(one.file)} for one in sources]
 
 
-def finished_schema(columns: pa.Schema, added: pa.Field, rows: int) -> pa.Schema:
+def finished_schema(columns: pa.Schema, added: Sequence[pa.Field], rows: int) -> pa.Schema:
     """The schema of a whole output of so many rows."""
-    return columns.append(added).with_metadata(extend_metadata(columns.metadata, added, rows))
+    metadata = extend_metadata(columns.metadata, added, rows)
+    return pa.schema([*columns, *added], metadata)
 
 
 class BulkRun:
@@ -112,7 +114,10 @@ class BulkRun:
         self._sources, self._encoder, self._output = inputs.sources, encoder, output
         self._options, self._report = options, report
         self._columns, self._inputs_of = inputs.columns, inputs
-        self._added = vector_field(options.output_column, encoder.dimensions, encoder.dtype)
+        self._grouped = encoder.grouping is not None
+        self._added = added_fields(
+            options.output_column, encoder.dimensions, encoder.dtype, self._grouped
+        )
 
     def job(self) -> Note:
         """What decides the content of the output."""
@@ -155,7 +160,7 @@ class BulkRun:
                 files = ", ".join(str(one.file) for one in self._sources)
                 raise DataError(f"no {self._options.kind} in {files}")
             made = {"version": version("osa-encoder"), "inputs": describe_files(self._sources)}
-            schema = finished_schema(self._columns, self._added, summary.texts)
+            schema = finished_schema(self._columns, self._added, summary.vectors)
             parts.finish(schema, {"job": self.job(), **summary.to_note(), **made})
         except MemoryError:
             read = summary.texts + sum(summary.skipped.values())
@@ -208,7 +213,11 @@ class BulkRun:
     def _check_part(self, parts: Parts, number: int, window: Window) -> None:
         """A part must have been made of the same records."""
         kept = without(len(window.inputs), parts.note(number)["failed"])
-        rows = parts.rows(number, self._columns.names)
+        names = self._columns.names
+        rows = parts.rows(number, [*names, INDEX] if self._grouped else names)
+        if self._grouped:
+            firsts = np.flatnonzero(rows.column(INDEX).to_numpy() == 0)
+            rows = rows_at(rows, firsts.tolist()).select(names)
         if not rows.equals(rows_at(window.rows, kept.tolist()).select(self._columns.names)):
             raise DataError(
                 f"the input has changed since {parts.directory} was begun (row group {number}): "

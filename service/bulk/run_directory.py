@@ -203,7 +203,7 @@ def write_rows(files: Files, name: str, rows: pa.Table, note: Note) -> None:
     """
     own = {**(rows.schema.metadata or {}), KEY: json.dumps(note).encode()}
     rows = rows.replace_schema_metadata(own)
-    files.write(name, lambda file: pq.write_table(rows, file))
+    files.write(name, lambda file: pq.write_table(rows, file, compression="zstd"))
 
 
 def begin(files: Files, job: Note, finished: bool) -> None:

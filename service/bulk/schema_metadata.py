@@ -1,4 +1,4 @@
-"""What other programs keep in a schema about its columns, extended by the one that is added.
+"""What other programs keep in a schema about its columns, extended by those that are added.
 
 pandas, Hugging Face's datasets and Spark read their own description of a file's columns before the
 file's. One that does not name the vectors would hide them, or refuse the file.
@@ -7,24 +7,28 @@ file's. One that does not name the vectors would hide them, or refuse the file.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 
-Extend = Callable[[dict[str, Any], pa.Field, int], None]
+Extend = Callable[[dict[str, Any], Sequence[pa.Field], int], None]
+SPARK_TYPES = {"float16": "float", "float32": "float", "int32": "integer", "int64": "long"}
+"""Names of types by those of numpy."""
 
 
-def extend_metadata(metadata: Mapping[bytes, bytes] | None, added: pa.Field, rows: int) -> Any:
+def extend_metadata(
+    metadata: Mapping[bytes, bytes] | None, added: Sequence[pa.Field], rows: int
+) -> Any:
     """Metadata of the schema of the output.
 
     Args:
         metadata: That of the input; None for none.
-        added: The column of vectors, a list of fixed size.
+        added: New columns: numbers, and lists of numbers.
         rows: How many rows the output has.
 
     Returns:
-        The same by key, what is known extended by the column; without descriptions that nobody
+        The same by key, what is known extended by the columns; without descriptions that nobody
         can read.
     """
     found = dict(metadata or {})
@@ -40,43 +44,59 @@ def extend_metadata(metadata: Mapping[bytes, bytes] | None, added: pa.Field, row
     return found
 
 
-def _extend_pandas(values: dict[str, Any], added: pa.Field, rows: int) -> None:
-    values["columns"].append(
-        {
-            "name": added.name,
-            "field_name": added.name,
-            "pandas_type": f"list[{_element(added)}]",
-            "numpy_type": "object",
-            "metadata": None,
-        }
-    )
+def _extend_pandas(values: dict[str, Any], added: Sequence[pa.Field], rows: int) -> None:
+    for column in added:
+        element, listed = _element(column.type), _is_list(column.type)
+        values["columns"].append(
+            {
+                "name": column.name,
+                "field_name": column.name,
+                "pandas_type": f"list[{element}]" if listed else element,
+                "numpy_type": "object" if listed else element,
+                "metadata": None,
+            }
+        )
     for index in values["index_columns"]:
         if isinstance(index, dict) and index.get("kind") == "range":
             count = len(range(index["start"], index["stop"], index["step"]))
-            if count != rows:  # of several files, or without bad records
+            if count != rows:  # of several files, without bad records, or with rows a vector
                 index.update(start=0, stop=rows, step=1)
 
 
-def _extend_datasets(values: dict[str, Any], added: pa.Field, rows: int) -> None:
+def _extend_datasets(values: dict[str, Any], added: Sequence[pa.Field], rows: int) -> None:
     features = values["info"]["features"]
     new = '"_type": "List"' in json.dumps(features)  # written by version 4 or later
-    features[added.name] = {
-        "feature": {"dtype": _element(added), "_type": "Value"},
-        "length": added.type.list_size,
-        "_type": "List" if new else "Sequence",
-    }
+    for column in added:
+        described: dict[str, Any] = {"dtype": _element(column.type), "_type": "Value"}
+        if _is_list(column.type):
+            length = column.type.list_size if pa.types.is_fixed_size_list(column.type) else -1
+            kind = "List" if new else "Sequence"
+            described = {"feature": described, "length": length, "_type": kind}
+        features[column.name] = described
     values.pop("fingerprint", None)  # of other content
 
 
-def _extend_spark(values: dict[str, Any], added: pa.Field, rows: int) -> None:
+def _extend_spark(values: dict[str, Any], added: Sequence[pa.Field], rows: int) -> None:
     if values["type"] != "struct":
         raise ValueError("no description of rows")
-    array = {"type": "array", "elementType": "float", "containsNull": True}
-    values["fields"].append({"name": added.name, "type": array, "nullable": False, "metadata": {}})
+    for column in added:
+        described: Any = SPARK_TYPES[_element(column.type)]
+        if _is_list(column.type):
+            described = {"type": "array", "elementType": described, "containsNull": True}
+        values["fields"].append(
+            {"name": column.name, "type": described, "nullable": False, "metadata": {}}
+        )
 
 
-def _element(added: pa.Field) -> str:
-    return "float16" if pa.types.is_float16(added.type.value_type) else "float32"
+def _is_list(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind))
+
+
+def _element(kind: pa.DataType) -> str:
+    """Numpy's name of a type of numbers, or of what lists hold."""
+    if _is_list(kind):
+        kind = kind.value_type
+    return str(kind.to_pandas_dtype().__name__)
 
 
 EXTENDED: dict[bytes, Extend] = {

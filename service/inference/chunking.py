@@ -7,35 +7,19 @@ the range of characters that they cover.
 from __future__ import annotations
 
 import bisect
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal
 
-from osa.model.common.sentences import sentence_bounds
+from osa.model.documents.chunk_ranges import Chunk, Offsets, split
+from osa.model.documents.limits import CHUNK_TOKENS
 from osa.service.errors import ValidationError
 
 Strategy = Literal["tokens", "sentences", "spans"]
-Offsets = Sequence[tuple[int, int]]
 MAX_CHUNKS = 4096
 """Chunks of one document."""
 MAX_REQUEST_CHUNKS = 65_536
 """Chunks of all documents of a request."""
-
-
-class Chunk(NamedTuple):
-    """A part of a text.
-
-    Attributes:
-        start: Its first character.
-        end: One past its last character.
-        first: Its first token, special tokens not counted.
-        stop: One past its last token.
-    """
-
-    start: int
-    end: int
-    first: int
-    stop: int
 
 
 @dataclass(frozen=True)
@@ -50,7 +34,7 @@ class Chunking:
     """
 
     strategy: Strategy = "tokens"
-    size: int = 256
+    size: int = CHUNK_TOKENS
     overlap: int = 0
     spans: Sequence[Sequence[tuple[int, int]]] | None = None
 
@@ -75,15 +59,7 @@ def cut(text: str, offsets: Offsets, chunking: Chunking, row: int) -> list[Chunk
             _tokens_of(span, starts, stops, len(text), f"spans[{row}][{place}]")
             for place, span in enumerate(chunking.spans[row])
         ]
-    pieces = (
-        windows(len(offsets), chunking.size, chunking.overlap)
-        if chunking.strategy == "tokens"
-        else sentences(text, offsets, chunking.size)
-    )
-    chunks = [
-        Chunk(offsets[first][0], offsets[stop - 1][1], first, stop)
-        for first, stop in pieces  # no more than tokens
-    ]
+    chunks = split(text, offsets, chunking.strategy, chunking.size, chunking.overlap)
     check_chunks(len(chunks), row)
     return chunks
 
@@ -114,32 +90,6 @@ def check_request_chunks(count: int) -> None:
             "allowed together: take larger ones, or send the inputs in parts",
             param="chunking",
         )
-
-
-def windows(count: int, size: int, overlap: int = 0) -> Iterator[tuple[int, int]]:
-    """Token ranges of at most ``size``, each beginning ``overlap`` before the last one's end."""
-    first = 0
-    while first < count:
-        stop = min(first + size, count)
-        yield first, stop
-        if stop == count:
-            return
-        first = stop - overlap
-
-
-def sentences(text: str, offsets: Offsets, size: int) -> Iterator[tuple[int, int]]:
-    """Token ranges of whole sentences, as many as fit ``size``; longer ones in windows."""
-    first = previous = 0
-    for bound in sentence_bounds(text, offsets):
-        if bound - first > size and previous > first:
-            yield first, previous
-            first = previous
-        if bound - first > size:
-            yield from ((first + a, first + b) for a, b in windows(bound - first, size))
-            first = bound
-        previous = bound
-    if previous > first:
-        yield first, previous
 
 
 def _tokens_of(

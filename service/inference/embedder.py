@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from osa.model.documents.chunk_ranges import Offsets
 from osa.model.errors import InputError
 from osa.model.text.slices import Check, go_on
 from osa.model.tokenization import TextTokenizer, TokenizedText
@@ -20,7 +21,6 @@ from osa.service.batching.batch_queue import BatchQueue
 from osa.service.batching.item import WorkItem
 from osa.service.engines.base import EngineInfo, Spans
 from osa.service.errors import ValidationError
-from osa.service.inference.chunking import Offsets
 from osa.service.inference.inflight import InFlightInputs, PendingRequest, input_key
 from osa.service.inference.limits import (
     check_count,

@@ -95,6 +95,22 @@ def test_files_of_every_kind_become_the_file_of_one_process(
     assert "Traceback" not in strict.stderr
 
 
+def test_several_vectors_a_record_are_those_of_one_process(
+    cluster: Cluster, model: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "a.txt"
+    file.write_text("\n".join(texts(60)) + "\n")
+    few = ["--vectors-per-document", "3", "--chunk-tokens", "5", "--rows-per-group", "16"]
+    common = [file, "--model", model, *few]
+    one = run(*common, "--output", tmp_path / "one.parquet")
+    spread = ["--on", "ray", "--ray-address", cluster.address, "--workers", "1"]
+    many = run(*common, "--output", tmp_path / "many.parquet", *spread, "--piece-bytes", "2000")
+    assert (one.returncode, many.returncode) == (0, 0), many.stderr
+    found, wanted = (pq.read_table(tmp_path / f"{name}.parquet") for name in ("many", "one"))
+    assert found.equals(wanted)
+    assert found.num_rows > 100
+
+
 @few_cores
 def test_a_dead_worker_and_a_dead_driver_cost_what_they_had_begun(
     cluster: Cluster, model: Path, tmp_path: Path

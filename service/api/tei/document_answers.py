@@ -5,12 +5,14 @@ Shapes: n tokens or chunks of one input, N of all, E width.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import orjson
 
+from osa.model.documents.chunk_ranges import Chunk
+from osa.model.documents.document_vectors import group_chunks
 from osa.model.text.slices import Check
 from osa.service.api import headers
 from osa.service.api.stages.answers import AnswerLimit, AnswerRows
@@ -26,7 +28,6 @@ from osa.service.api.vector_encoding import (
     write_rows,
 )
 from osa.service.batching.item import ItemResult
-from osa.service.inference.chunking import Chunk
 from osa.service.inference.request import Embedded, PreparedRequest, unit
 
 CHUNK_BYTES = 30
@@ -120,6 +121,7 @@ class ChunkVectors:
         return_text: bool,
         limit: AnswerLimit,
         check: Check,
+        most: int | None = None,
     ) -> None:
         """Write chunks of these documents.
 
@@ -129,14 +131,15 @@ class ChunkVectors:
             return_text: Whether each chunk's text is repeated.
             limit: Of the answer.
             check: Called between steps.
+            most: Vectors of a document at most, for groups of its chunks; None for all chunks.
         """
         self._texts, self._form, self._return_text = texts, form, return_text
-        self._rows, self._check = AnswerRows(len(texts), limit), check
+        self._rows, self._check, self._most = AnswerRows(len(texts), limit), check, most
         self.chunks: list[Sequence[Chunk]] = []
         """Of each document, in order; filled while they are cut."""
 
     def take(self, place: int, result: ItemResult) -> ItemResult:
-        """Write a document's chunks, and return the result without vectors."""
+        """Write a document's entry, and return the result without vectors."""
         assert result.span_vectors is not None  # they were requested
         self._rows.put(place, self._write(place, result.span_vectors))
         return result._replace(span_vectors=None)
@@ -148,29 +151,58 @@ class ChunkVectors:
     def line(self, place: int, found: Embedded) -> Mapping[str, Any]:
         """The fields of a document's line in a streamed answer."""
         (vectors,) = found.span_vectors
-        return {"chunks": orjson.Fragment(self._write(place, vectors))}
+        name = "chunks" if self._most is None else "vectors"
+        return {name: orjson.Fragment(self._write(place, vectors))}
 
     def size(self, place: int) -> float:
         """About how many bytes a document's entry has, at least."""
-        chunks = self.chunks[place]
-        texts = sum(chunk.end - chunk.start for chunk in chunks) if self._return_text else 0
-        return texts + len(chunks) * (self._form.size + CHUNK_BYTES)
+        chunks, texts = self.chunks[place], 0
+        count = len(chunks) if self._most is None else min(self._most, len(chunks))
+        if self._return_text and self._most is None:
+            texts = sum(chunk.end - chunk.start for chunk in chunks)
+        elif self._return_text:
+            texts = covered(chunks)
+        return texts + count * (self._form.size + CHUNK_BYTES)
 
     def _write(self, place: int, vectors: np.ndarray) -> bytes:
-        """JSON of a document's chunks, with their vectors [n, E]."""
-        text, form = self._texts[place], self._form
-        elements = np.ascontiguousarray(convert(form.shape(vectors), form.kind))
+        """JSON of a document's entries, with the vectors of its chunks [n, E]."""
+        shaped, chunks = self._form.shape(vectors), self.chunks[place]
+        if self._most is None:
+            return self._entries(shaped, (self._range(place, *chunk[:2]) for chunk in chunks))
+        found = group_chunks(shaped, chunks, self._most, self._check)
+        described = (
+            {"ranges": [self._range(place, *span) for span in spans], "weight": float(weight)}
+            for spans, weight in zip(found.ranges, found.weights, strict=True)
+        )
+        return self._entries(found.vectors, described)
+
+    def _entries(self, vectors: np.ndarray, described: Iterable[Mapping[str, Any]]) -> bytes:
+        """JSON of vectors [n, E], each beside what describes it."""
+        elements = np.ascontiguousarray(convert(vectors, self._form.kind))
         write: Callable[[np.ndarray], Any] = encode_vector
-        if form.encoding == "float":
+        if self._form.encoding == "float":
             write = _write_vector
         entries = []
-        for chunk, vector in zip(self.chunks[place], elements, strict=True):
+        for fields, vector in zip(described, elements, strict=True):
             self._check()
-            entry: dict[str, Any] = {"start": chunk.start, "end": chunk.end}
-            if self._return_text:
-                entry["text"] = text[chunk.start : chunk.end]
-            entries.append(orjson.dumps({**entry, "embedding": write(vector)}))
+            entries.append(orjson.dumps({**fields, "embedding": write(vector)}))
         return b"[" + b",".join(entries) + b"]"
+
+    def _range(self, place: int, start: int, end: int) -> dict[str, Any]:
+        """Characters of a document, with their text where that is asked for."""
+        found: dict[str, Any] = {"start": start, "end": end}
+        if self._return_text:
+            found["text"] = self._texts[place][start:end]
+        return found
+
+
+def covered(chunks: Sequence[Chunk]) -> int:
+    """Characters that are in at least one chunk."""
+    total = reached = 0
+    for chunk in sorted(chunks):
+        total += max(0, chunk.end - max(chunk.start, reached))
+        reached = max(reached, chunk.end)
+    return total
 
 
 def _write_vector(vector: np.ndarray) -> Any:

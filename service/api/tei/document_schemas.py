@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, field_validator
 
+from osa.model.documents.limits import CHUNK_TOKENS, MOST_VECTORS
 from osa.service.api.errors.examples import DIMENSIONS as WIDTHS
 from osa.service.api.errors.examples import missing
 from osa.service.api.openapi import inference
@@ -55,7 +56,11 @@ CHUNKS_ANSWER = inference(
     samples={**missing("inputs"), **WIDTHS},
     content={
         NDJSON: {
-            "schema": {"type": "string", "description": "A JSON object a line, one a document."},
+            "schema": {
+                "type": "string",
+                "description": "A JSON object a line, one a document, with its chunks; or, where "
+                "vectors were asked for, with its vectors.",
+            },
             "example": '{"index":0,"chunks":[{"start":0,"end":12,"embedding":[0.0125]}]}\n',
         },
     },
@@ -124,7 +129,7 @@ class ChunkingOptions(StrictBody):
     )
 
     strategy: Literal["tokens", "sentences", "spans"] = "tokens"
-    size: StrictInt = Field(256, ge=1, description="Most tokens of a chunk.")
+    size: StrictInt = Field(CHUNK_TOKENS, ge=1, description="Most tokens of a chunk.")
     overlap: StrictInt = Field(
         0, ge=0, description="Tokens shared by windows (tokens); fewer than size."
     )
@@ -149,8 +154,13 @@ class EmbedChunksRequest(BaseModel):
                     "inputs": "The cat sat. The dog ran.",
                     "chunking": {"strategy": "sentences"},
                     "return_text": True,
-                }
-            ]
+                },
+                {"inputs": "A long document. Of many parts.", "vectors": 8},
+            ],
+            "anyOf": [  # vectors of groups are unit vectors
+                {"properties": {"vectors": {"type": "null"}}},
+                {"properties": {"normalize": {"enum": [True, None]}}},
+            ],
         },
     )
 
@@ -160,9 +170,20 @@ class EmbedChunksRequest(BaseModel):
         description="A document or documents; none of them empty.",
         json_schema_extra=TEXT_OR_TEXTS_SCHEMA,
     )
-    chunking: ChunkingOptions | None = Field(None, description="Default: 256 tokens each.")
+    chunking: ChunkingOptions | None = Field(
+        None, description=f"Default: {CHUNK_TOKENS} tokens each."
+    )
+    vectors: StrictInt | None = Field(
+        None,
+        ge=1,
+        le=MOST_VECTORS,
+        description="Most vectors of a document: its chunks in so many groups of similar ones, "
+        "with the direction of each group's sum. Default: a vector for each chunk.",
+    )
     return_text: StrictBool | None = Field(None, description="Repeat each chunk's text.")
-    normalize: StrictBool | None = Field(None, description="Unit vectors (default true).")
+    normalize: StrictBool | None = Field(
+        None, description="Unit vectors (default true; nothing else together with vectors)."
+    )
     truncate: StrictBool | None = None
     dimensions: StrictInt | None = Field(
         None, description=DIMENSIONS, json_schema_extra=DIMENSIONS_SCHEMA
@@ -180,4 +201,20 @@ class ChunkEmbedding(BaseModel):
     start: int
     end: int
     text: str | None = None
+    embedding: list[float] | str
+
+
+class TextRange(BaseModel):
+    """Characters [start, end) of a text."""
+
+    start: int
+    end: int
+    text: str | None = None
+
+
+class DocumentVector(BaseModel):
+    """One of a document's vectors, what it stands for, and its share of the chunks' tokens."""
+
+    ranges: list[TextRange]
+    weight: float
     embedding: list[float] | str

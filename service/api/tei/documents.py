@@ -1,7 +1,8 @@
 """Vectors of tokens and of chunks: ``POST /embed_all`` and ``POST /embed_chunks`` (late chunking).
 
 A document is encoded once, whole; each chunk's vector is pooled from its tokens' vectors, which
-have seen all of it. Source: Guenther et al., "Late Chunking", arXiv:2409.04701.
+have seen all of it. Source: Guenther et al., "Late Chunking", arXiv:2409.04701. With ``vectors``
+the chunks of a document become a few vectors.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
+from osa.model.documents.chunk_ranges import Offsets
 from osa.service.api.feature_inputs import naming_non_finite, parse_model_inputs
 from osa.service.api.job import Job, RequestContext
 from osa.service.api.openapi import reads
@@ -22,6 +24,7 @@ from osa.service.api.tei.document_schemas import (
     TOKENS_ANSWER,
     ChunkEmbedding,
     ChunkingOptions,
+    DocumentVector,
     EmbedAllRequest,
     EmbedChunksRequest,
 )
@@ -29,7 +32,6 @@ from osa.service.api.vector_encoding import EncodingFormat, check_packing
 from osa.service.errors import ValidationError
 from osa.service.inference.chunking import (
     Chunking,
-    Offsets,
     check_chunks,
     check_request_chunks,
     cut,
@@ -85,18 +87,22 @@ def document_routes(pipeline: InferencePipeline) -> APIRouter:
     @router.post(
         "/embed_chunks",
         summary="Embed chunks of documents, each in its context",
-        response_model=list[list[ChunkEmbedding]],
+        response_model=list[list[ChunkEmbedding | DocumentVector]],
         responses=CHUNKS_ANSWER,
         openapi_extra=reads(EmbedChunksRequest),
     )
     async def embed_chunks(request: Request) -> Response:
-        """One vector per chunk of each document, computed in the context of the whole document."""
+        """One vector per chunk of each document, computed in the context of the whole document.
+
+        With `vectors`, at most so many a document: its chunks in groups of similar ones.
+        """
         lines = wants_lines(request)
 
         def parse(context: RequestContext) -> Job:
             body = parse_body(context.raw, context.content_type, EmbedChunksRequest)
             texts = [body.inputs] if isinstance(body.inputs, str) else body.inputs
             check_texts(texts, "inputs")
+            check_groups(body)
             model = context.choose(name_of(body.model), tasks=("embedding",))
             chunking = read_chunking(
                 body.chunking or ChunkingOptions(), len(texts), isinstance(body.inputs, str)
@@ -114,6 +120,7 @@ def document_routes(pipeline: InferencePipeline) -> APIRouter:
                 body.return_text is True,
                 context.answers,
                 check,
+                body.vectors,
             )
             count, size = 0, 0.0  # of all chunks so far
 
@@ -170,6 +177,20 @@ def check_bytes(encoding: EncodingFormat, lines: bool, inputs: int) -> None:
             f"bytes are of at most {MOST_LENGTHS} inputs, whose lengths are in a header, got "
             f"{inputs}: take base64, or send the inputs in parts",
             param="encoding_format",
+        )
+
+
+def check_groups(body: EmbedChunksRequest) -> None:
+    """Refuse vectors of groups with a length of their own, which they have not.
+
+    Raises:
+        ValidationError: Vectors that are not to be normalised.
+    """
+    if body.vectors is not None and body.normalize is False:
+        raise ValidationError(
+            "normalize must be true (the default) with vectors: they are directions of sums of "
+            "unit vectors, got false",
+            param="normalize",
         )
 
 

@@ -29,7 +29,7 @@ from osa.service.bulk.inputs.sources import Inputs
 from osa.service.bulk.opening import EncoderRequest
 from osa.service.bulk.run import RunOptions, describe_files, describe_job, finished_schema
 from osa.service.bulk.run_directory import Note, discard, find_finished
-from osa.service.bulk.window_work import Summary, count_finished, vector_field
+from osa.service.bulk.window_work import Summary, added_fields, count_finished
 
 IN_FLIGHT = 2
 """Blocks that a worker is given at a time: while it embeds one, the next one comes."""
@@ -130,7 +130,12 @@ class RayRun:
                 return count_finished(note)
             raise ConfigError(f"{self._output} exists: remove it, or choose another --output")
         options = self._options
-        added = vector_field(options.output_column, identity["dimensions"], identity["dtype"])
+        added = added_fields(
+            options.output_column,
+            identity["dimensions"],
+            identity["dtype"],
+            self._request.grouping is not None,
+        )
         tasks = plan_tasks(self._inputs.sources, self._ray.piece_bytes)
         reader = BlockReader(self._inputs, options.window, options.skip_bad)
         store = BlockStore(self._output, job, options.resume)
@@ -155,7 +160,7 @@ class RayRun:
                 named = ", ".join(str(one.file) for one in self._inputs.sources)
                 raise DataError(f"no {options.kind} in {named}")
             made = {"version": version("osa-encoder"), "inputs": files}
-            schema = finished_schema(self._inputs.columns, added, summary.texts)
+            schema = finished_schema(self._inputs.columns, added, summary.vectors)
             store.finish(notes, schema, {"job": job, **summary.to_note(), **made})
             return summary
         finally:

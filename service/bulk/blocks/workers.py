@@ -71,7 +71,7 @@ class EmbedJob:
         request: Which encoder.
         identity: What that must be: the same on every machine. None for not known yet.
         directory: Where blocks are written.
-        added: The column of vectors.
+        added: The columns that the output adds.
         columns: Of the input.
         reader: Which tells the lines of bad records.
         tasks: All tasks.
@@ -82,7 +82,7 @@ class EmbedJob:
     request: EncoderRequest
     identity: Note | None
     directory: Path
-    added: pa.Field
+    added: list[pa.Field]
     columns: pa.Schema
     reader: BlockReader
     tasks: list[ReadTask]

@@ -35,6 +35,16 @@ IN_DIRECTORIES: dict[str, LineKind] = {".json": "jsonl"}
 PARQUET, TABS = ".parquet", ".tsv"
 EMBEDDING = "embedding"
 """Default name of the column that the output adds."""
+INDEX = "vector_index"
+"""The column of a vector's place among those of its record."""
+OF_GROUPS = {
+    INDEX: pa.int32(),
+    "vector_weight": pa.float32(),
+    "vector_starts": pa.list_(pa.int64()),
+    "vector_ends": pa.list_(pa.int64()),
+}
+"""Columns beside the vectors of a record that has several: also its share of the record's tokens,
+and the characters [start, end) that it stands for."""
 
 
 @dataclass(frozen=True)
@@ -60,13 +70,15 @@ class InputOptions:
         column: Which column is embedded.
         kind: What standard input and files without a known suffix hold.
         dialect: What is known of CSV.
-        output_column: Name of the column that the output adds.
+        output_column: Name of the column of vectors that the output adds.
+        output_more: Names of those that it adds beside it.
     """
 
     column: InputColumn
     kind: LineKind | None = None
     dialect: GivenDialect = field(default_factory=GivenDialect)
     output_column: str = EMBEDDING
+    output_more: tuple[str, ...] = ()
 
 
 def open_inputs(inputs: Sequence[str], options: InputOptions) -> Inputs:
@@ -91,6 +103,12 @@ def open_inputs(inputs: Sequence[str], options: InputOptions) -> Inputs:
             f"the input has a column {options.output_column!r}, which the output adds: give the "
             "vectors another name with --output-column"
         )
+    for name in options.output_more:
+        if name in (*columns.names, options.output_column):
+            raise ConfigError(
+                f"the output adds a column {name!r} with --vectors-per-document, of which there is "
+                "another: rename that"
+            )
     said = {"format": options.kind, **asdict(options.dialect)}
     reading = {name: one or "none" for name, one in said.items() if one is not None}
     return Inputs(sources, columns, reading)

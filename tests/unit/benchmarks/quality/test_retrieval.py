@@ -34,9 +34,19 @@ def test_the_best_chunk_finds_its_document() -> None:
     def encode(texts: list[str]) -> torch.Tensor:
         return torch.tensor([vectors.get(text, [1.0, 0.2]) for text in texts])
 
-    lines = list(retrieval.long_rows("m", encode, teacher_strategies(encode, made.documents), made))
+    strategies = teacher_strategies(encode, made.documents, [1, 2])
+    lines = list(retrieval.long_rows("m", encode, strategies, made))
     assert lines[0].startswith("| 600 | m | its first 256 tokens | 100.0 | 100.0 | - |")
     assert lines[1].startswith("| 600 | m | chunks alone | 100.0 | 100.0 |")
+    for few, line in enumerate(lines[2:], 1):
+        name = f"{few} vectors a document, of chunks alone"
+        assert line.startswith(f"| 600 | m | {name} | 100.0 | 100.0 | - |")
+
+
+def test_a_document_is_as_good_as_the_best_of_its_vectors() -> None:
+    scores = torch.tensor([[0.1, 0.7, 0.5], [0.2, 0.1, 0.5]])
+    best = retrieval.best_of(scores, torch.tensor([0, 0, 1]))
+    assert best.tolist() == [[pytest.approx(0.7), 0.5], [pytest.approx(0.2), 0.5]]
 
 
 def test_the_command_writes_its_report(
@@ -50,14 +60,18 @@ def test_the_command_writes_its_report(
     monkeypatch.setattr(
         retrieval, "teacher_encoder", lambda: EmbeddingModel.from_pretrained().encode
     )
-    options = ["--data", str(tmp_path), "--teacher", "--lengths", "600", "9000"]
+    options = ["--data", str(tmp_path), "--teacher", "--vectors", "3", "--lengths", "600", "9000"]
     assert retrieval.main([*options, "--output", str(tmp_path / "r.md")]) == 0
     text = (tmp_path / "r.md").read_text()
     assert text == capsys.readouterr().out
     assert str(tmp_path) not in text
     table = [line for line in text.splitlines() if line.startswith("| 600 |")]
     assert [line.split(" | ")[2] for line in table] == [
-        "whole document", "late chunks", "chunks alone", "its first 256 tokens", "chunks alone",
+        "whole document",
+        "late chunks", "3 vectors a document, of late chunks",
+        "chunks alone", "3 vectors a document, of chunks alone",
+        "its first 256 tokens",
+        "chunks alone", "3 vectors a document, of chunks alone",
     ]  # fmt: skip
     assert "- 9000 tokens: 0 documents" in text
     assert {line.count("|") for line in table} == {10}

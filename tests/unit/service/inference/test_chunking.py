@@ -1,16 +1,14 @@
-"""Chunking: every token once, whole sentences where they fit, requested spans."""
+"""Chunking: whole sentences where they fit, requested spans."""
 
 from __future__ import annotations
 
-import itertools
 import re
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
+from osa.model.documents.chunk_ranges import Chunk
 from osa.service.errors import ValidationError
-from osa.service.inference.chunking import Chunk, Chunking, cut, sentences, windows
+from osa.service.inference.chunking import Chunking, cut
 
 TEXT = "One two three. Four five! (Six seven?) Eight\nnine ten eleven twelve"
 
@@ -21,32 +19,6 @@ def words(text: str) -> list[tuple[int, int]]:
 
 def texts_of(chunks: list[Chunk], text: str) -> list[str]:
     return [text[chunk.start : chunk.end] for chunk in chunks]
-
-
-@given(st.integers(0, 300), st.integers(1, 50), st.data())
-def test_windows_cover_every_token_and_share_the_overlap(
-    count: int, size: int, data: st.DataObject
-) -> None:
-    overlap = data.draw(st.integers(0, size - 1))
-    found = list(windows(count, size, overlap))
-    assert {place for first, stop in found for place in range(first, stop)} == set(range(count))
-    assert all(0 < stop - first <= size for first, stop in found)
-    for (_, stop), (first, _) in itertools.pairwise(found):
-        assert stop - first == overlap
-
-
-@given(
-    st.lists(st.sampled_from(["word", "two words", ".", "!\n", "?) ", "。", " "]), max_size=60),
-    st.integers(1, 12),
-)
-def test_sentences_cover_every_token_once_in_order(parts: list[str], size: int) -> None:
-    text = "".join(parts)
-    offsets = words(text)
-    found = list(sentences(text, offsets, size))
-    assert [place for first, stop in found for place in range(first, stop)] == list(
-        range(len(offsets))
-    )
-    assert all(stop - first <= size for first, stop in found)
 
 
 def test_sentences_stay_whole_while_they_fit() -> None:

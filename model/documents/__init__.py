@@ -1,0 +1,1 @@
+"""Documents as chunks, and as a few vectors each."""
