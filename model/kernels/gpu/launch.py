@@ -6,6 +6,7 @@ Source: arXiv:2602.05996 in the Gram form of ``osa.model.functional``.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,12 +15,15 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from osa.model.kernels import gpu
 from osa.model.kernels.gpu import reduce, tuning
+from osa.model.kernels.gpu.compiled import use_compiled_kernels
 
 MAX_PROGRAMS = 264
 """Programs that run persistently: two for each multiprocessor of an H100 or H200 (132)."""
 INTERPRETED = not isinstance(reduce.reduce_products, triton.JITFunction)
 """Whether TRITON_INTERPRET is set: it cannot multiply bfloat16, so operands are widened."""
+use_compiled_kernels()
 Operand = tuple[Tensor, tuple[int, int, int]]
 """A [B, H, N, d] view and its strides of batch, head and token."""
 
@@ -128,9 +132,27 @@ def apply_type(dtype: torch.dtype) -> Any:
     return tl.bfloat16 if dtype == torch.bfloat16 and not INTERPRETED else tl.float32
 
 
+Launch = Callable[..., None]
+_instead: Launch | None = None
+
+
 def launch(kernel: Any, programs: int, *arguments: Any, **constants: Any) -> None:
     """Run ``programs`` programs of ``kernel``: the one way to the device."""
-    kernel[(programs,)](*arguments, **constants)
+    if _instead is not None:
+        _instead(kernel, programs, *arguments, **constants)
+    else:
+        kernel[(programs,)](*arguments, **constants)
+
+
+@contextlib.contextmanager
+def launching_by(function: Launch) -> Iterator[None]:
+    """Within the block call ``function`` with what would be launched; in one thread alone."""
+    global _instead  # one way to the device, so one place to change it
+    before, _instead = _instead, function
+    try:
+        yield
+    finally:
+        _instead = before
 
 
 def on_device(tensor: Tensor) -> contextlib.AbstractContextManager[Any]:
@@ -139,5 +161,6 @@ def on_device(tensor: Tensor) -> contextlib.AbstractContextManager[Any]:
 
 
 def tuning_of(query: Tensor) -> tuning.Tuning:
-    """Tile sizes for operands like ``query``."""
-    return tuning.TUNINGS[query.dtype][query.shape[-1]]
+    """Tile sizes for operands like ``query``, on this device."""
+    tunings = tuning.TURING if gpu.capability() < (8, 0) else tuning.TUNINGS
+    return tunings[query.dtype][query.shape[-1]]

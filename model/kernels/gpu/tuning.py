@@ -86,6 +86,30 @@ class Short:
 
 
 @dataclass(frozen=True)
+class Product:
+    """Products of the encoder's linear layers.
+
+    Attributes:
+        rows: Of one program.
+        columns: Of one program.
+        inner: Features multiplied at once.
+        warps: Of a program.
+        stages: Pieces on their way at once.
+    """
+
+    rows: int
+    columns: int
+    inner: int
+    warps: int
+    stages: int
+
+
+def product_tiles(width: int) -> Product:
+    """Tiles of a product with ``width`` outputs: narrow ones are those of the gates."""
+    return Product(128, 64, 64, 4, 3) if width <= 64 else Product(128, 128, 64, 8, 3)
+
+
+@dataclass(frozen=True)
 class Tuning:
     """Everything for one width and type.
 
