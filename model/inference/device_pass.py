@@ -245,9 +245,9 @@ class DevicePass:
         from osa.model.kernels.gpu.encoder import launches
 
         if self._dtype == torch.float32:
-            return F.linear(ready, layer.weight, layer.bias)[None]
+            return F.linear(ready, layer.weight, layer.bias).unsqueeze(0)
         sums = launches.multiply(ready, layer.weight, layer.bias, dtype=torch.float32)
-        return sums[None]
+        return sums.unsqueeze(0)
 
     def _transform(self, layer: _Layer, ready: Tensor) -> Tensor:
         """What the feed-forward layer adds to every token, in the dtype of the pass [T, D]."""

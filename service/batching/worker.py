@@ -130,9 +130,9 @@ class EngineThread:
             if self._batch is None:
                 return  # answered when the thread was given up
             batch = self._batch = replace(self._batch, ticket=ticket)
-        if staged.begun is not None and self._may_stage():
-            if wait_for_more(self._queue, batch.tokens, staged.begun):
-                self._next = self._take(ticket, batch)
+        begun = staged.begun
+        if begun is not None and wait_for_more(self._queue, batch.tokens, begun):
+            self._next = self._take(ticket, batch) if self._may_stage() else None
         try:
             results = self._compute(batch, staged)
         except Exception:  # the thread must outlive any batch

@@ -43,11 +43,14 @@ MODELS: dict[str, dict[str, Any]] = {
     "skipless": {
         "residual": False, "activation": "gelu_tanh", "pooling": "last", "embedding_norm": True,
     },
+    "converted": {
+        **BERT_LIKE, "osa_pool": True, "osa_taps": 2, "osa_gate": True, "position_rows": 20,
+    },
     "features": {"num_layers": 1, "vocab_size": None, "feature_size": 7, "activation": "relu"},
 }  # fmt: skip
 CASES = [
     ("packaged", torch.float32), ("bert", torch.float32), ("gated", torch.bfloat16),
-    ("skipless", torch.float32), ("features", torch.float16),
+    ("skipless", torch.float32), ("features", torch.float16), ("converted", torch.float32),
 ]  # fmt: skip
 if CUDA:
     CASES = [(name, dtype) for name in MODELS for dtype in ERROR]
@@ -55,7 +58,11 @@ if CUDA:
 
 def make(name: str, **changes: Any) -> EmbeddingModel:
     config = EncoderConfig(**{**SHAPE, **MODELS[name], **changes})
-    return EmbeddingModel(config, generator=torch.Generator().manual_seed(1)).to(DEVICE).eval()
+    model = EmbeddingModel(config, generator=torch.Generator().manual_seed(1)).to(DEVICE).eval()
+    for name, weight in model.named_parameters():  # which change nothing at the start
+        if "completion" in name:
+            weight.data += 0.3 * torch.randn(weight.shape).to(DEVICE)
+    return model
 
 
 def draw(model: EmbeddingModel, lengths: tuple[int, ...]) -> list[Any]:

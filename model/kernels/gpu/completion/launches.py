@@ -19,7 +19,6 @@ from osa.model.kernels.gpu.launch import (
     Operand,
     batch_of,
     empty_token_major,
-    on_device,
     operand,
     workspace,
 )
@@ -78,7 +77,7 @@ def complete(
         return output, None
     width = mixed.shape[-1]
     sides = None if sides is None else sides.contiguous()
-    with on_device(mixed):
+    with launching.on_device(mixed):
         x, v, target = operand(mixed), operand(value), operand(output)
         pool = None
         if by.pool is not None:
@@ -166,7 +165,7 @@ def complete_backward(
     parts = torch.zeros(slots, batch.heads, 3 + 2 * reach, device=mixed.device)
     if mixed.numel() and batch.num_sequences:
         width = mixed.shape[-1]
-        with on_device(mixed):
+        with launching.on_device(mixed):
             y, x, v = operand(grad.to(mixed.dtype)), operand(mixed), operand(value)
             grad_pool = None
             if pool is not None:

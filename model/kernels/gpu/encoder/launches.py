@@ -167,7 +167,7 @@ def multiply(
     """
     count, inner = inputs.shape
     width = weight.shape[0]
-    output = inputs.new_empty(count, width, dtype=dtype or inputs.dtype)
+    output = torch.empty(count, width, dtype=dtype or inputs.dtype, device=inputs.device)
     tiles = product_tiles(width)
     launching.launch(
         product.multiply_rows,
