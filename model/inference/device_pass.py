@@ -109,12 +109,14 @@ class DevicePass:
         Args:
             model: Loaded in float32, on the device where it runs; ``unfit`` has no objection.
             dtype: Of products and attention.
-            fixed_products: Take products whose bits do not depend on the batch; float32 has none.
+            fixed_products: Take products whose bits do not depend on the batch; float32 has none,
+                nor have devices without ``TENSOR_CORES``.
         """
         from osa.model.kernels.gpu.encoder.launches import Norm
 
         self._model, self._dtype = model, dtype
-        self._fixed = fixed_products and dtype != torch.float32
+        has_fixed = dtype != torch.float32 and gpu.capability() >= gpu.TENSOR_CORES
+        self._fixed = fixed_products and has_fixed
         config = self._config = model.config
         encoder = model.encoder
         blocks = cast("list[Block]", list(encoder.blocks))
@@ -244,8 +246,8 @@ class DevicePass:
         """What tokens say of their own mixing, float32 [1, T, K H]: operands are the pass's."""
         from osa.model.kernels.gpu.encoder import launches
 
-        if self._dtype == torch.float32:
-            return F.linear(ready, layer.weight, layer.bias).unsqueeze(0)
+        if not self._fixed:
+            return F.linear(ready, layer.weight, layer.bias).float().unsqueeze(0)
         sums = launches.multiply(ready, layer.weight, layer.bias, dtype=torch.float32)
         return sums.unsqueeze(0)
 

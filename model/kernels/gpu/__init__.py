@@ -36,6 +36,8 @@ from osa.model.kernels.native_completion import Weights
 
 HEAD_DIMS = (32, 64, 128)
 """Widths of a head that there are tile sizes for."""
+TENSOR_CORES = (8, 0)
+"""Compute capability from which on Triton multiplies on tensor cores, and bfloat16 at all."""
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
@@ -82,7 +84,7 @@ def unsupported(query: Tensor) -> str | None:
         return f"takes heads of width {widths}, got {query.shape[-1]}"
     if query.dtype not in DTYPES:
         return f"takes float32, bfloat16 and float16, got {query.dtype}"
-    if query.dtype == torch.bfloat16 and capability() < (8, 0):
+    if query.dtype == torch.bfloat16 and capability() < TENSOR_CORES:
         return "takes bfloat16 from compute capability 8.0 on: use float16"
     if not _has_triton():
         return "needs triton, which is not installed"
@@ -101,8 +103,9 @@ def pools(hidden: Tensor) -> bool:
 def pool_packed(hidden: Tensor, how: Pooling, offsets: Tensor) -> Tensor:
     """One state [S, D] of each packed sequence of ``hidden`` [T, D]; bits as of that alone."""
     from osa.model.kernels.gpu.encoder.launches import pool_packed as pool
+    from osa.model.kernels.gpu.launch import on_device
 
-    with torch.cuda.device(hidden.device):
+    with on_device(hidden):
         return pool(hidden.contiguous(), how, offsets.contiguous())
 
 

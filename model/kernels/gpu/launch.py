@@ -124,7 +124,8 @@ def weight_dtype(dtype: torch.dtype) -> torch.dtype:
 def reduce_type(dtype: torch.dtype) -> Any:
     """Type in which stage one multiplies."""
     half = {torch.bfloat16: tl.bfloat16, torch.float16: tl.float16}
-    return tl.float32 if INTERPRETED else half.get(dtype, tl.float32)
+    widens = INTERPRETED or gpu.capability() < gpu.TENSOR_CORES
+    return tl.float32 if widens else half.get(dtype, tl.float32)
 
 
 def apply_type(dtype: torch.dtype) -> Any:
@@ -162,5 +163,5 @@ def on_device(tensor: Tensor) -> contextlib.AbstractContextManager[Any]:
 
 def tuning_of(query: Tensor) -> tuning.Tuning:
     """Tile sizes for operands like ``query``, on this device."""
-    tunings = tuning.TURING if gpu.capability() < (8, 0) else tuning.TUNINGS
+    tunings = tuning.TURING if gpu.capability() < gpu.TENSOR_CORES else tuning.TUNINGS
     return tunings[query.dtype][query.shape[-1]]
