@@ -139,7 +139,9 @@ class Layout:
             return
         ids, types = self.ids.numpy(), self.types.numpy()
         if isinstance(sequences[0], np.ndarray):
-            np.concatenate([np.asarray(row) for row in sequences], out=ids[:total], casting="unsafe")
+            np.concatenate(
+                [np.asarray(row) for row in sequences], out=ids[:total], casting="unsafe"
+            )
         else:  # lists of Python's numbers, in one call
             joined = itertools.chain.from_iterable(sequences)
             ids[:total] = np.fromiter(joined, dtype=np.int32, count=total)

@@ -143,7 +143,9 @@ class DevicePass:
         qkv, out, up, down = (_Linear.of(layer, self._dtype) for layer in layers)
         alpha = mixer.alpha.detach().float().contiguous()
         may_double = self._may_double(mixer, alpha)
-        side = None if mixer.side is None else _Linear.of(cast("nn.Linear", mixer.side), self._dtype)
+        side = (
+            None if mixer.side is None else _Linear.of(cast("nn.Linear", mixer.side), self._dtype)
+        )
         terms = None if mixer.completion is None else mixer.completion.weights()
         return _Layer(qkv, out, up, down, block, mixer, alpha, may_double, side, terms)
 

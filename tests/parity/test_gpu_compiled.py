@@ -34,9 +34,9 @@ def tiny_model(**options: Any) -> Any:
 def name_keys(part: str) -> None:
     """Print the keys of the kernels that are compiled ahead, or those that batches look for."""
     import torch
+    from triton.compiler import compiler
     from triton.runtime import driver, jit
     from triton.runtime.cache import get_cache_key
-    from triton.compiler import compiler
 
     from osa.model.inference import compile_kernels
     from osa.model.inference.device_graphs import DeviceOptions, DeviceRunner
@@ -68,7 +68,8 @@ def name_keys(part: str) -> None:
             with torch.inference_mode():
                 if part == "ahead":
                     compile_kernels.compile_for(
-                        90, lambda: compile_kernels.run_everything(model, dtype)  # noqa: B023
+                        90,
+                        lambda: compile_kernels.run_everything(model, dtype),  # noqa: B023
                     )
                     continue
                 driver.set_active(compile_kernels.AssumedDevice(90))

@@ -85,7 +85,7 @@ def add_slots(
     D: tl.constexpr,
     CHUNK: tl.constexpr,
 ):
-    """dP of a sequence and head: its slots, in their order."""
+    """DP of a sequence and head: its slots, in their order."""
     head = tl.program_id(0) % heads
     sequence = tl.program_id(0) // heads
     start, size = sequence_span(offsets, sequence, length, total)
@@ -191,9 +191,7 @@ def complete_gradients(
     if taps is not None:
         for place in range(0, 2 * REACH):
             offset = place - REACH + tl.where(place >= REACH, 1, 0)
-            near = load_neighbours(
-                v_base, value_strides, mask, rows - offset, start, size, columns
-            )
+            near = load_neighbours(v_base, value_strides, mask, rows - offset, start, size, columns)
             tl.store(part + 3 + place, tl.sum(tl.sum(y * near, 1), 0))
             near = load_neighbours(y_base, grad_strides, mask, rows + offset, start, size, columns)
             v_sum += tl.load(taps + head * 2 * REACH + place) * near

@@ -25,7 +25,12 @@ from osa.model.kernels.gpu.launch import (
 from osa.model.kernels.native_completion import Weights
 
 TILE = 64
-"""Tokens of one program, and those that a pool sums at once."""
+"""Most tokens of one program, and those that a pool sums at once."""
+
+
+def _tile(width: int) -> int:
+    """Tokens of one program: half as many where heads are 128 wide, for its registers."""
+    return min(TILE, 4096 // width)
 
 
 def count_sides(by: Weights) -> int:
@@ -83,16 +88,17 @@ def complete(
         if by.pool is not None:
             assert sides is not None  # the pool's logits
             pool = _pooled(batch, v, sides, by)
+        tile = _tile(width)
         launching.launch(
             terms.complete_rows,
-            batch.slots(TILE) * batch.heads,
+            batch.slots(tile) * batch.heads,
             *(*x, *v, *target, sides, *by[:4]),
             *(None if pool is None else pool.values, *batch.tokens),
             D=width,
             SIDES=count_sides(by),
             GATED=by.gated,
             REACH=reach_of(by),
-            TILE=TILE,
+            TILE=tile,
         )
     return output, pool
 
@@ -161,7 +167,8 @@ def complete_backward(
     grad_mixed, grad_value = empty_token_major(mixed), empty_token_major(value)
     sides = None if sides is None else sides.contiguous()
     grad_sides = None if sides is None else torch.empty_like(sides)
-    slots, reach = batch.slots(TILE), reach_of(by)
+    tile, reach = _tile(mixed.shape[-1]), reach_of(by)
+    slots = batch.slots(tile)
     parts = torch.zeros(slots, batch.heads, 3 + 2 * reach, device=mixed.device)
     if mixed.numel() and batch.num_sequences:
         width = mixed.shape[-1]
@@ -182,7 +189,7 @@ def complete_backward(
                 SIDES=count_sides(by),
                 GATED=by.gated,
                 REACH=reach,
-                TILE=TILE,
+                TILE=tile,
             )
     sums = parts.sum(0)
     return Gradients(

@@ -62,10 +62,10 @@ def pool_slots(
     if begin >= size:
         return
     base = head_pointer(value, value_strides, offsets, sequence, start, head)
-    rows = begin + tl.arange(0, CHUNK)
-    valid = valid_rows(mask, rows, start, size)
-    logits = load_side(sides, 0, rows, valid, start, heads, head, SIDES)
-    peak = tl.max(tl.where(valid, logits, float("-inf")), 0)
+    whole = begin + tl.arange(0, CHUNK)
+    there = valid_rows(mask, whole, start, size)
+    every = load_side(sides, 0, whole, there, start, heads, head, SIDES)
+    peak = tl.max(tl.where(there, every, float("-inf")), 0)
     columns = tl.arange(0, D)
     total_weight = 0.0
     added = tl.zeros([D], tl.float32)
@@ -224,17 +224,13 @@ def complete_rows(
     )
     result = (own - change)[:, None] * v + change[:, None] * x
     if pool is not None:
-        share, _ = pool_weights(
-            pool, sides, rows, valid, start, heads, head, GATED, SIDES, TILE
-        )
+        share, _ = pool_weights(pool, sides, rows, valid, start, heads, head, GATED, SIDES, TILE)
         pair = sequence.to(tl.int64) * heads + head
         result += share[:, None] * tl.load(pooled + pair * D + columns)[None, :]
     if taps is not None:
         for place in range(0, 2 * REACH):
             offset = place - REACH + tl.where(place >= REACH, 1, 0)
-            near = load_neighbours(
-                v_base, value_strides, mask, rows - offset, start, size, columns
-            )
+            near = load_neighbours(v_base, value_strides, mask, rows - offset, start, size, columns)
             result += tl.load(taps + head * 2 * REACH + place) * near
     target = head_pointer(output, output_strides, offsets, sequence, start, head)
     store_rows(target, output_strides, rows, size, valid, result, D)

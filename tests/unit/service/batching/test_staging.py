@@ -96,7 +96,11 @@ class Setting:
         self.queue = BatchQueue(1000, 6, 100)
         self.lock = FairLock()
         self.thread = EngineThread(
-            self.engine, self.queue, Metrics("m"), self.lock, Flow()  # type: ignore[arg-type]
+            self.engine,
+            self.queue,
+            Metrics("m"),
+            self.lock,
+            Flow(),  # type: ignore[arg-type]
         )
         self.received: dict[int, list[ItemResult]] = {}
 
@@ -140,10 +144,19 @@ def test_the_next_batch_is_begun_while_the_device_computes(setting: Setting) -> 
     setting.thread.start()
     wait_until(lambda: len(setting.engine.log) == 2)
     time.sleep(0.05)
-    assert setting.engine.log == [("begin", rows(4, 5)), ("begin", rows(6, 7))], "one ahead, not two"
+    assert setting.engine.log == [("begin", rows(4, 5)), ("begin", rows(6, 7))], (
+        "one ahead, not two"
+    )
     assert not any(setting.received.values())
     setting.finish()
-    assert [what for what, _ in setting.engine.log] == ["begin", "begin", "end", "begin", "end", "end"]
+    assert [what for what, _ in setting.engine.log] == [
+        "begin",
+        "begin",
+        "end",
+        "begin",
+        "end",
+        "end",
+    ]
     assert setting.errors() == dict.fromkeys((4, 5, 6, 7, 8))
     for number, (result,) in setting.received.items():
         assert result.embedding is not None
