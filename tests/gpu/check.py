@@ -20,7 +20,7 @@ if os.environ.get("CHECK_SITE"):
 TAIL = 2000
 """Of what a failed step printed [characters]."""
 CPU_PATIENCE = 4
-"""Limits of steps are those of a machine with a device; without one they are so many times longer."""
+"""Limits of steps are those of a machine with a device; without one they are longer by this."""
 
 
 def main() -> int:
