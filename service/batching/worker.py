@@ -97,7 +97,7 @@ class EngineThread:
             self._abandoned = True
             self._engine = None  # frees its memory for the next one
             held = [batch for batch in (self._batch, self._behind) if batch is not None]
-            self._batch = self._behind = None
+            self._batch = self._behind = self._next = None
         for batch in held:
             self._device.release(batch.ticket)
             self._refuse(batch, error)

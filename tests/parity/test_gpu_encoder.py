@@ -129,7 +129,7 @@ def test_an_engine_begins_a_batch_behind_another(tmp_path: Path) -> None:
     engine = EagerEngine(tmp_path / "model", DEVICE)
     if not CUDA:
         assert not engine.stages_ahead
-        engine._runner = DeviceRunner(engine._model, torch.float32)
+        engine._model, engine._runner = model, DeviceRunner(model, torch.float32)
     assert engine.stages_ahead
     batches = [draw(model, (3, 5)), draw(model, (2,))]
     details = [None, Details(token_vectors=True, spans=[[(0, 2)]])]

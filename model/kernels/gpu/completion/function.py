@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from osa.model.kernels.gpu.completion.launches import Pool, complete, complete_backward
 from osa.model.kernels.native_completion import Weights
@@ -27,6 +28,7 @@ class Complete(torch.autograd.Function):
         return output
 
     @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]  # torch ships no type of it
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
         """Gradients of the first seven."""
         mixed, value, sides, *weights, pooled, logs, mask, offsets = ctx.saved_tensors
