@@ -86,6 +86,9 @@ class DeviceRunner:
             dtype: Of products and attention.
             options: Graphs and products.
         """
+        from osa.model.inference.compiled.cache import use_compiled_kernels
+
+        use_compiled_kernels()
         options = options or DeviceOptions()
         self.forward = DevicePass(model, dtype, options.fixed_products)
         self._model, self._config = model, model.config

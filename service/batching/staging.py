@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from osa.service.batching.batch_queue import BatchQueue
 from osa.service.batching.faults.split_failures import inputs_of
 from osa.service.batching.item import ItemResult, WorkItem
-from osa.service.engines.base import Begun, Engine, StagingEngine
+from osa.service.engines.base import Engine
+from osa.service.engines.streaming import Begun, StagingEngine
 from osa.service.errors import ClientGoneError, DeadlineError
 
 logger = logging.getLogger(__name__)

@@ -19,7 +19,8 @@ from osa.service.batching.faults.split_failures import NonFiniteError, embed_eac
 from osa.service.batching.item import ItemResult, WorkItem
 from osa.service.batching.running_time import RUNNING, ThreadWork
 from osa.service.batching.staging import BatchInProgress, StagedBatch, stage, wait_for_more
-from osa.service.engines.base import Begun, Engine, trial_batch
+from osa.service.engines.base import Engine, trial_batch
+from osa.service.engines.streaming import Begun
 from osa.service.errors import BackendError, DeviceFaultError, ServiceError
 from osa.service.observability.metrics import (
     BATCH_FILL,

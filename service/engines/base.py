@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 
 import numpy as np
 
@@ -172,40 +172,6 @@ class Engine(Protocol):
             details: What to return beside the sequences' vectors.
             exact: Compute in float32 where the engine can; requested after a result that was not
                 finite.
-
-        Raises:
-            OsaError: The batch cannot be computed.
-        """
-
-
-class Begun(Protocol):
-    """A batch that an engine has begun."""
-
-    def is_ready(self) -> bool:
-        """Whether ``wait`` would return at once."""
-
-    def wait(self) -> EngineOutput:
-        """The result, once it is there; raises what ``Engine.embed`` does."""
-
-
-@runtime_checkable
-class StagingEngine(Protocol):
-    """An engine whose device computes one batch while the host prepares the next.
-
-    Attributes:
-        stages_ahead: Whether it does so with this model, here.
-    """
-
-    @property
-    def stages_ahead(self) -> bool:
-        """See the class."""
-
-    def begin(self, sequences: InputRows, details: Details | None = None) -> Begun:
-        """Start to compute a packed batch, behind those that were begun before.
-
-        Args:
-            sequences: As for ``Engine.embed``.
-            details: As for ``Engine.embed``.
 
         Raises:
             OsaError: The batch cannot be computed.

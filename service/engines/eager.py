@@ -27,7 +27,6 @@ from osa.model.streaming.encoding import Document
 from osa.model.streaming.passes import Progress, StreamOptions
 from osa.model.tokenization import TextTokenizer
 from osa.service.engines.base import (
-    Begun,
     Details,
     EngineInfo,
     EngineOutput,
@@ -35,6 +34,7 @@ from osa.service.engines.base import (
     run_warm_up,
     with_details,
 )
+from osa.service.engines.streaming import Begun
 from osa.service.model_settings import ModelSettings
 
 OPERANDS = {

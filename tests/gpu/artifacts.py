@@ -98,7 +98,7 @@ def compiled(device: str) -> Figures:
     major, minor = torch.cuda.get_device_capability()
     with tempfile.TemporaryDirectory() as scratch:
         folder, began = Path(scratch, "kernels"), time.monotonic()
-        command = [sys.executable, "-m", "osa.model.inference.compile_kernels"]
+        command = [sys.executable, "-m", "osa.model.inference.compiled.build"]
         command += ["--capability", f"{major}{minor}", "--output", str(folder)]
         subprocess.run(command, check=True)
         yield {
@@ -122,7 +122,7 @@ def _find_compiled(folder: Path) -> None:
     """Warm the packaged model up; print which kernels were found in a folder and which not."""
     from triton import knobs
 
-    from osa.model.kernels.gpu.compiled import CompiledKernels
+    from osa.model.inference.compiled.cache import CompiledKernels
     from osa.service.engines.eager import EagerEngine
 
     CompiledKernels.folder = folder

@@ -15,8 +15,6 @@ from typing import Any
 from tests.gpu.report import write_report
 from tests.gpu.steps import STEPS, CannotError, Step
 
-if os.environ.get("CHECK_SITE"):
-    sys.path.append(os.environ["CHECK_SITE"])  # behind what is installed
 TAIL = 2000
 """Of what a failed step printed [characters]."""
 CPU_PATIENCE = 4
@@ -73,15 +71,12 @@ def run_apart(step: Step, device: str, left_s: float) -> dict[str, Any]:
         return {**result, "status": "no time", "seconds": 0.0, "figures": []}
     started = time.monotonic()
     command = [sys.executable, "-m", "tests.gpu.check", "--step", step.name, "--device", device]
-    site = os.environ.get("CHECK_SITE", "")
-    path = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH", ""), site]))
     process = subprocess.Popen(
         command,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
-        env={**os.environ, "PYTHONPATH": path},
     )
     late = False
     try:

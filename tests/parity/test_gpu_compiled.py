@@ -38,7 +38,7 @@ def name_keys(part: str) -> None:
     from triton.runtime import driver, jit
     from triton.runtime.cache import get_cache_key
 
-    from osa.model.inference import compile_kernels
+    from osa.model.inference.compiled import build
     from osa.model.inference.device_graphs import DeviceOptions, DeviceRunner
     from osa.model.kernels import gpu
 
@@ -64,15 +64,15 @@ def name_keys(part: str) -> None:
     jit.JITFunction.create_binder = create_binder
     for options in ({}, {"osa_pool": True, "osa_taps": 2, "osa_gate": True, "center": True}):
         model = tiny_model(**options)
-        for dtype in compile_kernels.dtypes_of(90):
+        for dtype in build.dtypes_of(90):
             with torch.inference_mode():
                 if part == "ahead":
-                    compile_kernels.compile_for(
+                    build.compile_for(
                         90,
-                        lambda: compile_kernels.run_everything(model, dtype),  # noqa: B023
+                        lambda: build.run_everything(model, dtype),  # noqa: B023
                     )
                     continue
-                driver.set_active(compile_kernels.AssumedDevice(90))
+                driver.set_active(build.AssumedDevice(90))
                 with gpu.assumed_capability((9, 0)):
                     runner = DeviceRunner(model, dtype, DeviceOptions(graphs=False))
                     for lengths in BATCHES:
@@ -85,10 +85,10 @@ def compile_few(target: str) -> None:
     import torch
     from triton import knobs
 
-    from osa.model.inference import compile_kernels
+    from osa.model.inference.compiled import build
 
-    compile_kernels.compile_for(90, lambda: launch_few(torch))
-    print(compile_kernels.keep(Path(knobs.cache.dir), Path(target)))
+    build.compile_for(90, lambda: launch_few(torch))
+    print(build.keep(Path(knobs.cache.dir), Path(target)))
 
 
 def launch_few(torch: Any) -> None:
@@ -106,8 +106,8 @@ def find_few(folder: str) -> None:
     from triton.compiler import CompiledKernel
     from triton.runtime import driver
 
-    from osa.model.inference.compile_kernels import AssumedDevice
-    from osa.model.kernels.gpu.compiled import CompiledKernels
+    from osa.model.inference.compiled.build import AssumedDevice
+    from osa.model.inference.compiled.cache import CompiledKernels
 
     CompiledKernels.folder = Path(folder)
     knobs.cache.manager_class = CompiledKernels

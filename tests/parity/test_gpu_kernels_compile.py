@@ -106,7 +106,7 @@ def compile_kernels(cases: list[tuple[int, int]]) -> None:
     from triton import knobs
     from triton.runtime import driver
 
-    from osa.model.inference.compile_kernels import AssumedDevice
+    from osa.model.inference.compiled.build import AssumedDevice
     from osa.model.kernels import gpu
     from osa.model.kernels.gpu import backward, forward
     from osa.model.kernels.gpu import launch as launching

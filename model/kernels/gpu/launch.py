@@ -17,13 +17,11 @@ from torch import Tensor
 
 from osa.model.kernels import gpu
 from osa.model.kernels.gpu import reduce, tuning
-from osa.model.kernels.gpu.compiled import use_compiled_kernels
 
 MAX_PROGRAMS = 264
 """Programs that run persistently: two for each multiprocessor of an H100 or H200 (132)."""
 INTERPRETED = not isinstance(reduce.reduce_products, triton.JITFunction)
 """Whether TRITON_INTERPRET is set: it cannot multiply bfloat16, so operands are widened."""
-use_compiled_kernels()
 Operand = tuple[Tensor, tuple[int, int, int]]
 """A [B, H, N, d] view and its strides of batch, head and token."""
 

@@ -17,7 +17,8 @@ from osa.model.sequences import InputRows
 from osa.service.batching.faults.device_faults import device_fault
 from osa.service.batching.faults.out_of_memory import is_out_of_memory, release_memory
 from osa.service.batching.item import ItemResult, WorkItem
-from osa.service.engines.base import Begun, Details, Engine, EngineOutput
+from osa.service.engines.base import Details, Engine, EngineOutput
+from osa.service.engines.streaming import Begun
 from osa.service.errors import BackendError, DeviceFaultError, ServiceError
 
 logger = logging.getLogger(__name__)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -9,7 +10,12 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from osa.model.kernels.gpu.completion.launches import Pool, complete, complete_backward
-from osa.model.kernels.native_completion import Weights
+from osa.model.kernels.native_completion import Weights, weights
+
+
+def _plain(by: Weights) -> Weights:
+    """Weights as kernels take them."""
+    return weights(by.identity, by.mixed, by.pool, by.taps, by.gated)
 
 
 class Complete(torch.autograd.Function):
@@ -18,21 +24,22 @@ class Complete(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *inputs: Any) -> Tensor:
         """Take mixed, value, sides, the five of ``Weights``, mask and offsets."""
-        mixed, value, sides, *weights, gated, mask, offsets = inputs
-        plain = [None if part is None else part.float().contiguous() for part in weights]
-        by = Weights(*plain, gated)
+        mixed, value, sides, identity, change, share, taps, gated, mask, offsets = inputs
+        by = _plain(Weights(identity, change, share, taps, gated))
         output, pool = complete(mixed, value, sides, by, mask, offsets)
         kept = (None, None) if pool is None else pool
-        ctx.save_for_backward(mixed, value, sides, *plain, *kept, mask, offsets)
-        ctx.gated, ctx.dtypes = gated, [None if part is None else part.dtype for part in weights]
+        ctx.save_for_backward(mixed, value, sides, *by[:4], *kept, mask, offsets)
+        own = (identity, change, share, taps)
+        ctx.gated, ctx.dtypes = gated, [None if part is None else part.dtype for part in own]
         return output
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]  # torch ships no type of it
+    @once_differentiable
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
         """Gradients of the first seven."""
-        mixed, value, sides, *weights, pooled, logs, mask, offsets = ctx.saved_tensors
-        by, pool = Weights(*weights, ctx.gated), None
+        saved: tuple[Any, ...] = ctx.saved_tensors
+        mixed, value, sides, identity, change, share, taps, pooled, logs, mask, offsets = saved
+        by, pool = Weights(identity, change, share, taps, ctx.gated), None
         if pooled is not None:
             pool = Pool(pooled, logs)
         found = complete_backward(grads[0], mixed, value, sides, by, pool, mask, offsets)
@@ -60,8 +67,8 @@ def complete_with_gradients(
         offsets: Of a packed batch, or None.
     """
     sides = None if sides is None else sides.float()
-    result: Tensor = Complete.apply(mixed, value, sides, *by, mask, offsets)
-    return result
+    apply: Callable[..., Tensor] = Complete.apply
+    return apply(mixed, value, sides, *by, mask, offsets)
 
 
 def complete_in_place(
@@ -83,5 +90,4 @@ def complete_in_place(
         offsets: Of a packed batch, or None.
     """
     sides = None if sides is None else sides.float()
-    plain = [None if part is None else part.detach().float().contiguous() for part in by[:4]]
-    return complete(mixed, value, sides, Weights(*plain, by.gated), mask, offsets, mixed)[0]
+    return complete(mixed, value, sides, _plain(by), mask, offsets, mixed)[0]

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 
-from osa.model.inference import device_copies
 from osa.model.inference.device_copies import Uploads
 from osa.model.inference.device_layout import Layout, shape_of
 
@@ -50,9 +49,9 @@ class Recorder:
         def kept(part: torch.Tensor, stream: Stream) -> None:
             recorder.log.append(f"kept for {stream.name}")
 
-        patch.setattr(device_copies.torch.cuda, "Stream", Stream)
-        patch.setattr(device_copies.torch.cuda, "stream", on)
-        patch.setattr(device_copies.torch.cuda, "current_stream", lambda device: self.current)
+        patch.setattr(torch.cuda, "Stream", Stream)
+        patch.setattr(torch.cuda, "stream", on)
+        patch.setattr(torch.cuda, "current_stream", lambda device: self.current)
         patch.setattr(Layout, "copy_from", copied)
         patch.setattr(torch.Tensor, "record_stream", kept)
 
@@ -68,7 +67,7 @@ def test_a_copy_is_beside_what_is_computed_and_before_what_comes(
 ) -> None:
     recorder = Recorder(monkeypatch)
     uploads = Uploads(CPU, None)
-    uploads._stream = device_copies.torch.cuda.Stream()  # as of a CUDA device
+    uploads._stream = torch.cuda.Stream()  # as of a CUDA device
     batch = staged(3, 70)
     sent = uploads.send(batch)
     assert recorder.log == [

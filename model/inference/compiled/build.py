@@ -1,10 +1,10 @@
 """Compile the GPU kernels of a model before it is served, without a device.
 
-    python -m osa.model.inference.compile_kernels --capability 80 90 [--model DIR]
+    python -m osa.model.inference.compiled.build --capability 80 90 [--model DIR]
 
 Its pass runs on the CPU with launches that compile instead of run, so what is compiled is what a
 device launches. The kernels are written into the package, or to ``--output``; from there
-``osa.model.kernels.gpu.compiled`` reads them. They depend on widths, types and tiles, and on
+``osa.model.inference.compiled.cache`` reads them. They depend on widths, types and tiles, and on
 nothing of a batch but whether it has short and long sequences.
 """
 
@@ -72,9 +72,10 @@ def run_everything(model: EmbeddingModel, dtype: torch.dtype) -> None:
     from osa.model.kernels.gpu import pool_packed
 
     config = model.config
-    runner = DeviceRunner(model, dtype, DeviceOptions(graphs=False))
-    for lengths in LENGTHS:
-        runner.submit([_row(config, length) for length in lengths])
+    for fixed in (True, False):
+        runner = DeviceRunner(model, dtype, DeviceOptions(graphs=False, fixed_products=fixed))
+        for lengths in LENGTHS:
+            runner.submit([_row(config, length) for length in lengths])
     if dtype != torch.float32:
         return
     joint = torch.zeros(1, 68, 3, config.num_heads, config.head_dim)
@@ -115,9 +116,9 @@ def keep(cache: Path, target: Path) -> int:
 
     Args:
         cache: Triton's.
-        target: Folder for ``osa.model.kernels.gpu.compiled``.
+        target: Folder for ``osa.model.inference.compiled.cache``.
     """
-    from osa.model.kernels.gpu.compiled import KEPT
+    from osa.model.inference.compiled.cache import KEPT
 
     target.mkdir(parents=True, exist_ok=True)
     added = 0
@@ -149,7 +150,7 @@ def compile_model(
     Args:
         model: On the CPU.
         capabilities: Times ten.
-        target: Folder for ``osa.model.kernels.gpu.compiled``.
+        target: Folder for ``osa.model.inference.compiled.cache``.
 
     Raises:
         ConfigError: A model without such a pass.
@@ -173,9 +174,9 @@ def compile_model(
 
 def main() -> None:
     """The command."""
-    from osa.model.kernels.gpu.compiled import FOLDER
+    from osa.model.inference.compiled.cache import FOLDER
 
-    parser = argparse.ArgumentParser(prog="python -m osa.model.inference.compile_kernels")
+    parser = argparse.ArgumentParser(prog="python -m osa.model.inference.compiled.build")
     parser.add_argument("--model", type=Path, help="a checkpoint; the packaged one by default")
     parser.add_argument(
         "--capability", type=int, nargs="+", choices=CAPABILITIES, default=CAPABILITIES,

@@ -1,6 +1,6 @@
 """Kernels that were compiled before: a folder of them in front of Triton's own cache.
 
-An image holds the kernels of its model (``osa.model.inference.compile_kernels`` writes them), so a
+An image holds the kernels of its model (``build`` writes them), so a
 new pod compiles nothing. Triton names a kernel by a hash of its source, of the types and the
 divisibility of its arguments, of its options, of the device's capability and of its own version:
 what is found is what would have been compiled, and what is not found is compiled as ever.
