@@ -53,7 +53,7 @@ def make(options: str) -> Completion:
 
 def weights_of(terms: Completion) -> Weights:
     parts = (terms.identity, terms.mixed, terms.pool, terms.taps)
-    return Weights(*parts, terms.gated)  # type: ignore[arg-type]
+    return Weights(*parts, terms.gated)
 
 
 def draw(terms: Completion, length: int, batch: int = 1) -> tuple[Tensor, Tensor, Tensor | None]:
