@@ -13,7 +13,7 @@ from tests.parity.gpu_setup import CUDA, DEVICE, error, use_small_tiles  # the i
 
 from osa.model.config import EncoderConfig  # isort: skip
 from osa.model.functional.varlen import cu_seqlens_of  # isort: skip
-from osa.model.kernels import use_kernel  # isort: skip
+from osa.model.kernels import gpu, use_kernel  # isort: skip
 from osa.model.kernels.gpu.completion.function import (  # isort: skip
     complete_in_place, complete_with_gradients,
 )  # fmt: skip
@@ -149,6 +149,26 @@ def test_what_is_no_number_stays_in_its_sequence() -> None:
         assert torch.equal(found[:, :, :30], clean[:, :, :30])
         assert torch.equal(found[:, :, 50:], clean[:, :, 50:])
         assert bool(found[:, :, 30:50].isnan().all())
+
+
+def test_the_layer_runs_the_kernels_where_they_can(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not gpu.completes(torch.empty(1, 1, 1, 32), torch.empty(1, 1, 1, 32)), "on a CPU"
+    terms = make("all").float()
+    mixed, value, sides = draw(terms, 9)
+    context = TokenContext(None, cu_seqlens_of([4, 5]).to(DEVICE), None)
+    with use_kernel("torch"):
+        truth = terms(mixed, value, sides, context)
+        wanted = torch.autograd.grad(truth.square().sum(), tuple(terms.parameters()))
+    monkeypatch.setattr(gpu, "completes", lambda *states: True)
+    found = terms(mixed, value, sides, context)
+    got = torch.autograd.grad(found.square().sum(), tuple(terms.parameters()))
+    assert error(found.detach(), truth.detach()) <= ERROR[torch.float32]
+    for part, expected in zip(got, wanted, strict=True):
+        assert error(part, expected) <= 2 * ERROR[torch.float32]
+    with torch.no_grad(), use_kernel("triton"):  # not the CPU's
+        in_place = terms(mixed, value, sides, context)
+    assert in_place.data_ptr() == mixed.data_ptr()
+    assert torch.equal(in_place, found)
 
 
 @pytest.mark.gpu

@@ -22,7 +22,7 @@ import torch
 
 from osa.model.config import EncoderConfig
 from osa.model.embedding_model import EmbeddingModel
-from osa.model.errors import ConfigError
+from osa.model.errors import ConfigError, OsaError
 from osa.model.inference.device_graphs import DeviceOptions, DeviceRunner
 from osa.model.inference.device_pass import unfit
 from osa.model.kernels import gpu
@@ -184,9 +184,13 @@ def main() -> None:
     )  # fmt: skip
     parser.add_argument("--output", type=Path, default=FOLDER, metavar="FOLDER")
     options = parser.parse_args()
-    model = EmbeddingModel.from_pretrained(options.model)
-    for capability, count in compile_model(model, options.capability, options.output).items():
-        print(f"sm_{capability}: {count} kernels")
+    try:
+        model = EmbeddingModel.from_pretrained(options.model)
+        found = compile_model(model, options.capability, options.output)
+    except OsaError as error:
+        parser.exit(1, f"{error}\n")
+    for capability, count in found.items():
+        print(f"sm_{capability}: {count} new kernels in {options.output}")
 
 
 if __name__ == "__main__":
