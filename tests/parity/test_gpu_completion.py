@@ -30,7 +30,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "all": {"osa_pool": True, "osa_taps": 3, "osa_gate": True},
 }
 ERROR = {torch.float32: 2e-6, torch.bfloat16: 1e-2, torch.float16: 2e-3}
-LENGTHS = [5, 1, 0, 150]
+LENGTHS = [5, 1, 0, 130]
 """In small tiles several slots of the pool, and tiles whose neighbours are in another."""
 
 
