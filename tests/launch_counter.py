@@ -67,7 +67,8 @@ class LaunchCounter(TorchDispatchMode):
 
         patch.setattr(launch, "launch", count)
         patch.setattr(forward, "launch", count)
-        patch.setattr(forward, "on_device", lambda tensor: contextlib.nullcontext())
+        for module in (launch, forward):
+            patch.setattr(module, "on_device", lambda tensor: contextlib.nullcontext())
         with self:
             yield
 

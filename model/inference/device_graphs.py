@@ -1,5 +1,9 @@
 """Batches through a device pass: staged, computed as a captured graph, fetched without waiting.
 
+A batch can be submitted while the device computes another: it is copied beside that, on a stream of
+its own, and computed behind it. Vectors are fetched in the order of the computation: a few
+kilobytes, and a graph's results must be read before the next graph runs.
+
 A graph holds the whole model for one ``Shape``; it is captured when a shape comes for the second
 time. All graphs share one pool of memory: they run one after the other on one stream, and what one
 has computed is copied before the next runs.
@@ -17,6 +21,7 @@ import torch
 from torch import Tensor
 
 from osa.model.embedding_model import EmbeddingModel
+from osa.model.inference.device_copies import Uploads
 from osa.model.inference.device_layout import Layout, Shape, shape_of
 from osa.model.inference.device_pass import DevicePass, PassOutput
 from osa.model.sequences import InputRows, check_sequences
@@ -50,6 +55,10 @@ class Pending:
         """Bind host memory, and what tells that it is filled."""
         self._results, self._done = results, done
 
+    def is_ready(self) -> bool:
+        """Whether they have arrived."""
+        return self._done is None or self._done.query()
+
     def wait(self) -> list[np.ndarray]:
         """The results, once they have arrived; float32."""
         if self._done is not None:
@@ -77,10 +86,14 @@ class DeviceRunner:
             dtype: Of products and attention.
             options: Graphs and products.
         """
+        from osa.model.inference.compiled.cache import use_compiled_kernels
+
+        use_compiled_kernels()
         options = options or DeviceOptions()
         self.forward = DevicePass(model, dtype, options.fixed_products)
         self._model, self._config = model, model.config
         self._device = next(model.parameters()).device
+        self._uploads = Uploads(self._device, self._config.feature_size)
         self._graphs: OrderedDict[Shape, _Captured] = OrderedDict()
         self._captures = options.graphs and self._device.type == "cuda"
         self._seen: Counter[Shape] = Counter()
@@ -128,14 +141,13 @@ class DeviceRunner:
         return Pending(results, done)
 
     def _compute(self, staged: Layout) -> PassOutput:
+        batch = self._uploads.send(staged)
         captured = self._graphs.get(staged.shape)
         if captured is not None:
             self._graphs.move_to_end(staged.shape)
-            captured.batch.copy_from(staged)
+            captured.batch.copy_from(batch)  # the graph may have been reading its own until now
             captured.graph.replay()
             return captured.output
-        batch = Layout.empty(staged.shape, self._config.feature_size, self._device)
-        batch.copy_from(staged)
         self._seen[staged.shape] += 1
         if self._captures and self._seen[staged.shape] >= CAPTURE_AT:
             return self._capture(batch)

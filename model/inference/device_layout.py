@@ -8,6 +8,7 @@ tokens that belong to no sequence, and sequences without a token. Shapes: T toke
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -137,14 +138,22 @@ class Layout:
             rows[total:] = 0
             return
         ids, types = self.ids.numpy(), self.types.numpy()
-        start = 0
-        for row in sequences:
-            ids[start : start + len(row)] = row
-            start += len(row)
+        if isinstance(sequences[0], np.ndarray):
+            np.concatenate(
+                [np.asarray(row) for row in sequences], out=ids[:total], casting="unsafe"
+            )
+        else:  # lists of Python's numbers, in one call
+            joined = itertools.chain.from_iterable(sequences)
+            ids[:total] = np.fromiter(joined, dtype=np.int32, count=total)
         ids[total:] = types[total:] = 0
         if vocab_size is not None:
             np.floor_divide(ids[:total], vocab_size, out=types[:total])
             ids[:total] %= vocab_size
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """What a copy moves."""
+        return (self.numbers,) if self.features is None else (self.numbers, self.features)
 
     def copy_from(self, other: Layout) -> None:
         """Take over a batch of the same shape; the host does not wait for the copy."""

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from osa.model.embedding_model import EmbeddingModel
 from osa.model.inference.device_layout import Layout
 from osa.model.kernels import gpu, is_allowed
+from osa.model.kernels.native_completion import Weights
 from osa.model.layers.block import Block
 from osa.model.layers.heads import SparseHead
 from osa.model.layers.mixers.base import HEAD_EPS
@@ -70,6 +71,8 @@ class _Layer:
     mixer: OsaMixer
     alpha: Tensor
     may_double: bool
+    side: _Linear | None
+    terms: Weights | None
 
 
 def unfit(model: EmbeddingModel, dtype: torch.dtype) -> str | None:
@@ -82,10 +85,6 @@ def unfit(model: EmbeddingModel, dtype: torch.dtype) -> str | None:
         del rules["residual"]
     if rules:
         return f"has options of its own ({', '.join(rules)})"
-    if model.config.is_completed:
-        return "has terms beside exp(S) V"
-    if model.config.position_rows is not None:
-        return "has positions that share a row"
     if model.config.local_conv:
         return "has convolutions before its mixers"
     if not is_allowed("triton"):
@@ -110,12 +109,14 @@ class DevicePass:
         Args:
             model: Loaded in float32, on the device where it runs; ``unfit`` has no objection.
             dtype: Of products and attention.
-            fixed_products: Take products whose bits do not depend on the batch; float32 has none.
+            fixed_products: Take products whose bits do not depend on the batch; float32 has none,
+                nor have devices without ``TENSOR_CORES``.
         """
         from osa.model.kernels.gpu.encoder.launches import Norm
 
         self._model, self._dtype = model, dtype
-        self._fixed = fixed_products and dtype != torch.float32
+        has_fixed = dtype != torch.float32 and gpu.capability() >= gpu.TENSOR_CORES
+        self._fixed = fixed_products and has_fixed
         config = self._config = model.config
         encoder = model.encoder
         blocks = cast("list[Block]", list(encoder.blocks))
@@ -142,7 +143,11 @@ class DevicePass:
         qkv, out, up, down = (_Linear.of(layer, self._dtype) for layer in layers)
         alpha = mixer.alpha.detach().float().contiguous()
         may_double = self._may_double(mixer, alpha)
-        return _Layer(qkv, out, up, down, block, mixer, alpha, may_double)
+        side = (
+            None if mixer.side is None else _Linear.of(cast("nn.Linear", mixer.side), self._dtype)
+        )
+        terms = None if mixer.completion is None else mixer.completion.weights()
+        return _Layer(qkv, out, up, down, block, mixer, alpha, may_double, side, terms)
 
     def _may_double(self, mixer: OsaMixer, alpha: Tensor) -> bool:
         """Whether an angle can be beyond ``DOUBLING_ANGLE``: normed heads bound it.
@@ -200,7 +205,9 @@ class DevicePass:
         if encoder.token_types is not None and self._config.vocab_size is not None:
             hidden = hidden + encoder.token_types(batch.types)
         if encoder.positions is not None:
-            hidden = hidden + encoder.positions(batch.places)
+            places, rows = batch.places, self._config.position_rows
+            places = places if rows is None else places.clamp(max=rows - 1)
+            hidden = hidden + encoder.positions(places)
         normalised: Tensor = encoder.embedding_norm(hidden)
         return normalised
 
@@ -214,6 +221,7 @@ class DevicePass:
 
     def _mix(self, layer: _Layer, ready: Tensor, batch: Layout) -> Tensor:
         """What a mixer adds to every token, in the dtype of the pass [T, D]."""
+        from osa.model.kernels.gpu.completion.launches import complete
         from osa.model.kernels.gpu.encoder import launches
         from osa.model.kernels.gpu.forward import run_forward
         from osa.model.kernels.gpu.launch import Known
@@ -231,7 +239,19 @@ class DevicePass:
         )
         options = (layer.alpha, None, batch.offsets, mixer.scale, mixer.center, known)
         mixed = run_forward(query, key, value, *options)
+        if layer.terms is not None:
+            sides = None if layer.side is None else self._say(layer.side, ready)
+            complete(mixed, value, sides, layer.terms, None, batch.offsets, output=mixed)
         return self._multiply(layer.out, mixed.squeeze(0).transpose(0, 1).flatten(1))
+
+    def _say(self, layer: _Linear, ready: Tensor) -> Tensor:
+        """What tokens say of their own mixing, float32 [1, T, K H]: operands are the pass's."""
+        from osa.model.kernels.gpu.encoder import launches
+
+        if not self._fixed:
+            return F.linear(ready, layer.weight, layer.bias).float().unsqueeze(0)
+        sums = launches.multiply(ready, layer.weight, layer.bias, dtype=torch.float32)
+        return sums.unsqueeze(0)
 
     def _transform(self, layer: _Layer, ready: Tensor) -> Tensor:
         """What the feed-forward layer adds to every token, in the dtype of the pass [T, D]."""

@@ -48,6 +48,11 @@ class FairLock:
             self._holder = (ticket, flow, time.monotonic())
             return ticket
 
+    @property
+    def contended(self) -> bool:
+        """Whether another flow waits."""
+        return bool(self._waiting)
+
     def release(self, ticket: int) -> None:
         """Release the lock and charge its holder; a ticket that no longer holds it does nothing."""
         with self._changed:

@@ -1,7 +1,8 @@
 """The engine thread of one model: takes batches, runs the engine, delivers every item.
 
-The supervisor replaces a thread that dies, hangs or gives up; results that such a thread still
-brings are dropped: its items have been answered.
+Where the engine runs on a device, the next batch is begun while that computes (``staging``). The
+supervisor replaces a thread that dies, hangs or gives up; results that such a thread still brings
+are dropped: its items have been answered.
 """
 
 from __future__ import annotations
@@ -10,21 +11,17 @@ import logging
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
 from osa.service.batching.batch_queue import BatchQueue
 from osa.service.batching.fair_lock import FairLock, Flow
 from osa.service.batching.faults.split_failures import NonFiniteError, embed_each
 from osa.service.batching.item import ItemResult, WorkItem
 from osa.service.batching.running_time import RUNNING, ThreadWork
+from osa.service.batching.staging import BatchInProgress, StagedBatch, stage, wait_for_more
 from osa.service.engines.base import Engine, trial_batch
-from osa.service.errors import (
-    BackendError,
-    ClientGoneError,
-    DeadlineError,
-    DeviceFaultError,
-    ServiceError,
-)
+from osa.service.engines.streaming import Begun
+from osa.service.errors import BackendError, DeviceFaultError, ServiceError
 from osa.service.observability.metrics import (
     BATCH_FILL,
     BATCH_SIZE,
@@ -42,23 +39,6 @@ FAILURES_UNTIL_BROKEN = 3
 from a broken engine."""
 PROBE_LENGTH = 3
 """Length of the probe, a sequence that every engine was warmed up with [tokens]."""
-
-
-@dataclass(frozen=True)
-class BatchInProgress:
-    """The batch that a thread computes.
-
-    Attributes:
-        items: Its items; each is delivered once, by whoever takes the batch from the thread.
-        tokens: Their tokens.
-        since: When it was taken (monotonic clock) [s].
-        ticket: Of the device's lock.
-    """
-
-    items: Sequence[WorkItem]
-    tokens: int
-    since: float
-    ticket: int
 
 
 class EngineThread:
@@ -94,6 +74,8 @@ class EngineThread:
         self._device, self._flow, self._tracing = lock, flow, tracing
         self._lock = threading.Lock()
         self._batch: BatchInProgress | None = None
+        self._behind: BatchInProgress | None = None  # begun behind that batch
+        self._next: StagedBatch | None = None
         self._abandoned = False
         self._failures = 0
         self.fault: DeviceFaultError | None = None
@@ -115,56 +97,89 @@ class EngineThread:
         with self._lock:
             self._abandoned = True
             self._engine = None  # frees its memory for the next one
-            batch, self._batch = self._batch, None
-        if batch is not None:
+            held = [batch for batch in (self._batch, self._behind) if batch is not None]
+            self._batch = self._behind = self._next = None
+        for batch in held:
             self._device.release(batch.ticket)
-            self._queue.end(batch.items)
-            deliver(batch.items, [ItemResult(error=error) for _ in batch.items])
+            self._refuse(batch, error)
         if self._queue.documents is not None:
             self._queue.documents.abandon(error)
 
     def _run(self) -> None:
         self.work = ThreadWork()
-        while not self._abandoned and self._queue.wait():
+        while not self._abandoned and (self._next is not None or self._queue.wait()):
             ticket = self._device.acquire(self._flow)
             try:
-                if len(self._queue):
+                if self._next is not None or len(self._queue):
                     self._step(ticket)
                 self._turn(ticket)
             finally:
                 self._device.release(ticket)
             if self.fault is not None:
+                self._drop_next(self.fault)
                 return
             if self._failures >= FAILURES_UNTIL_BROKEN:
                 logger.error("engine is broken", extra={"failed_batches": self._failures})
                 return
 
     def _step(self, ticket: int) -> None:
-        if self._abandoned:
+        """Compute a batch; a device is given the next one meanwhile."""
+        staged, self._next = self._next or self._take(ticket, None), None
+        if staged is None:
             return
+        with self._lock:
+            if self._batch is None:
+                return  # answered when the thread was given up
+            batch = self._batch = replace(self._batch, ticket=ticket)
+        begun = staged.begun
+        if begun is not None and wait_for_more(self._queue, batch.tokens, begun):
+            self._next = self._take(ticket, batch) if self._may_stage() else None
+        try:
+            results = self._compute(batch, staged)
+        except Exception:  # the thread must outlive any batch
+            logger.exception("batch failed")
+            results = [ItemResult(error=BackendError("internal error")) for _ in batch.items]
+        with self._lock:
+            if self._abandoned:
+                return  # answered when the thread was given up
+            behind, self._behind = self._behind, None
+            self._batch = None if behind is None else replace(behind, since=time.monotonic())
+        self._queue.end(batch.items)
+        self.batches += 1
+        deliver(batch.items, results)
+
+    def _may_stage(self) -> bool:
+        """Whether to begin another batch: not where others wait for the device."""
+        lane = self._queue.documents
+        return not (self._device.contended or (lane is not None and lane.pending))
+
+    def _take(self, ticket: int, current: BatchInProgress | None) -> StagedBatch | None:
+        """The next batch, begun behind ``current`` if the engine can; None once given up."""
+        if self._abandoned:
+            return None
         started = time.monotonic()
         items = self._queue.take()
         batch = BatchInProgress(items, sum(item.tokens for item in items), started, ticket)
         with self._lock:
             given_up = self._abandoned
-            self._batch = None if given_up else batch
+            if not given_up:
+                self._batch, self._behind = (batch, None) if current is None else (current, batch)
         if given_up:  # just now: whoever gave the thread up did not see this batch
-            self._queue.end(items)
-            late = BackendError("the engine was given up before this batch began")
-            deliver(items, [ItemResult(error=late) for _ in items])
-            return
-        try:
-            results = self._compute(batch)
-        except Exception:  # the thread must outlive any batch
-            logger.exception("batch failed")
-            results = [ItemResult(error=BackendError("internal error")) for _ in items]
+            self._refuse(batch, BackendError("the engine was given up before this batch began"))
+            return None
+        return stage(self._engine, batch)
+
+    def _refuse(self, batch: BatchInProgress, error: ServiceError) -> None:
+        self._queue.end(batch.items)
+        deliver(batch.items, [ItemResult(error=error.again()) for _ in batch.items])
+
+    def _drop_next(self, error: ServiceError) -> None:
+        """Answer the batch that was begun behind one that broke the device."""
         with self._lock:
-            if self._abandoned:
-                return  # answered when the thread was given up
-            self._batch = None
-        self._queue.end(items)
-        self.batches += 1
-        deliver(items, results)
+            batch, self._batch = self._batch, None
+        self._next = None
+        if batch is not None:
+            self._refuse(batch, error)
 
     def _turn(self, ticket: int) -> None:
         """Some chunks of a document, if there is one."""
@@ -173,7 +188,9 @@ class EngineThread:
             return
         turn = BatchInProgress((), self._queue.max_batch_tokens, time.monotonic(), ticket)
         with self._lock:
-            self._batch = None if self._abandoned else turn
+            if self._abandoned:
+                return
+            self._batch, self._behind = turn, self._batch
         try:
             done = lane.turn(engine, lambda: bool(len(self._queue)))
         except Exception:  # the thread must outlive any document
@@ -183,37 +200,28 @@ class EngineThread:
         with self._lock:
             if self._abandoned:
                 return
-            self._batch = None
+            self._batch, self._behind = self._behind, None
         self._metrics.add(BUSY_SECONDS, time.monotonic() - turn.since)
         if done:
             self._metrics.add(COMPUTED_TOKENS, done)
 
-    def _compute(self, batch: BatchInProgress) -> list[ItemResult]:
+    def _compute(self, batch: BatchInProgress, staged: StagedBatch) -> list[ItemResult]:
         """One result for each item, in order."""
-        results: dict[int, ItemResult] = {}
-        live = []
-        for place, item in enumerate(batch.items):
-            if item.cancelled:
-                results[place] = ItemResult(error=ClientGoneError("the client went away"))
-            elif item.deadline <= batch.since:
-                results[place] = ItemResult(error=DeadlineError("the deadline has passed"))
-            else:
-                live.append(place)
-        if live:
-            items = [batch.items[place] for place in live]
+        results, items = dict(staged.refused), staged.items
+        if items:
             tokens = sum(item.tokens for item in items)
             self._metrics.observe(BATCH_SIZE, len(items))
             self._metrics.observe(BATCH_TOKENS, tokens)
             self._metrics.observe(BATCH_FILL, tokens / self._queue.max_batch_tokens)
             began = RUNNING.now()
-            found = self._embed(items)
+            found = self._embed(items, staged.begun)
             elapsed = time.monotonic() - batch.since
             if not self._abandoned:  # a process that was stopped meanwhile is not a slow engine
                 self._learn(found, tokens, min(elapsed, RUNNING.now() - began))
             if self._tracing is not None:
                 spans = [item.trace_span for item in items if item.trace_span is not None]
                 self._tracing.batch(batch.since, len(items), tokens, spans)
-            for place, item, result in zip(live, items, found, strict=True):
+            for place, item, result in zip(staged.live, items, found, strict=True):
                 queued_s = batch.since - item.arrived
                 results[place] = result._replace(queued_s=queued_s, inference_s=elapsed)
         return [results[place] for place in range(len(batch.items))]
@@ -237,8 +245,9 @@ class EngineThread:
         (result,) = self._embed([WorkItem(self._probe)])
         return result.error is None
 
-    def _embed(self, items: Sequence[WorkItem]) -> list[ItemResult]:
-        found = embed_each(self._engine_or_give_up, items, self._queue.memory_limit.exceeded)
+    def _embed(self, items: Sequence[WorkItem], begun: Begun | None = None) -> list[ItemResult]:
+        exceeded = self._queue.memory_limit.exceeded
+        found = embed_each(self._engine_or_give_up, items, exceeded, begun=begun)
         for result in found:
             if isinstance(result.error, DeviceFaultError):
                 self.fault = result.error

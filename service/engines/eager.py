@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Self
 
@@ -14,7 +16,7 @@ from osa.model import EmbeddingModel
 from osa.model.errors import ConfigError, InputError
 from osa.model.inference.bfloat16 import has_fast_bfloat16
 from osa.model.inference.cuda_device import cuda_problem
-from osa.model.inference.device_graphs import DeviceOptions, DeviceRunner
+from osa.model.inference.device_graphs import DeviceOptions, DeviceRunner, Pending
 from osa.model.inference.device_pass import unfit
 from osa.model.inference.precision import in_float32, name_products, use_dtype
 from osa.model.kernels import use_kernel
@@ -32,6 +34,7 @@ from osa.service.engines.base import (
     run_warm_up,
     with_details,
 )
+from osa.service.engines.streaming import Begun
 from osa.service.model_settings import ModelSettings
 
 OPERANDS = {
@@ -41,6 +44,14 @@ OPERANDS = {
     "int8": torch.bfloat16,
 }
 """Types of the attention's operands by dtype."""
+
+
+@dataclass(frozen=True)
+class _BegunBatch:
+    """See ``Begun``."""
+
+    is_ready: Callable[[], bool]
+    wait: Callable[[], EngineOutput]
 
 
 class EagerEngine:
@@ -173,8 +184,7 @@ class EagerEngine:
             InputError: Ids or features that do not fit the model.
         """
         if self._runner is not None and not exact:
-            with self._chosen():
-                return self._run(self._runner, sequences, details)
+            return self.begin(sequences, details).wait()
         with self._chosen(), in_float32(self._model) if exact else contextlib.nullcontext():
             packed, offsets = self._model.pack(sequences)
             if details is None:
@@ -183,16 +193,36 @@ class EagerEngine:
         rows = np.split(states.cpu().numpy(), offsets[1:-1].tolist())
         return with_details(_to_numpy(output), rows, details, self._model.config.pooling, project)
 
-    def _run(
-        self, runner: DeviceRunner, sequences: InputRows, details: Details | None
-    ) -> EngineOutput:
-        pending = runner.submit(sequences, with_states=details is not None)
+    @property
+    def stages_ahead(self) -> bool:
+        """Whether batches run on a device, which computes while the host does other work."""
+        return self._runner is not None
+
+    @torch.inference_mode()
+    def begin(self, sequences: InputRows, details: Details | None = None) -> Begun:
+        """Start a packed batch on the device, behind those before; needs ``stages_ahead``.
+
+        Args:
+            sequences: Ids or features.
+            details: What to return beside the sequences' vectors.
+
+        Raises:
+            InputError: Ids or features that do not fit the model.
+        """
+        assert self._runner is not None  # stages_ahead said so
+        with self._chosen():
+            pending = self._runner.submit(sequences, with_states=details is not None)
+        end = partial(self._end, pending, [len(row) for row in sequences], details)
+        return _BegunBatch(pending.is_ready, end)
+
+    @torch.inference_mode()
+    def _end(self, pending: Pending, lengths: list[int], details: Details | None) -> EngineOutput:
         embeddings, norms, *more = pending.wait()
         output = EngineOutput(embeddings, norms)
         if details is None:
             return output
         (states,) = more
-        rows = np.split(states, np.cumsum([len(row) for row in sequences])[:-1])
+        rows = np.split(states, np.cumsum(lengths)[:-1])
         config = self._model.config
         project = None if config.embedding_activation == "identity" else self._project
         return with_details(output, rows, details, config.pooling, project)

@@ -1,4 +1,4 @@
-"""The contract of engines that compute an input of any length, in chunks."""
+"""The contracts of engines that compute inputs of any length, or begin batches ahead."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
+from osa.model.sequences import InputRows
 from osa.model.streaming.encoding import Document
 from osa.model.streaming.passes import Progress, StreamOptions
-from osa.service.engines.base import Spans
+from osa.service.engines.base import Details, EngineOutput, Spans
 
 
 @runtime_checkable
@@ -28,4 +29,38 @@ class StreamingEngine(Protocol):
 
         Raises:
             OsaError: It cannot be computed.
+        """
+
+
+class Begun(Protocol):
+    """A batch that an engine has begun."""
+
+    def is_ready(self) -> bool:
+        """Whether ``wait`` would return at once."""
+
+    def wait(self) -> EngineOutput:
+        """The result, once it is there; raises what ``Engine.embed`` does."""
+
+
+@runtime_checkable
+class StagingEngine(Protocol):
+    """An engine whose device computes one batch while the host prepares the next.
+
+    Attributes:
+        stages_ahead: Whether it does so with this model, here.
+    """
+
+    @property
+    def stages_ahead(self) -> bool:
+        """See the class."""
+
+    def begin(self, sequences: InputRows, details: Details | None = None) -> Begun:
+        """Start to compute a packed batch, behind those that were begun before.
+
+        Args:
+            sequences: As for ``Engine.embed``.
+            details: As for ``Engine.embed``.
+
+        Raises:
+            OsaError: The batch cannot be computed.
         """

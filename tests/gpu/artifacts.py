@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import ctypes
 import itertools
+import json
+import os
 import shutil
 import subprocess
+import sys
 import tempfile
+import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -84,3 +89,57 @@ def aoti(device: str) -> Figures:
         yield {"name": runner.device, "largest_error": largest, "made_for": made_for}
         assert np.isfinite(found.embeddings).all()
         assert largest <= 1e-5
+
+
+def compiled(device: str) -> Figures:
+    """The packaged model's kernels compiled ahead, then a process that looks for them."""
+    if device == "cpu":
+        raise CannotError("needs a device: keys are compared in tests/parity/test_gpu_compiled.py")
+    major, minor = torch.cuda.get_device_capability()
+    with tempfile.TemporaryDirectory() as scratch:
+        folder, began = Path(scratch, "kernels"), time.monotonic()
+        command = [sys.executable, "-m", "osa.model.inference.compiled.build"]
+        command += ["--capability", f"{major}{minor}", "--output", str(folder)]
+        subprocess.run(command, check=True)
+        yield {
+            "name": f"ahead for sm_{major}{minor}", "seconds": time.monotonic() - began,
+            "kernels": len(list(folder.iterdir())),
+            "bytes": sum(file.stat().st_size for file in folder.rglob("*.*")),
+        }  # fmt: skip
+        finished = subprocess.run(
+            [sys.executable, "-m", "tests.gpu.artifacts", str(folder)],
+            env={**os.environ, "TRITON_CACHE_DIR": str(Path(scratch, "empty"))},
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert finished.returncode == 0, finished.stderr[-1500:]
+        figures = json.loads(finished.stdout.splitlines()[-1])
+        yield figures
+        assert figures["found"] > 0
+        assert not figures["compiled"], "kernels were compiled at the start"
+
+
+def _find_compiled(folder: Path) -> None:
+    """Warm the packaged model up; print which kernels were found in a folder and which not."""
+    from triton import knobs
+
+    from osa.model.inference.compiled.cache import CompiledKernels
+    from osa.service.engines.eager import EagerEngine
+
+    CompiledKernels.folder = folder
+    found: dict[bool, list[str]] = {True: [], False: []}
+
+    def listen(*, src: Any, cache_hit: bool, **facts: Any) -> None:
+        found[cache_hit].append(src.name)
+
+    knobs.cache.manager_class, knobs.compilation.listener = CompiledKernels, listen
+    began = time.monotonic()
+    engine = EagerEngine(None, "cuda", dtype="auto")
+    engine.warm_up()
+    engine.embed([[1] * 3, [1] * 600], exact=True)
+    figures = {"name": "start", "seconds": time.monotonic() - began}
+    figures |= {"found": len(found[True]), "compiled": found[False]}
+    print(json.dumps(figures))
+
+
+if __name__ == "__main__":
+    _find_compiled(Path(sys.argv[1]))

@@ -25,6 +25,11 @@ UNPACK
 fi
 mkdir -p "$site/osa_encoder-0.1.0.dist-info"
 printf 'Metadata-Version: 2.1\nName: osa-encoder\nVersion: 0.1.0\n' > "$site/osa_encoder-0.1.0.dist-info/METADATA"
+# every process of the check looks there last: PYTHONPATH would come before what is installed
+cat > "$site/sitecustomize.py" <<'LAST'
+import os, sys
+sys.path.append(os.environ["CHECK_SITE"])
+LAST
 export PYTHONPATH="$site:$PWD${PYTHONPATH:+:$PYTHONPATH}"
 export CHECK_SITE="$site/more" TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1 DO_NOT_TRACK=1
 exec_status=0

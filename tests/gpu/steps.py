@@ -46,6 +46,7 @@ STEPS = (
     Step("encoder", 90, _HERE + "correctness", "pass, graphs, no waiting, NaN: tests of the pass"),
     Step("operators", 120, _HERE + "correctness", "operator and gradients: tests of the kernels"),
     Step("timing", 100, _HERE + "timing", "batches by events, beside flash attention and BERT"),
+    Step("staging", 40, _HERE + "timing", "one batch ahead: time of a batch, and its vectors"),
     Step("launches", 30, _HERE + "timing", "kernels of a batch, and peak memory"),
     Step("invariance", 45, _HERE + "correctness", "bits alone and in any batch"),
     Step("memory", 40, _HERE + "failures", "a batch that does not fit is halved"),
@@ -53,5 +54,6 @@ STEPS = (
     Step("server", 75, _HERE + "serving", "30 s under load: share of the time that is computed"),
     Step("sanitizer", 60, _HERE + "correctness", "compute-sanitizer on a small batch"),
     Step("onnx_kernel", 60, _HERE + "artifacts", "ONNX Runtime's kernel through its C entry"),
+    Step("compiled", 90, _HERE + "artifacts", "kernels compiled ahead are found: none at a start"),
     Step("aoti", 90, _HERE + "artifacts", "an AOTInductor package compiled and run"),
 )

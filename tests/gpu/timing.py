@@ -56,13 +56,14 @@ def captured(call: Callable[[], object]) -> Callable[[], object]:
     return graph.replay
 
 
-def _model(width: int, layers: int, device: str) -> Any:
+def _model(width: int, layers: int, device: str, completed: bool = False) -> Any:
     from osa.model import EmbeddingModel
     from osa.model.config import EncoderConfig
 
     config = EncoderConfig(
         vocab_size=30522, hidden_size=width, num_layers=layers, num_heads=12, ffn_size=4 * width,
         mixer="osa", scale="length", qk_norm=True, positions="rotary", max_seq_len=32768,
+        osa_pool=completed, osa_taps=3 if completed else 0, osa_gate=completed,
     )  # fmt: skip
     return EmbeddingModel(config).to(device).eval()
 
@@ -121,6 +122,8 @@ def timing(device: str) -> Figures:
                     for fixed in (True, False)
                 }  # fmt: skip
                 calls["ours device"] = _replay(model, batch, length)
+                completed = _model(width, layers, device, completed=True)
+                calls["completed device"] = _replay(completed, batch, length)
             figures: dict[str, Any] = {"name": f"{size}, {batch} x {length}"}
             figures["target_ms"] = TARGETS_MS[size, name]
             for kind, call in calls.items():
@@ -140,6 +143,41 @@ def _peers(width: int, layers: int, batch: int, length: int, device: str) -> dic
         except (CannotError, RuntimeError) as error:
             figures[f"{kind} reason"] = str(error).partition("\n")[0][:150]
     return figures
+
+
+def staging(device: str) -> Figures:
+    """Milliseconds a batch, one after the other and with one begun ahead; each from other ids."""
+    if device == "cpu":
+        raise CannotError("needs a device: the order of copies is recorded in tests/unit instead")
+    from osa.model.inference.device_graphs import DeviceRunner
+
+    generator = np.random.default_rng(0)
+    for size, (width, layers) in SIZES.items():
+        runner = DeviceRunner(_model(width, layers, device), torch.bfloat16)
+        for name, (batch, length) in BATCHES.items():
+            rows = [
+                [generator.integers(0, 30522, length).tolist() for _ in range(batch)]
+                for _ in range(2 * ROUNDS)
+            ]
+            figures: dict[str, Any] = {"name": f"{size}, {name}"}
+            with torch.inference_mode():
+                for _ in range(3):
+                    runner.submit(rows[0]).wait()
+                alone = [runner.submit(each).wait()[0] for each in rows]
+                began = time.perf_counter()
+                for each in rows:
+                    runner.submit(each).wait()
+                figures["one by one"] = (time.perf_counter() - began) * 1e3 / len(rows)
+                began = time.perf_counter()
+                ahead, found = runner.submit(rows[0]), []
+                for each in rows[1:]:
+                    begun = runner.submit(each)
+                    found.append(ahead.wait()[0])
+                    ahead = begun
+                found.append(ahead.wait()[0])
+                figures["one ahead"] = (time.perf_counter() - began) * 1e3 / len(rows)
+            yield figures
+            assert all(map(np.array_equal, alone, found)), "vectors of another batch"
 
 
 def launches(device: str) -> Figures:

@@ -197,10 +197,10 @@ def test_offsets_that_lie_are_harmless() -> None:
         assert output.shape == operands[0].shape
 
 
-def test_unsupported_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unsupported_says_why() -> None:
     assert gpu.unsupported(torch.zeros(1, 1, 1, 64)) is None
     assert "width" in (gpu.unsupported(torch.zeros(1, 1, 1, 48)) or "")
     assert "float64" in (gpu.unsupported(torch.zeros(1, 1, 1, 64).double()) or "")
-    monkeypatch.setattr(gpu, "_capability", lambda: (7, 5))
-    assert "use float16" in (gpu.unsupported(torch.zeros(1, 1, 1, 64).bfloat16()) or "")
-    assert gpu.unsupported(torch.zeros(1, 1, 1, 64).half()) is None
+    with gpu.assumed_capability((7, 5)):
+        assert "use float16" in (gpu.unsupported(torch.zeros(1, 1, 1, 64).bfloat16()) or "")
+        assert gpu.unsupported(torch.zeros(1, 1, 1, 64).half()) is None

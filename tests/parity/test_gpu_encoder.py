@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,8 @@ from osa.model.config import EncoderConfig  # isort: skip
 from osa.model.inference.device_graphs import DeviceRunner  # isort: skip
 from osa.model.inference.device_pass import unfit  # isort: skip
 from osa.model.kernels import use_kernel  # isort: skip
+from osa.service.engines.base import Details  # isort: skip
+from osa.service.engines.eager import EagerEngine  # isort: skip
 
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")  # numpy's, of unused rows
 ERROR = {torch.float32: 5e-7, torch.float16: 1e-3, torch.bfloat16: 6e-3}
@@ -43,11 +46,14 @@ MODELS: dict[str, dict[str, Any]] = {
     "skipless": {
         "residual": False, "activation": "gelu_tanh", "pooling": "last", "embedding_norm": True,
     },
+    "converted": {
+        **BERT_LIKE, "osa_pool": True, "osa_taps": 2, "osa_gate": True, "position_rows": 20,
+    },
     "features": {"num_layers": 1, "vocab_size": None, "feature_size": 7, "activation": "relu"},
 }  # fmt: skip
 CASES = [
     ("packaged", torch.float32), ("bert", torch.float32), ("gated", torch.bfloat16),
-    ("skipless", torch.float32), ("features", torch.float16),
+    ("skipless", torch.float32), ("features", torch.float16), ("converted", torch.float32),
 ]  # fmt: skip
 if CUDA:
     CASES = [(name, dtype) for name in MODELS for dtype in ERROR]
@@ -55,7 +61,11 @@ if CUDA:
 
 def make(name: str, **changes: Any) -> EmbeddingModel:
     config = EncoderConfig(**{**SHAPE, **MODELS[name], **changes})
-    return EmbeddingModel(config, generator=torch.Generator().manual_seed(1)).to(DEVICE).eval()
+    model = EmbeddingModel(config, generator=torch.Generator().manual_seed(1)).to(DEVICE).eval()
+    for name, weight in model.named_parameters():  # which change nothing at the start
+        if "completion" in name:
+            weight.data += 0.3 * torch.randn(weight.shape).to(DEVICE)
+    return model
 
 
 def draw(model: EmbeddingModel, lengths: tuple[int, ...]) -> list[Any]:
@@ -111,6 +121,29 @@ def test_nan_stays_in_its_sequence() -> None:
     broken = runner.submit(sequences).wait()[0]
     assert np.isnan(broken[1]).all()
     assert np.array_equal(clean[[0, 2]], broken[[0, 2]])
+
+
+def test_an_engine_begins_a_batch_behind_another(tmp_path: Path) -> None:
+    model = make("features", hidden_size=32, num_heads=1, ffn_size=32)
+    model.save_pretrained(tmp_path / "model")
+    engine = EagerEngine(tmp_path / "model", DEVICE)
+    if not CUDA:
+        assert not engine.stages_ahead
+        engine._model, engine._runner = model, DeviceRunner(model, torch.float32)
+    assert engine.stages_ahead
+    batches = [draw(model, (3, 5)), draw(model, (2,))]
+    details = [None, Details(token_vectors=True, spans=[[(0, 2)]])]
+    begun = [engine.begin(*pair) for pair in zip(batches, details, strict=True)]
+    first, second = (each.wait() for each in begun)
+    assert all(each.is_ready() for each in begun)
+    assert np.array_equal(first.embeddings, engine.embed(batches[0]).embeddings)
+    assert first.token_vectors is None
+    assert second.token_vectors is not None
+    assert second.span_vectors is not None
+    assert second.token_vectors[0].shape == (2, model.config.output_size)
+    np.testing.assert_allclose(
+        second.span_vectors[0][0], second.token_vectors[0].mean(0), atol=1e-6
+    )
 
 
 def test_what_does_not_fit_says_why() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 
 import pytest
@@ -46,6 +47,19 @@ def test_a_batch_takes_few_launches(
     assert launched.total() <= most, launched
     assert ("attend_short" in launched) == (min(BATCHES[name]) <= 64)
     assert ("reduce_products" in launched) == (max(BATCHES[name]) > 64)
+
+
+@pytest.mark.parametrize(("config", "most"), [(SMALL, 60), (LARGE, 220)])
+def test_completed_osa_takes_four_more_a_layer(
+    config: EncoderConfig, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    completed = dataclasses.replace(config, osa_pool=True, osa_taps=3, osa_gate=True)
+    for lengths in BATCHES.values():
+        plain = count_pass(config, lengths, monkeypatch)
+        launched = count_pass(completed, lengths, monkeypatch)
+        assert launched.total() - plain.total() == 4 * config.num_layers
+        assert launched["complete_rows"] == config.num_layers
+        assert launched.total() <= most
 
 
 def test_large_angles_alone_take_one_more(monkeypatch: pytest.MonkeyPatch) -> None:

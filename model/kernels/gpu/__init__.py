@@ -20,19 +20,24 @@ needs nothing where there is no GPU.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.util
 import os
 import shutil
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
 from osa.model.config import Pooling
 from osa.model.kernels import is_allowed
+from osa.model.kernels.native_completion import Weights
 
 HEAD_DIMS = (32, 64, 128)
 """Widths of a head that there are tile sizes for."""
+TENSOR_CORES = (8, 0)
+"""Compute capability from which on Triton multiplies on tensor cores, and bfloat16 at all."""
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
@@ -49,9 +54,27 @@ def _has_compiler() -> bool:
 
 
 @functools.cache
-def _capability() -> tuple[int, int]:
-    """Of this machine's CUDA device; where there is none, of one that can everything."""
+def _found_capability() -> tuple[int, int]:
     return torch.cuda.get_device_capability() if torch.cuda.is_available() else (99, 0)
+
+
+_assumed: tuple[int, int] | None = None
+
+
+def capability() -> tuple[int, int]:
+    """Of this machine's CUDA device; where there is none, of one that can everything."""
+    return _assumed or _found_capability()
+
+
+@contextlib.contextmanager
+def assumed_capability(found: tuple[int, int]) -> Iterator[None]:
+    """Within the block choose types and tiles as for such a device; in one thread alone."""
+    global _assumed  # of the process, as the device is
+    before, _assumed = _assumed, found
+    try:
+        yield
+    finally:
+        _assumed = before
 
 
 def unsupported(query: Tensor) -> str | None:
@@ -61,7 +84,7 @@ def unsupported(query: Tensor) -> str | None:
         return f"takes heads of width {widths}, got {query.shape[-1]}"
     if query.dtype not in DTYPES:
         return f"takes float32, bfloat16 and float16, got {query.dtype}"
-    if query.dtype == torch.bfloat16 and _capability() < (8, 0):
+    if query.dtype == torch.bfloat16 and capability() < TENSOR_CORES:
         return "takes bfloat16 from compute capability 8.0 on: use float16"
     if not _has_triton():
         return "needs triton, which is not installed"
@@ -80,9 +103,42 @@ def pools(hidden: Tensor) -> bool:
 def pool_packed(hidden: Tensor, how: Pooling, offsets: Tensor) -> Tensor:
     """One state [S, D] of each packed sequence of ``hidden`` [T, D]; bits as of that alone."""
     from osa.model.kernels.gpu.encoder.launches import pool_packed as pool
+    from osa.model.kernels.gpu.launch import on_device
 
-    with torch.cuda.device(hidden.device):
+    with on_device(hidden):
         return pool(hidden.contiguous(), how, offsets.contiguous())
+
+
+def completes(mixed: Tensor, value: Tensor) -> bool:
+    """Whether ``complete`` takes such states: on a CUDA device, outside of a traced graph."""
+    if not mixed.is_cuda or mixed.dtype != value.dtype or torch.compiler.is_compiling():
+        return False
+    return is_allowed("triton") and unsupported(mixed) is None
+
+
+def complete(
+    mixed: Tensor,
+    value: Tensor,
+    side: Tensor | None,
+    by: Weights,
+    mask: Tensor | None,
+    cu_seqlens: Tensor | None,
+) -> Tensor:
+    """OSA's other terms (``osa.model.functional.completion``), with gradients.
+
+    Args:
+        mixed: exp(S) V [B, H, N, d]; changed in place where no gradients are recorded.
+        value: Values.
+        side: Logits and gates of the tokens [B, N, K H], or None where there are none.
+        by: Weights of the terms, as the layer has them.
+        mask: True at real tokens of a padded batch, or None.
+        cu_seqlens: Offsets of a packed batch, or None.
+    """
+    from osa.model.kernels.gpu.completion import function
+
+    if torch.is_grad_enabled():
+        return function.complete_with_gradients(mixed, value, side, by, mask, cu_seqlens)
+    return function.complete_in_place(mixed, value, side, by, mask, cu_seqlens)
 
 
 def attention_forward(

@@ -19,7 +19,13 @@ import triton.language as tl
 
 from osa.model.kernels.gpu.reduce import SIZES
 from osa.model.kernels.gpu.series import to_precision
-from osa.model.kernels.gpu.tokens import head_pointer, load_rows, locate_slot, valid_rows
+from osa.model.kernels.gpu.tokens import (
+    head_pointer,
+    load_rows,
+    locate_slot,
+    store_rows,
+    valid_rows,
+)
 
 
 @triton.jit
@@ -38,14 +44,6 @@ def _transposed(weight, rows, columns, D: tl.constexpr, DOT: tl.constexpr, PRECI
     if tl.float32 == DOT:
         tile = to_precision(tile, PRECISION)
     return tile
-
-
-@triton.jit
-def _store_rows(base, strides, rows, size, valid, tile, D: tl.constexpr):
-    columns = tl.arange(0, D)
-    places = base + rows.to(tl.int64)[:, None] * strides[2] + columns[None, :]
-    kept = tl.where(valid[:, None], tile, 0.0).to(base.dtype.element_ty)
-    tl.store(places, kept, mask=(rows < size)[:, None])
 
 
 @triton.jit(do_not_specialize=SIZES)
@@ -105,7 +103,7 @@ def apply_weights(
         k_part = _weight(k_weight, inner, columns, D, DOT, PRECISION)
         result = tl.dot(q, q_part, result, input_precision=PRECISION)
         result = tl.dot(k, k_part, result, input_precision=PRECISION)
-    _store_rows(target, output_strides, rows, size, valid, result, D)
+    store_rows(target, output_strides, rows, size, valid, result, D)
 
 
 @triton.jit(do_not_specialize=SIZES)
@@ -200,8 +198,8 @@ def apply_gradients(
         part = _weight(moment + D * D, inner, columns, D, DOT, PRECISION)
         value_sum = tl.dot(k, part, value_sum, input_precision=PRECISION)
     target = head_pointer(grad_query, grad_query_strides, offsets, sequence, start, head)
-    _store_rows(target, grad_query_strides, rows, size, valid, query_sum, D)
+    store_rows(target, grad_query_strides, rows, size, valid, query_sum, D)
     target = head_pointer(grad_key, grad_key_strides, offsets, sequence, start, head)
-    _store_rows(target, grad_key_strides, rows, size, valid, key_sum, D)
+    store_rows(target, grad_key_strides, rows, size, valid, key_sum, D)
     target = head_pointer(grad_value, grad_value_strides, offsets, sequence, start, head)
-    _store_rows(target, grad_value_strides, rows, size, valid, value_sum, D)
+    store_rows(target, grad_value_strides, rows, size, valid, value_sum, D)

@@ -6,6 +6,7 @@ Source: arXiv:2602.05996 in the Gram form of ``osa.model.functional``.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from osa.model.kernels import gpu
 from osa.model.kernels.gpu import reduce, tuning
 
 MAX_PROGRAMS = 264
@@ -120,7 +122,8 @@ def weight_dtype(dtype: torch.dtype) -> torch.dtype:
 def reduce_type(dtype: torch.dtype) -> Any:
     """Type in which stage one multiplies."""
     half = {torch.bfloat16: tl.bfloat16, torch.float16: tl.float16}
-    return tl.float32 if INTERPRETED else half.get(dtype, tl.float32)
+    widens = INTERPRETED or gpu.capability() < gpu.TENSOR_CORES
+    return tl.float32 if widens else half.get(dtype, tl.float32)
 
 
 def apply_type(dtype: torch.dtype) -> Any:
@@ -128,9 +131,27 @@ def apply_type(dtype: torch.dtype) -> Any:
     return tl.bfloat16 if dtype == torch.bfloat16 and not INTERPRETED else tl.float32
 
 
+Launch = Callable[..., None]
+_instead: Launch | None = None
+
+
 def launch(kernel: Any, programs: int, *arguments: Any, **constants: Any) -> None:
     """Run ``programs`` programs of ``kernel``: the one way to the device."""
-    kernel[(programs,)](*arguments, **constants)
+    if _instead is not None:
+        _instead(kernel, programs, *arguments, **constants)
+    else:
+        kernel[(programs,)](*arguments, **constants)
+
+
+@contextlib.contextmanager
+def launching_by(function: Launch) -> Iterator[None]:
+    """Within the block call ``function`` with what would be launched; in one thread alone."""
+    global _instead  # one way to the device, so one place to change it
+    before, _instead = _instead, function
+    try:
+        yield
+    finally:
+        _instead = before
 
 
 def on_device(tensor: Tensor) -> contextlib.AbstractContextManager[Any]:
@@ -139,5 +160,6 @@ def on_device(tensor: Tensor) -> contextlib.AbstractContextManager[Any]:
 
 
 def tuning_of(query: Tensor) -> tuning.Tuning:
-    """Tile sizes for operands like ``query``."""
-    return tuning.TUNINGS[query.dtype][query.shape[-1]]
+    """Tile sizes for operands like ``query``, on this device."""
+    tunings = tuning.TURING if gpu.capability() < gpu.TENSOR_CORES else tuning.TUNINGS
+    return tunings[query.dtype][query.shape[-1]]

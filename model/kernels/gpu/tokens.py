@@ -133,3 +133,12 @@ def load_rows(base, strides, rows, valid, columns, mean):
         centered = tile.to(tl.float32) - tl.load(mean + columns)[None, :]
         tile = tl.where(valid[:, None], centered, 0.0).to(base.dtype.element_ty)
     return tile
+
+
+@triton.jit
+def store_rows(base, strides, rows, size, valid, tile, D: tl.constexpr):
+    """Store rows of d features in the type of ``base``: zeros of padding, nothing beyond."""
+    columns = tl.arange(0, D)
+    places = base + rows.to(tl.int64)[:, None] * strides[2] + columns[None, :]
+    kept = tl.where(valid[:, None], tile, 0.0).to(base.dtype.element_ty)
+    tl.store(places, kept, mask=(rows < size)[:, None])

@@ -7,6 +7,7 @@ depend on the type and width of the operands, and on nothing else.
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import torch
@@ -83,6 +84,30 @@ class Short:
     inner: int
     warps: int
     stages: int
+
+
+@dataclass(frozen=True)
+class Product:
+    """Products of the encoder's linear layers.
+
+    Attributes:
+        rows: Of one program.
+        columns: Of one program.
+        inner: Features multiplied at once.
+        warps: Of a program.
+        stages: Pieces on their way at once.
+    """
+
+    rows: int
+    columns: int
+    inner: int
+    warps: int
+    stages: int
+
+
+def product_tiles(width: int) -> Product:
+    """Tiles of a product with ``width`` outputs: narrow ones are those of the gates."""
+    return Product(128, 64, 64, 4, 3) if width <= 64 else Product(128, 128, 64, 8, 3)
 
 
 @dataclass(frozen=True)
@@ -182,3 +207,13 @@ TUNINGS = {
     torch.bfloat16: _half(torch.bfloat16),
     torch.float16: _half(torch.float16),
 }
+
+TURING = {
+    torch.float32: TUNINGS[torch.float32],
+    torch.float16: {
+        width: dataclasses.replace(tuning, tolerance=torch.finfo(torch.float16).eps / 8)
+        for width, tuning in TUNINGS[torch.float32].items()
+    },
+}
+"""Before compute capability 8.0: Triton has no products on tensor cores for it, so operands of half
+precision are widened and take the tiles of float32; with others most kernels spilled registers."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from osa.model.config import EncoderConfig
 from osa.model.functional.completion import add_neighbours, pool_values
-from osa.model.kernels import is_allowed, native_completion
+from osa.model.kernels import gpu, is_allowed, native_completion
 from osa.model.layers.mixers.base import TokenContext
 
 
@@ -67,6 +67,11 @@ class Completion(nn.Module):
         if cu_seqlens is not None and native:
             by = self.weights()
             return native_completion.complete_packed_(mixed, value, side, by, cu_seqlens)
+        if gpu.completes(mixed, value):
+            by = native_completion.Weights(
+                self.identity, self.mixed, self.pool, self.taps, self.gated
+            )
+            return gpu.complete(mixed, value, side, by, mask, cu_seqlens)
         dtype = mixed.dtype
         if dtype in (torch.bfloat16, torch.float16):
             mixed, value = mixed.float(), value.float()

@@ -13,10 +13,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from osa.model.sequences import InputRows
 from osa.service.batching.faults.device_faults import device_fault
 from osa.service.batching.faults.out_of_memory import is_out_of_memory, release_memory
 from osa.service.batching.item import ItemResult, WorkItem
 from osa.service.engines.base import Details, Engine, EngineOutput
+from osa.service.engines.streaming import Begun
 from osa.service.errors import BackendError, DeviceFaultError, ServiceError
 
 logger = logging.getLogger(__name__)
@@ -40,6 +42,7 @@ def embed_each(
     items: Sequence[WorkItem],
     out_of_memory: Callable[[int], object],
     exact: bool = False,
+    begun: Begun | None = None,
 ) -> list[ItemResult]:
     """Compute a batch; one result for each item, in order.
 
@@ -48,13 +51,15 @@ def embed_each(
         items: The batch; at least one.
         out_of_memory: Called with the tokens of a batch that did not fit in memory.
         exact: Compute in float32 where the engine can.
+        begun: The result of the whole batch, where the engine has begun it.
     """
     results: dict[int, ItemResult] = {}
     waiting = [(list(range(len(items))), exact)]
     while waiting:
         places, exactly = waiting.pop()
         part = [items[place] for place in places]
-        outcome = _attempt(engine, part, exactly)
+        outcome = _attempt(engine, part, exactly, begun)
+        begun = None
         if isinstance(outcome, ServiceError):
             results |= {place: ItemResult(error=outcome.again()) for place in places}
         elif isinstance(outcome, EngineOutput):
@@ -72,9 +77,9 @@ def embed_each(
 
 
 def _attempt(
-    engine: Callable[[], Engine], items: Sequence[WorkItem], exact: bool
+    engine: Callable[[], Engine], items: Sequence[WorkItem], exact: bool, begun: Begun | None
 ) -> EngineOutput | ServiceError | _Failure:
-    """One call of the engine.
+    """One call of the engine, or the result of one that was begun.
 
     When this returns, what was raised is gone, and with it the tensors of the attempt: what follows
     has the memory that it took.
@@ -84,7 +89,7 @@ def _attempt(
     except BackendError as error:
         return error.again()
     try:
-        return _embed(running, items, exact)
+        return _embed(running, items, exact) if begun is None else begun.wait()
     except Exception as error:  # engines raise what their libraries raise
         memory = is_out_of_memory(error)
         fault = None if memory else device_fault(error)
@@ -134,13 +139,19 @@ def _keep(
     return again
 
 
-def _embed(engine: Engine, items: Sequence[WorkItem], exact: bool) -> EngineOutput:
+def inputs_of(items: Sequence[WorkItem]) -> tuple[InputRows, Details | None]:
+    """What an engine is given to compute a batch: rows, and what is wanted beside vectors."""
     spans, details = [item.spans for item in items], None
     token_vectors = any(item.token_vectors for item in items)
     spanned = any(part is not None for part in spans)
     if token_vectors or spanned:
         details = Details(token_vectors, spans if spanned else None)
-    return engine.embed([item.ids for item in items], details, exact)
+    return [item.ids for item in items], details
+
+
+def _embed(engine: Engine, items: Sequence[WorkItem], exact: bool) -> EngineOutput:
+    rows, details = inputs_of(items)
+    return engine.embed(rows, details, exact)
 
 
 def _result(output: EngineOutput, row: int, item: WorkItem) -> ItemResult:

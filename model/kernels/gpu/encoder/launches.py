@@ -14,6 +14,7 @@ from osa.model.errors import ConfigError
 from osa.model.kernels.gpu import launch as launching
 from osa.model.kernels.gpu.encoder import pool, product, rows
 from osa.model.kernels.gpu.launch import reduce_type
+from osa.model.kernels.gpu.tuning import product_tiles
 
 ACTIVATIONS = {
     "gelu": rows.GELU.value,
@@ -149,24 +150,39 @@ def activate(inner: Tensor, activation: str, gated: bool) -> Tensor:
 
 
 def multiply(
-    inputs: Tensor, weight: Tensor, bias: Tensor | None, activation: str | None = None
+    inputs: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    activation: str | None = None,
+    dtype: torch.dtype | None = None,
 ) -> Tensor:
-    """f(X W^T + b) in the type of ``inputs`` [T, K], with fixed bits; f is optional."""
+    """f(X W^T + b) of ``inputs`` [T, K], with fixed bits; f is optional.
+
+    Args:
+        inputs: X.
+        weight: W [N, K], in the type of ``inputs``.
+        bias: Vector b [N], or None.
+        activation: Name of f.
+        dtype: Of the result; default is that of ``inputs``.
+    """
     count, inner = inputs.shape
     width = weight.shape[0]
-    output = inputs.new_empty(count, width)
-    tiles = {"ROWS": 128, "COLUMNS": 128, "INNER": 64, "GROUP": 8}
+    output = torch.empty(count, width, dtype=dtype or inputs.dtype, device=inputs.device)
+    tiles = product_tiles(width)
     launching.launch(
         product.multiply_rows,
-        -(-count // 128) * -(-width // 128),
+        -(-count // tiles.rows) * -(-width // tiles.columns),
         *(inputs, weight, bias, output, count),
         K=inner,
         N=width,
-        **tiles,
+        ROWS=tiles.rows,
+        COLUMNS=tiles.columns,
+        INNER=tiles.inner,
+        GROUP=8,
         KIND=rows.NO_ACTIVATION.value if activation is None else ACTIVATIONS[activation],
         DOT=reduce_type(inputs.dtype) if inputs.dtype != torch.float32 else tl.float32,
-        num_warps=8,
-        num_stages=3,
+        num_warps=tiles.warps,
+        num_stages=tiles.stages,
     )
     return output
 

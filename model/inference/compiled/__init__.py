@@ -1,0 +1,1 @@
+"""GPU kernels of a model, compiled before it is served."""

@@ -1,0 +1,1 @@
+"""Triton kernels of the terms that complete OSA, with gradients."""
