@@ -99,7 +99,6 @@ def _finish(
     minutes: float,
 ) -> None:
     """Measure, and write the checkpoint."""
-
     pieces: list[list[int]] = [piece.tolist() for piece in texts.held_out_pieces]
 
     def measured(student: EmbeddingModel) -> Report:
