@@ -17,12 +17,12 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from osa.model.functional.tiling import head_by_head
-
 DIRECT_WIDTH = 64
 """Widest rectangle that is computed by diagonals [tokens]."""
 LEAST_TRANSFORM = 256
 """Shortest FFT [tokens]."""
+AT_ONCE = 1 << 18
+"""Numbers that are transformed at once in inference: they stay in cache."""
 
 
 def signed_offsets(width: int | torch.SymInt, device: torch.device) -> Int[Tensor, " R"]:
@@ -43,14 +43,12 @@ def correlate(
     if _is_short(width):
         return _sum_diagonals(left @ right.transpose(-1, -2))
     size = transform_length(width)
-
-    def one_head(left: Tensor, right: Tensor) -> Tensor:
-        first, second = _spectrum(left, size), _spectrum(right, size)
-        summed = (first.conj() * second).sum(-2)
-        wrapped = torch.fft.irfft(summed, n=size)
-        return torch.cat([wrapped[..., size - width :], wrapped[..., :width]], -1)
-
-    return head_by_head(one_head, left, right)
+    summed = sum(
+        (torch.fft.rfft(first, n=size).conj() * torch.fft.rfft(second, n=size)).sum(-2)
+        for first, second in zip(_channels(left, size), _channels(right, size), strict=True)
+    )
+    wrapped = torch.fft.irfft(summed, n=size)
+    return torch.cat([wrapped[..., size - width :], wrapped[..., :width]], -1)
 
 
 def weigh_offsets(
@@ -70,15 +68,16 @@ def weigh_offsets(
     if _is_short(2 * width) and by_channel:
         return _shift_and_add(weights, states)
     size = transform_length(width)
-
-    def one_head(weights: Tensor, states: Tensor) -> Tensor:
-        gap = weights.new_zeros(*weights.shape[:-1], size - 2 * width)
-        wrapped = torch.cat([weights[..., width:], gap, weights[..., :width]], -1)
-        product = torch.fft.rfft(wrapped, n=size).conj() * _spectrum(states, size)
-        found: Tensor = torch.fft.irfft(product, n=size)[..., :width].transpose(-1, -2)
-        return found
-
-    return head_by_head(one_head, weights, states)
+    gap = weights.new_zeros(*weights.shape[:-1], size - 2 * width)
+    wrapped = torch.cat([weights[..., width:], gap, weights[..., :width]], -1)
+    spectrum = torch.fft.rfft(wrapped, n=size).conj()
+    place, found = 0, []
+    for part in _channels(states, size):
+        own = spectrum[..., place : place + part.shape[2], :] if by_channel else spectrum
+        place += part.shape[2]
+        product = own * torch.fft.rfft(part, n=size)
+        found.append(torch.fft.irfft(product, n=size)[..., :width])
+    return torch.cat(found, 2).transpose(-1, -2)
 
 
 def transform_length(width: int | torch.SymInt) -> Any:
@@ -93,10 +92,12 @@ def _is_short(width: int | torch.SymInt) -> bool:
     return not torch.compiler.is_compiling() and width <= DIRECT_WIDTH
 
 
-def _spectrum(states: Float[Tensor, "S H L D"], size: Any) -> Tensor:
-    """Transforms of every channel over the tokens [S, H, d, size / 2 + 1]."""
-    found: Tensor = torch.fft.rfft(states.transpose(-1, -2), n=size)
-    return found
+def _channels(states: Float[Tensor, "S H L D"], size: Any) -> tuple[Tensor, ...]:
+    """Some channels after others, tokens last [S, H, d, L]; all at once but in inference."""
+    turned = states.transpose(-1, -2)
+    if torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return (turned,)
+    return turned.contiguous().split(max(1, AT_ONCE // size), 2)
 
 
 def _sum_diagonals(square: Float[Tensor, "S H L L"]) -> Float[Tensor, "S H R"]:

@@ -5,6 +5,7 @@
 #include "batch.h"
 #include "instruction_sets.h"
 #include "pieces.h"
+#include "recurrence_call.h"
 #include "stream_call.h"
 
 namespace osa {
@@ -176,6 +177,14 @@ int osa_complete(const OsaCall* call) {
 int osa_stream(const OsaStreamCall* call) {
   try {
     return osa::stream(*call);
+  } catch (...) {
+    return osa::MEMORY;
+  }
+}
+
+int osa_recurrence(const OsaRecurrenceCall* call) {
+  try {
+    return osa::recurrence(*call);
   } catch (...) {
     return osa::MEMORY;
   }

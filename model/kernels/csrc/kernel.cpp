@@ -2,6 +2,7 @@
 #include "completion.h"
 #include "head.h"
 #include "pool.h"
+#include "recurrence_kinds.h"
 #include "rows.h"
 #include "softmax.h"
 #include "stream.h"
@@ -135,5 +136,5 @@ const OsaBackend OSA_NAME(osa_backend_, OSA_ISA) = {
     any_mean,          any_reduce,      any_finish,    any_apply,
     any_pool_values,   any_complete,
     process_rows,      pool_sequence,   softmax_queries, softmax_bytes,
-    stream_head,
+    stream_head,       follow_tokens,   recurrence_bytes,
 };

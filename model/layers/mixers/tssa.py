@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from osa.model.config import EncoderConfig
 from osa.model.functional.alignment import zero_padding
+from osa.model.functional.tiling import join_parts, take_part, token_parts
 from osa.model.layers.mixers.rectangle import RectangleMixer
 
 NORM_EPS = 1e-12
@@ -37,23 +38,36 @@ def mix_statistics(
         temperature: tau.
         mask: True at real tokens; None for all.
     """
-    energy = zero_padding(states, mask).square()
-    per_channel = energy.sum(2, keepdim=True).clamp(min=NORM_EPS)
-    logits = (energy / per_channel).sum(-1) * temperature[:, None]
-    # along rows: across them torch's softmax has other bits for the last few; and contiguous, as
-    # the order of sums follows the layout, which could be that of one sequence or of several
-    shares = logits.transpose(1, 2).contiguous().softmax(-1).transpose(1, 2).contiguous()
-    membership = zero_padding(shares, mask)[..., None]
-    mass = membership.sum(2, keepdim=True).clamp(min=NORM_EPS)
-    moments = (membership / mass * energy).sum(2, keepdim=True)
-    return -states * membership / (1.0 + moments)
+    parts = token_parts(states)
+
+    def energy_of(part: slice) -> tuple[Tensor, Tensor | None]:
+        own = None if mask is None else mask[:, part]
+        return zero_padding(*take_part((states,), part), own).square(), own
+
+    per_channel = sum(energy_of(part)[0].sum(2, keepdim=True) for part in parts)
+    per_channel = per_channel.clamp(min=NORM_EPS)
+    memberships, mass, moments = [], 0.0, 0.0
+    for part in parts:
+        energy, own = energy_of(part)
+        logits = (energy / per_channel).sum(-1) * temperature[:, None]
+        # along rows: across them torch's softmax has other bits for the last few; and contiguous,
+        # as the order of sums follows the layout, which could be that of one sequence or of several
+        shares = logits.transpose(1, 2).contiguous().softmax(-1).transpose(1, 2).contiguous()
+        memberships.append(zero_padding(shares, own)[..., None])
+        mass = mass + memberships[-1].sum(2, keepdim=True)
+        moments = moments + (memberships[-1] * energy).sum(2, keepdim=True)
+    damped = -1.0 / (1.0 + moments / mass.clamp(min=NORM_EPS))
+    by_part = dict(zip([part.start for part in parts], memberships, strict=True))
+    return join_parts(
+        lambda part: states[:, :, part] * by_part[part.start] * damped, parts, states
+    )
 
 
 class TssaMixer(RectangleMixer):
     """-w Pi / (1 + s); equivariant under permutations, and so without positions of its own."""
 
     parts, turned = 1, 0
-    follows_order = False
+    follows_order, copies_states = False, True
 
     def __init__(self, config: EncoderConfig, layer: int = 0) -> None:
         """Create the projection and a temperature per head."""
