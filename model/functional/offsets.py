@@ -10,6 +10,7 @@ Shapes: S sequences, L width of a rectangle, H heads, d head width, R = 2 L offs
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import torch
@@ -43,11 +44,11 @@ def correlate(
     if _is_short(width):
         return _sum_diagonals(left @ right.transpose(-1, -2))
     size = transform_length(width)
-    summed = sum(
+    products = [
         (torch.fft.rfft(first, n=size).conj() * torch.fft.rfft(second, n=size)).sum(-2)
         for first, second in zip(_channels(left, size), _channels(right, size), strict=True)
-    )
-    wrapped = torch.fft.irfft(summed, n=size)
+    ]
+    wrapped = torch.fft.irfft(functools.reduce(torch.add, products), n=size)
     return torch.cat([wrapped[..., size - width :], wrapped[..., :width]], -1)
 
 
@@ -97,7 +98,8 @@ def _channels(states: Float[Tensor, "S H L D"], size: Any) -> tuple[Tensor, ...]
     turned = states.transpose(-1, -2)
     if torch.is_grad_enabled() or torch.compiler.is_compiling():
         return (turned,)
-    return turned.contiguous().split(max(1, AT_ONCE // size), 2)
+    parts: tuple[Tensor, ...] = turned.contiguous().split(max(1, AT_ONCE // size), 2)
+    return parts
 
 
 def _sum_diagonals(square: Float[Tensor, "S H L L"]) -> Float[Tensor, "S H R"]:

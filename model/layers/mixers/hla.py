@@ -11,8 +11,10 @@ Shapes: S sequences, L width of a rectangle, H heads, d head width.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -46,12 +48,12 @@ def mix_moments(
         moments: Which.
     """
     parts, count = token_parts(states[0]), count_tokens(states[0], mask)
-    first, second = 0.0, 0.0
+    found = []
     for part in parts:
         own = None if mask is None else mask[:, part]
         query, key, value = take_part(states, part)
-        found = moments(zero_padding(query, own), zero_padding(key, own), value)
-        first, second = first + found[0], second + found[1]
+        found.append(moments(zero_padding(query, own), zero_padding(key, own), value))
+    first, second = (functools.reduce(torch.add, sums) for sums in zip(*found, strict=True))
     product = (first / count) @ (second / count)
     return join_parts(
         lambda part: normalize_heads(take_part(states[:1], part)[0] @ product), parts, states[0]

@@ -33,7 +33,7 @@ class RectangleMixer(Mixer):
     Attributes:
         follows_order: Whether the order of tokens matters to ``mix_rectangle``; padding between
             tokens is then moved to the end first.
-        copies_states: Whether ``mix_rectangle`` itself makes what it reads contiguous, part by part.
+        copies_states: Whether ``mix_rectangle`` makes what it reads contiguous itself.
     """
 
     follows_order: ClassVar[bool] = True
@@ -86,7 +86,7 @@ class RectangleMixer(Mixer):
 
 
 class RecurrentMixer(RectangleMixer):
-    """One whose packed batches the CPU kernel mixes, token after token, where there are no gradients.
+    """One that the CPU kernel computes, of packed batches and where there are no gradients.
 
     Attributes:
         native_kind: What the kernel calls it.
@@ -101,9 +101,7 @@ class RecurrentMixer(RectangleMixer):
         if context.cu_seqlens is None or not native_recurrence.supports(states[0]):
             return super().mix_states(states, context)
         known = context.cu_seqlens if context.offsets is None else context.offsets
-        return native_recurrence.mix_packed(
-            self.native_kind, states, self.native_weights(), known
-        )
+        return native_recurrence.mix_packed(self.native_kind, states, self.native_weights(), known)
 
     @classmethod
     def name_kernel(cls, device: str, dtype: torch.dtype, head_dim: int) -> str:

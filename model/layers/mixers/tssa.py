@@ -9,6 +9,8 @@ Shapes: S sequences, L width of a rectangle, H heads, d head width.
 
 from __future__ import annotations
 
+import functools
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
@@ -44,9 +46,10 @@ def mix_statistics(
         own = None if mask is None else mask[:, part]
         return zero_padding(*take_part((states,), part), own).square(), own
 
-    per_channel = sum(energy_of(part)[0].sum(2, keepdim=True) for part in parts)
-    per_channel = per_channel.clamp(min=NORM_EPS)
-    memberships, mass, moments = [], 0.0, 0.0
+    sums = [energy_of(part)[0].sum(2, keepdim=True) for part in parts]
+    per_channel = functools.reduce(torch.add, sums).clamp(min=NORM_EPS)
+    memberships: list[Tensor] = []
+    masses, moments = [], []
     for part in parts:
         energy, own = energy_of(part)
         logits = (energy / per_channel).sum(-1) * temperature[:, None]
@@ -54,13 +57,12 @@ def mix_statistics(
         # as the order of sums follows the layout, which could be that of one sequence or of several
         shares = logits.transpose(1, 2).contiguous().softmax(-1).transpose(1, 2).contiguous()
         memberships.append(zero_padding(shares, own)[..., None])
-        mass = mass + memberships[-1].sum(2, keepdim=True)
-        moments = moments + (memberships[-1] * energy).sum(2, keepdim=True)
-    damped = -1.0 / (1.0 + moments / mass.clamp(min=NORM_EPS))
+        masses.append(memberships[-1].sum(2, keepdim=True))
+        moments.append((memberships[-1] * energy).sum(2, keepdim=True))
+    mass = functools.reduce(torch.add, masses).clamp(min=NORM_EPS)
+    damped = -1.0 / (1.0 + functools.reduce(torch.add, moments) / mass)
     by_part = dict(zip([part.start for part in parts], memberships, strict=True))
-    return join_parts(
-        lambda part: states[:, :, part] * by_part[part.start] * damped, parts, states
-    )
+    return join_parts(lambda part: states[:, :, part] * by_part[part.start] * damped, parts, states)
 
 
 class TssaMixer(RectangleMixer):
