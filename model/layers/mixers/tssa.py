@@ -44,7 +44,8 @@ def mix_statistics(
 
     def energy_of(part: slice) -> tuple[Tensor, Tensor | None]:
         own = None if mask is None else mask[:, part]
-        return zero_padding(*take_part((states,), part), own).square(), own
+        (taken,) = take_part((states,), part)
+        return zero_padding(taken, own).square(), own
 
     sums = [energy_of(part)[0].sum(2, keepdim=True) for part in parts]
     per_channel = functools.reduce(torch.add, sums).clamp(min=NORM_EPS)
