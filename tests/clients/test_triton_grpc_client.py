@@ -11,16 +11,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.clients.conftest import GRPC_SERVER, TEXTS, same
+from tests.clients.conftest import GRPC_SERVER, SERVER, TEXTS, same
 
 Load = Callable[[str], Any]
 
 
 @pytest.fixture(scope="module")
-def address() -> str:
+def address(url: str) -> str:
     if GRPC_SERVER not in os.environ:
         pytest.skip("the server has no gRPC; pip install -e '.[grpc]'")
-    return os.environ[GRPC_SERVER]
+    place = os.environ[SERVER].split().index(url)
+    return os.environ[GRPC_SERVER].split()[place]
 
 
 @pytest.fixture
