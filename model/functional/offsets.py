@@ -72,13 +72,16 @@ def weigh_offsets(
     gap = weights.new_zeros(*weights.shape[:-1], size - 2 * width)
     wrapped = torch.cat([weights[..., width:], gap, weights[..., :width]], -1)
     spectrum = torch.fft.rfft(wrapped, n=size).conj()
-    place, found = 0, []
-    for part in _channels(states, size):
-        own = spectrum[..., place : place + part.shape[2], :] if by_channel else spectrum
-        place += part.shape[2]
-        product = own * torch.fft.rfft(part, n=size)
-        found.append(torch.fft.irfft(product, n=size)[..., :width])
-    return torch.cat(found, 2).transpose(-1, -2)
+    parts = _channels(states, size)
+    spectra = [spectrum] * len(parts)
+    if by_channel and len(parts) > 1:  # complex tensors are not cut in traced graphs
+        spectra = [*spectrum.split([part.shape[2] for part in parts], 2)]
+    found = [
+        torch.fft.irfft(own * torch.fft.rfft(part, n=size), n=size)[..., :width]
+        for own, part in zip(spectra, parts, strict=True)
+    ]
+    joined = found[0] if len(found) == 1 else torch.cat(found, 2)
+    return joined.transpose(-1, -2)
 
 
 def transform_length(width: int | torch.SymInt) -> Any:
