@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 
 SERVER = "CLIENTS_SERVER"
-"""Environment variable with the servers' addresses, separated by spaces."""
+"""Environment variable with the server's address."""
 GRPC_SERVER = "CLIENTS_GRPC_SERVER"
-"""Environment variable with their addresses for gRPC, if they speak that."""
+"""Environment variable with its address for gRPC, if it speaks that."""
 collect_ignore_glob = [] if SERVER in os.environ else ["test_*.py"]
 TEXTS = ["A man is playing a guitar.", "Stocks fell on Tuesday.", "é 漢字 🎸"]
 LOCAL = ("127.0.0.1", "::1", "localhost")
@@ -62,11 +62,10 @@ def load() -> Callable[[str], Any]:
     return load
 
 
-@pytest.fixture(scope="session", params=os.environ.get(SERVER, "").split())
-def url(request: pytest.FixtureRequest) -> str:
-    """URL of each server, without a slash at its end."""
-    address: str = request.param
-    return address
+@pytest.fixture(scope="session")
+def url() -> str:
+    """URL of the server, without a slash at its end."""
+    return os.environ[SERVER]
 
 
 @pytest.fixture(scope="session")

@@ -76,10 +76,10 @@ def test_haystack(load: Load, url: str, vectors: np.ndarray) -> None:
 def test_litellm(
     load: Load, url: str, vectors: np.ndarray, only_this_machine: list[object]
 ) -> None:
-    """After the answer it asks the hub for the model's price, once, and works without it."""
+    """After the answer it asks the hub for the model's price, and works without it."""
     answer = load("litellm").embedding(
         model="huggingface/any", input=TEXTS, api_base=url, api_key="any", input_type="embed"
     )
     same([entry["embedding"] for entry in answer.data], vectors)
-    assert set(only_this_machine) <= {"huggingface.co"}
+    assert set(only_this_machine) == {"huggingface.co"}
     only_this_machine.clear()

@@ -11,17 +11,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.clients.conftest import GRPC_SERVER, SERVER, TEXTS, same
+from tests.clients.conftest import GRPC_SERVER, TEXTS, same
 
 Load = Callable[[str], Any]
 
 
 @pytest.fixture(scope="module")
-def address(url: str) -> str:
+def address() -> str:
     if GRPC_SERVER not in os.environ:
         pytest.skip("the server has no gRPC; pip install -e '.[grpc]'")
-    place = os.environ[SERVER].split().index(url)
-    return os.environ[GRPC_SERVER].split()[place]
+    return os.environ[GRPC_SERVER]
 
 
 @pytest.fixture

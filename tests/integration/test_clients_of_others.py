@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import subprocess
 import sys
@@ -31,24 +30,18 @@ QUIET = {
 """What keeps these packages from calling home."""
 
 
-@pytest.fixture(scope="module")
-def addresses() -> Iterator[dict[str, str]]:
-    """Of servers with the packaged model and with MiniLM as it lies; over gRPC too if installed.
-
-    A client's process has both, as its imports take longer than its requests.
-    """
+@pytest.fixture(scope="module", params=[None, MINILM], ids=["packaged", "minilm"])
+def addresses(request: pytest.FixtureRequest) -> Iterator[dict[str, str]]:
+    """Of a server with the packaged model, or MiniLM as it lies; over gRPC too if installed."""
     has_grpc = find_spec("grpc_health") is not None
-    models: list[dict[str, Any]] = [{}, {"model__path": MINILM}]
-    found: dict[str, list[str]] = {}
-    with contextlib.ExitStack() as stack:
-        for model in models:
-            settings = local_settings(server__grpc_port=0 if has_grpc else None, **model)
-            service = create_service(settings)
-            client = stack.enter_context(run_service(service, settings))
-            found.setdefault(SERVER, []).append(str(client.base_url).rstrip("/"))
-            if service.grpc is not None:
-                found.setdefault(GRPC_SERVER, []).append(f"127.0.0.1:{service.grpc.port}")
-        yield {name: " ".join(each) for name, each in found.items()}
+    model: dict[str, Any] = {} if request.param is None else {"model__path": request.param}
+    settings = local_settings(server__grpc_port=0 if has_grpc else None, **model)
+    service = create_service(settings)
+    with run_service(service, settings) as client:
+        found = {SERVER: str(client.base_url).rstrip("/")}
+        if service.grpc is not None:
+            found[GRPC_SERVER] = f"127.0.0.1:{service.grpc.port}"
+        yield found
 
 
 RERANKERS = FOLDER / "test_rerank_clients.py"
