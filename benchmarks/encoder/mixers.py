@@ -4,7 +4,8 @@
 
 One block of the packaged model's width with each mixer, on one packed sequence, float32, inference;
 medians of CPU time of rounds in which all take turns. The second table has the recurrences alone,
-both passes of 4096 tokens, by the width of heads.
+both passes of 4096 tokens, by the width of heads: in the CPU kernel, which computes the whole mixer
+(gates, unit keys, choices and norms too), by torch in chunks and in a tree, and by torch in a loop.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ from osa.model.functional.delta_rule import Writes, by_chunks, by_steps
 from osa.model.functional.sparse_scan import Steps, scan_states, step_by_step
 from osa.model.functional.varlen import cu_seqlens_of
 from osa.model.inference.precision import use_dtype
-from osa.model.layers.mixers import MIXERS
+from osa.model.kernels import native
+from osa.model.layers.mixers import MIXERS, TokenContext, make_mixer
 
 LENGTHS = (512, 4096, 32768)
 QUICK_LENGTHS = (512, 4096)
@@ -37,6 +39,7 @@ QUADRATIC = ("softmax",)
 QUADRATIC_LIMIT = 4096
 HEADS = ((2, 8), (4, 16), (12, 32))
 """Number and width of heads of the recurrences."""
+RECURRENCES = ("prism", "pdssm")
 TOKENS = 4096
 
 
@@ -67,8 +70,20 @@ def measure_mixers(lengths: Sequence[int], repeats: int) -> dict[str, dict[int, 
     return times
 
 
+def whole_mixer(name: str, heads: int, width: int) -> Callable[[], object]:
+    """A mixer on one packed sequence of random states, by the CPU kernel."""
+    config = EncoderConfig(
+        vocab_size=5, hidden_size=heads * width, num_heads=heads, mixer=name, num_layers=1
+    )
+    mixer = make_mixer(config)
+    widths = [width] * mixer.parts + [mixer.scalars] * bool(mixer.scalars)
+    states = tuple(torch.randn(1, TOKENS, heads, size).transpose(1, 2) for size in widths)
+    context = TokenContext(None, cu_seqlens_of([TOKENS]), None)
+    return torch.inference_mode()(functools.partial(mixer.mix_states, states, context))
+
+
 def recurrences(heads: int, width: int) -> dict[str, Callable[[], object]]:
-    """Fast forms and loops on the same operands."""
+    """All forms; those in torch on the same operands."""
     shape = (2, heads, TOKENS)  # both passes
     keys = F.normalize(torch.randn(2, *shape, width), dim=-1)
     values, decay = torch.randn(2, *shape, width), -0.2 * torch.rand(shape)
@@ -77,6 +92,7 @@ def recurrences(heads: int, width: int) -> dict[str, Callable[[], object]]:
     index = torch.randint(width, (*shape, width))
     steps = Steps(index, size * angle.cos(), size * angle.sin(), values[0], values[1])
     return {
+        **{f"{name} kernel": whole_mixer(name, heads, width) for name in RECURRENCES},
         "prism": torch.inference_mode()(functools.partial(by_chunks, writes)),
         "prism loop": torch.inference_mode()(functools.partial(by_steps, writes)),
         "pdssm": torch.inference_mode()(functools.partial(scan_states, steps)),
@@ -107,13 +123,18 @@ def render(times: dict[str, dict[int, float]], loops: dict[str, float]) -> str:
          f"{lengths[-1]} over 4096"],
         rows,
     )  # fmt: skip
-    ratios = [
-        [name, size, f"{fast * 1e3:.1f}", f"{slow * 1e3:.0f}", f"{slow / fast:.1f}"]
-        for name in ("prism", "pdssm")
-        for size in (f"{heads}x{width}" for heads, width in HEADS)
-        for fast, slow in [(loops[f"{name} {size}"], loops[f"{name} loop {size}"])]
-    ]
-    second = table(["recurrence", "heads", "fast [ms]", "loop [ms]", "loop / fast"], ratios)
+    ratios = []
+    for name in RECURRENCES:
+        for size in (f"{heads}x{width}" for heads, width in HEADS):
+            names = (f"{name} kernel {size}", f"{name} {size}", f"{name} loop {size}")
+            kernel, fast, slow = (loops[form] for form in names)
+            cells = [f"{kernel * 1e3:.1f}", f"{fast * 1e3:.1f}", f"{slow * 1e3:.0f}"]
+            ratios.append([name, size, *cells, f"{slow / kernel:.0f}", f"{slow / fast:.1f}"])
+    second = table(
+        ["recurrence", "heads", "kernel [ms]", "torch [ms]", "loop [ms]", "loop / kernel",
+         "loop / torch"],
+        ratios,
+    )  # fmt: skip
     return f"{first}\n\n{second}"
 
 
@@ -128,7 +149,8 @@ def main() -> int:
     repeats = options.repeats or (3 if options.quick else 5)
     times = measure_mixers(QUICK_LENGTHS if options.quick else LENGTHS, repeats)
     loops = measure_recurrences(repeats)
-    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, float32")
+    kernel = "none" if isinstance(native.library(), str) else native.instruction_set()
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, float32, kernel {kernel}")
     print(render(times, loops))
     if options.output is not None:
         record = {"machine": machine, "seconds_per_token": times, "recurrences_s": loops}

@@ -86,19 +86,20 @@ def _cpu_steps(
     objects: Path,
     with_cuda: bool,
 ) -> list[Step]:
-    """The CPU kernel for each instruction set, its dispatch, and the operator."""
-    from osa.model.kernels.build import sources_of  # which needs setuptools
+    """The attention of the CPU kernel for each instruction set, its dispatch, and the operator."""
+    from osa.model.kernels.build import ATTENTION  # which needs setuptools
 
+    built = [name for name in sets if name in ATTENTION]
+    common = [*common, "-DOSA_ATTENTION_ALONE"]
     steps = [
-        Step(f"compiling {source}.cpp for {name}",
-             [*common, *flags, f"-DOSA_ISA={name}", str(kernel / f"{source}.cpp"),
-              "-o", str(objects / f"{source}_{name}.o")])
-        for name, flags in reversed(list(sets.items()))
-        for source in sources_of(name)
+        Step(f"compiling kernel.cpp for {name}",
+             [*common, *sets[name], f"-DOSA_ISA={name}", str(kernel / "kernel.cpp"),
+              "-o", str(objects / f"kernel_{name}.o")])
+        for name in reversed(built)
     ]  # fmt: skip
     rest = {
         "register": (HERE / "csrc" / "register.cpp", ["-DOSA_CUDA"] if with_cuda else []),
-        "dispatch": (kernel / "dispatch.cpp", [f"-DOSA_HAVE_{name}=1" for name in sets]),
+        "dispatch": (kernel / "dispatch.cpp", [f"-DOSA_HAVE_{name}=1" for name in built]),
     }
     for name, (source, defines) in rest.items():
         command = [*common, *defines, str(source), "-o", str(objects / f"{name}.o")]

@@ -10,6 +10,7 @@ Shapes: S sequences, L width of a rectangle, H heads, d head width, R = 2 L offs
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import torch
@@ -17,12 +18,12 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from osa.model.functional.tiling import head_by_head
-
 DIRECT_WIDTH = 64
 """Widest rectangle that is computed by diagonals [tokens]."""
 LEAST_TRANSFORM = 256
 """Shortest FFT [tokens]."""
+AT_ONCE = 1 << 18
+"""Numbers that are transformed at once in inference: they stay in cache."""
 
 
 def signed_offsets(width: int | torch.SymInt, device: torch.device) -> Int[Tensor, " R"]:
@@ -43,14 +44,12 @@ def correlate(
     if _is_short(width):
         return _sum_diagonals(left @ right.transpose(-1, -2))
     size = transform_length(width)
-
-    def one_head(left: Tensor, right: Tensor) -> Tensor:
-        first, second = _spectrum(left, size), _spectrum(right, size)
-        summed = (first.conj() * second).sum(-2)
-        wrapped = torch.fft.irfft(summed, n=size)
-        return torch.cat([wrapped[..., size - width :], wrapped[..., :width]], -1)
-
-    return head_by_head(one_head, left, right)
+    products = [
+        (torch.fft.rfft(first, n=size).conj() * torch.fft.rfft(second, n=size)).sum(-2)
+        for first, second in zip(_channels(left, size), _channels(right, size), strict=True)
+    ]
+    wrapped = torch.fft.irfft(functools.reduce(torch.add, products), n=size)
+    return torch.cat([wrapped[..., size - width :], wrapped[..., :width]], -1)
 
 
 def weigh_offsets(
@@ -70,15 +69,19 @@ def weigh_offsets(
     if _is_short(2 * width) and by_channel:
         return _shift_and_add(weights, states)
     size = transform_length(width)
-
-    def one_head(weights: Tensor, states: Tensor) -> Tensor:
-        gap = weights.new_zeros(*weights.shape[:-1], size - 2 * width)
-        wrapped = torch.cat([weights[..., width:], gap, weights[..., :width]], -1)
-        product = torch.fft.rfft(wrapped, n=size).conj() * _spectrum(states, size)
-        found: Tensor = torch.fft.irfft(product, n=size)[..., :width].transpose(-1, -2)
-        return found
-
-    return head_by_head(one_head, weights, states)
+    gap = weights.new_zeros(*weights.shape[:-1], size - 2 * width)
+    wrapped = torch.cat([weights[..., width:], gap, weights[..., :width]], -1)
+    spectrum = torch.fft.rfft(wrapped, n=size).conj()
+    parts = _channels(states, size)
+    spectra = [spectrum] * len(parts)
+    if by_channel and len(parts) > 1:  # complex tensors are not cut in traced graphs
+        spectra = [*spectrum.split([part.shape[2] for part in parts], 2)]
+    found = [
+        torch.fft.irfft(own * torch.fft.rfft(part, n=size), n=size)[..., :width]
+        for own, part in zip(spectra, parts, strict=True)
+    ]
+    joined = found[0] if len(found) == 1 else torch.cat(found, 2)
+    return joined.transpose(-1, -2)
 
 
 def transform_length(width: int | torch.SymInt) -> Any:
@@ -93,10 +96,13 @@ def _is_short(width: int | torch.SymInt) -> bool:
     return not torch.compiler.is_compiling() and width <= DIRECT_WIDTH
 
 
-def _spectrum(states: Float[Tensor, "S H L D"], size: Any) -> Tensor:
-    """Transforms of every channel over the tokens [S, H, d, size / 2 + 1]."""
-    found: Tensor = torch.fft.rfft(states.transpose(-1, -2), n=size)
-    return found
+def _channels(states: Float[Tensor, "S H L D"], size: Any) -> tuple[Tensor, ...]:
+    """Some channels after others, tokens last [S, H, d, L]; all at once but in inference."""
+    turned = states.transpose(-1, -2)
+    if torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return (turned,)
+    parts: tuple[Tensor, ...] = turned.contiguous().split(max(1, AT_ONCE // size), 2)
+    return parts
 
 
 def _sum_diagonals(square: Float[Tensor, "S H L L"]) -> Float[Tensor, "S H R"]:

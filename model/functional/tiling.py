@@ -8,7 +8,7 @@ multiple of ``ROW_MULTIPLE`` (decision 23).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -84,12 +84,57 @@ def head_by_head(function: Callable[..., Tensor], *operands: Tensor, least: int 
     """Apply a function of heads one after another in inference, so that its work stays in cache.
 
     Args:
-        function: From tensors [S, h, ...] of some heads to such a tensor.
+        function: From contiguous tensors [S, h, ...] of some heads to such a tensor [S, h, L, ...].
         operands: Tensors [S, H, ...].
         least: Size of the last operand's dimension 2 up to which all heads are taken at once.
+
+    Returns:
+        Its results [S, H, L, ...], stored token by token where heads came one after another.
     """
     last = operands[-1]
     if torch.is_grad_enabled() or torch.compiler.is_compiling() or last.shape[2] <= least:
-        return function(*operands)
-    heads = range(last.shape[1])
-    return torch.cat([function(*(part[:, h : h + 1] for part in operands)) for h in heads], 1)
+        return function(*(part.contiguous() for part in operands))
+    heads = last.shape[1]
+    joined = None
+    for head in range(heads):
+        found = function(*(part[:, head : head + 1].contiguous() for part in operands))
+        if joined is None:
+            shape = (found.shape[0], found.shape[2], heads, *found.shape[3:])
+            joined = found.new_empty(shape).transpose(1, 2)
+        joined[:, head] = found[:, 0]
+    assert joined is not None, "no heads"
+    return joined
+
+
+def token_parts(states: Tensor) -> list[slice]:
+    """Consecutive tokens of ``states`` [S, H, L, ...]: tiles on CPUs in inference, or all at once.
+
+    Their bounds follow from L alone, and so does the order of sums over parts.
+    """
+    length = states.shape[2]
+    whole = torch.is_grad_enabled() or torch.compiler.is_compiling() or length <= TOKEN_TILE
+    if whole or states.device.type != "cpu":
+        return [slice(None)]
+    return [slice(start, start + TOKEN_TILE) for start in range(0, length, TOKEN_TILE)]
+
+
+def take_part(states: Sequence[Tensor], part: slice) -> tuple[Tensor, ...]:
+    """Some tokens of states [S, H, L, ...], contiguous: the order of sums may follow the layout."""
+    return tuple(state[:, :, part].contiguous() for state in states)
+
+
+def join_parts(function: Callable[[slice], Tensor], parts: list[slice], like: Tensor) -> Tensor:
+    """The results of a function of parts of tokens, put together as ``like`` [S, H, L, d].
+
+    Args:
+        function: From a part to its results [S, H, n, d].
+        parts: All parts, as ``token_parts`` gives them.
+        like: Of the shape and type of the result, which is stored token by token where there are
+            several parts.
+    """
+    if len(parts) == 1:
+        return function(parts[0])
+    joined = torch.empty_like(like.transpose(1, 2), memory_format=torch.contiguous_format)
+    for part in parts:
+        joined[:, part] = function(part).transpose(1, 2)
+    return joined.transpose(1, 2)

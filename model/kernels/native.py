@@ -22,7 +22,7 @@ from osa.model.errors import InputError
 from osa.model.functional.varlen import check_cu_seqlens
 from osa.model.kernels.torch_kernel import attention_backward as attention_backward
 
-ABI_VERSION = 10
+ABI_VERSION = 11
 MAX_HEAD_DIM = 128
 DTYPES = {torch.float32: 0, torch.bfloat16: 1}
 SCALES = {"paper": 0, "length": 1}

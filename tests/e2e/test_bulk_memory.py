@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.conftest import PATIENCE_S
+from tests.conftest import PATIENCE_S, make_tiny_model
 
 MIB = 1 << 20
 MEASURED = """
@@ -35,10 +35,13 @@ def peak_of(file: Path, model: Path, *options: str) -> float:
     return int(done.stdout.split()[-1]) / 1024
 
 
-@pytest.fixture
-def base(tiny_checkpoint: Path, tmp_path: Path) -> float:
-    pq.write_table(pa.table({"text": ["a cat"]}), tmp_path / "one.parquet")
-    return peak_of(tmp_path / "one.parquet", tiny_checkpoint)
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> float:
+    """Of one short text."""
+    folder = tmp_path_factory.mktemp("base")
+    make_tiny_model().save_pretrained(folder / "tiny")
+    pq.write_table(pa.table({"text": ["a cat"]}), folder / "one.parquet")
+    return peak_of(folder / "one.parquet", folder / "tiny")
 
 
 def test_a_small_file_of_large_values_is_decoded_a_window_at_a_time(

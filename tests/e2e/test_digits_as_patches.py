@@ -1,10 +1,11 @@
-"""Handwritten digits as patches: trained, exported and served by real processes."""
+"""Handwritten digits as patches: trained and served by real processes; exported and served."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from sklearn.datasets import load_digits  # type: ignore[import-untyped]
 from osa.export.formats import FORMATS
 from osa.model import EmbeddingModel
 from osa.model.common.requirements import has_compiler
+from osa.service.cli import main
 from tests.docs.feature_examples import documented, documented_config
 from tests.server_process import OSA, running_server
 
@@ -44,9 +46,13 @@ def osa(*arguments: str | Path, folder: Path) -> None:
     assert done.returncode == 0, done.stderr[-3000:]
 
 
-def embed(port: int, images: np.ndarray) -> np.ndarray:
+def check(client: httpx.Client, backend: str, images: np.ndarray) -> np.ndarray:
+    """Vectors of a server that runs this engine."""
+    info = client.get("/info").json()
+    assert (info["backend"], info["input_kind"]) == (backend, "features")
+    assert info["feature_size"] == images.shape[2]
     body: dict[str, Any] = {"inputs": images.tolist(), "encoding_format": "bytes"}
-    answer = httpx.post(f"http://127.0.0.1:{port}/embed", json=body, timeout=120)
+    answer = client.post("/embed", json=body)
     assert answer.status_code == 200, answer.text
     return np.frombuffer(answer.content, "<f4").reshape(len(images), -1)
 
@@ -57,7 +63,9 @@ def accuracy(vectors: np.ndarray, labels: np.ndarray) -> float:
     return float((labels[HELD_OUT:][nearest] == labels[:HELD_OUT]).mean())
 
 
-def test_digits_are_trained_exported_and_served(tmp_path: Path) -> None:
+def test_digits_are_trained_exported_and_served(
+    tmp_path: Path, serve: Callable[..., httpx.Client]
+) -> None:
     images, labels = digits()
     write_lines(tmp_path / "held_out.jsonl", images[:HELD_OUT], labels[:HELD_OUT])
     write_lines(tmp_path / "train.jsonl", images[HELD_OUT:], labels[HELD_OUT:])
@@ -70,18 +78,19 @@ def test_digits_are_trained_exported_and_served(tmp_path: Path) -> None:
     checkpoint = tmp_path / "model"
     assert json.loads((checkpoint / "training.json").read_text())["held_out"]["accuracy"] > 0.9
     expected = EmbeddingModel.from_pretrained(checkpoint).encode_features(list(images)).numpy()
-    served = {"eager": checkpoint}
+    settings = {"OSA_MODEL__PATH": str(checkpoint), "OSA_MODEL__DTYPE": "float32"}
+    with (
+        running_server(tmp_path / "eager.log", **settings) as (_, port),
+        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=120) as client,
+    ):
+        found = {"eager": check(client, "eager", images)}
     for kind, entry in FORMATS.items():
         if kind != "aoti" or has_compiler():
-            served[entry.engine] = tmp_path / kind
-            osa("export", "--format", kind, "--model", checkpoint, "--output", tmp_path / kind,
-                folder=tmp_path)  # fmt: skip
-    for backend, path in served.items():
-        settings = {"OSA_MODEL__PATH": str(path), "OSA_MODEL__DTYPE": "float32"}
-        with running_server(tmp_path / f"{backend}.log", **settings) as (_, port):
-            info = httpx.get(f"http://127.0.0.1:{port}/info").json()
-            assert (info["backend"], info["input_kind"]) == (backend, "features")
-            assert info["feature_size"] == images.shape[2]
-            vectors = embed(port, images)
-        np.testing.assert_allclose(vectors, expected, atol=1e-5)
+            artifact = str(tmp_path / kind)
+            asked = ["--format", kind, "--model", str(checkpoint), "--output", artifact]
+            assert main(["export", *asked]) == 0
+            client = serve(model__path=artifact, model__dtype="float32")
+            found[entry.engine] = check(client, entry.engine, images)
+    for backend, vectors in found.items():
+        np.testing.assert_allclose(vectors, expected, atol=1e-5, err_msg=backend)
         assert accuracy(vectors, labels) > LEAST_ACCURACY

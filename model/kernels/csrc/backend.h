@@ -8,6 +8,7 @@
 #include "osa_attention.h"
 #include "osa_pass.h"
 #include "osa_pool.h"
+#include "osa_recurrence.h"
 #include "osa_rows.h"
 #include "osa_softmax.h"
 #include "osa_stream.h"
@@ -39,6 +40,12 @@ typedef struct {
   int64_t head, first, count, from, to;
 } OsaSoftmaxTask;
 
+// One head of the packed tokens `first` ... `first + count`, at least one.
+typedef struct {
+  const OsaRecurrenceCall* call;
+  int64_t head, first, count;
+} OsaRecurrenceTask;
+
 typedef struct {
   const char* name;
   size_t (*workspace_bytes)(const OsaCall*);
@@ -63,6 +70,9 @@ typedef struct {
   size_t (*softmax_bytes)(const OsaSoftmaxCall*, int64_t count);
   // One head of a chunk, with workspace_bytes; applied to its tokens `from` ... `to`.
   void (*stream)(const OsaStreamCall*, int64_t head, int64_t from, int64_t to, void* memory);
+  // Tokens that follow one another, and the memory for so many of them.
+  void (*recurrence)(const OsaRecurrenceTask*, void* memory);
+  size_t (*recurrence_bytes)(const OsaRecurrenceCall*, int64_t count);
 } OsaBackend;
 
 // What lies between two attentions, in one dtype: rows `from` ... `to`, with memory for so many.

@@ -5,7 +5,10 @@
 #include "batch.h"
 #include "instruction_sets.h"
 #include "pieces.h"
+#if !defined(OSA_ATTENTION_ALONE)
+#include "recurrence_call.h"
 #include "stream_call.h"
+#endif
 
 namespace osa {
 namespace {
@@ -63,6 +66,8 @@ Code run(const OsaCall& call, bool mixes) {
   return fine ? OK : MEMORY;
 }
 
+#if !defined(OSA_ATTENTION_ALONE)
+
 constexpr int64_t QUERIES = 512;  // of one task: packing the keys costs little beside
 
 Code softmax(const OsaSoftmaxCall& call) {
@@ -103,10 +108,14 @@ Code transform(const OsaTransformCall& call) {
   return fine ? OK : MEMORY;
 }
 
+#endif
+
 }  // namespace
 }  // namespace osa
 
 extern "C" {
+
+#if !defined(OSA_ATTENTION_ALONE)
 
 int osa_transform(const OsaTransformCall* call) {
   if (call->abi_version != OSA_ABI_VERSION) return osa::ABI;
@@ -157,25 +166,17 @@ int osa_softmax(const OsaSoftmaxCall* call) {
   }
 }
 
-int osa_attention(const OsaCall* call) {
+int osa_stream(const OsaStreamCall* call) {
   try {
-    return osa::run(*call, true);
-  } catch (...) {  // std::bad_alloc or std::system_error; neither may cross a C interface
-    return osa::MEMORY;
-  }
-}
-
-int osa_complete(const OsaCall* call) {
-  try {
-    return call->completion ? osa::run(*call, false) : osa::OFFSETS;
+    return osa::stream(*call);
   } catch (...) {
     return osa::MEMORY;
   }
 }
 
-int osa_stream(const OsaStreamCall* call) {
+int osa_recurrence(const OsaRecurrenceCall* call) {
   try {
-    return osa::stream(*call);
+    return osa::recurrence(*call);
   } catch (...) {
     return osa::MEMORY;
   }
@@ -196,6 +197,24 @@ int osa_pool(const OsaPoolCall* call) {
       kernel.pool(call, sequence);
     });
     return fine ? osa::OK : osa::MEMORY;
+  } catch (...) {
+    return osa::MEMORY;
+  }
+}
+
+#endif
+
+int osa_attention(const OsaCall* call) {
+  try {
+    return osa::run(*call, true);
+  } catch (...) {  // std::bad_alloc or std::system_error; neither may cross a C interface
+    return osa::MEMORY;
+  }
+}
+
+int osa_complete(const OsaCall* call) {
+  try {
+    return call->completion ? osa::run(*call, false) : osa::OFFSETS;
   } catch (...) {
     return osa::MEMORY;
   }
@@ -222,11 +241,13 @@ const char* osa_instruction_sets(void) {
 const char* osa_instruction_set(void) { return osa::backend().name; }
 int osa_use_instruction_set(const char* name) { return osa::choose(osa::sets().backends, name, osa::chosen); }
 
+#if !defined(OSA_ATTENTION_ALONE)
 const char* osa_product_sets(void) {
   static const std::string names = osa::names_of(osa::sets().products);
   return names.c_str();
 }
 const char* osa_product_set(void) { return osa::products().name; }
 int osa_use_product_set(const char* name) { return osa::choose(osa::sets().products, name, osa::chosen_products); }
+#endif
 
 }  // extern "C"

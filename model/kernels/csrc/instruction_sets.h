@@ -16,6 +16,13 @@ extern const OsaProducts osa_products_baseline, osa_products_avx2, osa_products_
     osa_products_avx512_vnni, osa_products_avx512_bf16, osa_products_amx, osa_products_baseline_dot,
     osa_products_baseline_bf16;
 
+// Without products they are compiled for nothing.
+#if defined(OSA_ATTENTION_ALONE)
+#define OSA_PRODUCTS(name) nullptr
+#else
+#define OSA_PRODUCTS(name) &osa_products_##name
+#endif
+
 namespace osa {
 namespace {
 
@@ -32,37 +39,37 @@ struct Sets {
     const CpuFeatures cpu;
     (void)cpu;
 #if defined(OSA_HAVE_baseline_bf16)
-    add(cpu.bf16, &osa_products_baseline_bf16);
+    add(cpu.bf16, OSA_PRODUCTS(baseline_bf16));
 #endif
 #if defined(OSA_HAVE_baseline_dot)
-    add(cpu.dot, &osa_products_baseline_dot);
+    add(cpu.dot, OSA_PRODUCTS(baseline_dot));
 #endif
 #if defined(OSA_HAVE_amx)
-    add(cpu.amx, &osa_products_amx, &osa_backend_amx);
+    add(cpu.amx, OSA_PRODUCTS(amx), &osa_backend_amx);
 #endif
 #if defined(OSA_HAVE_avx512_bf16)
-    add(cpu.avx512_bf16, &osa_products_avx512_bf16, &osa_backend_avx512_bf16);
+    add(cpu.avx512_bf16, OSA_PRODUCTS(avx512_bf16), &osa_backend_avx512_bf16);
 #endif
 #if defined(OSA_HAVE_avx512_vnni)
-    add(cpu.avx512_vnni, &osa_products_avx512_vnni);
+    add(cpu.avx512_vnni, OSA_PRODUCTS(avx512_vnni));
 #endif
 #if defined(OSA_HAVE_avx512)
-    add(cpu.avx512, &osa_products_avx512, &osa_backend_avx512);
+    add(cpu.avx512, OSA_PRODUCTS(avx512), &osa_backend_avx512);
 #endif
 #if defined(OSA_HAVE_avx2_vnni)
-    add(cpu.avx2_vnni, &osa_products_avx2_vnni);
+    add(cpu.avx2_vnni, OSA_PRODUCTS(avx2_vnni));
 #endif
 #if defined(OSA_HAVE_avx2)
-    add(cpu.avx2, &osa_products_avx2, &osa_backend_avx2);
+    add(cpu.avx2, OSA_PRODUCTS(avx2), &osa_backend_avx2);
 #endif
 #endif
-    add(true, &osa_products_baseline, &osa_backend_baseline);
+    add(true, OSA_PRODUCTS(baseline), &osa_backend_baseline);
   }
 
  private:
   void add(bool runs, const OsaProducts* product, const OsaBackend* backend = nullptr) {
     if (!runs) return;
-    products.push_back(product);
+    if (product) products.push_back(product);
     if (backend) backends.push_back(backend);
   }
 };

@@ -1,10 +1,14 @@
-// The kernel for one instruction set: compiled once for each, with OSA_ISA naming it.
+// The kernel for one instruction set: compiled once for each, with OSA_ISA naming it. With
+// OSA_ATTENTION_ALONE it is osa_attention and its completion, and so is the whole library.
 #include "completion.h"
 #include "head.h"
+#if !defined(OSA_ATTENTION_ALONE)
 #include "pool.h"
+#include "recurrence_kinds.h"
 #include "rows.h"
 #include "softmax.h"
 #include "stream.h"
+#endif
 
 #define OSA_JOIN(left, right) left##right
 #define OSA_NAME(left, right) OSA_JOIN(left, right)
@@ -134,6 +138,8 @@ const OsaBackend OSA_NAME(osa_backend_, OSA_ISA) = {
     OSA_TEXT(OSA_ISA), workspace_bytes, partial_bytes, any_whole,
     any_mean,          any_reduce,      any_finish,    any_apply,
     any_pool_values,   any_complete,
+#if !defined(OSA_ATTENTION_ALONE)
     process_rows,      pool_sequence,   softmax_queries, softmax_bytes,
-    stream_head,
+    stream_head,       follow_tokens,   recurrence_bytes,
+#endif
 };

@@ -18,7 +18,7 @@ extern "C" {
 #endif
 
 // Changes whenever OsaCall or the meaning of a field does; a library of another number is refused.
-#define OSA_ABI_VERSION 10
+#define OSA_ABI_VERSION 11
 
 enum { OSA_FLOAT32 = 0, OSA_BFLOAT16 = 1 };
 enum { OSA_SCALE_PAPER = 0, OSA_SCALE_LENGTH = 1 };

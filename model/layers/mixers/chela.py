@@ -27,7 +27,7 @@ from osa.model.config import EncoderConfig
 from osa.model.functional.alignment import zero_padding
 from osa.model.functional.offsets import weigh_offsets
 from osa.model.functional.varlen import count_up
-from osa.model.layers.mixers.rectangle import RectangleMixer, count_tokens, normalize_heads
+from osa.model.layers.mixers.rectangle import RecurrentMixer, count_tokens, normalize_heads
 
 TAPS = 3
 """Width of the short convolution [tokens]."""
@@ -37,9 +37,10 @@ FASTEST, SLOWEST = 1.0, 1 / 256
 """Rates of decay at the start, from channel to channel [1 / tokens]."""
 
 
-class ChelaMixer(RectangleMixer):
+class ChelaMixer(RecurrentMixer):
     """Linear attention between convolved tokens, behind a gate."""
 
+    native_kind = "chela"
     turned = 0
 
     def __init__(self, config: EncoderConfig, layer: int = 0) -> None:
@@ -56,6 +57,12 @@ class ChelaMixer(RectangleMixer):
         self.here = nn.Parameter(torch.ones(shape))
         self.scales = nn.Parameter(torch.ones(2, *shape))
         self.shifts = nn.Parameter(torch.zeros(2, *shape))
+
+    def native_weights(self) -> Float[Tensor, "H K"]:
+        """Both convolutions, then scales and shifts of queries and keys."""
+        decay = (-self.rates.exp()).exp()
+        rows = [self.short, self.here[None], decay, *self.long, self.scales, self.shifts]
+        return torch.cat(rows).transpose(0, 1).flatten(1)
 
     def long_kernel(self, width: int | torch.SymInt, like: Tensor) -> Float[Tensor, "1 H D R"]:
         """Weights by offset: earlier tokens, the token itself, later ones.

@@ -11,77 +11,74 @@ Shapes: S sequences, L width of a rectangle, H heads, d head width.
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from osa.model.functional.alignment import zero_padding
-from osa.model.functional.tiling import TOKEN_TILE, head_by_head
+from osa.model.functional.tiling import join_parts, take_part, token_parts
 from osa.model.layers.mixers.rectangle import RectangleMixer, count_tokens, normalize_heads
 
+Moments = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+"""Two sums over tokens of products [S, H, d, d] of queries, keys and values, zero where padded."""
 
-def second_order(
-    query: Float[Tensor, "S H L D"],
-    key: Float[Tensor, "S H L D"],
-    value: Float[Tensor, "S H L D"],
-    mask: Bool[Tensor, "S L"] | None,
+
+def second_order(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+    """K^T K and Q^T V, of Q (K^T K / N) (Q^T V / N): the symmetric form, A A^T V with A = Q K^T."""
+    return key.transpose(-1, -2) @ key, query.transpose(-1, -2) @ value
+
+
+def asymmetric(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+    """K^T Q and K^T V, of Q (K^T Q / N) (K^T V / N): A A V with A = Q K^T."""
+    turned = key.transpose(-1, -2)
+    return turned @ query, turned @ value
+
+
+def mix_moments(
+    states: tuple[Float[Tensor, "S H L D"], ...], mask: Bool[Tensor, "S L"] | None, moments: Moments
 ) -> Float[Tensor, "S H L D"]:
-    """Q (K^T K / N) (Q^T V / N): the symmetric form, A A^T V with A = Q K^T.
+    """Q M_1 M_2 / N^2 with both moments, each head normalised.
 
     Args:
-        query: Q.
-        key: K.
-        value: V.
+        states: Q, K and V.
         mask: True at real tokens; None for all.
+        moments: Which.
     """
-    count = count_tokens(query, mask)
-    key, read = zero_padding(key, mask), zero_padding(query, mask)
-    keys = key.transpose(-1, -2) @ key / count
-    values = read.transpose(-1, -2) @ value / count
-    return query @ (keys @ values)
-
-
-def asymmetric(
-    query: Float[Tensor, "S H L D"],
-    key: Float[Tensor, "S H L D"],
-    value: Float[Tensor, "S H L D"],
-    mask: Bool[Tensor, "S L"] | None,
-) -> Float[Tensor, "S H L D"]:
-    """Q (K^T Q / N) (K^T V / N): A A V with A = Q K^T.
-
-    Args:
-        query: Q.
-        key: K.
-        value: V.
-        mask: True at real tokens; None for all.
-    """
-    count = count_tokens(query, mask)
-    key = zero_padding(key, mask).transpose(-1, -2)
-    return query @ ((key @ query / count) @ (key @ value / count))
+    parts, count = token_parts(states[0]), count_tokens(states[0], mask)
+    found = []
+    for part in parts:
+        own = None if mask is None else mask[:, part]
+        query, key, value = take_part(states, part)
+        found.append(moments(zero_padding(query, own), zero_padding(key, own), value))
+    first, second = (functools.reduce(torch.add, sums) for sums in zip(*found, strict=True))
+    product = (first / count) @ (second / count)
+    return join_parts(
+        lambda part: normalize_heads(take_part(states[:1], part)[0] @ product), parts, states[0]
+    )
 
 
 class Hla2Mixer(RectangleMixer):
-    """``second_order``, each head normalised."""
+    """``second_order``."""
 
-    follows_order = False
+    follows_order, copies_states = False, True
 
     def mix_rectangle(
         self, states: tuple[Float[Tensor, "S H L _"], ...], mask: Bool[Tensor, "S L"] | None
     ) -> Float[Tensor, "S H L D"]:
         """Of queries, keys and values."""
-        return head_by_head(
-            lambda q, k, v: normalize_heads(second_order(q, k, v, mask)), *states, least=TOKEN_TILE
-        )
+        return mix_moments(states, mask, second_order)
 
 
 class AhlaMixer(RectangleMixer):
-    """``asymmetric``, each head normalised."""
+    """``asymmetric``."""
 
-    follows_order = False
+    follows_order, copies_states = False, True
 
     def mix_rectangle(
         self, states: tuple[Float[Tensor, "S H L _"], ...], mask: Bool[Tensor, "S L"] | None
     ) -> Float[Tensor, "S H L D"]:
         """Of queries, keys and values."""
-        return head_by_head(
-            lambda q, k, v: normalize_heads(asymmetric(q, k, v, mask)), *states, least=TOKEN_TILE
-        )
+        return mix_moments(states, mask, asymmetric)

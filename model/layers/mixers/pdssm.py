@@ -27,7 +27,7 @@ from osa.model.config import EncoderConfig
 from osa.model.functional.alignment import take, zero_padding
 from osa.model.functional.sparse_scan import States, Steps, scan_in_levels, scan_states
 from osa.model.functional.tiling import TOKEN_TILE, head_by_head
-from osa.model.layers.mixers.rectangle import RectangleMixer, normalize_heads
+from osa.model.layers.mixers.rectangle import RecurrentMixer, normalize_heads
 from osa.model.layers.mixers.two_passes import both_ways, halves, turns_of
 
 DICTIONARY = 4
@@ -40,9 +40,10 @@ SHORTEST, LONGEST = 0.5, 0.99
 """Moduli of D at the start, from component to component."""
 
 
-class PdssmMixer(RectangleMixer):
+class PdssmMixer(RecurrentMixer):
     """States Re b, Im b, modulus and angle of D; numbers of a head: weights of the dictionary."""
 
+    native_kind = "pdssm"
     parts, turned = 4, 0
     scalars = DICTIONARY
 
@@ -61,6 +62,12 @@ class PdssmMixer(RectangleMixer):
     def initialize_own(self, generator: torch.Generator | None = None) -> None:
         """Draw the dictionary."""
         self.dictionary.data.normal_(0.0, 1.0, generator=generator)
+
+    def native_weights(self) -> Float[Tensor, "H K"]:
+        """The dictionary by rows, factors of modulus and angle, and what reads the states."""
+        matrices = self.dictionary.transpose(-1, -2).flatten(1)
+        reads = self.reads.movedim(2, 0).flatten(1)
+        return torch.cat([matrices, self.moduli, self.angles, reads], 1)
 
     def mix_rectangle(
         self, states: tuple[Float[Tensor, "S H L _"], ...], mask: Bool[Tensor, "S L"] | None

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from osa.model.config import EncoderConfig
 from osa.model.functional.alignment import zero_padding
 from osa.model.functional.delta_rule import Writes, by_chunks, state_depth
-from osa.model.layers.mixers.rectangle import RectangleMixer, normalize_heads
+from osa.model.layers.mixers.rectangle import RecurrentMixer, normalize_heads
 from osa.model.layers.mixers.two_passes import both_ways, summed, turns_of
 
 STEPS = 2
@@ -37,9 +37,10 @@ KEEPING = 4.0
 """Logit of the decay a at the start: half is left after about 38 tokens."""
 
 
-class PrismMixer(RectangleMixer):
+class PrismMixer(RecurrentMixer):
     """States q, v, k_1, k_2; numbers a, b_1, b_2, p_1, p_2 of a head."""
 
+    native_kind = "prism"
     parts, turned = 2 + STEPS, 0
     scalars = 1 + 2 * STEPS
 
@@ -50,6 +51,10 @@ class PrismMixer(RectangleMixer):
         self.earlier = nn.Parameter(torch.full(shape, 0.5 / TAPS))
         self.keeping = nn.Parameter(torch.full((self.num_heads,), KEEPING))
         self.depth = state_depth(config.max_seq_len)
+
+    def native_weights(self) -> Float[Tensor, "H K"]:
+        """Taps, and the logit of the decay."""
+        return torch.cat([self.earlier.transpose(0, 1).flatten(1), self.keeping[:, None]], 1)
 
     def mix_rectangle(
         self, states: tuple[Float[Tensor, "S H L _"], ...], mask: Bool[Tensor, "S L"] | None

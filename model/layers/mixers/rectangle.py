@@ -19,6 +19,8 @@ from torch import Tensor
 
 from osa.model.functional.alignment import align, take
 from osa.model.functional.varlen import Bucket, check_cu_seqlens, map_buckets
+from osa.model.kernels import native_recurrence
+from osa.model.kernels.native import instruction_set
 from osa.model.layers.mixers.base import Mixer, TokenContext
 
 RESULT_EPS = 1e-3
@@ -31,9 +33,11 @@ class RectangleMixer(Mixer):
     Attributes:
         follows_order: Whether the order of tokens matters to ``mix_rectangle``; padding between
             tokens is then moved to the end first.
+        copies_states: Whether ``mix_rectangle`` makes what it reads contiguous itself.
     """
 
     follows_order: ClassVar[bool] = True
+    copies_states: ClassVar[bool] = False
     accepts_empty_rows: ClassVar[bool] = True
 
     def mix_states(
@@ -57,10 +61,10 @@ class RectangleMixer(Mixer):
             offsets = check_cu_seqlens(context.cu_seqlens, states[0].shape[2])
 
             def run(parts: tuple[Tensor, ...], bucket: Bucket) -> tuple[Tensor, ...]:
-                # products of views and of copies may differ in their last bits
-                return (
-                    self.mix_rectangle(tuple(part.contiguous() for part in parts), bucket.mask),
-                )
+                if not self.copies_states:
+                    # products of views and of copies may differ in their last bits
+                    parts = tuple(part.contiguous() for part in parts)
+                return (self.mix_rectangle(parts, bucket.mask),)
 
             return map_buckets(states, offsets, run, 1)[0]
         if context.mask is None or not self.follows_order:
@@ -79,6 +83,37 @@ class RectangleMixer(Mixer):
             states: As many as ``parts``, then numbers of heads where there are any.
             mask: True at real tokens, which come first where ``follows_order``; None for all.
         """
+
+
+class RecurrentMixer(RectangleMixer):
+    """One that the CPU kernel computes, of packed batches and where there are no gradients.
+
+    Attributes:
+        native_kind: What the kernel calls it.
+    """
+
+    native_kind: ClassVar[native_recurrence.Kind]
+
+    def mix_states(
+        self, states: tuple[Float[Tensor, "B H N _"], ...], context: TokenContext
+    ) -> Float[Tensor, "B H N D"]:
+        """By the CPU kernel, or as other mixers of rectangles; raises as these."""
+        if context.cu_seqlens is None or not native_recurrence.supports(states[0]):
+            return super().mix_states(states, context)
+        known = context.cu_seqlens if context.offsets is None else context.offsets
+        return native_recurrence.mix_packed(self.native_kind, states, self.native_weights(), known)
+
+    @classmethod
+    def name_kernel(cls, device: str, dtype: torch.dtype, head_dim: int) -> str:
+        """The CPU kernel, or torch."""
+        with torch.no_grad():
+            operands = torch.empty(1, 1, 0, head_dim, dtype=dtype)
+            native = device == "cpu" and native_recurrence.supports(operands)
+        return f"native ({instruction_set()})" if native else "torch"
+
+    @abstractmethod
+    def native_weights(self) -> Float[Tensor, "H K"]:
+        """Its weights by head, in the order of ``csrc/osa_recurrence.h``."""
 
 
 def normalize_heads(mixed: Float[Tensor, "S H L D"]) -> Float[Tensor, "S H L D"]:

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from osa.model.functional.alignment import zero_padding
 from osa.model.functional.offsets import correlate, signed_offsets, weigh_offsets
+from osa.model.functional.tiling import TOKEN_TILE, head_by_head
 from osa.model.layers.mixers.rectangle import RectangleMixer, count_tokens
 
 
@@ -70,15 +71,20 @@ class ToeplitzMixer(RectangleMixer):
     """o_i = SiLU(t_i) * sum over s of w_s v_(i + s); states q, k, v and the gate t."""
 
     parts = 4
+    copies_states = True
 
     def mix_rectangle(
         self, states: tuple[Float[Tensor, "S H L _"], ...], mask: Bool[Tensor, "S L"] | None
     ) -> Float[Tensor, "S H L D"]:
         """Weigh values by offset, and gate."""
-        query, key, value = (zero_padding(state, mask) for state in states[:3])
-        count = count_tokens(query, mask)[..., 0]
-        weights = self.weigh(correlate(query, key), count)
-        return weigh_offsets(weights[:, :, None], value) * F.silu(states[3])
+
+        def some_heads(*states: Tensor) -> Tensor:
+            query, key, value = (zero_padding(state, mask) for state in states[:3])
+            count = count_tokens(query, mask)[..., 0]
+            weights = self.weigh(correlate(query, key), count)
+            return weigh_offsets(weights[:, :, None], value) * F.silu(states[3])
+
+        return head_by_head(some_heads, *states, least=TOKEN_TILE)
 
     def weigh(
         self, sums: Float[Tensor, "S H R"], count: Float[Tensor, "#S 1 1"]

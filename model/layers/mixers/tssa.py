@@ -9,12 +9,15 @@ Shapes: S sequences, L width of a rectangle, H heads, d head width.
 
 from __future__ import annotations
 
+import functools
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from osa.model.config import EncoderConfig
 from osa.model.functional.alignment import zero_padding
+from osa.model.functional.tiling import join_parts, take_part, token_parts
 from osa.model.layers.mixers.rectangle import RectangleMixer
 
 NORM_EPS = 1e-12
@@ -37,23 +40,37 @@ def mix_statistics(
         temperature: tau.
         mask: True at real tokens; None for all.
     """
-    energy = zero_padding(states, mask).square()
-    per_channel = energy.sum(2, keepdim=True).clamp(min=NORM_EPS)
-    logits = (energy / per_channel).sum(-1) * temperature[:, None]
-    # along rows: across them torch's softmax has other bits for the last few; and contiguous, as
-    # the order of sums follows the layout, which could be that of one sequence or of several
-    shares = logits.transpose(1, 2).contiguous().softmax(-1).transpose(1, 2).contiguous()
-    membership = zero_padding(shares, mask)[..., None]
-    mass = membership.sum(2, keepdim=True).clamp(min=NORM_EPS)
-    moments = (membership / mass * energy).sum(2, keepdim=True)
-    return -states * membership / (1.0 + moments)
+    parts = token_parts(states)
+
+    def energy_of(part: slice) -> tuple[Tensor, Tensor | None]:
+        own = None if mask is None else mask[:, part]
+        (taken,) = take_part((states,), part)
+        return zero_padding(taken, own).square(), own
+
+    sums = [energy_of(part)[0].sum(2, keepdim=True) for part in parts]
+    per_channel = functools.reduce(torch.add, sums).clamp(min=NORM_EPS)
+    memberships: list[Tensor] = []
+    masses, moments = [], []
+    for part in parts:
+        energy, own = energy_of(part)
+        logits = (energy / per_channel).sum(-1) * temperature[:, None]
+        # along rows: across them torch's softmax has other bits for the last few; and contiguous,
+        # as the order of sums follows the layout, which could be that of one sequence or of several
+        shares = logits.transpose(1, 2).contiguous().softmax(-1).transpose(1, 2).contiguous()
+        memberships.append(zero_padding(shares, own)[..., None])
+        masses.append(memberships[-1].sum(2, keepdim=True))
+        moments.append((memberships[-1] * energy).sum(2, keepdim=True))
+    mass = functools.reduce(torch.add, masses).clamp(min=NORM_EPS)
+    damped = -1.0 / (1.0 + functools.reduce(torch.add, moments) / mass)
+    by_part = dict(zip([part.start for part in parts], memberships, strict=True))
+    return join_parts(lambda part: states[:, :, part] * by_part[part.start] * damped, parts, states)
 
 
 class TssaMixer(RectangleMixer):
     """-w Pi / (1 + s); equivariant under permutations, and so without positions of its own."""
 
     parts, turned = 1, 0
-    follows_order = False
+    follows_order, copies_states = False, True
 
     def __init__(self, config: EncoderConfig, layer: int = 0) -> None:
         """Create the projection and a temperature per head."""

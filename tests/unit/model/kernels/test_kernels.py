@@ -16,7 +16,7 @@ from setuptools import Distribution, Extension
 from osa.model import EmbeddingModel, kernels
 from osa.model.errors import ConfigError, InputError
 from osa.model.kernels import native
-from osa.model.kernels.build import BuildNative
+from osa.model.kernels.build import FLAGS, BuildNative
 from osa.model.ops import attention
 from osa.service.engines.eager import EagerEngine
 from osa.service.server.app import create_service
@@ -143,6 +143,8 @@ def test_an_instruction_set_that_the_compiler_does_not_know_is_left_out(
     monkeypatch.setattr(
         "osa.model.kernels.build.INSTRUCTION_SETS", {"baseline": (), "abacus": ("-mabacus",)}
     )
+    # seconds instead of half a minute
+    monkeypatch.setattr("osa.model.kernels.build.FLAGS", (*FLAGS, "-O0"))
     command = build(tmp_path)
     command.run()
     (library,) = tmp_path.rglob("_native*")

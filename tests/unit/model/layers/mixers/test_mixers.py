@@ -11,6 +11,8 @@ from torch import Tensor
 
 from osa.model import EmbeddingModel
 from osa.model.diagnostics import jacobian_condition
+from osa.model.functional import offsets
+from osa.model.functional.tiling import TOKEN_TILE
 from osa.model.functional.varlen import cu_seqlens_of
 from osa.model.inference.packed_blocks import PackedBlocks
 from osa.model.inference.precision import use_dtype
@@ -150,6 +152,25 @@ def test_empty_batches_one_token_and_32k_tokens(name: str) -> None:
     long = model(torch.randint(12, (1, 32768)), cu_seqlens=cu_seqlens_of([32768]))
     assert bool(torch.isfinite(long.embeddings).all())
     torch.testing.assert_close(long.embeddings.norm(dim=-1), torch.ones(1))
+
+
+@pytest.mark.parametrize("name", ["tssa", "hla2", "ahla", "toeplitz", "circulant", "chela"])
+def test_tiles_and_heads_of_a_long_sequence_give_the_whole(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(offsets, "AT_ONCE", 3 * 5000)  # transforms of some channels
+    mixer = make_tiny_model(mixer=name, num_layers=1).double().encoder.blocks[0].mixer
+    assert isinstance(mixer, RectangleMixer)
+    length = 2 * TOKEN_TILE + 100
+    mask = torch.arange(length) < torch.tensor([[length], [TOKEN_TILE + 7]])
+    states = tuple(
+        torch.randn(2, 2, length, mixer.head_dim, dtype=torch.float64) for _ in range(mixer.parts)
+    )
+    whole = mixer.mix_rectangle(states, mask)
+    with torch.inference_mode():
+        found = mixer.mix_rectangle(states, mask)
+    real = mask[:, None].expand(2, 2, length)
+    torch.testing.assert_close(found[real], whole[real], rtol=1e-9, atol=1e-10)
 
 
 @pytest.mark.parametrize("name", NEW)
