@@ -12,8 +12,9 @@ from onnx import TensorProto, helper
 
 from osa.export.graph import Layout
 from osa.export.onnx_model.build import IR_VERSION
-from osa.export.onnx_model.operator_body import OPSET, function_protos
-from osa.export.onnx_model.operator_schema import DOMAIN, OPERATOR, VERSION, schema
+from osa.export.onnx_model.completion_body import function_protos
+from osa.export.onnx_model.operator_body import OPSET
+from osa.export.onnx_model.operator_schema import DOMAIN, OPERATOR, VERSION, schemas
 
 
 def operator_model(
@@ -29,7 +30,7 @@ def operator_model(
     Both attributes are always given, as exported models do: onnx's own evaluator knows no defaults
     of functions. ``scale=None`` leaves both out.
     """
-    schema()
+    schemas()
     given: dict[str, Any] = {"scale": "paper", "center": 0} | attributes
     if given["scale"] is None:
         given = {}

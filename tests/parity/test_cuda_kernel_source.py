@@ -1,8 +1,9 @@
 """The CUDA kernel for ONNX Runtime, as far as it can be tested without a GPU.
 
-Its source is compiled for the host, where a block is one thread: arithmetic, indices, pieces, masks
-and the double-precision way are those of the device; races between threads are not seen. With
-``nvcc`` it is compiled for the architectures that the build names.
+Its source is compiled for the host, where the threads of a block are fibers that run from barrier
+to barrier, and tiles of tensor cores are loops: arithmetic, indices, pieces, masks and the
+double-precision way are those of the device; a race shows where threads run in the opposite order.
+With ``nvcc`` it is compiled for every architecture that has users.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import itertools
 import shutil
 import subprocess
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -19,10 +21,29 @@ import torch
 
 from osa.export.ort_ops import build as builder
 from osa.model.functional.attention import osa_dense, osa_gram
+from osa.model.functional.completion import Terms, complete
 
 DENSE_UP_TO = 100
 """Tokens."""
+DTYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
+ARCHITECTURES = ("75", "80", "86", "89", "90", "100", "120")
+"""From T4 to the GPUs of 2025: the build has two of them, others compile its portable code."""
 SOURCE = builder.HERE / "csrc" / "attention_cuda.cu"
+
+
+class CompletionCall(ctypes.Structure):
+    """``OsaCudaCompletion`` of ``attention_cuda.h``."""
+
+    _fields_ = (
+        ("sides", ctypes.c_void_p),
+        ("side_stride", ctypes.c_int64),
+        ("identity", ctypes.c_void_p),
+        ("mixed", ctypes.c_void_p),
+        ("pool", ctypes.c_void_p),
+        ("taps", ctypes.c_void_p),
+        ("reach", ctypes.c_int64),
+        ("gated", ctypes.c_int32),
+    )
 
 
 class Call(ctypes.Structure):
@@ -45,6 +66,7 @@ class Call(ctypes.Structure):
         ("by_length", ctypes.c_int32),
         ("center", ctypes.c_int32),
         ("stream", ctypes.c_void_p),
+        ("completion", ctypes.POINTER(CompletionCall)),
     )
 
 
@@ -56,6 +78,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
         pytest.skip("no C++ compiler")
     target = tmp_path_factory.mktemp("cuda") / "emulated.so"
     command = [compiler, "-O2", "-std=c++17", "-fPIC", "-shared", "-Wall", "-Werror"]
+    command += ["-U_FORTIFY_SOURCE"]  # which takes a jump between fibers for a fault
     command += [
         "-DOSA_HOST_EMULATION",
         "-DOSA_WORKSPACE_MIB=1",
@@ -80,12 +103,16 @@ def run(
     mask: np.ndarray | None = None,
     by_length: bool = False,
     center: bool = False,
+    dtype: torch.dtype = torch.float32,
+    completion: CompletionCall | None = None,
 ) -> np.ndarray:
-    """The kernel's result; fails with its message."""
+    """The kernel's result, of states that are rounded to ``dtype``; fails with its message."""
     batch, length, heads, width = states[0].shape
-    output = np.full_like(states[0], np.nan)
+    tensors = [torch.from_numpy(part).to(dtype) for part in states]
+    output = torch.full_like(tensors[0], torch.nan)
     call = Call(
-        *(part.ctypes.data for part in (*states, output, alpha)),
+        *(part.data_ptr() for part in (*tensors, output)),
+        alpha.ctypes.data,
         cu_seqlens=None if offsets is None else offsets.ctypes.data,
         mask=None if mask is None else mask.ctypes.data,
         batch=batch,
@@ -95,11 +122,14 @@ def run(
         sequences=0 if offsets is None else len(offsets) - 1,
         by_length=int(by_length),
         center=int(center),
+        dtype=DTYPES[dtype],
     )
+    if completion is not None:
+        call.completion = ctypes.pointer(completion)
     error = library.osa_attention_cuda(ctypes.byref(call))
     if error:
         raise RuntimeError(error.decode())
-    return output
+    return output.float().numpy()
 
 
 def truth(
@@ -125,24 +155,145 @@ def draw(generator: np.random.Generator, *shape: int) -> list[np.ndarray]:
     return [generator.standard_normal(shape).astype(np.float32) for _ in range(3)]
 
 
+def rounded(states: list[np.ndarray], dtype: torch.dtype) -> list[np.ndarray]:
+    return [torch.from_numpy(part).to(dtype).float().numpy() for part in states]
+
+
+class Weights(NamedTuple):
+    """Weights of the terms in float64, and what tokens say; memory of a ``CompletionCall``."""
+
+    terms: Terms
+    side: np.ndarray | None
+    memory: list[np.ndarray]
+
+
+def completion_of(
+    generator: np.random.Generator, rows: int, length: int, heads: int, options: str
+) -> tuple[CompletionCall, Weights]:
+    """Random terms, and their call, which has addresses alone."""
+    gated = options in ("gates", "all")
+    pool = options in ("pool", "all")
+    taps = options in ("taps", "all")
+
+    def draw(*shape: int) -> np.ndarray:
+        return generator.standard_normal(shape).astype(np.float32)
+
+    identity, mixed, shares, near = draw(heads), draw(heads), draw(heads), draw(heads, 6)
+    count = heads * (pool + (3 if pool else 2) * gated)
+    side = draw(rows, length, count) if count else None
+    call = CompletionCall(
+        None if side is None else side.ctypes.data,
+        count,
+        identity.ctypes.data,
+        mixed.ctypes.data,
+        shares.ctypes.data if pool else None,
+        near.ctypes.data if taps else None,
+        3 if taps else 0,
+        int(gated),
+    )
+    doubles = [torch.from_numpy(part).double() for part in (identity, mixed, shares, near)]
+    terms = Terms(
+        doubles[0], doubles[1], doubles[2] if pool else None, doubles[3] if taps else None, gated
+    )
+    return call, Weights(terms, side, [identity, mixed, shares, near])
+
+
+TOLERANCES = {torch.float32: 3e-5, torch.bfloat16: 2e-2, torch.float16: 3e-3}
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("by_length", "center"), [(False, False), (True, False), (True, True)])
-@pytest.mark.parametrize("width", [5, 8, 33])
+@pytest.mark.parametrize("width", [5, 33])
 def test_packed_sequences_are_the_truth(
-    library: ctypes.CDLL, width: int, by_length: bool, center: bool
+    library: ctypes.CDLL, width: int, by_length: bool, center: bool, dtype: torch.dtype
 ) -> None:
     """Across piece boundaries (1024 tokens), empty sequences and widths that fill no tile."""
     generator = np.random.default_rng(0)
-    lengths = [1, 2, 0, 17, 66, 1024, 1025, 3]
+    lengths = [1, 2, 0, 17, 66, 1025, 3]
     offsets = np.cumsum([0, *lengths], dtype=np.int32)
-    states = draw(generator, 1, int(offsets[-1]), 2, width)
+    states = rounded(draw(generator, 1, int(offsets[-1]), 2, width), dtype)
     alpha = np.array([0.5, -0.1], dtype=np.float32) * (1 if by_length else 1e-3)
-    found = run(library, states, alpha, offsets, by_length=by_length, center=center)
+    found = run(library, states, alpha, offsets, by_length=by_length, center=center, dtype=dtype)
     for start, stop in itertools.pairwise(offsets):
         tokens = np.arange(start, stop)
         if len(tokens):
             expected = truth(states, alpha, 0, tokens, by_length, center)
-            np.testing.assert_allclose(found[0, tokens], expected, atol=3e-5, rtol=0)
+            np.testing.assert_allclose(
+                found[0, tokens], expected, atol=TOLERANCES[dtype], rtol=TOLERANCES[dtype] / 3
+            )
     assert np.isfinite(found).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_order_of_threads_changes_nothing(library: ctypes.CDLL, dtype: torch.dtype) -> None:
+    """What one thread reads while another writes shows in the result."""
+    generator = np.random.default_rng(7)
+    states = draw(generator, 1, 150, 2, 33)
+    states[0][:, 100:, 1] = states[1][:, 100:, 1] = 1  # which takes the way in double
+    alpha = np.array([0.4, 30.0], dtype=np.float32)
+    offsets = np.array([0, 100, 150], dtype=np.int32)
+    terms, _kept = completion_of(generator, 1, 150, 2, "all")
+    results = []
+    for backwards in (0, 1):
+        library.osa_emulate_backwards(backwards)
+        results.append(
+            run(library, states, alpha, offsets, center=True, dtype=dtype, completion=terms)
+        )
+    library.osa_emulate_backwards(0)
+    np.testing.assert_array_equal(*results)
+
+
+def test_moments_that_float16_cannot_hold_are_scaled(library: ctypes.CDLL) -> None:
+    """Values of 300 over 2000 tokens: their sums are beyond 65504, and their mixing is not."""
+    generator = np.random.default_rng(8)
+    states = rounded(draw(generator, 1, 2000, 1, 16), torch.float16)
+    states[0] = np.abs(states[0])
+    states[2] = np.abs(states[2]) * 0 + 300
+    alpha = np.array([0.5], dtype=np.float32)
+    offsets = np.array([0, 2000], dtype=np.int32)
+    found = run(library, states, alpha, offsets, by_length=True, dtype=torch.float16)
+    expected = truth(states, alpha, 0, np.arange(2000), True, False)
+    np.testing.assert_allclose(found[0], expected, atol=0, rtol=3e-3)
+
+
+@pytest.mark.parametrize("options", ["pool", "taps", "gates", "all"])
+@pytest.mark.parametrize("form", ["packed", "padded"])
+def test_what_completes_the_mixing_is_the_formula(
+    library: ctypes.CDLL, form: str, options: str
+) -> None:
+    generator = np.random.default_rng(9)
+    lengths = [1, 2, 17, 1100] if form == "packed" else [40, 1, 0, 9]
+    total = sum(lengths) if form == "packed" else 40
+    rows = 1 if form == "packed" else len(lengths)
+    states = draw(generator, rows, total, 2, 8)
+    alpha = np.array([0.5, -0.1], dtype=np.float32)
+    terms, weights = completion_of(generator, rows, total, 2, options)
+    offsets = mask = None
+    if form == "packed":
+        offsets = np.cumsum([0, *lengths], dtype=np.int32)
+        sequences = [(0, np.arange(*pair)) for pair in itertools.pairwise(offsets)]
+    else:
+        mask = np.zeros((rows, total), dtype=np.uint8)
+        sequences = []
+        for row, length in enumerate(lengths):  # anywhere, with padding between
+            places = np.sort(generator.permutation(total)[:length])
+            mask[row, places] = 1
+            sequences.append((row, places))
+        for part in (*states, *([weights.side] if weights.side is not None else [])):
+            np.asarray(part)[mask == 0] = np.nan
+    found = run(library, states, alpha, offsets, mask, by_length=True, completion=terms)
+    if mask is not None:
+        assert not found[mask == 0].any()
+    for row, places in sequences:
+        if not len(places):
+            continue
+        tensors = [torch.from_numpy(part[row][places]).double() for part in states]
+        query, key, value = (part.transpose(0, 1)[None] for part in tensors)
+        mixing = osa_gram(query, key, value, torch.from_numpy(alpha).double(), scale="length")
+        side = None if weights.side is None else torch.from_numpy(weights.side[row][places])[None]
+        side = None if side is None else side.double()
+        expected = complete(mixing, value, side, weights.terms, None, None)[0].transpose(0, 1)
+        np.testing.assert_allclose(found[row, places], expected, atol=3e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("center", [False, True])
@@ -224,3 +375,17 @@ def test_it_compiles_for_the_architectures_of_the_build(tmp_path: Path) -> None:
     assert all(f"sm_{architecture}" in " ".join(command) for architecture in ("80", "90"))
     subprocess.run(command, check=True)
     assert (tmp_path / "cuda.o").stat().st_size > 10_000
+
+
+@pytest.mark.skipif(shutil.which("nvcc") is None, reason="no nvcc on the path")
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_it_is_compiled_for_every_architecture(tmp_path: Path, architecture: str) -> None:
+    """To portable code: tensor cores multiply float16 everywhere, bfloat16 from sm_80 on."""
+    target = tmp_path / "cuda.ptx"
+    command = ["nvcc", "-std=c++17", "-ptx", f"-arch=compute_{architecture}", str(SOURCE)]
+    subprocess.run([*command, "-o", str(target)], check=True)
+    code = target.read_text()
+    assert "wmma.mma.sync" in code or "mma.sync" in code
+    assert ("bf16" in code and "mma.sync.aligned.row.row.m16n16k16.f32.bf16" in code) == (
+        int(architecture) >= 80
+    )
