@@ -31,7 +31,8 @@ from osa.export.onnx_model.operator_body import (
 from osa.export.onnx_model.operator_schema import COMPLETED, DOMAIN, OPERATOR
 from osa.model.config import EncoderConfig
 
-INPUTS = ("value", "mixing", "identity", "mixed", "pool", "taps", "side", "mask", "start", "stop")
+INPUTS = ["value", "mixing", "identity", "mixed", "pool", "taps", "side", "mask"]
+"""Of the function ``Complete``; in the packed layout also where the sequence begins and ends."""
 
 
 @dataclass(frozen=True)
@@ -277,4 +278,5 @@ def _complete(packed: bool, form: Form) -> onnx.FunctionProto:
         total = add("Add", total, add.own(*near))
     cleared = add("Where", real, total, add.number(0.0))
     add.nodes.append(helper.make_node("CastLike", [cleared, "value"], ["output"]))
-    return helper.make_function(DOMAIN, "Complete", INPUTS, ["output"], add.nodes, [])
+    inputs = [*INPUTS, "start", "stop"] if packed else INPUTS
+    return helper.make_function(DOMAIN, "Complete", inputs, ["output"], add.nodes, [])
