@@ -26,8 +26,8 @@ from osa.model.functional.completion import Terms, complete
 DENSE_UP_TO = 100
 """Tokens."""
 DTYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
-ARCHITECTURES = ("75", "80", "86", "89", "90", "100", "120")
-"""From T4 to the GPUs of 2025: the build has two of them, others compile its portable code."""
+ARCHITECTURES = ("75", "120")
+"""The oldest and the newest beside those of the build."""
 SOURCE = builder.HERE / "csrc" / "attention_cuda.cu"
 
 
@@ -198,12 +198,14 @@ def completion_of(
     return call, Weights(terms, side, [identity, mixed, shares, near])
 
 
-TOLERANCES = {torch.float32: 3e-5, torch.bfloat16: 2e-2, torch.float16: 3e-3}
+TOLERANCES = {torch.float32: 1e-5, torch.bfloat16: 2**-8, torch.float16: 2**-10}
+"""Relative; those of rounding to the type and little more."""
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize(("by_length", "center"), [(False, False), (True, False), (True, True)])
-@pytest.mark.parametrize("width", [5, 33])
+@pytest.mark.parametrize(
+    ("width", "by_length", "center"), [(5, False, False), (5, True, True), (33, True, True)]
+)
 def test_packed_sequences_are_the_truth(
     library: ctypes.CDLL, width: int, by_length: bool, center: bool, dtype: torch.dtype
 ) -> None:
@@ -219,7 +221,7 @@ def test_packed_sequences_are_the_truth(
         if len(tokens):
             expected = truth(states, alpha, 0, tokens, by_length, center)
             np.testing.assert_allclose(
-                found[0, tokens], expected, atol=TOLERANCES[dtype], rtol=TOLERANCES[dtype] / 3
+                found[0, tokens], expected, atol=3e-5, rtol=TOLERANCES[dtype]
             )
     assert np.isfinite(found).all()
 
@@ -340,11 +342,11 @@ def test_a_sequence_has_the_same_bits_in_every_batch(library: ctypes.CDLL) -> No
 
 def test_many_sequences_run_in_groups_that_fit_the_workspace(library: ctypes.CDLL) -> None:
     generator = np.random.default_rng(4)
-    count = 300
+    count = 80
     states = draw(generator, 1, 2 * count, 2, 8)
     alpha = np.array([0.4, 0.2], dtype=np.float32)
     found = run(library, states, alpha, np.arange(count + 1, dtype=np.int32) * 2)
-    for row in (0, 150, 299):
+    for row in (0, 40, 79):
         tokens = np.arange(2 * row, 2 * row + 2)
         expected = truth(states, alpha, 0, tokens, False, False)
         np.testing.assert_allclose(found[0, tokens], expected, atol=2e-5, rtol=0)
@@ -379,13 +381,12 @@ def test_it_compiles_for_the_architectures_of_the_build(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(shutil.which("nvcc") is None, reason="no nvcc on the path")
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_it_is_compiled_for_every_architecture(tmp_path: Path, architecture: str) -> None:
-    """To portable code: tensor cores multiply float16 everywhere, bfloat16 from sm_80 on."""
+def test_it_is_compiled_for_other_architectures(tmp_path: Path, architecture: str) -> None:
+    """To portable code. Tensor cores multiply float16 everywhere, bfloat16 from sm_80 on."""
     target = tmp_path / "cuda.ptx"
     command = ["nvcc", "-std=c++17", "-ptx", f"-arch=compute_{architecture}", str(SOURCE)]
     subprocess.run([*command, "-o", str(target)], check=True)
     code = target.read_text()
-    assert "wmma.mma.sync" in code or "mma.sync" in code
-    assert ("bf16" in code and "mma.sync.aligned.row.row.m16n16k16.f32.bf16" in code) == (
-        int(architecture) >= 80
-    )
+    product = "wmma.mma.sync.aligned.row.row.m16n16k16.f32"
+    assert f"{product}.f32" in code
+    assert (f"{product}.bf16.bf16.f32" in code) == (int(architecture) >= 80)
