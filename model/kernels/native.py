@@ -281,9 +281,8 @@ def attention_forward(
         center=int(center),
         threads=torch.get_num_threads(),
         parallel=parallel(),
+        completion=None if completion is None else ctypes.pointer(completion),
     )
-    if completion is not None:
-        call.completion = ctypes.pointer(completion)
     if mask is not None:
         mask = mask.contiguous()
         call.mask = mask.data_ptr()
