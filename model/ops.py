@@ -183,9 +183,7 @@ def _completed(
     kernel = choose(query)
     places = mask, cu_seqlens, scale, center
     if kernel.name == "native":
-        return native_completion.attention_forward(
-            (query, key, value, alpha), side, by, *places
-        )
+        return native_completion.attention_forward((query, key, value, alpha), side, by, *places)
     bare = kernel.implementation.attention_forward(query, key, value, alpha, *places)
     total = _empty_token_major(query)
     return total.copy_(complete(bare, value, side, by, mask, cu_seqlens))

@@ -4,7 +4,7 @@ The body of ``osa::OrthogonalAttention`` around each sequence, and the terms of
 ``osa.model.functional.completion``. A body cannot ask which optional inputs there are, so that a
 model carries the one of its own form. Neighbours are a loop over offsets.
 
-Shapes: B batch, H heads, N tokens, d head width, R reach, K numbers that a token says of its mixing.
+Shapes: B batch, H heads, N tokens, d head width, R reach, K numbers of a token.
 """
 # Written in onnxscript: an ONNX graph in Python's syntax, compiled and never run.
 
@@ -113,9 +113,7 @@ def Neighbours(value, taps, mask):
     one = op.Constant(value_int=1)
     axis = op.Constant(value_int=1)
     count = op.ReduceSum(real, [1])
-    back = op.Where(
-        mask, op.CumSum(real, axis) - one, count + op.CumSum(one - real, axis) - one
-    )
+    back = op.Where(mask, op.CumSum(real, axis) - one, count + op.CumSum(one - real, axis) - one)
     cells = op.Range(op.Constant(value_int=0), op.Squeeze(op.Shape(mask, start=1, end=2)), one)
     order = op.ScatterElements(back, back, op.Expand(cells, op.Shape(mask)), axis=1)
     moved = op.GatherND(value, op.Unsqueeze(order, [2]), batch_dims=1)
@@ -181,9 +179,7 @@ def CompletedAttentionPacked(
                 scale=scale,
                 center=center,
             )
-            done = osa.Complete(
-                part, mixing, identity, mixed, pool, taps, side, mask, start, stop
-            )
+            done = osa.Complete(part, mixing, identity, mixed, pool, taps, side, mask, start, stop)
         else:
             done = op.Slice(value, [0], [0], [1])
         parts = op.SequenceInsert(parts, done)

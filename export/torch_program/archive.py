@@ -100,8 +100,8 @@ class Archive:
     def rewritten(self, changed: Mapping[str, bytes] | None = None) -> bytes:
         """A file of the members that were checked, and of nothing else.
 
-        Members of ``changed`` have other content. Parsers of the format may differ on a file that was made to deceive one of them; on this
-        they cannot.
+        Parsers of the format may differ on a file that was made to deceive one of them; on this
+        they cannot. Members of ``changed`` have other content.
 
         Raises:
             ArtifactError: A member is damaged.

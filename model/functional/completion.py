@@ -71,9 +71,7 @@ def complete(
         mixed, value = mixed.float(), value.float()
     if mask is not None:
         value = value.masked_fill(~mask[:, None, :, None], 0.0)
-    sides: tuple[Tensor, ...] = (
-        () if side is None else side.to(mixed.dtype).split(heads, dim=-1)
-    )
+    sides: tuple[Tensor, ...] = () if side is None else side.to(mixed.dtype).split(heads, dim=-1)
     gates = sides[1:] if by.pool is not None else sides
     identity, change = _of_head(by.identity), _of_head(by.mixed)
     share = None if by.pool is None else _of_head(by.pool)

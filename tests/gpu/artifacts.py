@@ -14,7 +14,6 @@ import torch
 
 from tests.gpu.steps import CannotError, Figures
 
-
 TOLERANCES = {torch.float32: 1e-5, torch.bfloat16: 2**-8, torch.float16: 2**-10}
 
 
@@ -44,9 +43,7 @@ def onnx_kernel(device: str) -> Figures:
                 assert largest <= tolerance, name
 
 
-def _run_kernel(
-    library: ctypes.CDLL, dtype: torch.dtype, completed: bool
-) -> tuple[float, float]:
+def _run_kernel(library: ctypes.CDLL, dtype: torch.dtype, completed: bool) -> tuple[float, float]:
     """Largest error against float64, relative to the largest value; time of a call [ms]."""
     from osa.model.functional.attention import osa_gram
     from osa.model.functional.completion import Terms, complete

@@ -255,9 +255,7 @@ def test_terms_that_do_not_fit_are_refused(
     change: dict[str, tuple[int, ...] | None], message: str
 ) -> None:
     shapes = {"identity": (2,), "mixed": (2,), "pool": (2,), "taps": (2, 6), "side": (1, 5, 8)}
-    parts = [
-        None if shape is None else torch.ones(shape) for shape in (shapes | change).values()
-    ]
+    parts = [None if shape is None else torch.ones(shape) for shape in (shapes | change).values()]
     states = [torch.ones(1, 2, 5, 4)] * 3
     with pytest.raises(InputError, match=message):
         ops.completed_attention(*states, torch.ones(2), *parts, gated=True)

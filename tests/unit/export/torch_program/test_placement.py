@@ -72,7 +72,7 @@ def test_what_was_made_on_a_gpu_runs_on_a_cpu(made: Artifact, made_on_cuda: Arti
 
 @needs_no_gpu
 def test_a_device_that_is_not_there_is_refused(made: Artifact) -> None:
-    with pytest.raises(ExportError, match="device cuda was asked for, but .*: use device cpu"):
+    with pytest.raises(ExportError, match=r"device cuda was asked for, but .*: use device cpu"):
         open_runner(made, "cuda")
 
 
@@ -87,5 +87,5 @@ def test_tokens_are_read_only_where_they_are_asked_for(made: Artifact) -> None:
 def test_damaged_members_are_named(made: Artifact) -> None:
     archive = Archive(made.read_graph(), made.graph)
     broken = archive.rewritten({CONFIGS[0]: b"{"})
-    with pytest.raises(ArtifactError, match="model_weights_config.json is damaged"):
+    with pytest.raises(ArtifactError, match=r"model_weights_config\.json is damaged"):
         on_device(Archive(broken, made.graph), "cpu")
