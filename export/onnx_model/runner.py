@@ -96,8 +96,9 @@ class OnnxRunner:
         """
         try:
             binding = self._session.io_binding()
-            for name, part in zip(self._names, (inputs, places), strict=True):
-                binding.bind_cpu_input(name, np.ascontiguousarray(part))
+            held = [np.ascontiguousarray(part) for part in (inputs, places)]
+            for name, part in zip(self._names, held, strict=True):
+                binding.bind_cpu_input(name, part)
             for name in self._outputs:
                 binding.bind_output(name, self._device)
             self._session.run_with_iobinding(binding)

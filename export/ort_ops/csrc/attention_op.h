@@ -38,7 +38,7 @@ class AttentionKernel {
     try {
       const Ort::KernelContext context(raw);
       const AttentionOperands<COMPLETED> operands(context, attributes_);
-      T* output = context.GetOutput(0, operands.shape).GetTensorMutableData<T>();
+      T* output = context.GetOutput(0, operands.shape).template GetTensorMutableData<T>();
       const SessionThreads threads(raw);
       compute(operands, output);
       return nullptr;
