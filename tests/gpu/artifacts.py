@@ -47,7 +47,7 @@ def _run_kernel(library: ctypes.CDLL, dtype: torch.dtype, completed: bool) -> tu
     """Largest error against float64, relative to the largest value; time of a call [ms]."""
     from osa.model.functional.attention import osa_gram
     from osa.model.functional.completion import Terms, complete
-    from tests.parity.test_cuda_kernel_source import DTYPES, Call, CompletionCall
+    from tests.emulated_cuda import DTYPES, Call, CompletionCall
 
     offsets = np.cumsum([0, 1, 0, 66, 1025, 300, 4096], dtype=np.int32)
     total, heads, width = int(offsets[-1]), 4, 64
