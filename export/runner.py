@@ -101,9 +101,8 @@ def _check_outputs(
     tokens = inputs[0].shape[: 1 if packed else 2]
     rows = len(inputs[1]) - 1 if packed else tokens[0]
     width, states = manifest.outputs[0].shape[-1], manifest.outputs[2].shape[-1]
-    wanted: tuple[tuple[int, ...], ...] = ((rows, width), (rows,), (*tokens, states))
     found = tuple(part.shape for part in outputs if part is not None)
-    wanted = wanted[: len(found)]
+    wanted = ((rows, width), (rows,), (*tokens, states))[: len(found)]
     if found != wanted:
         raise ArtifactError(
             f"the graph gives outputs of the sizes {found}, the manifest says {wanted} for "

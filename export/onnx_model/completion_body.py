@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import MutableSequence
 from dataclasses import dataclass
+from typing import Any
 
 import onnx
 from onnx import TensorProto, helper
@@ -219,13 +220,13 @@ class _Graph:
     def __init__(self) -> None:
         self.nodes: list[onnx.NodeProto] = []
 
-    def __call__(self, kind: str, *inputs: str, domain: str = "", **attributes: object) -> str:
+    def __call__(self, kind: str, *inputs: str, domain: str = "", **attributes: Any) -> str:
         result = f"{kind}_{len(self.nodes)}"
         node = helper.make_node(kind, list(inputs), [result], domain=domain, **attributes)
         self.nodes.append(node)
         return result
 
-    def own(self, kind: str, *inputs: str, **attributes: object) -> str:
+    def own(self, kind: str, *inputs: str, **attributes: Any) -> str:
         """A function of this domain."""
         return self(kind, *inputs, domain=DOMAIN, **attributes)
 

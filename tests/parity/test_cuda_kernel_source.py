@@ -70,7 +70,7 @@ def test_the_order_of_threads_changes_nothing(library: ctypes.CDLL, dtype: torch
             run(library, states, alpha, offsets, center=True, dtype=dtype, completion=terms)
         )
     library.osa_emulate_backwards(0)
-    np.testing.assert_array_equal(*results)
+    np.testing.assert_array_equal(results[0], results[1])
 
 
 def test_moments_that_float16_cannot_hold_are_scaled(library: ctypes.CDLL) -> None:
