@@ -101,10 +101,12 @@ def export_model(
         CheckpointError: ``directory`` has other files.
     """
     options = options or ExportOptions()
+    made = options.format.load()
+    made.check_model(model.config, options.layout)
     with atomic_directory(directory, ARTIFACT) as staging:
         progress(f"building the {options.kind} graph")
         source, graph = model.to(options.device), staging / options.format.graph
-        options.format.load().build(source, options.layout, options.dtype, graph)
+        made.build(source, options.layout, options.dtype, graph)
         (staging / CONFIG).write_text(model.config.to_json(), encoding="utf-8")
         if model.tokenizer is not None:
             (staging / TOKENIZER).write_text(model.tokenizer.to_json(), encoding="utf-8")
@@ -113,8 +115,10 @@ def export_model(
         if model.prompts:
             prompts = prompts_to_json(model.prompts, model.default_prompt_name)
             (staging / PROMPTS).write_text(prompts, encoding="utf-8")
-        make_reference(model, options.layout, staging, progress)
         manifest = _manifest(model, options)
+        _write(staging, manifest)
+        _load_once(load_artifact(staging, proven=False), progress)
+        make_reference(model, options.layout, staging, progress)
         results = _verify(staging, manifest, progress)
         (staging / PARITY).write_text(report(results, manifest.tolerance), encoding="utf-8")
         _write(staging, manifest)
@@ -138,6 +142,18 @@ def verify_artifact(
         check_deviations(deviations, manifest.tolerance, f"the {manifest.kind} graph ({name})")
         results[name] = deviations
     return results
+
+
+def _load_once(artifact: Artifact, progress: Callable[[str], None]) -> None:
+    """Find out what the runtimes of this machine refuse before its reference is computed.
+
+    Raises:
+        ExportError: A runtime cannot load the graph.
+    """
+    paths = FORMATS[artifact.manifest.kind].load().execution_paths(artifact)
+    for name, open_here in paths.items():
+        progress(f"loading the graph, {name}")
+        open_here()
 
 
 def _prefixed(progress: Callable[[str], None], prefix: str) -> Callable[[str], None]:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from osa.export.manifest import Artifact
     from osa.export.runner import Runner
     from osa.model import EmbeddingModel
+    from osa.model.config import EncoderConfig
 
 DTYPES = ("float32", "float16", "bfloat16", "int8")
 """Storage types, most exact first."""
@@ -29,6 +30,16 @@ class ArtifactFormat(ABC):
         Raises:
             ConfigError: What is missing, and how to install it.
         """
+
+    def check_model(self, config: EncoderConfig, layout: Layout) -> None:
+        """Refuse what the format cannot hold, before any work.
+
+        Raises:
+            ExportError: Naming the option at fault.
+        """
+        from osa.export.graph import check_layout  # which imports torch
+
+        check_layout(config, layout)
 
     @abstractmethod
     def build(self, model: EmbeddingModel, layout: Layout, dtype: str, path: Path) -> None:

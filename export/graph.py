@@ -39,6 +39,22 @@ def default_layout(config: EncoderConfig) -> Layout:
     return "packed" if all(kind.traces_packed for kind in kinds_of(config)) else "padded"
 
 
+def check_layout(config: EncoderConfig, layout: Layout) -> None:
+    """Refuse a layout that a model has no graph for.
+
+    Raises:
+        ExportError: Naming its mixer.
+    """
+    if layout not in LAYOUTS:
+        raise ExportError(f"layout must be one of {', '.join(LAYOUTS)}, got {layout!r}")
+    if layout == "packed" and default_layout(config) != "packed":
+        able = ", ".join(name for name, mixer in MIXERS.items() if mixer.traces_packed)
+        raise ExportError(
+            f"a {config.mixer_name} mixer has no packed graph, which only {able} has: export it "
+            "with layout padded"
+        )
+
+
 class EmbeddingProgram(nn.Module):
     """``EmbeddingModel`` with the inputs and outputs of one layout."""
 
@@ -86,15 +102,8 @@ def trace(model: EmbeddingModel, layout: Layout) -> ExportedProgram:
     Raises:
         ExportError: The layout is unknown, or cannot be traced for this model.
     """
-    if layout not in LAYOUTS:
-        raise ExportError(f"layout must be one of {', '.join(LAYOUTS)}, got {layout!r}")
     config = model.config
-    if layout == "packed" and default_layout(config) != "packed":
-        able = ", ".join(name for name, mixer in MIXERS.items() if mixer.traces_packed)
-        raise ExportError(
-            f"a {config.mixer_name} mixer has no packed graph, which only {able} has: export it "
-            "with layout padded"
-        )
+    check_layout(config, layout)
     if layout == "packed":
         dims: tuple[dict[int, Dim], ...] = (
             {0: Dim("tokens", min=LEAST)},

@@ -106,14 +106,18 @@ def is_artifact(directory: Path) -> bool:
     return (directory / ARTIFACT).is_file()
 
 
-def load_artifact(directory: Path) -> Artifact:
+def load_artifact(directory: Path, proven: bool = True) -> Artifact:
     """Read an artifact and check every file that it lists.
+
+    Args:
+        directory: The artifact.
+        proven: Whether it must have a reference to prove it by, as every finished one has.
 
     Raises:
         ArtifactError: The file or field at fault, and what to do.
     """
     raw = _read(directory)
-    manifest = _parse(raw, directory / ARTIFACT)
+    manifest = _parse(raw, directory / ARTIFACT, proven)
     small = (CONFIG, TOKENIZER, CALIBRATION, PROMPTS)
     for name in manifest.files:
         if name not in small:
@@ -156,9 +160,9 @@ def _read(directory: Path) -> bytes:
         raise ArtifactError(f"cannot read {path}: {error.strerror}") from error
 
 
-def _parse(raw: bytes, path: Path) -> Manifest:
+def _parse(raw: bytes, path: Path, proven: bool = True) -> Manifest:
     manifest = parse_manifest(raw, path)
-    check_manifest(manifest, path)
+    check_manifest(manifest, path, proven)
     return manifest
 
 

@@ -126,13 +126,19 @@ def parse_manifest(raw: bytes, path: Path) -> Manifest:
         raise ArtifactError(f"{path} is not an artifact's manifest: {error}") from error
 
 
-def check_manifest(manifest: Manifest, path: Path) -> None:
+def check_manifest(manifest: Manifest, path: Path, proven: bool = True) -> None:
     """Refuse a manifest that does not list the files that every artifact has.
+
+    Args:
+        manifest: The manifest.
+        path: Of its file, for messages.
+        proven: Whether it must have a reference to prove it by.
 
     Raises:
         ArtifactError: Naming them.
     """
-    missing = {FORMATS[manifest.kind].graph, CONFIG, REFERENCE} - set(manifest.files)
+    needed = {FORMATS[manifest.kind].graph, CONFIG} | ({REFERENCE} if proven else set())
+    missing = needed - set(manifest.files)
     if missing:
         raise ArtifactError(f"{path} does not list {', '.join(sorted(missing))}")
 

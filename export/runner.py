@@ -19,11 +19,11 @@ from osa.export.manifest_values import Manifest
 
 
 class GraphOutputs(NamedTuple):
-    """Outputs of a graph, see ``osa.export.graph``."""
+    """Outputs of a graph, see ``osa.export.graph``; of tokens only where they were asked for."""
 
     embeddings: np.ndarray
     norms: np.ndarray
-    token_embeddings: np.ndarray
+    token_embeddings: np.ndarray | None
 
 
 class Runner(Protocol):
@@ -37,8 +37,13 @@ class Runner(Protocol):
     def kernel(self) -> str:
         """What computes the attention."""
 
-    def run(self, inputs: np.ndarray, places: np.ndarray) -> GraphOutputs:
+    def run(self, inputs: np.ndarray, places: np.ndarray, tokens: bool = True) -> GraphOutputs:
         """Run the graph on inputs of its layout and sizes.
+
+        Args:
+            inputs: Ids or features.
+            places: ``cu_seqlens`` or ``attention_mask``.
+            tokens: Whether the states of tokens are wanted; otherwise they stay where they are.
 
         Raises:
             ExportError: The runtime failed.
@@ -63,23 +68,29 @@ def open_runner(
 
 
 def embed_sequences(
-    runner: Runner, manifest: Manifest, sequences: Sequence[np.ndarray]
+    runner: Runner, manifest: Manifest, sequences: Sequence[np.ndarray], tokens: bool = True
 ) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
     """Unit vectors [S, E], their lengths [S], and every sequence's token vectors [n, E].
+
+    Args:
+        runner: Of the artifact.
+        manifest: Its manifest.
+        sequences: Ids or features of each; at least one.
+        tokens: Whether the token vectors are wanted; none otherwise.
 
     Raises:
         ExportError: The runtime failed.
     """
     inputs = lay_out(sequences, manifest)
-    outputs = runner.run(*inputs)
+    outputs = runner.run(*inputs, tokens)
     _check_outputs(outputs, manifest, inputs)
     count, lengths = len(sequences), [len(row) for row in sequences]
-    if manifest.layout == "packed":
-        tokens = np.split(outputs.token_embeddings[: sum(lengths)], np.cumsum(lengths)[:-1])
-    else:
-        rows = outputs.token_embeddings[:count]
-        tokens = [row[:length] for row, length in zip(rows, lengths, strict=True)]
-    return outputs.embeddings[:count], outputs.norms[:count], tokens
+    states, rows = outputs.token_embeddings, list[np.ndarray]()
+    if states is not None and manifest.layout == "packed":
+        rows = np.split(states[: sum(lengths)], np.cumsum(lengths)[:-1])
+    elif states is not None:
+        rows = [row[:length] for row, length in zip(states[:count], lengths, strict=True)]
+    return outputs.embeddings[:count], outputs.norms[:count], rows
 
 
 def _check_outputs(
@@ -90,8 +101,8 @@ def _check_outputs(
     tokens = inputs[0].shape[: 1 if packed else 2]
     rows = len(inputs[1]) - 1 if packed else tokens[0]
     width, states = manifest.outputs[0].shape[-1], manifest.outputs[2].shape[-1]
-    wanted = ((rows, width), (rows,), (*tokens, states))
-    found = tuple(part.shape for part in outputs)
+    found = tuple(part.shape for part in outputs if part is not None)
+    wanted = ((rows, width), (rows,), (*tokens, states))[: len(found)]
     if found != wanted:
         raise ArtifactError(
             f"the graph gives outputs of the sizes {found}, the manifest says {wanted} for "

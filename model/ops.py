@@ -2,11 +2,16 @@
 
     torch.ops.osa.attention(query, key, value, alpha, mask=None, cu_seqlens=None,
                             scale="paper", center=False) -> Tensor
+    torch.ops.osa.completed_attention(query, key, value, alpha, identity, mixed, pool, taps, side,
+                                      mask=None, cu_seqlens=None, scale="paper", center=False,
+                                      gated=False) -> Tensor
 
 ``query, key, value`` are [B, H, N, d]; ``alpha`` is [H]. Either ``mask`` [B, N] (True at real
 tokens) or ``cu_seqlens`` [S + 1] (then B = 1 and N is the packed token count) may be given.
 Results are stored as [B, N, H, d], so that joining heads needs no copy. ``osa.model.kernels``
 chooses the kernel. The gradient is a closed form that recomputes the forward pass.
+``completed_attention`` adds the terms of ``osa.model.functional.completion`` in the same call; it
+has no gradient, for which there is that module.
 Source: arXiv:2602.05996.
 """
 
@@ -19,7 +24,8 @@ from torch import Tensor
 
 from osa.model.errors import InputError
 from osa.model.functional.attention import SCALES
-from osa.model.kernels import choose
+from osa.model.functional.completion import Terms, complete
+from osa.model.kernels import choose, native_completion
 
 SCHEMA = (
     "(Tensor query, Tensor key, Tensor value, Tensor alpha, Tensor? mask=None, "
@@ -28,6 +34,13 @@ SCHEMA = (
 BACKWARD_SCHEMA = (
     "(Tensor grad, Tensor query, Tensor key, Tensor value, Tensor alpha, Tensor? mask, "
     "Tensor? cu_seqlens, str scale, bool center) -> (Tensor, Tensor, Tensor, Tensor)"
+)
+
+
+COMPLETED_SCHEMA = (
+    "(Tensor query, Tensor key, Tensor value, Tensor alpha, Tensor identity, Tensor mixed, "
+    "Tensor? pool, Tensor? taps, Tensor? side, Tensor? mask=None, Tensor? cu_seqlens=None, "
+    'str scale="paper", bool center=False, bool gated=False) -> Tensor'
 )
 
 
@@ -84,6 +97,26 @@ def check_operands(
         )
 
 
+def check_completion(value: Tensor, by: Terms, side: Tensor | None) -> None:
+    """Refuse weights of terms that do not fit the values [B, H, N, d].
+
+    Raises:
+        InputError: What was given and what is allowed.
+    """
+    heads = value.shape[1]
+    for name, weights in (("identity", by.identity), ("mixed", by.mixed), ("pool", by.pool)):
+        if weights is not None and weights.shape != (heads,):
+            raise InputError(f"{name} must be [{heads}], one a head, got {tuple(weights.shape)}")
+    taps = by.taps
+    if taps is not None and (taps.dim() != 2 or taps.shape[0] != heads or taps.shape[1] % 2):
+        raise InputError(f"taps must be [{heads}, 2 R], got {tuple(taps.shape)}")
+    wanted = (value.shape[0], value.shape[2], heads * by.num_sides)
+    found = None if side is None else tuple(side.shape)
+    if found != (wanted if by.num_sides else None):
+        allowed = f"{list(wanted)}" if by.num_sides else "None, without pool and gates"
+        raise InputError(f"side must be {allowed}, got {found}")
+
+
 def _empty_token_major(like: Tensor) -> Tensor:
     batch, heads, length, width = like.shape
     return like.new_empty(batch, length, heads, width).transpose(1, 2)
@@ -120,6 +153,43 @@ def _attention_fake(
     center: bool = False,
 ) -> Tensor:
     check_operands(query, key, value, alpha, mask, cu_seqlens, scale)
+    return _empty_token_major(query)
+
+
+def _completed(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    alpha: Tensor,
+    identity: Tensor,
+    mixed: Tensor,
+    pool: Tensor | None,
+    taps: Tensor | None,
+    side: Tensor | None,
+    mask: Tensor | None = None,
+    cu_seqlens: Tensor | None = None,
+    scale: str = "paper",
+    center: bool = False,
+    gated: bool = False,
+) -> Tensor:
+    """Return exp(S) V with its completion; see the module's docstring.
+
+    Raises:
+        InputError: Operands that do not fit together.
+    """
+    by = Terms(identity, mixed, pool, taps, gated)
+    check_operands(query, key, value, alpha, mask, cu_seqlens, scale)
+    check_completion(value, by, side)
+    kernel = choose(query)
+    places = mask, cu_seqlens, scale, center
+    if kernel.name == "native":
+        return native_completion.attention_forward((query, key, value, alpha), side, by, *places)
+    bare = kernel.implementation.attention_forward(query, key, value, alpha, *places)
+    total = _empty_token_major(query)
+    return total.copy_(complete(bare, value, side, by, mask, cu_seqlens))
+
+
+def _completed_fake(query: Tensor, *rest: Any, **named: Any) -> Tensor:
     return _empty_token_major(query)
 
 
@@ -170,6 +240,7 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
 _LIBRARY = torch.library.Library("osa", "DEF")
 for _name, _schema, _kernel, _fake in (
     ("attention", SCHEMA, _attention, _attention_fake),
+    ("completed_attention", COMPLETED_SCHEMA, _completed, _completed_fake),
     ("attention_backward", BACKWARD_SCHEMA, _attention_backward, _attention_backward_fake),
 ):
     _LIBRARY.define(_name + _schema, tags=(torch.Tag.pt2_compliant_tag,))
@@ -182,4 +253,5 @@ torch.library.register_autograd(
     "osa::attention", _backward, setup_context=_setup_context, lib=_LIBRARY
 )
 attention = torch.ops.osa.attention.default
+completed_attention = torch.ops.osa.completed_attention.default
 attention_backward = torch.ops.osa.attention_backward.default

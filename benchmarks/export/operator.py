@@ -13,7 +13,8 @@ from onnx import TensorProto, helper
 from benchmarks.common.tables import table
 from benchmarks.common.timing import median_cpu_s
 from osa.export.onnx_model.build import IR_VERSION
-from osa.export.onnx_model.operator_body import OPSET, function_protos
+from osa.export.onnx_model.completion_body import function_protos
+from osa.export.onnx_model.operator_body import OPSET
 from osa.export.onnx_model.operator_schema import DOMAIN, OPERATOR, VERSION
 from osa.export.ort_ops import find_library
 

@@ -23,8 +23,9 @@ from onnxscript.values import Opset
 
 from osa.export.errors import ExportError
 from osa.export.graph import OUTPUTS, Layout, input_specs, trace
-from osa.export.onnx_model.operator_body import OPSET, function_protos
-from osa.export.onnx_model.operator_schema import DOMAIN, OPERATOR, VERSION, schema
+from osa.export.onnx_model.completion_body import Form, function_protos
+from osa.export.onnx_model.operator_body import OPSET
+from osa.export.onnx_model.operator_schema import COMPLETED, DOMAIN, OPERATOR, VERSION, schemas
 from osa.model import EmbeddingModel
 from osa.model.layers.mixers import kinds_of
 
@@ -59,7 +60,7 @@ def build_onnx(model: EmbeddingModel, layout: Layout) -> onnx.ModelProto:
     _name_sizes(proto, layout)
     _drop_traces(proto)
     if any(kind.calls_attention for kind in kinds_of(model.config)):
-        proto.functions.extend(function_protos(layout))
+        proto.functions.extend(function_protos(layout, Form.of(model.config)))
         _import(proto, DOMAIN, VERSION)
     _describe(proto, model)
     check(proto)
@@ -72,7 +73,7 @@ def check(proto: onnx.ModelProto) -> None:
     Raises:
         ExportError: A check failed.
     """
-    schema()
+    schemas()
     try:
         onnx.checker.check_model(proto, full_check=True)
         onnx.shape_inference.infer_shapes(proto, check_type=True, strict_mode=True)
@@ -91,17 +92,34 @@ def save_onnx(proto: onnx.ModelProto, path: Path) -> None:
 
 
 def _translations() -> dict[Any, Any]:
-    schema()
+    schemas()
     domain = Opset(DOMAIN, VERSION)
+
+    def by_tokens(*states: Any) -> list[Any]:
+        """Tokens before heads; the transposes cancel with the graph's own."""
+        return [op.Transpose(part, perm=[0, 2, 1, 3]) for part in states]
 
     def attention(  # type: ignore[no-untyped-def]
         query, key, value, alpha, mask=None, cu_seqlens=None, scale="paper", center=False
     ):
-        """One node, tokens before heads; the transposes around it cancel with the graph's own."""
-        states = [op.Transpose(part, perm=[0, 2, 1, 3]) for part in (query, key, value)]
+        """One node."""
+        states = by_tokens(query, key, value)
         places = (cu_seqlens,) if mask is None else (None, mask)
         mixed = domain.OrthogonalAttention(*states, alpha, *places, scale=scale, center=int(center))
-        return op.Transpose(mixed, perm=[0, 2, 1, 3])
+        return by_tokens(mixed)[0]
+
+    def completed(  # type: ignore[no-untyped-def]
+        query, key, value, alpha, identity, mixed, pool, taps, side,
+        mask=None, cu_seqlens=None, scale="paper", center=False, gated=False,
+    ):  # fmt: skip
+        """Likewise, with the terms that complete it."""
+        states = by_tokens(query, key, value)
+        places = (cu_seqlens,) if mask is None else (None, mask)
+        flags = {"scale": scale, "center": int(center), "gated": int(gated)}
+        found = domain.CompletedAttention(
+            *states, alpha, identity, mixed, pool, taps, side, *places, **flags
+        )
+        return by_tokens(found)[0]
 
     def rms_norm(hidden, normalized_shape, weight=None, eps=None):  # type: ignore[no-untyped-def]
         """In the form that ONNX Runtime fuses to a single kernel."""
@@ -110,7 +128,11 @@ def _translations() -> dict[Any, Any]:
         variance = op.ReduceMean(op.Pow(hidden, 2.0), [-1], keepdims=1)
         return op.Mul(op.Div(hidden, op.Sqrt(op.Add(variance, eps))), weight)
 
-    return {torch.ops.osa.attention.default: attention, torch.ops.aten.rms_norm.default: rms_norm}
+    return {
+        torch.ops.osa.attention.default: attention,
+        torch.ops.osa.completed_attention.default: completed,
+        torch.ops.aten.rms_norm.default: rms_norm,
+    }
 
 
 def _ones(width: int) -> np.ndarray:
@@ -165,6 +187,7 @@ def _import(proto: onnx.ModelProto, domain: str, version: int) -> None:
 def _describe(proto: onnx.ModelProto, model: EmbeddingModel) -> None:
     """Store facts of the model in the file, for use without its directory."""
     config = model.config.to_json()
+    operator = COMPLETED if model.config.is_completed else OPERATOR
     facts = {
         "osa.model": model.checkpoint_sha256,
         "osa.config_sha256": hashlib.sha256(config.encode()).hexdigest(),
@@ -172,7 +195,7 @@ def _describe(proto: onnx.ModelProto, model: EmbeddingModel) -> None:
         "osa.pooling": model.config.pooling,
         "osa.task": model.config.task,
         "osa.max_seq_len": str(model.config.max_seq_len),
-        "osa.operator": f"{DOMAIN}::{OPERATOR} version {VERSION}",
+        "osa.operator": f"{DOMAIN}::{operator} version {VERSION}",
     }
     if model.config.head is not None:
         facts["osa.labels"] = json.dumps(model.config.head.labels, ensure_ascii=False)

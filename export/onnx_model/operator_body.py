@@ -20,7 +20,7 @@ from onnxscript import script
 from onnxscript.values import Opset
 
 from osa.export.graph import Layout
-from osa.export.onnx_model.operator_schema import DOMAIN, OPERATOR, VERSION
+from osa.export.onnx_model.operator_schema import DOMAIN, VERSION
 
 OPSET = 20
 osa = Opset(DOMAIN, VERSION)
@@ -201,11 +201,21 @@ def OrthogonalAttentionPacked(
 INNER = (Horner, Phi1, TokenSpace, FeatureSpace, Gram, Attend)
 
 
-def function_protos(layout: Layout) -> list[onnx.FunctionProto]:
-    """The body of the operator for a layout, after the functions that it calls."""
+def inner_functions() -> list[onnx.FunctionProto]:
+    """What bodies of operators call, last ``Attend``."""
+    return [made.to_function_proto() for made in INNER]
+
+
+def attention_function(layout: Layout) -> onnx.FunctionProto:
+    """The body of ``OrthogonalAttention`` for a layout."""
     outer = OrthogonalAttentionPacked if layout == "packed" else OrthogonalAttentionPadded
-    protos: list[onnx.FunctionProto] = [made.to_function_proto() for made in (*INNER, outer)]
-    protos[-1].name = OPERATOR
+    proto: onnx.FunctionProto = outer.to_function_proto()
+    return proto
+
+
+def finish(protos: list[onnx.FunctionProto], name: str) -> list[onnx.FunctionProto]:
+    """Name the last function after its operator, and make all fit for every runtime."""
+    protos[-1].name = name
     for proto in protos:
         _give_loops_a_condition(proto.node)
         del proto.opset_import[:]  # the compiler lists no domain that only branches use

@@ -88,15 +88,26 @@ class OnnxRunner:
         """What computes the attention."""
         return self._kernel
 
-    def run(self, inputs: np.ndarray, places: np.ndarray) -> GraphOutputs:
-        """Run the graph."""
+    def run(self, inputs: np.ndarray, places: np.ndarray, tokens: bool = True) -> GraphOutputs:
+        """Run the graph; see ``Runner``.
+
+        Outputs are bound to the device: what is not asked for is not copied from it. Inputs are
+        bound where they lie, as our operator reads ``cu_seqlens`` on the host.
+        """
         try:
-            found = self._session.run(
-                self._outputs, dict(zip(self._names, (inputs, places), strict=True))
-            )
+            binding = self._session.io_binding()
+            held = [np.ascontiguousarray(part) for part in (inputs, places)]
+            for name, part in zip(self._names, held, strict=True):
+                binding.bind_cpu_input(name, part)
+            for name in self._outputs:
+                binding.bind_output(name, self._device)
+            self._session.run_with_iobinding(binding)
+            found = binding.get_outputs()
+            embeddings, norms = (found[place].numpy() for place in range(2))
+            states = found[2].numpy() if tokens else None
         except Exception as error:  # onnxruntime's exceptions share no base but Exception
             raise ExportError(f"ONNX Runtime failed: {error}") from error
-        return GraphOutputs(*found)
+        return GraphOutputs(embeddings, norms, states)
 
 
 def describe_here(artifact: Artifact) -> str:

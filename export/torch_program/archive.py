@@ -11,7 +11,7 @@ import io
 import posixpath
 import stat
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from osa.export.errors import ArtifactError
@@ -97,11 +97,11 @@ class Archive:
         except (KeyError, zipfile.BadZipFile, EOFError, ValueError, NotImplementedError) as error:
             raise ArtifactError(f"{self._where} cannot be read: {error}") from error
 
-    def rewritten(self) -> bytes:
+    def rewritten(self, changed: Mapping[str, bytes] | None = None) -> bytes:
         """A file of the members that were checked, and of nothing else.
 
         Parsers of the format may differ on a file that was made to deceive one of them; on this
-        they cannot.
+        they cannot. Members of ``changed`` have other content.
 
         Raises:
             ArtifactError: A member is damaged.
@@ -109,7 +109,9 @@ class Archive:
         target = io.BytesIO()
         with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
             for name in self.names():
-                archive.writestr(zipfile.ZipInfo(self._root + name), self.read(name))
+                content = (changed or {}).get(name)
+                content = self.read(name) if content is None else content
+                archive.writestr(zipfile.ZipInfo(self._root + name), content)
         return target.getvalue()
 
     def check_program(self) -> None:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from osa.export.errors import ArtifactError
 from osa.export.formats import ArtifactFormat
-from osa.export.processor import check_gpu, check_processor
 from osa.export.torch_program.archive import GRAPH, Archive
 from osa.model.common.model_files import parse_json
 from osa.model.common.requirements import has_compiler
@@ -53,12 +52,9 @@ class AotiFormat(ArtifactFormat):
 
     def runs_here(self, artifact: Artifact) -> str:
         """``on cpu: ...``, without loading the package."""
-        if artifact.manifest.device == "cpu":
-            check_processor(artifact.manifest.versions, artifact.path)
-        where = describe_here(artifact)
-        if artifact.manifest.device == "cuda":
-            check_gpu(artifact.manifest.versions, artifact.path)
-        return where
+        from osa.export.torch_program.runner import AotiRunner
+
+        return _describe(artifact, AotiRunner.check_machine(artifact))
 
 
 class ExportedFormat(ArtifactFormat):
@@ -93,17 +89,15 @@ class ExportedFormat(ArtifactFormat):
 
     def runs_here(self, artifact: Artifact) -> str:
         """``on cpu: ...``, without loading the program."""
-        return describe_here(artifact)
+        from osa.export.torch_program.runner import ExportedRunner
+
+        return _describe(artifact, ExportedRunner.device_of(artifact))
 
 
-def describe_here(artifact: Artifact) -> str:
-    """Device and kernel that would run an artifact.
-
-    Raises:
-        ExportError: It was made for a device that is not there.
-    """
-    from osa.export.torch_program.runner import device_of
+def _describe(artifact: Artifact, device: str) -> str:
+    """Device and kernel that would run an artifact."""
     from osa.model import kernels
 
-    device = device_of(artifact)
-    return f"on {device}: {kernels.describe(device)}"
+    made = artifact.manifest.device
+    moved = "" if made in ("any", device) else f", made on {made}"
+    return f"on {device}{moved}: {kernels.describe(device)}"

@@ -18,6 +18,7 @@ from osa.export.manifest import Artifact
 from osa.export.processor import check_gpu, check_processor
 from osa.export.runner import GraphOutputs
 from osa.export.torch_program.archive import SAMPLES, Archive
+from osa.export.torch_program.placement import on_device
 from osa.model import kernels
 from osa.model import ops as ops  # registers osa::attention
 from osa.model.common.scratch import no_temporary_directory, scratch_directory
@@ -34,14 +35,18 @@ class TorchRunner(ABC):
         Raises:
             ExportError: It was made for another device, or torch cannot load it.
         """
-        own = device_of(artifact)
-        if device not in ("auto", own):
-            raise ExportError(
-                f"{artifact.path} was made for {own}, not {device}: export it with "
-                f"--device {device}"
-            )
-        self._device = own
+        self._device = self.device_of(artifact, device)
+        self._made_for = artifact.manifest.device
         self._call = self._load(artifact)
+
+    @classmethod
+    @abstractmethod
+    def device_of(cls, artifact: Artifact, asked: str = "auto") -> str:
+        """The device to run on.
+
+        Raises:
+            ExportError: There is none here, or it cannot run there.
+        """
 
     def _load(self, artifact: Artifact) -> Callable[..., Sequence[Tensor]]:
         os.environ["AOTI_RUNTIME_CHECK_INPUTS"] = "1"  # otherwise wrong sizes read out of bounds
@@ -74,30 +79,23 @@ class TorchRunner(ABC):
         """What computes the attention."""
         return kernels.describe(self._device)
 
-    def run(self, inputs: np.ndarray, places: np.ndarray) -> GraphOutputs:
-        """Run the graph."""
-        tensors = [torch.from_numpy(part).to(self._device) for part in (inputs, places)]
+    def run(self, inputs: np.ndarray, places: np.ndarray, tokens: bool = True) -> GraphOutputs:
+        """Run the graph; see ``Runner``."""
+        tensors = [self._placed(torch.from_numpy(part)) for part in (inputs, places)]
         try:
             with torch.inference_mode():
                 found = self._call(*tensors)
         except RuntimeError as error:
             raise ExportError(f"the compiled graph failed: {error}") from error
-        return GraphOutputs(*(part.cpu().numpy() for part in found))
+        embeddings, norms, states = found
+        read = states.cpu().numpy() if tokens else None
+        return GraphOutputs(embeddings.cpu().numpy(), norms.cpu().numpy(), read)
 
-
-def device_of(artifact: Artifact) -> str:
-    """The device that an artifact runs on.
-
-    Raises:
-        ExportError: There is none here.
-    """
-    device = artifact.manifest.device
-    if device == "cuda" and (problem := cuda_problem()) is not None:
-        raise ExportError(
-            f"{artifact.path} was compiled for cuda, but {problem}: export it again on this "
-            "machine, or with --device cpu"
-        )
-    return "cpu" if device == "any" else device
+    def _placed(self, part: Tensor) -> Tensor:
+        """An input on the device, without waiting for the copy."""
+        if self._device == "cpu":
+            return part
+        return part.pin_memory().to(self._device, non_blocking=True)
 
 
 class AotiRunner(TorchRunner):
@@ -109,11 +107,36 @@ class AotiRunner(TorchRunner):
         Raises:
             ExportError: It was compiled for another device or processor, or cannot be loaded.
         """
-        if artifact.manifest.device == "cpu":
-            check_processor(artifact.manifest.versions, artifact.path)
-        elif device_of(artifact) == "cuda":
-            check_gpu(artifact.manifest.versions, artifact.path)
+        self.check_machine(artifact)
         super().__init__(artifact, device)
+
+    @classmethod
+    def device_of(cls, artifact: Artifact, asked: str = "auto") -> str:
+        """That which it was compiled for; see ``TorchRunner``."""
+        device = "cpu" if artifact.manifest.device == "any" else artifact.manifest.device
+        if asked not in ("auto", device):
+            raise ExportError(
+                f"{artifact.path} was made for {device}, not {asked}: export it with "
+                f"--device {asked}"
+            )
+        if device == "cuda" and (problem := cuda_problem()) is not None:
+            raise ExportError(
+                f"{artifact.path} was compiled for cuda, but {problem}: export it again on this "
+                "machine, or with --device cpu"
+            )
+        return device
+
+    @classmethod
+    def check_machine(cls, artifact: Artifact) -> str:
+        """The device, where its code runs on the processor or GPU that is here.
+
+        Raises:
+            ExportError: Why it does not.
+        """
+        device = cls.device_of(artifact)
+        check = check_gpu if device == "cuda" else check_processor
+        check(artifact.manifest.versions, artifact.path)
+        return device
 
     def load_graph(self, archive: Archive) -> Callable[..., Sequence[Tensor]]:
         """The compiled graph of a package, from a private copy of the members that were checked."""
@@ -125,13 +148,26 @@ class AotiRunner(TorchRunner):
 
 
 class ExportedRunner(TorchRunner):
-    """A plain exported program."""
+    """A plain exported program, moved to another device than it was made on where asked to."""
+
+    @classmethod
+    def device_of(cls, artifact: Artifact, asked: str = "auto") -> str:
+        """What is asked for; else what it was made on, or the CPU where that is missing."""
+        made = "cpu" if artifact.manifest.device == "any" else artifact.manifest.device
+        device = made if asked == "auto" else asked
+        if device == "cuda" and (problem := cuda_problem()) is not None:
+            if asked == "auto":
+                return "cpu"
+            raise ExportError(f"device cuda was asked for, but {problem}: use device cpu")
+        return device
 
     def load_graph(self, archive: Archive) -> Callable[..., Sequence[Tensor]]:
         """The program as a module."""
         archive.check_program()
         # torch would read a pickle of any kind where this fails
-        torch.load(io.BytesIO(archive.read(SAMPLES)), weights_only=True)
-        program = torch.export.load(io.BytesIO(archive.rewritten()))
+        torch.load(io.BytesIO(archive.read(SAMPLES)), weights_only=True, map_location="cpu")
+        moves = self._made_for not in ("any", self._device)
+        content = on_device(archive, self._device) if moves else archive.rewritten()
+        program = torch.export.load(io.BytesIO(content))
         module: Callable[..., Sequence[Tensor]] = program.module()
         return module

@@ -13,11 +13,86 @@ Shapes: B batch, H heads, N tokens, D head width, R reach.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from osa.model.functional.alignment import align, take
 from osa.model.functional.varlen import count_up, segment_ids
+
+
+class Terms(NamedTuple):
+    """Weights of one layer's terms.
+
+    Attributes:
+        identity: Of the values, a [H].
+        mixed: Of what exp(S) changes, s [H].
+        pool: Of the pooled values, m [H], or None.
+        taps: Of the neighbours, c [H, 2 R], or None.
+        gated: Whether tokens have gates.
+    """
+
+    identity: Tensor
+    mixed: Tensor
+    pool: Tensor | None
+    taps: Tensor | None
+    gated: bool
+
+    @property
+    def num_sides(self) -> int:
+        """Numbers that a token gives a head: a logit for the pool, and its gates."""
+        gates = (2 if self.pool is None else 3) if self.gated else 0
+        return gates + (self.pool is not None)
+
+
+def complete(
+    mixed: Float[Tensor, "B H N D"],
+    value: Float[Tensor, "B H N D"],
+    side: Float[Tensor, "B N K"] | None,
+    by: Terms,
+    mask: Bool[Tensor, "B N"] | None,
+    cu_seqlens: Int[Tensor, " S1"] | None,
+) -> Float[Tensor, "B H N D"]:
+    """Complete a mixing; computed in float32 at least, given in the dtype of ``mixed``.
+
+    Args:
+        mixed: exp(S) V.
+        value: Values V.
+        side: What the tokens say of their own mixing, H numbers each of ``Terms.num_sides``: the
+            logit, then what is added to a, and factors of s and m less 1.
+        by: Weights of the terms.
+        mask: True at real tokens of a padded batch, or None.
+        cu_seqlens: Offsets of a packed batch (then B = 1), or None.
+    """
+    dtype, heads = mixed.dtype, mixed.shape[1]
+    if dtype in (torch.bfloat16, torch.float16):
+        mixed, value = mixed.float(), value.float()
+    if mask is not None:
+        value = value.masked_fill(~mask[:, None, :, None], 0.0)
+    sides: tuple[Tensor, ...] = () if side is None else side.to(mixed.dtype).split(heads, dim=-1)
+    gates = sides[1:] if by.pool is not None else sides
+    identity, change = _of_head(by.identity), _of_head(by.mixed)
+    share = None if by.pool is None else _of_head(by.pool)
+    if by.gated:
+        identity = identity + _of_tokens(gates[0])
+        change = change * (1.0 + _of_tokens(gates[1]))
+        share = None if share is None else share * (1.0 + _of_tokens(gates[2]))
+    total = (identity - change) * value + change * mixed
+    if share is not None:
+        total = total + share * pool_values(value, sides[0], mask, cu_seqlens)
+    if by.taps is not None:
+        total = total + add_neighbours(value, by.taps.to(value.dtype), mask, cu_seqlens)
+    return total.to(dtype)
+
+
+def _of_head(weights: Float[Tensor, " H"]) -> Float[Tensor, "1 H 1 1"]:
+    return weights[None, :, None, None]
+
+
+def _of_tokens(gate: Float[Tensor, "B N H"]) -> Float[Tensor, "B H N 1"]:
+    return gate.transpose(1, 2)[..., None]
 
 
 def pool_values(
@@ -71,7 +146,7 @@ def add_neighbours(
 ) -> Float[Tensor, "B H N D"]:
     """Values of the neighbours within each sequence, weighted by ``taps``.
 
-    Padding must be at the ends of a row: neighbours are cells side by side.
+    Neighbours are real tokens with no other between them, wherever padding lies.
 
     Args:
         value: Values; zero where ``mask`` is False.
@@ -79,6 +154,10 @@ def add_neighbours(
         mask: True at real tokens of a padded batch, or None.
         cu_seqlens: Offsets of a packed batch (then B = 1), or None.
     """
+    if mask is not None:
+        aligned = align(mask)
+        moved = add_neighbours(take(value, aligned.order, 2), taps, None, None)
+        return take(moved, aligned.back, 2)
     length, reach = value.shape[2], taps.shape[1] // 2
     places = count_up(length, value.device)
     owners = None if cu_seqlens is None else segment_ids(cu_seqlens, length)

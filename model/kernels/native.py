@@ -22,7 +22,7 @@ from osa.model.errors import InputError
 from osa.model.functional.varlen import check_cu_seqlens
 from osa.model.kernels.torch_kernel import attention_backward as attention_backward
 
-ABI_VERSION = 11
+ABI_VERSION = 12
 MAX_HEAD_DIM = 128
 DTYPES = {torch.float32: 0, torch.bfloat16: 1}
 SCALES = {"paper": 0, "length": 1}
@@ -241,15 +241,27 @@ def attention_forward(
     cu_seqlens: Tensor | None,
     scale: str,
     center: bool,
+    completion: CompletionCall | None = None,
 ) -> Tensor:
     """``osa::attention`` of checked and supported operands; shapes as in ``osa.model.ops``.
+
+    Args:
+        query: Queries.
+        key: Keys.
+        value: Values.
+        alpha: Angle of each head.
+        mask: True at real tokens of a padded batch, or None.
+        cu_seqlens: Offsets of a packed batch, or None.
+        scale: One of ``SCALES``.
+        center: Whether means of queries and keys are subtracted.
+        completion: Addresses of the terms that complete it, or None.
 
     Raises:
         InputError: ``cu_seqlens`` do not delimit the packed tokens, or memory is exhausted.
     """
     if query.dtype == torch.float16:
         states = (query.float(), key.float(), value.float())
-        output = attention_forward(*states, alpha, mask, cu_seqlens, scale, center)
+        output = attention_forward(*states, alpha, mask, cu_seqlens, scale, center, completion)
         return output.transpose(1, 2).half().transpose(1, 2)
     batch, heads, length, head_dim = query.shape
     output = query.new_empty(batch, length, heads, head_dim).transpose(1, 2)
@@ -269,6 +281,7 @@ def attention_forward(
         center=int(center),
         threads=torch.get_num_threads(),
         parallel=parallel(),
+        completion=None if completion is None else ctypes.pointer(completion),
     )
     if mask is not None:
         mask = mask.contiguous()

@@ -1,4 +1,4 @@
-"""The terms that complete OSA on packed batches, by the library of ``osa.model.kernels.native``.
+"""Completed OSA in one call, by the library of ``osa.model.kernels.native``.
 
 ``csrc/osa_attention.h`` specifies them (``OsaCompletion``). A sequence's result does not depend on
 other sequences, bit for bit, nor on the number of threads.
@@ -8,43 +8,16 @@ Shapes: H heads, N tokens, D head width, R reach, K numbers that a token says of
 
 from __future__ import annotations
 
-import ctypes
-from ctypes import POINTER, c_int
-from typing import NamedTuple
-
-import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from osa.model.errors import InputError
-from osa.model.kernels.native import (
-    ABI_VERSION,
-    DTYPES,
-    MAX_HEAD_DIM,
-    Call,
-    CompletionCall,
-    library,
-    operand,
-    parallel,
-)
+from osa.model.functional.completion import Terms
+from osa.model.kernels import native
+from osa.model.kernels.native import CompletionCall
 
 
-class Weights(NamedTuple):
-    """Weights of one layer's terms, float32 and contiguous.
-
-    Attributes:
-        identity: Of the values [H].
-        mixed: Of what exp(S) changes [H].
-        pool: Of the pooled values [H], or None.
-        taps: Of the neighbours [H, 2 R], or None.
-        gated: Whether tokens have gates.
-    """
-
-    identity: Tensor
-    mixed: Tensor
-    pool: Tensor | None
-    taps: Tensor | None
-    gated: bool
+class Weights(Terms):
+    """Weights of one layer's terms, float32 and contiguous."""
 
     def call(self) -> CompletionCall:
         """Addresses of the weights, which must stay where they are while it is used."""
@@ -69,26 +42,13 @@ class Weights(NamedTuple):
         )
 
 
-def weights(
-    identity: Float[Tensor, " H"],
-    mixed: Float[Tensor, " H"],
-    pool: Float[Tensor, " H"] | None,
-    taps: Float[Tensor, "H R2"] | None,
-    gated: bool,
-) -> Weights:
-    """Weights for the library.
-
-    Args:
-        identity: As in ``Weights``, and so are the others.
-        mixed: See there.
-        pool: See there.
-        taps: See there.
-        gated: See there.
-    """
+def weights(terms: Terms) -> Weights:
+    """Weights for the library."""
 
     def plain(part: Tensor) -> Tensor:
         return part.detach().float().contiguous()
 
+    identity, mixed, pool, taps, gated = terms
     return Weights(
         plain(identity),
         plain(mixed),
@@ -98,60 +58,32 @@ def weights(
     )
 
 
-def supports(mixed: Tensor, value: Tensor) -> bool:
-    """Whether such states are completed: on a CPU, while no gradients are recorded."""
-    if mixed.device.type != "cpu" or mixed.dtype not in DTYPES or mixed.dtype != value.dtype:
-        return False
-    if torch.is_grad_enabled() or torch.compiler.is_compiling():
-        return False
-    dense = mixed.stride(-1) == value.stride(-1) == 1 and mixed.shape[-1] <= MAX_HEAD_DIM
-    return dense and not isinstance(library(), str)
-
-
-def complete_packed_(
-    mixed: Float[Tensor, "1 H N D"],
-    value: Float[Tensor, "1 H N D"],
-    side: Float[Tensor, "1 N K"] | None,
-    by: Weights,
-    cu_seqlens: Int[Tensor, " S1"],
-) -> Float[Tensor, "1 H N D"]:
-    """Complete ``mixed`` in place.
+def attention_forward(
+    operands: tuple[Tensor, Tensor, Tensor, Tensor],
+    side: Float[Tensor, "B N K"] | None,
+    terms: Terms,
+    mask: Bool[Tensor, "B N"] | None,
+    cu_seqlens: Int[Tensor, " S1"] | None,
+    scale: str,
+    center: bool,
+) -> Float[Tensor, "B H N D"]:
+    """Completed attention in one call of the library, of checked and supported operands.
 
     Args:
-        mixed: exp(S) V; see ``supports``.
-        value: Values.
+        operands: Queries, keys and values [B, H, N, D], and the angles [H].
         side: Logits and gates of the tokens, or None where there are none.
-        by: Weights of the terms.
-        cu_seqlens: Offsets of the sequences.
+        terms: Weights of the terms.
+        mask: True at real tokens of a padded batch, or None.
+        cu_seqlens: Offsets of a packed batch, or None.
+        scale: One of ``SCALES``.
+        center: Whether means of queries and keys are subtracted.
 
     Raises:
-        InputError: No library, or offsets that do not fit.
+        InputError: ``cu_seqlens`` do not delimit the packed tokens, or memory is exhausted.
     """
-    loaded = library()
-    if isinstance(loaded, str):
-        raise InputError(f"the CPU kernel {loaded}")
-    offsets = cu_seqlens.to("cpu", torch.int32).contiguous()
+    by = weights(terms)  # the call has addresses only
     completion = by.call()
     if side is not None:
-        side = side[0].float().contiguous()
-        completion.sides, completion.side_stride = side.data_ptr(), side.shape[1]
-    call = Call(
-        ABI_VERSION,
-        value=operand(value),
-        output=operand(mixed),
-        cu_seqlens=offsets.data_ptr(),
-        batch=1,
-        heads=mixed.shape[1],
-        length=mixed.shape[2],
-        head_dim=mixed.shape[3],
-        sequences=len(offsets) - 1,
-        dtype=DTYPES[mixed.dtype],
-        threads=torch.get_num_threads(),
-        parallel=parallel(),
-        completion=ctypes.pointer(completion),
-    )
-    loaded.osa_complete.argtypes, loaded.osa_complete.restype = [POINTER(Call)], c_int
-    code = loaded.osa_complete(ctypes.byref(call))
-    if code:
-        raise InputError(f"osa_complete: {loaded.osa_attention_error(code).decode()}")
-    return mixed
+        side = side.float().contiguous()
+        completion.sides, completion.side_stride = side.data_ptr(), side.shape[2]
+    return native.attention_forward(*operands, mask, cu_seqlens, scale, center, completion)

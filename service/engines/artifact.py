@@ -94,7 +94,9 @@ class ArtifactEngine:
         check_sequences(self._artifact.config, sequences)
         kind = np.int64 if self._artifact.config.feature_size is None else np.float32
         rows = [np.asarray(sequence, dtype=kind) for sequence in sequences]
-        embeddings, norms, states = embed_sequences(self._runner, self._artifact.manifest, rows)
+        embeddings, norms, states = embed_sequences(
+            self._runner, self._artifact.manifest, rows, tokens=details is not None
+        )
         output = EngineOutput(embeddings, norms)
         if details is None:
             return output

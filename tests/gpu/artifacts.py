@@ -19,12 +19,12 @@ import torch
 
 from tests.gpu.steps import CannotError, Figures
 
+TOLERANCES = {torch.float32: 1e-5, torch.bfloat16: 2**-8, torch.float16: 2**-10}
+
 
 def onnx_kernel(device: str) -> Figures:
     """The CUDA source, compiled here and called without ONNX Runtime."""
     from osa.export.ort_ops import build as builder
-    from osa.model.functional.attention import osa_gram
-    from tests.parity.test_cuda_kernel_source import Call
 
     nvcc = shutil.which("nvcc")
     if nvcc is None:
@@ -40,32 +40,60 @@ def onnx_kernel(device: str) -> Figures:
             raise CannotError("compiled; needs a device to run: the source is emulated elsewhere")
         library = ctypes.CDLL(str(target))
         library.osa_attention_cuda.restype = ctypes.c_char_p
-        offsets = np.cumsum([0, 1, 0, 66, 1025, 300], dtype=np.int32)
-        total, heads, width = int(offsets[-1]), 4, 64
-        torch.manual_seed(0)
-        states = [torch.randn(1, total, heads, width, device="cuda") for _ in range(3)]
-        alpha = torch.full([heads], 0.5, device="cuda")
-        output = torch.empty_like(states[0])
-        call = Call(
-            *(part.data_ptr() for part in (*states, output, alpha)),
-            cu_seqlens=offsets.ctypes.data, mask=None, batch=1, length=total, heads=heads,
-            head_dim=width, sequences=len(offsets) - 1, by_length=1, center=1,
-            stream=torch.cuda.current_stream().cuda_stream,
-        )  # fmt: skip
+        for dtype, tolerance in TOLERANCES.items():
+            for completed in (False, True):
+                largest, milliseconds = _run_kernel(library, dtype, completed)
+                name = f"{str(dtype).removeprefix('torch.')}{', completed' * completed}"
+                yield {"name": name, "largest_error": largest, "ms": milliseconds}
+                assert largest <= tolerance, name
+
+
+def _run_kernel(library: ctypes.CDLL, dtype: torch.dtype, completed: bool) -> tuple[float, float]:
+    """Largest error against float64, relative to the largest value; time of a call [ms]."""
+    from osa.model.functional.attention import osa_gram
+    from osa.model.functional.completion import Terms, complete
+    from tests.emulated_cuda import DTYPES, Call, CompletionCall
+
+    offsets = np.cumsum([0, 1, 0, 66, 1025, 300, 4096], dtype=np.int32)
+    total, heads, width = int(offsets[-1]), 4, 64
+    torch.manual_seed(0)
+    states = [torch.randn(1, total, heads, width, device="cuda").to(dtype) for _ in range(3)]
+    alpha = torch.full([heads], 0.5, device="cuda")
+    identity, mixed, pool = torch.randn(3, heads, device="cuda")
+    taps, side = torch.randn(heads, 6, device="cuda"), torch.randn(1, total, 4 * heads).cuda()
+    output = torch.empty_like(states[0])
+    terms = CompletionCall(
+        side.data_ptr(), side.shape[2],
+        *(part.data_ptr() for part in (identity, mixed, pool, taps)), 3, 1,
+    )  # fmt: skip
+    call = Call(
+        *(part.data_ptr() for part in (*states, output, alpha)),
+        cu_seqlens=offsets.ctypes.data, mask=None, batch=1, length=total, heads=heads,
+        head_dim=width, sequences=len(offsets) - 1, dtype=DTYPES[dtype], by_length=1, center=1,
+        stream=torch.cuda.current_stream().cuda_stream,
+    )  # fmt: skip
+    if completed:
+        call.completion = ctypes.pointer(terms)
+    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    for _ in range(2):  # the second is timed
+        begin.record()
         error = library.osa_attention_cuda(ctypes.byref(call))
+        end.record()
         assert not error, error
-        torch.cuda.synchronize()
-        largest = 0.0
-        for start, stop in itertools.pairwise(offsets.tolist()):
-            if stop == start:
-                continue
-            query, key, value = (part[:, start:stop].transpose(1, 2).double() for part in states)
-            truth = osa_gram(query, key, value, alpha.double(), scale="length", center=True)
-            found = output[:, start:stop].transpose(1, 2)
-            difference = float((found - truth).abs().max() / truth.abs().max())
-            largest = max(largest, difference)
-        yield {"name": "float32", "largest_error": largest}
-        assert largest <= 1e-5
+    torch.cuda.synchronize()
+    by = Terms(*(part.double() for part in (identity, mixed, pool, taps)), True)
+    largest = 0.0
+    for start, stop in itertools.pairwise(offsets.tolist()):
+        if stop == start:
+            continue
+        query, key, value = (part[:, start:stop].transpose(1, 2).double() for part in states)
+        truth = osa_gram(query, key, value, alpha.double(), scale="length", center=True)
+        if completed:
+            truth = complete(truth, value, side[:, start:stop].double(), by, None, None)
+        found = output[:, start:stop].transpose(1, 2)
+        difference = float((found - truth).abs().max() / truth.abs().max())
+        largest = max(largest, difference)
+    return largest, begin.elapsed_time(end)
 
 
 def aoti(device: str) -> Figures:

@@ -11,6 +11,8 @@ import pytest
 import torch
 
 from osa.export.exporter import ExportOptions, export_model
+from osa.export.graph import trace
+from osa.export.onnx_model.build import build_onnx
 from osa.model import EmbeddingModel
 from osa.service.engines.batch_invariance import is_batch_invariant
 from osa.service.engines.eager import EagerEngine
@@ -66,10 +68,31 @@ def test_a_vector_has_the_same_bits_in_any_batch(
 
 @pytest.mark.parametrize(
     ("kind", "layout"),
-    [("onnx", "packed"), ("torch-export", "packed"), ("aoti", "packed")],
-)
+    [
+        ("onnx", "packed"), ("onnx", "padded"), ("torch-export", "packed"),
+        ("torch-export", "padded"), ("aoti", "packed"),
+    ],
+)  # fmt: skip
 def test_they_are_exported_and_verified(kind: str, layout: str, tmp_path: Path) -> None:
     model = model_of(**{**CONVERTED, "num_layers": 1, "max_seq_len": 32})
     options = ExportOptions(kind, layout)  # type: ignore[arg-type]
     results = export_model(model, tmp_path / "artifact", options)
     assert all(len(deviations) > 5 for deviations in results.values())
+
+
+@pytest.mark.parametrize("layout", ["packed", "padded"])
+def test_a_layer_is_one_node_and_its_body(layout: Any) -> None:
+    model = model_of(**CONVERTED)
+    proto = build_onnx(model, layout)
+    foreign = [node.op_type for node in proto.graph.node if node.domain]
+    assert foreign == ["CompletedAttention"] * model.config.num_layers
+    assert not any(node.op_type in ("Roll", "GatherND") for node in proto.graph.node)
+    facts = {entry.key: entry.value for entry in proto.metadata_props}
+    assert facts["osa.operator"] == "osa::CompletedAttention version 1"
+
+
+def test_the_torch_program_holds_the_operator_itself() -> None:
+    program = trace(model_of(**CONVERTED), "packed")
+    targets = [str(node.target) for node in program.graph.nodes]
+    assert targets.count("osa.completed_attention.default") == 2
+    assert "osa.attention.default" not in targets

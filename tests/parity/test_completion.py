@@ -9,11 +9,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from osa.model import ops
 from osa.model.config import EncoderConfig
-from osa.model.errors import ConfigError
+from osa.model.errors import ConfigError, InputError
 from osa.model.functional.attention import osa_dense
 from osa.model.functional.varlen import cu_seqlens_of
-from osa.model.kernels import native, native_completion, use_kernel
+from osa.model.kernels import native, use_kernel
 from osa.model.layers.initialization import initialize_mixer
 from osa.model.layers.mixers import OsaMixer, TokenContext, make_mixer
 from tests.instruction_sets import instruction_set as instruction_set
@@ -159,6 +160,22 @@ needs_kernel = pytest.mark.skipif(
 )
 
 
+def states_of(mixer: OsaMixer, rows: int, length: int, dtype: torch.dtype) -> list[Tensor | None]:
+    """Random queries, keys, values and what tokens say, if they say anything."""
+    assert mixer.completion is not None
+    states = [torch.randn(rows, HEADS, length, WIDTH).to(dtype) for _ in range(3)]
+    count = HEADS * mixer.completion.num_sides
+    return [*states, torch.randn(rows, length, count) * 3 if count else None]
+
+
+def complete(mixer: OsaMixer, states: list[Tensor | None], context: TokenContext) -> Tensor:
+    query, key, value, side = states
+    assert query is not None
+    assert key is not None
+    assert value is not None
+    return mixer.mix_heads(query, key, value, context._replace(side=side))
+
+
 @needs_kernel
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @torch.inference_mode()
@@ -167,14 +184,11 @@ def test_the_kernel_gives_what_torch_gives_on_every_instruction_set(
 ) -> None:
     lengths = [*LENGTHS, 5000]
     mixer, context = mixer_of("all"), TokenContext(None, cu_seqlens_of(lengths), None)
-    assert mixer.completion is not None
-    shape = (1, HEADS, sum(lengths), WIDTH)
-    mixed, value = torch.randn(shape).to(dtype), torch.randn(shape).to(dtype)
-    side = torch.randn(1, sum(lengths), HEADS * mixer.completion.num_sides) * 3
+    states = states_of(mixer, 1, sum(lengths), dtype)
     with use_kernel("torch"):
-        wanted = mixer.completion(mixed.clone(), value, side, context)
+        wanted = complete(mixer, states, context)
     with use_kernel("native"):
-        found = mixer.completion(mixed.clone(), value, side, context)
+        found = complete(mixer, states, context)
     atol = 1e-5 if dtype == torch.float32 else 0.06
     torch.testing.assert_close(found, wanted, atol=atol, rtol=1e-5)
 
@@ -182,34 +196,70 @@ def test_the_kernel_gives_what_torch_gives_on_every_instruction_set(
 @needs_kernel
 @pytest.mark.parametrize("options", OPTIONS)
 @torch.inference_mode()
-def test_the_bits_of_a_sequence_depend_on_nothing_else(options: str) -> None:
+def test_the_kernel_completes_padded_batches_wherever_padding_lies(options: str) -> None:
     mixer = mixer_of(options)
-    assert mixer.completion is not None
-    by, lengths = mixer.completion.weights(), [*LENGTHS, *LONG]
-    mixed, value = torch.randn(2, 1, HEADS, sum(lengths), WIDTH)
-    count = max(1, HEADS * mixer.completion.num_sides)
-    side = torch.randn(1, sum(lengths), count)
+    mask = torch.rand(5, 4200) < 0.5
+    mask[0], mask[1], mask[2, :9], mask[3, 20:] = True, False, False, False
+    states = states_of(mixer, mask.shape[0], mask.shape[1], torch.float32)
+    results = []
+    for kernel in ("torch", "native"):
+        with use_kernel(kernel):
+            results.append(complete(mixer, states, TokenContext(mask, None, None)).transpose(1, 2))
+    torch.testing.assert_close(results[0][mask], results[1][mask], atol=2e-5, rtol=1e-5)
+    assert not results[1][~mask].any()
+    row = mask[4].nonzero()[:, 0]  # its tokens side by side have the same bits
+    alone = [part[4:, :, row] for part in states[:3] if part is not None]
+    side = None if states[3] is None else states[3][4:, row]
+    with use_kernel("native"):
+        packed = complete(
+            mixer, [*alone, side], TokenContext(None, cu_seqlens_of([len(row)]), None)
+        )
+    assert torch.equal(packed.transpose(1, 2)[0], results[1][4, row])
+
+
+@needs_kernel
+@pytest.mark.parametrize("options", OPTIONS)
+@torch.inference_mode()
+def test_the_bits_of_a_sequence_depend_on_nothing_else(options: str) -> None:
+    mixer, lengths = mixer_of(options), [*LENGTHS, *LONG]
+    *states, said = states_of(mixer, 1, sum(lengths), torch.float32)
     before = torch.get_num_threads()
     results = []
     try:
         for threads in (1, 3):
             torch.set_num_threads(threads)
-            results.append(
-                native_completion.complete_packed_(
-                    mixed.clone(), value, side, by, cu_seqlens_of(lengths)
-                )
-            )
+            context = TokenContext(None, cu_seqlens_of(lengths), None)
+            results.append(complete(mixer, [*states, said], context))
     finally:
         torch.set_num_threads(before)
     assert torch.equal(*results)
     start = 0
     for length in lengths:
         rows = slice(start, start + length)
-        alone = native_completion.complete_packed_(
-            mixed[:, :, rows].clone(), value[:, :, rows], side[:, rows], by, cu_seqlens_of([length])
-        )
+        own = [part[:, :, rows] for part in states if part is not None]
+        context = TokenContext(None, cu_seqlens_of([length]), None)
+        alone = complete(mixer, [*own, None if said is None else said[:, rows]], context)
         assert torch.equal(alone, results[0][:, :, rows]), length
         start += length
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"side": (1, 5, 3)}, r"side must be \[1, 5, 8\], got \(1, 5, 3\)"),
+        ({"side": None}, r"side must be \[1, 5, 8\], got None"),
+        ({"pool": (3,)}, r"pool must be \[2\], one a head, got \(3,\)"),
+        ({"taps": (2, 5)}, r"taps must be \[2, 2 R\], got \(2, 5\)"),
+    ],
+)
+def test_terms_that_do_not_fit_are_refused(
+    change: dict[str, tuple[int, ...] | None], message: str
+) -> None:
+    shapes = {"identity": (2,), "mixed": (2,), "pool": (2,), "taps": (2, 6), "side": (1, 5, 8)}
+    parts = [None if shape is None else torch.ones(shape) for shape in (shapes | change).values()]
+    states = [torch.ones(1, 2, 5, 4)] * 3
+    with pytest.raises(InputError, match=message):
+        ops.completed_attention(*states, torch.ones(2), *parts, gated=True)
 
 
 @needs_kernel

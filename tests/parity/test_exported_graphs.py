@@ -176,8 +176,10 @@ def test_verify_finds_a_runner_that_errs(make_artifact: ArtifactMaker) -> None:
     artifact = load_artifact(make_artifact("onnx"))
 
     class Wrong(OnnxRunner):
-        def run(self, inputs: np.ndarray, places: np.ndarray):  # type: ignore[no-untyped-def]
-            outputs = super().run(inputs, places)
+        def run(  # type: ignore[no-untyped-def]
+            self, inputs: np.ndarray, places: np.ndarray, tokens: bool = True
+        ):
+            outputs = super().run(inputs, places, tokens)
             if len(inputs) == 65:
                 outputs.embeddings[0, 3] += 1e-4
             return outputs

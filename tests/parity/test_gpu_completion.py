@@ -17,7 +17,7 @@ from osa.model.kernels import gpu, use_kernel  # isort: skip
 from osa.model.kernels.gpu.completion.function import (  # isort: skip
     complete_in_place, complete_with_gradients,
 )  # fmt: skip
-from osa.model.kernels.native_completion import Weights  # isort: skip
+from osa.model.functional.completion import Terms  # isort: skip
 from osa.model.layers.mixers import TokenContext  # isort: skip
 from osa.model.layers.mixers.completion import Completion  # isort: skip
 
@@ -51,9 +51,9 @@ def make(options: str) -> Completion:
     return terms
 
 
-def weights_of(terms: Completion) -> Weights:
+def weights_of(terms: Completion) -> Terms:
     parts = (terms.identity, terms.mixed, terms.pool, terms.taps)
-    return Weights(*parts, terms.gated)
+    return Terms(*parts, terms.gated)
 
 
 def draw(terms: Completion, length: int, batch: int = 1) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -83,9 +83,7 @@ def compare(
     own = [weight.detach().float().requires_grad_() for weight in terms.parameters()]
     names = [name for name, _ in terms.named_parameters()]
     named = dict(zip(names, own, strict=True))
-    by = Weights(
-        named["identity"], named["mixed"], named.get("pool"), named.get("taps"), terms.gated
-    )
+    by = Terms(named["identity"], named["mixed"], named.get("pool"), named.get("taps"), terms.gated)
     side = leaves[2] if len(leaves) > 2 else None
     found = complete_with_gradients(leaves[0], leaves[1], side, by, mask, offsets)
     got = torch.autograd.grad(found, [*leaves, *own], grad)

@@ -106,13 +106,13 @@ def compile_kernels(cases: list[tuple[int, int]]) -> None:
     from triton import knobs
     from triton.runtime import driver
 
+    from osa.model.functional.completion import Terms
     from osa.model.inference.compiled.build import AssumedDevice
     from osa.model.kernels import gpu
     from osa.model.kernels.gpu import backward, forward
     from osa.model.kernels.gpu import launch as launching
     from osa.model.kernels.gpu.completion.launches import complete, complete_backward
     from osa.model.kernels.gpu.encoder import launches
-    from osa.model.kernels.native_completion import Weights
 
     def stack(cubin: bytes) -> int | None:
         path = Path(knobs.nvidia.cuobjdump.path)
@@ -151,7 +151,7 @@ def compile_kernels(cases: list[tuple[int, int]]) -> None:
         if capability in TRAINED_ON:
             gpu.attention_backward(states, states, states, states, *options)
         sides = torch.empty(1, 256, 16)
-        by = Weights(alpha, alpha, alpha, torch.empty(4, 6), True)
+        by = Terms(alpha, alpha, alpha, torch.empty(4, 6), True)
         _, pool = complete(states, states, sides, by, *layout)
         if capability in TRAINED_ON:
             complete_backward(states, states, states, sides, by, pool, *layout)

@@ -15,7 +15,7 @@ import torch
 from onnx import TensorProto
 from onnx.reference import ReferenceEvaluator
 
-from osa.export.onnx_model.operator_schema import schema
+from osa.export.onnx_model.operator_schema import schemas
 from osa.model.functional.attention import osa_dense
 from tests.onnx_operator import operator_model, session, states
 
@@ -205,7 +205,7 @@ def test_schema_check_and_strict_inference_pass(layout: str) -> None:
         HEADS,
         WIDTH,
     ]
-    assert schema().has_type_and_shape_inference_function
+    assert all(each.has_type_and_shape_inference_function for each in schemas().values())
 
 
 def test_without_body_and_library_the_runtime_says_so() -> None:

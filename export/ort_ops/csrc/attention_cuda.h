@@ -1,10 +1,20 @@
-// The CUDA kernel of osa::OrthogonalAttention: its call, free of ONNX Runtime and of CUDA's types.
+// The CUDA kernel of osa's operators: its call, free of ONNX Runtime and of CUDA's types.
 #ifndef OSA_ATTENTION_CUDA_H
 #define OSA_ATTENTION_CUDA_H
 
 #include <stdint.h>
 
 enum { OSA_CUDA_FLOAT32 = 0, OSA_CUDA_BFLOAT16 = 1, OSA_CUDA_FLOAT16 = 2 };
+
+// What completes a mixing, as OsaCompletion of osa_attention.h; all of it on the device.
+struct OsaCudaCompletion {
+  const float* sides;  // [batch, length, side_stride], or null where there is neither a pool nor gates
+  int64_t side_stride;
+  const float *identity, *mixed, *pool;  // [heads]; pool may be null
+  const float* taps;                     // [heads, 2 reach], or null
+  int64_t reach;
+  int32_t gated;
+};
 
 // Tensors [batch, length, heads, head_dim], contiguous, on the device.
 struct OsaCudaCall {
@@ -16,6 +26,7 @@ struct OsaCudaCall {
   int64_t batch, length, heads, head_dim, sequences;
   int32_t dtype, by_length, center;
   void* stream;
+  const OsaCudaCompletion* completion;  // host; or null
 };
 
 // Enqueues the computation. Returns null, or what went wrong.

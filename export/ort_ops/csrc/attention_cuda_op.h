@@ -1,11 +1,11 @@
-// osa::OrthogonalAttention for ONNX Runtime's CUDA provider.
+// osa's operators for ONNX Runtime's CUDA provider.
 #ifndef OSA_ORT_ATTENTION_CUDA_OP_H
 #define OSA_ORT_ATTENTION_CUDA_OP_H
 
 #include "attention_cuda.h"
 #include "operands.h"
 
-template <class T>
+template <class T, bool COMPLETED>
 class CudaAttentionKernel {
  public:
   explicit CudaAttentionKernel(const OrtKernelInfo* info) : attributes_(info) {}
@@ -13,7 +13,7 @@ class CudaAttentionKernel {
   OrtStatusPtr ComputeV2(OrtKernelContext* raw) {
     try {
       const Ort::KernelContext context(raw);
-      const AttentionOperands operands(context);
+      const AttentionOperands<COMPLETED> operands(context, attributes_);
       OsaCudaCall call{};
       call.query = operands.query.GetTensorRawData();
       call.key = operands.key.GetTensorRawData();
@@ -29,7 +29,11 @@ class CudaAttentionKernel {
                                                         : int32_t(OSA_CUDA_FLOAT16);
       call.by_length = attributes_.scale == OSA_SCALE_LENGTH, call.center = attributes_.center;
       call.stream = context.GetGPUComputeStream();
-      if (const char* error = osa_attention_cuda(&call)) AttentionOperands::refuse(error);
+      const OsaCompletion& terms = operands.completion;
+      const OsaCudaCompletion completion{terms.sides, terms.side_stride, terms.identity, terms.mixed,
+                                         terms.pool,  terms.taps,        terms.reach,    terms.gated};
+      call.completion = COMPLETED ? &completion : nullptr;
+      if (const char* error = osa_attention_cuda(&call)) Signature<COMPLETED>::refuse(error);
       return nullptr;
     } catch (const std::exception& error) {
       return Ort::GetApi().CreateStatus(ORT_INVALID_ARGUMENT, error.what());
@@ -37,15 +41,16 @@ class CudaAttentionKernel {
   }
 
  private:
-  AttentionAttributes attributes_;
+  AttentionAttributes<COMPLETED> attributes_;
 };
 
-template <class T>
-struct CudaAttentionOp : AttentionOpBase<CudaAttentionOp<T>, CudaAttentionKernel<T>, T> {
+template <class T, bool COMPLETED>
+struct CudaAttentionOp
+    : AttentionOpBase<CudaAttentionOp<T, COMPLETED>, CudaAttentionKernel<T, COMPLETED>, T, COMPLETED> {
   const char* GetExecutionProviderType() const { return "CUDAExecutionProvider"; }
   // Offsets are read on the host, where they say how the work is split.
   OrtMemType GetInputMemoryType(size_t index) const {
-    return index == 4 ? OrtMemTypeCPUInput : OrtMemTypeDefault;
+    return index == Signature<COMPLETED>::places ? OrtMemTypeCPUInput : OrtMemTypeDefault;
   }
 };
 

@@ -1,4 +1,4 @@
-// osa::OrthogonalAttention on the CPU: the operator's own C++ source on ONNX Runtime's threads.
+// osa's operators on the CPU: the operator's own C++ source on ONNX Runtime's threads.
 #ifndef OSA_ORT_ATTENTION_OP_H
 #define OSA_ORT_ATTENTION_OP_H
 
@@ -28,7 +28,7 @@ class SessionThreads {
   inline static thread_local const OrtKernelContext* current = nullptr;
 };
 
-template <class T>
+template <class T, bool COMPLETED>
 class AttentionKernel {
  public:
   explicit AttentionKernel(const OrtKernelInfo* info)
@@ -37,8 +37,8 @@ class AttentionKernel {
   OrtStatusPtr ComputeV2(OrtKernelContext* raw) {
     try {
       const Ort::KernelContext context(raw);
-      const AttentionOperands operands(context);
-      T* output = context.GetOutput(0, operands.shape).GetTensorMutableData<T>();
+      const AttentionOperands<COMPLETED> operands(context, attributes_);
+      T* output = context.GetOutput(0, operands.shape).template GetTensorMutableData<T>();
       const SessionThreads threads(raw);
       compute(operands, output);
       return nullptr;
@@ -52,7 +52,7 @@ class AttentionKernel {
   static constexpr int32_t DTYPE =
       std::is_same_v<T, Ort::BFloat16_t> ? int32_t(OSA_BFLOAT16) : int32_t(OSA_FLOAT32);
 
-  void compute(const AttentionOperands& operands, T* output) const {
+  void compute(const AttentionOperands<COMPLETED>& operands, T* output) const {
     const void* states[3] = {operands.query.GetTensorRawData(), operands.key.GetTensorRawData(),
                              operands.value.GetTensorRawData()};
     if constexpr (IS_HALF) {  // by way of float32, rounded once at the end
@@ -72,7 +72,7 @@ class AttentionKernel {
     }
   }
 
-  void call(const AttentionOperands& operands, const void* const* states, void* output) const {
+  void call(const AttentionOperands<COMPLETED>& operands, const void* const* states, void* output) const {
     const int64_t length = operands.shape[1], heads = operands.shape[2], width = operands.shape[3];
     const auto tensor = [&](const void* data) {
       return OsaTensor{const_cast<void*>(data), length * heads * width, width, heads * width};
@@ -84,20 +84,21 @@ class AttentionKernel {
     call.alpha = operands.alpha;
     call.cu_seqlens = operands.cu_seqlens, call.sequences = operands.sequences;
     call.mask = operands.mask;
+    call.completion = COMPLETED ? &operands.completion : nullptr;
     call.batch = operands.shape[0], call.heads = heads, call.length = length, call.head_dim = width;
     call.dtype = DTYPE, call.scale = attributes_.scale, call.center = attributes_.center;
     call.threads = static_cast<int32_t>(threads_);
     call.parallel = SessionThreads::run;
     if (const int code = osa_attention(&call))
-      AttentionOperands::refuse(osa_attention_error(code));
+      Signature<COMPLETED>::refuse(osa_attention_error(code));
   }
 
-  AttentionAttributes attributes_;
+  AttentionAttributes<COMPLETED> attributes_;
   unsigned threads_;
 };
 
-template <class T>
-struct AttentionOp : AttentionOpBase<AttentionOp<T>, AttentionKernel<T>, T> {
+template <class T, bool COMPLETED>
+struct AttentionOp : AttentionOpBase<AttentionOp<T, COMPLETED>, AttentionKernel<T, COMPLETED>, T, COMPLETED> {
   const char* GetExecutionProviderType() const { return "CPUExecutionProvider"; }
 };
 

@@ -1,5 +1,4 @@
-// What the CUDA kernels use of the device, and the same for the host: there a block is one thread,
-// so that the arithmetic and the indices are tested where there is no GPU (OSA_HOST_EMULATION).
+// What the CUDA kernels use of the device; with OSA_HOST_EMULATION of one on the host.
 #ifndef OSA_DEVICE_H
 #define OSA_DEVICE_H
 
@@ -10,49 +9,13 @@
 constexpr int LOGICAL_THREADS = 256;
 
 #if defined(OSA_HOST_EMULATION)
-
-#include <cstdlib>
-#include <cstring>
-
-#define OSA_DEVICE inline
-#define OSA_KERNEL static
-#define OSA_SHARED static
-#define OSA_SYNC
-constexpr int THREADS = 1;
-struct Index { unsigned x; };
-static Index block_index{0};
-inline int thread() { return 0; }
-inline int block() { return static_cast<int>(block_index.x); }
-inline float widen(float value) { return value; }
-inline void narrow(float* target, float value) { *target = value; }
-
-template <class Kernel, class... Arguments>
-const char* launch(Kernel kernel, int64_t blocks, void*, const Arguments&... arguments) {
-  for (int64_t i = 0; i < blocks; ++i) block_index.x = static_cast<unsigned>(i), kernel(arguments...);
-  return nullptr;
-}
-
-// Memory of one call, in the order of its stream.
-class Scratch {
- public:
-  explicit Scratch(void*) {}
-  ~Scratch() { std::free(memory_); }
-  const char* take(size_t bytes) { return (memory_ = std::malloc(bytes)) ? nullptr : "out of memory"; }
-  char* data() const { return static_cast<char*>(memory_); }
-  const char* fill(void* target, const void* source, size_t bytes) {
-    std::memcpy(target, source, bytes);
-    return nullptr;
-  }
-
- private:
-  void* memory_ = nullptr;
-};
-
+#include "emulated_device.h"
 #else
 
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
+#include <mma.h>
 
 #define OSA_DEVICE __device__ __forceinline__
 #define OSA_KERNEL static __global__ __launch_bounds__(LOGICAL_THREADS)
@@ -68,6 +31,40 @@ __device__ __forceinline__ void narrow(float* target, float value) { *target = v
 __device__ __forceinline__ void narrow(__half* target, float value) { *target = __float2half(value); }
 __device__ __forceinline__ void narrow(__nv_bfloat16* target, float value) {
   *target = __float2bfloat16(value);
+}
+
+// Whether the architecture that this is compiled for multiplies matrices of a type: float16 from sm_70 on, bfloat16
+// from sm_80 on.
+template <class In>
+constexpr bool TENSOR_CORES = false;
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 700
+template <>
+constexpr bool TENSOR_CORES<__half> = true;
+#endif
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 800
+template <>
+constexpr bool TENSOR_CORES<__nv_bfloat16> = true;
+#endif
+
+// Tiles of 16 x 16, held by 32 threads together; rows lie side by side in memory.
+template <class In>
+using LeftTile = nvcuda::wmma::fragment<nvcuda::wmma::matrix_a, 16, 16, 16, In, nvcuda::wmma::row_major>;
+template <class In>
+using RightTile = nvcuda::wmma::fragment<nvcuda::wmma::matrix_b, 16, 16, 16, In, nvcuda::wmma::row_major>;
+using SumTile = nvcuda::wmma::fragment<nvcuda::wmma::accumulator, 16, 16, 16, float>;
+
+__device__ __forceinline__ void clear(SumTile& tile) { nvcuda::wmma::fill_fragment(tile, 0.0f); }
+// `from` is aligned to 32 bytes, `row` a multiple of 8 elements.
+template <class Tile, class In>
+__device__ __forceinline__ void read(Tile& tile, const In* from, int row) {
+  nvcuda::wmma::load_matrix_sync(tile, from, static_cast<unsigned>(row));
+}
+template <class Left, class Right>
+__device__ __forceinline__ void multiply_tiles(SumTile& sum, const Left& left, const Right& right) {
+  nvcuda::wmma::mma_sync(sum, left, right, sum);
+}
+__device__ __forceinline__ void write(const SumTile& tile, float* to, int row) {
+  nvcuda::wmma::store_matrix_sync(to, tile, static_cast<unsigned>(row), nvcuda::wmma::mem_row_major);
 }
 
 inline const char* told(cudaError_t code) { return code == cudaSuccess ? nullptr : cudaGetErrorString(code); }

@@ -23,12 +23,17 @@ template <class In>
 struct Completed {
   const Operands<In> of;
   const OsaCompletion& by;
-  const float* const sides;  // of the sequence's first token, of this head
+  const Rows<const float> sides;  // of this head
 
-  explicit Completed(const OsaTask* task)
-      : of(*task), by(*task->call->completion), sides(by.sides + task->sequence->first * by.side_stride + task->head) {}
+  explicit Completed(const OsaTask* task) : of(*task), by(*task->call->completion), sides(rows(*task)) {}
 
-  const float* sides_of(int64_t token) const { return sides + token * by.side_stride; }
+  static Rows<const float> rows(const OsaTask& task) {
+    const OsaSequence& sequence = *task.sequence;
+    const OsaCompletion& by = *task.call->completion;
+    const int64_t first = sequence.batch * task.call->length + (sequence.tokens ? 0 : sequence.first);
+    return {by.sides + first * by.side_stride + task.head, by.side_stride, sequence.tokens};
+  }
+  const float* sides_of(int64_t token) const { return sides[token]; }
 };
 
 template <class In>

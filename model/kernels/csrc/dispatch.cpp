@@ -24,9 +24,8 @@ void clear_padding(const OsaCall& call, int64_t head) {
                     0, size * static_cast<size_t>(call.head_dim));
 }
 
-Code run(const OsaCall& call, bool mixes) {
+Code run(const OsaCall& call) {
   if (call.abi_version != OSA_ABI_VERSION) return ABI;
-  if (call.completion && !call.cu_seqlens) return OFFSETS;
   if (call.batch < 0 || call.heads < 0 || call.length < 0 || call.head_dim < 1 ||
       call.head_dim > 128 || call.threads < 1 || call.length > INT32_MAX)
     return SHAPE;
@@ -56,10 +55,10 @@ Code run(const OsaCall& call, bool mixes) {
   const int64_t grain = std::max<int64_t>(1, std::min<int64_t>(heads, tasks / (8 * call.threads)));
   fine &= for_each(call, tasks, grain, bytes, [&](int64_t index, void* memory) {
     const OsaTask task{&call, shorter[static_cast<size_t>(index / heads)], index % heads, memory};
-    if (mixes) kernel.whole(&task);
+    kernel.whole(&task);
     if (call.completion) complete_whole(kernel, task);
   });
-  if (!pieces.empty() && mixes) fine &= run_pieces(call, kernel, pieces, slots);
+  if (!pieces.empty()) fine &= run_pieces(call, kernel, pieces, slots);
   if (!pieces.empty() && call.completion) fine &= complete_pieces(call, kernel, pieces, slots);
   if (call.mask)
     fine &= for_each(call, heads, 1, 1, [&](int64_t head, void*) { clear_padding(call, head); });
@@ -206,16 +205,8 @@ int osa_pool(const OsaPoolCall* call) {
 
 int osa_attention(const OsaCall* call) {
   try {
-    return osa::run(*call, true);
+    return osa::run(*call);
   } catch (...) {  // std::bad_alloc or std::system_error; neither may cross a C interface
-    return osa::MEMORY;
-  }
-}
-
-int osa_complete(const OsaCall* call) {
-  try {
-    return call->completion ? osa::run(*call, false) : osa::OFFSETS;
-  } catch (...) {
     return osa::MEMORY;
   }
 }

@@ -18,7 +18,7 @@ extern "C" {
 #endif
 
 // Changes whenever OsaCall or the meaning of a field does; a library of another number is refused.
-#define OSA_ABI_VERSION 11
+#define OSA_ABI_VERSION 12
 
 enum { OSA_FLOAT32 = 0, OSA_BFLOAT16 = 1 };
 enum { OSA_SCALE_PAPER = 0, OSA_SCALE_LENGTH = 1 };
@@ -33,9 +33,9 @@ typedef struct {
 
 // What completes an orthogonal mixing (decision 39). Of token i and every head
 //   Y_i <- (a - s) V_i + s Y_i + m sum_j softmax_j(logits) V_j + sum of taps[o] V_(i - o), 0 < |o| <= reach,
-// the last within the sequence. With gates of token i a, s, m become a + g_a, s (1 + g_s), m (1 + g_m).
+// the last of the sequence's real tokens alone. With gates of token i a, s, m become a + g_a, s (1 + g_s), m (1 + g_m).
 typedef struct {
-  const float* sides;  // [length, side_stride]: of each token a number a head, logits first, then g_a, g_s, g_m
+  const float* sides;  // [batch, length, side_stride]: of a token a number a head, logits, then g_a, g_s, g_m
   int64_t side_stride;
   const float *identity, *mixed, *pool;  // a, s, m of every head [heads]; no pool: no logits, nor g_m
   const float* taps;                     // [heads, 2 reach], offsets -reach ... -1, 1 ... reach
@@ -58,13 +58,11 @@ typedef struct {
   // Runs function(data) on `threads` threads at once and waits: GOMP_parallel of the host's OpenMP,
   // so that its pool is used and no second one competes with it. Null: threads of our own.
   void (*parallel)(void (*function)(void*), void* data, unsigned threads, unsigned flags);
-  const OsaCompletion* completion;  // of a packed call, or null
+  const OsaCompletion* completion;  // or null
 } OsaCall;
 
 // Computes call->output. Returns 0, or the number of the failed check (see osa_attention_error).
 OSA_EXPORT int osa_attention(const OsaCall* call);
-// Its completion alone, of an output that is there; query and key are not read.
-OSA_EXPORT int osa_complete(const OsaCall* call);
 OSA_EXPORT const char* osa_attention_error(int code);
 
 OSA_EXPORT int64_t osa_abi_version(void);

@@ -31,8 +31,8 @@ import torch
 from torch import Tensor
 
 from osa.model.config import Pooling
+from osa.model.functional.completion import Terms
 from osa.model.kernels import is_allowed
-from osa.model.kernels.native_completion import Weights
 
 HEAD_DIMS = (32, 64, 128)
 """Widths of a head that there are tile sizes for."""
@@ -120,7 +120,7 @@ def complete(
     mixed: Tensor,
     value: Tensor,
     side: Tensor | None,
-    by: Weights,
+    by: Terms,
     mask: Tensor | None,
     cu_seqlens: Tensor | None,
 ) -> Tensor:

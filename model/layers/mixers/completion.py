@@ -10,8 +10,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from osa.model.config import EncoderConfig
-from osa.model.functional.completion import add_neighbours, pool_values
-from osa.model.kernels import gpu, is_allowed, native_completion
+from osa.model.functional.completion import Terms, complete
+from osa.model.kernels import gpu, native_completion
 from osa.model.layers.mixers.base import TokenContext
 
 
@@ -21,7 +21,6 @@ class Completion(nn.Module):
     At the start it changes nothing: a = s = 1, and all that is added has weight 0.
 
     Attributes:
-        num_sides: Numbers that a token gives a head: a logit for the pool, and its gates.
         gated: Whether there are gates.
         identity: Weights a of the values [H].
         mixed: Weights s of what exp(S) changes [H].
@@ -33,19 +32,25 @@ class Completion(nn.Module):
         """Create the weights."""
         super().__init__()
         heads = config.num_heads
-        self.num_heads, self.gated = heads, config.osa_gate
-        gates = (3 if config.osa_pool else 2) if config.osa_gate else 0
-        self.num_sides = gates + int(config.osa_pool)
+        self.gated = config.osa_gate
         self.identity, self.mixed = nn.Parameter(torch.ones(heads)), nn.Parameter(torch.ones(heads))
         self.pool = nn.Parameter(torch.zeros(heads)) if config.osa_pool else None
         taps = torch.zeros(heads, 2 * config.osa_taps)
         self.taps = nn.Parameter(taps) if config.osa_taps else None
 
+    @property
+    def terms(self) -> Terms:
+        """The weights, with gradients."""
+        return Terms(self.identity, self.mixed, self.pool, self.taps, self.gated)
+
+    @property
+    def num_sides(self) -> int:
+        """Numbers that a token gives a head."""
+        return self.terms.num_sides
+
     def weights(self) -> native_completion.Weights:
         """As they are now, for the CPU kernel."""
-        return native_completion.weights(
-            self.identity, self.mixed, self.pool, self.taps, self.gated
-        )
+        return native_completion.weights(self.terms)
 
     def forward(
         self,
@@ -54,50 +59,15 @@ class Completion(nn.Module):
         side: Float[Tensor, "B N K"] | None,
         context: TokenContext,
     ) -> Float[Tensor, "B H N D"]:
-        """Complete a mixing; computed in float32 at least, given in the dtype of ``mixed``.
+        """Complete a mixing, with gradients; computed in float32 at least, given as it came.
 
         Args:
-            mixed: exp(S) V; changed in place where no gradients are recorded.
+            mixed: exp(S) V; changed in place on a GPU where no gradients are recorded.
             value: Values V.
             side: What the tokens say of their own mixing, H numbers each of ``num_sides``.
             context: Sequences of the tokens.
         """
-        mask, cu_seqlens = context.mask, context.cu_seqlens
-        native = is_allowed("native") and native_completion.supports(mixed, value)
-        if cu_seqlens is not None and native:
-            by = self.weights()
-            return native_completion.complete_packed_(mixed, value, side, by, cu_seqlens)
+        places = context.mask, context.cu_seqlens
         if gpu.completes(mixed, value):
-            by = native_completion.Weights(
-                self.identity, self.mixed, self.pool, self.taps, self.gated
-            )
-            return gpu.complete(mixed, value, side, by, mask, cu_seqlens)
-        dtype = mixed.dtype
-        if dtype in (torch.bfloat16, torch.float16):
-            mixed, value = mixed.float(), value.float()
-        if mask is not None:
-            value = value.masked_fill(~mask[:, None, :, None], 0.0)
-        sides: tuple[Tensor, ...] = (
-            () if side is None else side.to(mixed.dtype).split(self.num_heads, dim=-1)
-        )
-        gates = sides[1:] if self.pool is not None else sides
-        identity, change = _of_head(self.identity), _of_head(self.mixed)
-        share = None if self.pool is None else _of_head(self.pool)
-        if self.gated:
-            identity = identity + _of_tokens(gates[0])
-            change = change * (1.0 + _of_tokens(gates[1]))
-            share = None if share is None else share * (1.0 + _of_tokens(gates[2]))
-        total = (identity - change) * value + change * mixed
-        if share is not None:
-            total = total + share * pool_values(value, sides[0], mask, cu_seqlens)
-        if self.taps is not None:
-            total = total + add_neighbours(value, self.taps.to(value.dtype), mask, cu_seqlens)
-        return total.to(dtype)
-
-
-def _of_head(weights: Float[Tensor, " H"]) -> Float[Tensor, "1 H 1 1"]:
-    return weights[None, :, None, None]
-
-
-def _of_tokens(gate: Float[Tensor, "B N H"]) -> Float[Tensor, "B H N 1"]:
-    return gate.transpose(1, 2)[..., None]
+            return gpu.complete(mixed, value, side, self.terms, *places)
+        return complete(mixed, value, side, self.terms, *places)

@@ -67,16 +67,15 @@ class OsaMixer(AttentionMixer):
         """Call the operator ``osa::attention``, and complete what it gives."""
         if self.operand_dtype is not None:
             query, key, value = (part.to(self.operand_dtype) for part in (query, key, value))
-        mixed: Tensor = ops.attention(
-            query,
-            key,
-            value,
-            self.alpha,
-            context.mask,
-            context.cu_seqlens,
-            self.scale,
-            self.center,
+        places = context.mask, context.cu_seqlens, self.scale, self.center
+        states = query, key, value, self.alpha
+        completion = self.completion
+        if completion is None:
+            return cast("Tensor", ops.attention(*states, *places))
+        if torch.is_grad_enabled() or value.device.type != "cpu":
+            mixed: Tensor = ops.attention(*states, *places)
+            return cast("Tensor", completion(mixed, value, context.side, context))
+        *weights, gated = completion.terms
+        return cast(
+            "Tensor", ops.completed_attention(*states, *weights, context.side, *places, gated)
         )
-        if self.completion is None:
-            return mixed
-        return cast("Tensor", self.completion(mixed, value, context.side, context))

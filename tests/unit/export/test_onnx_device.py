@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from osa.export.errors import ExportError
@@ -28,3 +29,16 @@ def test_a_provider_that_does_not_start_is_no_cpu(
     with pytest.raises(ExportError, match=f"device is {device}, .* could not start its CUDA"):
         OnnxRunner(artifact, device, "body")
     assert OnnxRunner(artifact, "cpu", "body").device == "cpu"
+
+
+def test_states_of_tokens_are_read_only_where_they_are_asked_for(
+    make_artifact: ArtifactMaker,
+) -> None:
+    runner = OnnxRunner(load_artifact(make_artifact("onnx")), "cpu", "body")
+    inputs = np.arange(8)[::-1], np.array([0, 3, 8], dtype=np.int32)
+    whole, part = runner.run(*inputs), runner.run(*inputs, tokens=False)
+    assert part.token_embeddings is None
+    assert whole.token_embeddings is not None
+    assert whole.token_embeddings.shape[0] == 8
+    np.testing.assert_array_equal(whole.embeddings, part.embeddings)
+    np.testing.assert_array_equal(whole.norms, part.norms)

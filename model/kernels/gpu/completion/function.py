@@ -9,13 +9,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from osa.model.functional.completion import Terms
 from osa.model.kernels.gpu.completion.launches import Pool, complete, complete_backward
-from osa.model.kernels.native_completion import Weights, weights
-
-
-def _plain(by: Weights) -> Weights:
-    """Weights as kernels take them."""
-    return weights(by.identity, by.mixed, by.pool, by.taps, by.gated)
+from osa.model.kernels.native_completion import weights
 
 
 class Complete(torch.autograd.Function):
@@ -23,9 +19,9 @@ class Complete(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, *inputs: Any) -> Tensor:
-        """Take mixed, value, sides, the five of ``Weights``, mask and offsets."""
+        """Take mixed, value, sides, the five of ``Terms``, mask and offsets."""
         mixed, value, sides, identity, change, share, taps, gated, mask, offsets = inputs
-        by = _plain(Weights(identity, change, share, taps, gated))
+        by = weights(Terms(identity, change, share, taps, gated))
         output, pool = complete(mixed, value, sides, by, mask, offsets)
         kept = (None, None) if pool is None else pool
         ctx.save_for_backward(mixed, value, sides, *by[:4], *kept, mask, offsets)
@@ -39,7 +35,7 @@ class Complete(torch.autograd.Function):
         """Gradients of the first seven."""
         saved: tuple[Any, ...] = ctx.saved_tensors
         mixed, value, sides, identity, change, share, taps, pooled, logs, mask, offsets = saved
-        by, pool = Weights(identity, change, share, taps, ctx.gated), None
+        by, pool = Terms(identity, change, share, taps, ctx.gated), None
         if pooled is not None:
             pool = Pool(pooled, logs)
         found = complete_backward(grads[0], mixed, value, sides, by, pool, mask, offsets)
@@ -52,7 +48,7 @@ def complete_with_gradients(
     mixed: Tensor,
     value: Tensor,
     sides: Tensor | None,
-    by: Weights,
+    by: Terms,
     mask: Tensor | None,
     offsets: Tensor | None,
 ) -> Tensor:
@@ -62,7 +58,7 @@ def complete_with_gradients(
         mixed: exp(S) V.
         value: Values, of the same type.
         sides: What tokens say, of any floating-point type.
-        by: Weights, of any.
+        by: Terms, of any.
         mask: Of a padded batch, or None.
         offsets: Of a packed batch, or None.
     """
@@ -75,7 +71,7 @@ def complete_in_place(
     mixed: Tensor,
     value: Tensor,
     sides: Tensor | None,
-    by: Weights,
+    by: Terms,
     mask: Tensor | None,
     offsets: Tensor | None,
 ) -> Tensor:
@@ -85,9 +81,9 @@ def complete_in_place(
         mixed: exp(S) V.
         value: Values, of the same type.
         sides: What tokens say, of any floating-point type.
-        by: Weights, of any.
+        by: Terms, of any.
         mask: Of a padded batch, or None.
         offsets: Of a packed batch, or None.
     """
     sides = None if sides is None else sides.float()
-    return complete(mixed, value, sides, _plain(by), mask, offsets, mixed)[0]
+    return complete(mixed, value, sides, weights(by), mask, offsets, mixed)[0]

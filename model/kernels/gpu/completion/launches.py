@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from osa.model.functional.completion import Terms
 from osa.model.kernels.gpu import launch as launching
 from osa.model.kernels.gpu import tuning
 from osa.model.kernels.gpu.completion import gradient, terms
@@ -22,7 +23,6 @@ from osa.model.kernels.gpu.launch import (
     operand,
     workspace,
 )
-from osa.model.kernels.native_completion import Weights
 
 TILE = 64
 """Most tokens of one program, and those that a pool sums at once."""
@@ -33,13 +33,7 @@ def _tile(width: int) -> int:
     return min(TILE, 4096 // width)
 
 
-def count_sides(by: Weights) -> int:
-    """Numbers that a token says of a head."""
-    pooled = by.pool is not None
-    return pooled + ((3 if pooled else 2) if by.gated else 0)
-
-
-def reach_of(by: Weights) -> int:
+def reach_of(by: Terms) -> int:
     """Neighbours on either side."""
     return 0 if by.taps is None else by.taps.shape[1] // 2
 
@@ -60,7 +54,7 @@ def complete(
     mixed: Tensor,
     value: Tensor,
     sides: Tensor | None,
-    by: Weights,
+    by: Terms,
     mask: Tensor | None,
     offsets: Tensor | None,
     output: Tensor | None = None,
@@ -71,7 +65,7 @@ def complete(
         mixed: exp(S) V.
         value: Values, of the same type.
         sides: What tokens say, float32 [B, N, K H]; None where they say nothing.
-        by: Weights.
+        by: Terms.
         mask: Bool [B, N] of a padded batch, or None.
         offsets: Of a packed batch [S + 1], or None.
         output: Where the result goes, ``mixed`` perhaps; default is new memory.
@@ -95,7 +89,7 @@ def complete(
             *(*x, *v, *target, sides, *by[:4]),
             *(None if pool is None else pool.values, *batch.tokens),
             D=width,
-            SIDES=count_sides(by),
+            SIDES=by.num_sides,
             GATED=by.gated,
             REACH=reach_of(by),
             TILE=tile,
@@ -103,7 +97,7 @@ def complete(
     return output, pool
 
 
-def _pooled(batch: Batch, value: Operand, sides: Tensor, by: Weights) -> Pool:
+def _pooled(batch: Batch, value: Operand, sides: Tensor, by: Terms) -> Pool:
     states, chunk = value[0], tuning.CHUNK
     width, slots = states.shape[-1], batch.slots(chunk)
     sums = workspace(states, slots, batch.heads, width)
@@ -113,7 +107,7 @@ def _pooled(batch: Batch, value: Operand, sides: Tensor, by: Weights) -> Pool:
         slots * batch.heads,
         *(*value, sides, sums, peaks, *batch.tokens),
         D=width,
-        SIDES=count_sides(by),
+        SIDES=by.num_sides,
         CHUNK=chunk,
         TILE=TILE,
     )
@@ -146,7 +140,7 @@ def complete_backward(
     mixed: Tensor,
     value: Tensor,
     sides: Tensor | None,
-    by: Weights,
+    by: Terms,
     pool: Pool | None,
     mask: Tensor | None,
     offsets: Tensor | None,
@@ -186,7 +180,7 @@ def complete_backward(
                 *((None, None) if pool is None else pool),
                 *(grad_pool, parts, *batch.tokens),
                 D=width,
-                SIDES=count_sides(by),
+                SIDES=by.num_sides,
                 GATED=by.gated,
                 REACH=reach,
                 TILE=tile,
@@ -203,7 +197,7 @@ def complete_backward(
     )
 
 
-def _share(batch: Batch, grad: Operand, sides: Tensor, by: Weights) -> Tensor:
+def _share(batch: Batch, grad: Operand, sides: Tensor, by: Terms) -> Tensor:
     """DP [S, H, d]."""
     states, chunk = grad[0], tuning.CHUNK
     width, slots = states.shape[-1], batch.slots(chunk)
@@ -213,7 +207,7 @@ def _share(batch: Batch, grad: Operand, sides: Tensor, by: Weights) -> Tensor:
         slots * batch.heads,
         *(*grad, sides, by.pool, sums, *batch.tokens),
         D=width,
-        SIDES=count_sides(by),
+        SIDES=by.num_sides,
         GATED=by.gated,
         CHUNK=chunk,
         TILE=TILE,
