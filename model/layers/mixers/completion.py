@@ -5,12 +5,15 @@ Shapes: B batch, H heads, N tokens, D head width.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from osa.model.config import EncoderConfig
 from osa.model.functional.completion import add_neighbours, pool_values
+from osa.model.functional.parts import SequencePart, neighbours_part, pool_part
 from osa.model.kernels import is_allowed, native_completion
 from osa.model.layers.mixers.base import TokenContext
 
@@ -72,6 +75,48 @@ class Completion(nn.Module):
             mixed, value = mixed.float(), value.float()
         if mask is not None:
             value = value.masked_fill(~mask[:, None, :, None], 0.0)
+        total = self._join(
+            mixed,
+            value,
+            side,
+            lambda logits: pool_values(value, logits, mask, cu_seqlens),
+            lambda taps: add_neighbours(value, taps, mask, cu_seqlens),
+        )
+        return total.to(dtype)
+
+    def mix_part(
+        self,
+        mixed: Float[Tensor, "B H n D"],
+        value: Float[Tensor, "B H n D"],
+        side: Float[Tensor, "B n K"] | None,
+        part: SequencePart,
+    ) -> Float[Tensor, "B H n D"]:
+        """Complete the mixing of a sequence that lies on several processes; with gradients.
+
+        Args:
+            mixed: exp(S) V of this process's tokens, float32 at least.
+            value: Their values.
+            side: What they say of their own mixing.
+            part: Of the sequence.
+        """
+        with torch.autocast(mixed.device.type, enabled=False):
+            return self._join(
+                mixed,
+                value,
+                side,
+                lambda logits: pool_part(value, logits, part),
+                lambda taps: neighbours_part(value, taps, part),
+            )
+
+    def _join(
+        self,
+        mixed: Tensor,
+        value: Tensor,
+        side: Tensor | None,
+        pooled: Callable[[Tensor], Tensor],
+        beside: Callable[[Tensor], Tensor],
+    ) -> Tensor:
+        """All terms: values pooled by logits, and those of neighbours by their weights."""
         sides: tuple[Tensor, ...] = (
             () if side is None else side.to(mixed.dtype).split(self.num_heads, dim=-1)
         )
@@ -84,10 +129,10 @@ class Completion(nn.Module):
             share = None if share is None else share * (1.0 + _of_tokens(gates[2]))
         total = (identity - change) * value + change * mixed
         if share is not None:
-            total = total + share * pool_values(value, sides[0], mask, cu_seqlens)
+            total = total + share * pooled(sides[0])
         if self.taps is not None:
-            total = total + add_neighbours(value, self.taps.to(value.dtype), mask, cu_seqlens)
-        return total.to(dtype)
+            total = total + beside(self.taps.to(value.dtype))
+        return total
 
 
 def _of_head(weights: Float[Tensor, " H"]) -> Float[Tensor, "1 H 1 1"]:
