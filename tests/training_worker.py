@@ -4,8 +4,11 @@ DIRECTORY``, a recipe a model."""
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
+from osa.model.training import run
+from osa.model.training.distributed import process_group
 from osa.service.cli import main
 
 MORE = ["--quiet", "--dtype", "float32"]
@@ -17,9 +20,16 @@ def train(recipe: Path, output: Path, *settings: str) -> int:
     return main(["train", "--config", str(recipe), "--output", str(output), *MORE, *given])
 
 
+def train_all(directory: Path) -> int:
+    """Train by every recipe; the processes meet once."""
+    with process_group() as processes:
+        run.process_group = lambda: nullcontext(processes)  # type: ignore[assignment]
+        for file in sorted(directory.glob("*.toml")):
+            code = train(file, directory / f"shared-{file.stem}", "sequence_parallel=2")
+            if code:
+                return code
+    return 0
+
+
 if __name__ == "__main__":
-    directory = Path(sys.argv[1])
-    for file in sorted(directory.glob("*.toml")):
-        code = train(file, directory / f"shared-{file.stem}", "sequence_parallel=2")
-        if code:
-            sys.exit(code)
+    sys.exit(train_all(Path(sys.argv[1])))

@@ -10,14 +10,14 @@ from typing import Any, Literal, NamedTuple, TypeVar, cast
 import numpy as np
 from tokenizers import Tokenizer
 
-from osa.model.text.cutter import PIECE, TextCutter, describe
+from osa.model.text.cutter import TextCutter, describe
 from osa.model.text.results import Ids, as_list
 
 Direction = Literal["left", "right"]
 Kept = TypeVar("Kept", bound=Sequence[Any] | np.ndarray)
 Check = Callable[[], None]
 """Called between the steps of long work; raises where it is not wanted any more."""
-SLICE = 4 * PIECE
+SLICE = 65_536
 """Characters that are tokenised at once: what the library holds meanwhile is bounded by them."""
 PARALLEL = "TOKENIZERS_PARALLELISM"
 """Variable of the library; where it says no, all work is done by the calling thread."""
