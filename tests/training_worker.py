@@ -1,5 +1,6 @@
 """One of several processes that train one model after another: ``torchrun -m tests.training_worker
-DIRECTORY``, a recipe a model."""
+DIRECTORY``, a recipe a model.
+"""
 
 from __future__ import annotations
 

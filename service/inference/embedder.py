@@ -209,7 +209,7 @@ class Embedder:
             for index, text in zip(texts, encoded, strict=True):
                 if text.truncated and not rule.truncate:
                     rule.check(index, len(text.ids) + text.truncated)
-                if not text.ids:
+                if not len(text.ids):
                     rule.check(index, 0)
                 if not self._queue.is_document(len(text.ids)):
                     total += len(text.ids)

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from osa.model import ConfigError, EmbeddingModel
+from osa.model.streaming.spill import SpillFile
 from tests.conftest import WORDS, make_tiny_model, wait_until
 
 Serve = Callable[..., httpx.Client]
@@ -101,6 +102,48 @@ def test_short_inputs_do_not_wait_for_a_book(start: Serve, streams_open: Callabl
     book.join()
     assert [name for name, _ in answers] == ["short"] * 20 + ["book"]
     assert streams_open() == 0
+
+
+def test_a_disk_that_stands_still_holds_nobody(
+    start: Serve, streams_open: Callable[[], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bounds that no speed of the machine changes: who waits for the disk, and who does not."""
+    free, stuck = threading.Event(), threading.Event()
+    written = SpillFile.write
+
+    def write(file: SpillFile, *given: Any) -> None:
+        stuck.set()
+        assert free.wait(300)
+        written(file, *given)
+
+    monkeypatch.setattr(SpillFile, "write", write)
+    client = start()
+    answers: dict[str, httpx.Response] = {}
+
+    def ask(name: str, tokens: int, **headers: str) -> threading.Thread:
+        def work() -> None:
+            body = {"inputs": text_of(tokens)}
+            answers[name] = client.post("/embed", json=body, headers=headers, timeout=300)
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        return thread
+
+    try:
+        late = ask("late", BOOK, **{"x-request-timeout-ms": "3000"})
+        assert stuck.wait(300)
+        for place in range(20):
+            assert client.post("/embed", json={"inputs": f"{WORD} " * place + WORD}).is_success
+        late.join(300)
+        assert answers["late"].status_code == 504, "a deadline needs no disk either"
+        book = ask("book", BOOK + 1)
+        stuck.clear()
+        assert stuck.wait(300)
+    finally:
+        free.set()
+    book.join(300)
+    assert answers["book"].status_code == 200
+    wait_until(lambda: streams_open() == 0)
 
 
 def test_streams_tell_of_progress(start: Serve, monkeypatch: pytest.MonkeyPatch) -> None:

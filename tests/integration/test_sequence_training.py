@@ -85,11 +85,9 @@ def losses(output: Path) -> list[float]:
 def test_two_processes_share_texts_and_follow_the_curve_of_one(recipes: Path) -> None:
     for objective in OBJECTIVES:
         assert train(recipes / f"{objective}.toml", recipes / objective) == 0
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     done = subprocess.run(
-        [
-            sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
-            "-m", "tests.training_worker", str(recipes),
-        ],  # fmt: skip
+        [*launcher, "--nproc-per-node", "2", "-m", "tests.training_worker", str(recipes)],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
