@@ -1,6 +1,4 @@
-"""One of several processes that train one model after another: ``torchrun -m tests.training_worker
-DIRECTORY``, a recipe a model.
-"""
+"""Trains by every recipe of a directory: ``torchrun -m tests.training_worker DIRECTORY``."""
 
 from __future__ import annotations
 

@@ -86,6 +86,24 @@ def test_long_texts_have_the_vectors_of_the_model(start: Serve, tiny_checkpoint:
     assert client.get("/info").json()["max_input_length"] == 500_000
 
 
+def test_chunks_of_a_document_come_as_a_line(start: Serve, tiny_checkpoint: Path) -> None:
+    headers = {"accept": "application/x-ndjson"}
+    body = {"inputs": [WORD, text_of(BOOK)], "chunking": {"size": 1000}, "return_text": True}
+    client, model = start(), EmbeddingModel.from_pretrained(tiny_checkpoint)
+    with client.stream("POST", "/embed_chunks", json=body, headers=headers) as answer:
+        lines = [line for line in map(json.loads, answer.iter_lines()) if "progress" not in line]
+    assert [line["index"] for line in lines] == [0, 1]
+    chunks = lines[1]["chunks"]
+    assert "".join(f"{chunk['text']} " for chunk in chunks) == text_of(BOOK) + " "
+    spans = [(1 + first, min(1001 + first, BOOK - 1)) for first in range(0, BOOK - 2, 1000)]
+    for place, vector in model.encode_chunks(text_of(BOOK), spans):
+        assert np.allclose(chunks[place]["embedding"], vector, atol=1e-5)
+    small = start(server__answer_limit=10_000)
+    refused = small.post("/embed_chunks", json=body, headers=headers)
+    assert refused.status_code == 413
+    assert "server.answer_limit" in refused.text
+
+
 def test_short_inputs_do_not_wait_for_a_book(start: Serve, streams_open: Callable[[], int]) -> None:
     client = start()
     answers: list[tuple[str, float]] = []
