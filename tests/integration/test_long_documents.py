@@ -98,7 +98,7 @@ def test_chunks_of_a_document_come_as_a_line(start: Serve, tiny_checkpoint: Path
     spans = [(1 + first, min(1001 + first, BOOK - 1)) for first in range(0, BOOK - 2, 1000)]
     for place, vector in model.encode_chunks(text_of(BOOK), spans):
         assert np.allclose(chunks[place]["embedding"], vector, atol=1e-5)
-    small = start(server__answer_limit=10_000)
+    small = start(server__answer_limit=65_536)
     refused = small.post("/embed_chunks", json=body, headers=headers)
     assert refused.status_code == 413
     assert "server.answer_limit" in refused.text
