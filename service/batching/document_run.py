@@ -64,6 +64,7 @@ class DocumentRun:
         steps: What computes it.
         waits: Whether it still waits for the disk; None where it does not.
         began: When it was begun (monotonic clock) [s].
+        spans: Vectors of the spans that have ended, by their places.
     """
 
     identity: str

@@ -100,7 +100,7 @@ def test_chunks_of_a_document_come_as_a_line(start: Serve, tiny_checkpoint: Path
         assert np.allclose(chunks[place]["embedding"], vector, atol=1e-5)
     small = start(server__answer_limit=65_536)
     refused = small.post("/embed_chunks", json=body, headers=headers)
-    assert refused.status_code == 413
+    assert refused.status_code == 422
     assert "server.answer_limit" in refused.text
 
 
