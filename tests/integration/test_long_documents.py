@@ -17,6 +17,8 @@ import pytest
 
 from osa.model import ConfigError, EmbeddingModel
 from osa.model.streaming.spill import SpillFile
+from osa.service.batching.document_run import DocumentRun
+from osa.service.batching.worker import BatchInProgress, EngineThread
 from tests.conftest import WORDS, make_tiny_model, wait_until
 
 Serve = Callable[..., httpx.Client]
@@ -104,22 +106,42 @@ def test_chunks_of_a_document_come_as_a_line(start: Serve, tiny_checkpoint: Path
     assert "server.answer_limit" in refused.text
 
 
-def test_short_inputs_do_not_wait_for_a_book(start: Serve, streams_open: Callable[[], int]) -> None:
+def test_short_inputs_do_not_wait_for_a_book(
+    start: Serve, streams_open: Callable[[], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A short input waits for the step in work: how many begin after it came needs no clock."""
     client = start()
-    answers: list[tuple[str, float]] = []
+    answers: list[str] = []
+    steps: list[float] = []
+    begun_between: list[int] = []
+    step, compute = DocumentRun.step, EngineThread._compute
+
+    def count_step(run: DocumentRun) -> Any:
+        steps.append(time.monotonic())
+        return step(run)
+
+    def count_steps_before(thread: EngineThread, batch: BatchInProgress) -> Any:
+        begun_between.append(sum(batch.items[0].arrived < begun for begun in steps))
+        return compute(thread, batch)
+
+    monkeypatch.setattr(DocumentRun, "step", count_step)
+    monkeypatch.setattr(EngineThread, "_compute", count_steps_before)
 
     def ask(name: str, text: str) -> None:
         assert client.post("/embed", json={"inputs": text}).status_code == 200
-        answers.append((name, time.monotonic()))
+        answers.append(name)
 
     book = threading.Thread(target=ask, args=("book", text_of(LONGER)))
     book.start()
     wait_until(lambda: streams_open() > 0)
-    for _ in range(20):
-        ask("short", WORD)
+    for place in range(20):
+        ask("short", f"{WORD} " * place + WORD)
     book.join()
-    assert [name for name, _ in answers] == ["short"] * 20 + ["book"]
+    assert answers == ["short"] * 20 + ["book"]
     assert streams_open() == 0
+    assert len(steps) > 100
+    assert len(begun_between) == 20
+    assert max(begun_between) <= 1
 
 
 def test_a_disk_that_stands_still_holds_nobody(
