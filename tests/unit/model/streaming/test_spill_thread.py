@@ -140,7 +140,8 @@ def test_steps_say_that_they_wait_and_the_vector_is_the_same(disk: SlowDisk) -> 
         seen.append(next(steps))
     assert sum(step.tokens for step in seen) == 2000, "the first pass needs no disk"
     assert next(steps).tokens == 0
-    assert seen[-1].waits()
+    waits = seen[-1].waits
+    assert waits()
     disk.free.set()
     assert woken.wait(60)
     while True:
