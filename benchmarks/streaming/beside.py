@@ -31,12 +31,12 @@ class Latencies(NamedTuple):
     Attributes:
         median: Half take no longer.
         p99: 99 of 100 take no longer.
-        count: How many there were.
+        requests: How many there were.
     """
 
     median: float
     p99: float
-    count: int
+    requests: int
 
 
 class Round(NamedTuple):

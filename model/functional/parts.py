@@ -33,20 +33,20 @@ class SequencePart(NamedTuple):
         total: A tensor's sum over the processes; its gradient is summed over them as well.
         largest: Its largest values over them, without a gradient.
         place: Number of this process among them; tokens are in their order.
-        count: How many they are, P.
+        parts: How many they are, P.
     """
 
     length: int
     total: Callable[[Tensor], Tensor]
     largest: Callable[[Tensor], Tensor] = lambda tensor: tensor
     place: int = 0
-    count: int = 1
+    parts: int = 1
 
     def beside(
         self, rows: Float[Tensor, "n K"], reach: int
     ) -> tuple[Float[Tensor, "before K"], Float[Tensor, "after K"]]:
         """The rows of up to ``reach`` tokens before this process's, and of as many after them."""
-        edges = self.total(edges_of(rows, reach, self.place, self.count))
+        edges = self.total(edges_of(rows, reach, self.place, self.parts))
         return rows_beside(edges, self.place)
 
 

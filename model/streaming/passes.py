@@ -78,7 +78,7 @@ def stream(
                     chunk = walk.next()
                     sums.add(heads_of(chunk.states, config))
                     walk.done(chunk)
-                    yield run.step(chunk.count)
+                    yield run.step(chunk.tokens)
                 sums.exchange(options.exchange)
             following = new_sums(blocks, layer + 1) if layer + 1 < blocks.count else None
             walk = Pass(run, layer, sums.halo)
@@ -86,7 +86,7 @@ def stream(
                 yield from run.settled(2 if sums.halo else 1)
                 chunk = walk.next()
                 mixed = sums.apply(walk.with_neighbours(chunk))
-                rotary = run.rotary(chunk.first, chunk.count)
+                rotary = run.rotary(chunk.first, chunk.tokens)
                 found_next = blocks.advance(layer, chunk.hidden, mixed, rotary)
                 ended: Sequence[tuple[int, Tensor]] = ()
                 if following is not None and found_next is not None:
@@ -97,7 +97,7 @@ def stream(
                     pool.add(final, place)
                     ended = spans.add(final, place) if spans else ()
                     walk.done(chunk)
-                yield run.step(chunk.count, ended)
+                yield run.step(chunk.tokens, ended)
             if following is not None:
                 sums = following
         pool.exchange(options.exchange, options.first + run.length == count)

@@ -98,14 +98,14 @@ class Chunk(NamedTuple):
 
     Attributes:
         first: First token.
-        count: How many.
+        tokens: How many.
         hidden: Hidden states [n, W].
         states: Queries, keys and values [n, P, W].
         memory: What was read.
     """
 
     first: int
-    count: int
+    tokens: int
     hidden: Tensor
     states: Tensor
     memory: Rows

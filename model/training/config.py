@@ -168,7 +168,13 @@ class TrainConfig(Section):
         """Digest of everything that decides the weights: only an equal run may resume."""
         locations = {name: set(section.locations) for name, section in REGISTRY.items()}
         data = {"cache", "files", "held_out"}  # the digest of the examples is compared elsewhere
-        left_out = {"report": True, "data": data, "sequence_parallel": True, **locations}
+        left_out: dict[str, Any] = {"report": True, "data": data, "sequence_parallel": True}
+        left_out |= locations
+            "report": True,
+            "data": data,
+            "sequence_parallel": True,
+            **locations,
+        }
         values = self.model_dump(mode="json", exclude=left_out)
         if values["linear"] is None:
             del values["linear"]  # as before there was one

@@ -47,6 +47,10 @@ def rows_of(count: int, value: float) -> tuple[Tensor, ...]:
     return torch.full((count, 4), value), torch.full((count, 2, 3), value, dtype=torch.bfloat16)
 
 
+def wait_for(waits: Callable[[], bool]) -> None:
+    wait_until(lambda: not waits())
+
+
 def test_what_is_read_is_what_was_written_before() -> None:
     files = SpillThread(KINDS, None)
     for turn in (1.0, 2.0):
@@ -141,6 +145,7 @@ def test_steps_say_that_they_wait_and_the_vector_is_the_same(disk: SlowDisk) -> 
     assert sum(step.tokens for step in seen) == 2000, "the first pass needs no disk"
     assert next(steps).tokens == 0
     waits = seen[-1].waits
+    assert waits is not None
     assert waits()
     disk.free.set()
     assert woken.wait(60)
@@ -151,5 +156,5 @@ def test_steps_say_that_they_wait_and_the_vector_is_the_same(disk: SlowDisk) -> 
             document = end.value
             break
         if step.waits is not None:
-            wait_until(lambda waits=step.waits: not waits())
+            wait_for(step.waits)
     assert torch.equal(document.output.embeddings[0], wanted)
