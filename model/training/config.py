@@ -170,11 +170,6 @@ class TrainConfig(Section):
         data = {"cache", "files", "held_out"}  # the digest of the examples is compared elsewhere
         left_out: dict[str, Any] = {"report": True, "data": data, "sequence_parallel": True}
         left_out |= locations
-            "report": True,
-            "data": data,
-            "sequence_parallel": True,
-            **locations,
-        }
         values = self.model_dump(mode="json", exclude=left_out)
         if values["linear"] is None:
             del values["linear"]  # as before there was one
