@@ -19,6 +19,7 @@ from osa.model.text.encoders import TextEncoders
 from osa.model.text.pairs import join_pairs, pair_frame
 from osa.model.text.results import Token as Token
 from osa.model.text.results import TokenizedText as TokenizedText
+from osa.model.text.results import as_list, count_of, joined
 from osa.model.text.slices import Check, Encoded, go_on
 from osa.model.text.slices import Direction as Direction
 from osa.model.text.special import (
@@ -112,6 +113,7 @@ class TextTokenizer:
         prompt: str = "",
         parse_special: bool = False,
         check: Check = go_on,
+        arrays: bool = False,
     ) -> Iterator[TokenizedText]:
         """Tokenise texts, special tokens included, one by one.
 
@@ -124,6 +126,7 @@ class TextTokenizer:
                 Characters of tokens are those of prompt and text together.
             parse_special: Whether names of special tokens in texts are control tokens.
             check: Called every ``SLICE`` characters.
+            arrays: Give the ids of long texts as arrays, as of ``SlicedEncoder.encode``.
 
         Raises:
             InputError: A lone surrogate, or a limit that leaves no room for text.
@@ -131,7 +134,7 @@ class TextTokenizer:
         room = _room(max_length, self.num_special_tokens, 1)
         check_unicode(texts)
         encoded = self._encoders.encode(
-            texts, room, direction, offsets, prompt, parse_special, check
+            texts, room, direction, offsets, prompt, parse_special, check, arrays
         )
         unknown = -1 if self.unknown_id is None else self.unknown_id
         head: Encoded | None = None
@@ -144,10 +147,10 @@ class TextTokenizer:
                         f"the prompt has {head.total} tokens, which leave no room for text"
                     )
                 if direction == "left":
-                    ids = [*head.ids, *ids[head.total :]]
+                    ids = joined(head.ids, ids[head.total :])
                     places = [*head.offsets, *places[head.total :]] if offsets else []
-            ids = [*self.prefix, *ids, *self.suffix]
-            yield TokenizedText(ids, surplus, places, ids.count(unknown))
+            ids = joined(self.prefix, ids, self.suffix)
+            yield TokenizedText(ids, surplus, places, count_of(unknown, ids))
 
     def stream(
         self, texts: Iterable[str], offsets: bool = False, check: Check = go_on
@@ -166,7 +169,7 @@ class TextTokenizer:
 
     def prompt_ids(self, prompt: str) -> list[int]:
         """Ids of a prompt; its special tokens are control tokens."""
-        return self._encoders.encode_prompt(prompt).ids
+        return as_list(self._encoders.encode_prompt(prompt).ids)
 
     def count_unknown(self, ids: Sequence[int]) -> int:
         """How many ids stand for what the vocabulary does not have."""

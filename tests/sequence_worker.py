@@ -17,7 +17,14 @@ from osa.model.streaming.parallel import SequenceGroup, embed_part, encode_part
 from osa.model.training.distributed import process_group
 
 LENGTHS = (3000, 20_001)
-OPTIONS: tuple[dict[str, Any], ...] = ({}, {"center": True, "pooling": "last", "embedding_size": 8})
+TINY = 258
+"""Tokens of a sequence of which four processes have none, 256, none and 2."""
+COMPLETED: dict[str, Any] = {"osa_pool": True, "osa_taps": 3, "osa_gate": True}
+OPTIONS: tuple[dict[str, Any], ...] = (
+    {},
+    {"center": True, "pooling": "last", "embedding_size": 8},
+    {**COMPLETED, "pooling": "weighted", "positions": "learned", "position_rows": 100},
+)
 
 
 def make_model(number: int) -> EmbeddingModel:
@@ -33,7 +40,12 @@ def make_model(number: int) -> EmbeddingModel:
             **OPTIONS[number],
         }
     )
-    return EmbeddingModel(config, generator=torch.Generator().manual_seed(0))
+    random = torch.Generator().manual_seed(0)
+    model = EmbeddingModel(config, generator=random)
+    for name, parameter in model.named_parameters():
+        if ".completion." in name or ".side." in name:  # which change nothing at the start
+            parameter.data.normal_(0.0, 0.5, generator=random)
+    return model
 
 
 def ids_of(length: int) -> Tensor:
@@ -65,7 +77,7 @@ def main(output: Path) -> None:
     with process_group() as processes:
         found: dict[str, Any] = {}
         for number in range(len(OPTIONS)):
-            for length in LENGTHS:
+            for length in (*LENGTHS, TINY):
                 group, ids = SequenceGroup(), ids_of(length)
                 first, stop = group.part(length)
                 model = make_model(number).eval()
@@ -74,8 +86,10 @@ def main(output: Path) -> None:
                 found[f"messages {number} {length}"] = np.array(group.messages)
             shared = Shared(make_model(number).double(), SequenceGroup())
             network = shared if processes.world_size == 1 else DistributedDataParallel(shared)
-            loss_of(network(ids_of(LENGTHS[0]))).backward()
-            found[f"gradient {number}"] = gradients(shared.model)
+            for length in (LENGTHS[0], TINY):
+                network.zero_grad()
+                loss_of(network(ids_of(length))).backward()
+                found[f"gradient {number} {length}"] = gradients(shared.model)
         if processes.is_main:
             np.savez(output, **found)
 

@@ -1,146 +1,145 @@
 """Documents of any length: memory, time, short requests beside them, and several devices.
 
-    python -m benchmarks.streaming [--quick] [--longest N] [--rounds N] [--output FILE]
+    python -m benchmarks.streaming [--only PART ...] [--quick] [--longest N] [--rounds N]
+        [--at-most SECONDS] [--results FILE] [--output FILE]
 
-Lengths run in processes of their own through the Python API. Short requests are measured in one
-server, alone and beside a document, in turns. What several devices send is counted; the time that
-they take is modelled.
+Parts are ``lengths`` (the Python API, a process a length), ``routes`` (the same over HTTP),
+``beside`` (short requests alone and beside a document) and ``devices`` (what several devices send,
+counted; the time that they take, modelled). What is measured is kept in ``--results`` at once: the
+same command goes on with what is missing, and without anything missing writes the report again.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import subprocess
 import sys
+import time
 from pathlib import Path
-from typing import Any
 
-from benchmarks.common.machine import read_machine
+from benchmarks.common.machine import ROOT, read_machine
+from benchmarks.common.plots import require_matplotlib
 from benchmarks.common.report import fact_list, progress, write_measured
-from benchmarks.common.tables import table
-from benchmarks.streaming.beside import Latencies, measure
-from benchmarks.streaming.devices import messages, osa_s, ring_bytes, ring_s
-from osa.model import EmbeddingModel
+from benchmarks.streaming.beside import Round
+from benchmarks.streaming.beside import measure as measure_beside
+from benchmarks.streaming.report import (
+    beside_table,
+    device_tables,
+    length_table,
+    route_table,
+    write_plot,
+)
+from benchmarks.streaming.routes import ROUTES
+from benchmarks.streaming.routes import measure as measure_route
+from benchmarks.streaming.store import Results
 
-LENGTHS = (1_000, 10_000, 100_000, 1_000_000)
-DEVICES = (1, 8, 64)
-MODELLED = (131_072, 1_048_576, 10_485_760)
-"""Tokens of the sequences whose time on several devices is modelled."""
+LENGTHS = (1_000, 10_000, 100_000, 1_000_000, 10_000_000)
+PARTS = ("lengths", "routes", "beside", "devices")
+KEPT = ROOT / "build" / "benchmarks" / "streaming.jsonl"
 
 
-def length_rows(longest: int, quick: bool) -> list[dict[str, Any]]:
-    """Measurements by length."""
-    rows = []
+class Clock:
+    """How long a run may take; nothing is begun after that."""
+
+    def __init__(self, at_most_s: float) -> None:
+        """Begin."""
+        self._end = time.monotonic() + at_most_s
+
+    def is_over(self, what: str) -> bool:
+        """Whether ``what`` must not be begun any more."""
+        over = time.monotonic() > self._end
+        if over:
+            progress(f"{what} is left for the next run: --at-most has passed")
+        return over
+
+
+def run_lengths(options: argparse.Namespace, results: Results, clock: Clock) -> None:
+    """Measure the lengths that are missing."""
     for tokens in LENGTHS:
-        if tokens > longest:
+        if tokens > options.longest:
             continue
-        for _ in range(1 if quick or tokens >= 1_000_000 else 3):
+        done = sum(row["tokens"] == tokens for row in results.of("lengths"))
+        for _ in range(done, 1 if options.quick or tokens >= 1_000_000 else 3):
+            if clock.is_over(f"{tokens:,} tokens"):
+                return
             command = [sys.executable, "-m", "benchmarks.streaming.lengths", str(tokens)]
-            done = subprocess.run(command, capture_output=True, text=True, check=True)
-            rows.append(json.loads(done.stdout))
-            progress(done.stdout.strip())
-    return rows
+            command += ["--hidden-only"] if options.hidden_only else []
+            command += ["--directory", str(options.directory)] if options.directory else []
+            found = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+            results.add("lengths", json.loads(found.stdout))
+            progress(found.stdout.strip())
 
 
-def length_table(rows: list[dict[str, Any]]) -> str:
-    """Medians by length."""
-    cells = []
-    for tokens in sorted({row["tokens"] for row in rows}):
-        own = [row for row in rows if row["tokens"] == tokens]
-
-        def median(name: str, found: list[dict[str, Any]] = own) -> float:
-            return float(statistics.median(row[name] for row in found))
-
-        ratio = statistics.median(row["cpu_s"] / row["short_cpu_s"] for row in own)
-        cells.append(
-            [
-                f"{tokens:,}",
-                f"{median('above_mb'):.0f}",
-                f"{median('cpu_s') * 1e6:.1f}",
-                f"{ratio:.2f}",
-                f"{median('wall_s') * tokens:.1f}",
-            ]
+def run_routes(options: argparse.Namespace, results: Results, clock: Clock) -> None:
+    """Measure the routes that are missing."""
+    tokens = min(options.longest, 1_000_000)
+    for route in ROUTES:
+        known = any(
+            (row["route"], row["tokens"]) == (route, tokens) for row in results.of("routes")
         )
-    headers = [
-        "tokens",
-        "peak above idle [MB]",
-        "CPU time [us/token]",
-        "over that at 1,000 at once",
-    ]
-    return table([*headers, "wall time [s]"], cells)
+        if known or clock.is_over(route):
+            continue
+        directory = [f"documents.directory={options.directory}"] if options.directory else []
+        results.add("routes", measure_route(tokens, route, *directory))
 
 
-def beside_table(rounds: list[tuple[Latencies, Latencies]]) -> str:
-    """Latencies of every round, and medians of the ratios."""
-    rows = [
-        [
-            str(turn),
-            *(f"{value * 1e3:.1f}" for value in (*alone, *beside)),
-            f"{beside.p99 / alone.p99:.2f}",
-        ]
-        for turn, (alone, beside) in enumerate(rounds)
-    ]
-    middle = statistics.median(beside.p99 / alone.p99 for alone, beside in rounds)
-    half = statistics.median(beside.median / alone.median for alone, beside in rounds)
-    rows.append(["median ratio", "", "", f"{half:.2f} of p50", "", f"{middle:.2f}"])
-    headers = ["round", "p50 alone [ms]", "p99 alone", "p50 beside", "p99 beside"]
-    return table([*headers, "ratio of p99"], rows)
+def run_beside(options: argparse.Namespace, results: Results, clock: Clock) -> None:
+    """Measure the rounds that are missing."""
+    left = options.rounds - len(results.of("beside"))
+    if left > 0 and not clock.is_over("short requests beside a document"):
+
+        def keep(found: Round) -> None:
+            results.add("beside", found._asdict())
+
+        measure_beside(options.beside, left, 100 if options.quick else 300, keep)
 
 
-def device_tables() -> str:
-    """What is sent, and the modelled time."""
-    model = EmbeddingModel.from_pretrained()
-    config = model.config
-    counted = [(tokens, messages(model, tokens)) for tokens in (2_500, 10_000, 40_000)]
-    sent = table(
-        ["tokens", "messages of a pass", "bytes of one layer", "of pooling"],
-        [[f"{n:,}", str(len(m)), f"{m[0]:,}", f"{m[-1]:,}"] for n, m in counted],
-    )
-    rows = []
-    for tokens in MODELLED:
-        for devices in DEVICES:
-            own = osa_s(tokens, devices, config.hidden_size, config.num_heads)
-            ring = ring_s(tokens, devices, config.hidden_size)
-            rows.append(
-                [
-                    f"{tokens:,}",
-                    str(devices),
-                    f"{own * 1e3:.3f}",
-                    f"{ring * 1e3:.3f}",
-                    f"{ring / own:,.0f}",
-                    f"{ring_bytes(tokens, devices, config.hidden_size) / 1e6:,.1f}",
-                ]
-            )
-    headers = ["tokens", "devices", "OSA [ms]", "ring attention [ms]", "ratio", "ring sends [MB]"]
-    return f"{sent}\n\n{table(headers, rows)}"
+def report(results: Results, parts: list[str], output: Path | None) -> str:
+    """All that is known of some parts, as Markdown; the plot goes beside ``output``."""
+    lines = [fact_list(read_machine("cpu"))]
+    if rows := results.of("lengths") if "lengths" in parts else []:
+        lines += ["## Memory and time by length, Python API, bfloat16", length_table(rows)]
+        if output is not None:
+            plot = output.with_suffix(".svg")
+            write_plot(rows, plot)
+            lines.append(f"![Memory and time by length]({plot.name})")
+    if rows := results.of("routes") if "routes" in parts else []:
+        lines += ["## A document over HTTP, as lines, one server each", route_table(rows)]
+    if rows := results.of("beside") if "beside" in parts else []:
+        lines += ["## Short requests beside a document, one server", beside_table(rows)]
+    if "devices" in parts:
+        title = "## Several devices: what one layer sends, counted, and its mixing time, modelled"
+        lines += [title, device_tables()]
+    return "\n\n".join(lines)
 
 
-def main() -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Measure and print the report; returns the exit code."""
     parser = argparse.ArgumentParser(prog="streaming", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), metavar="PART")
     parser.add_argument("--quick", action="store_true", help="lengths to 100,000, two rounds")
     parser.add_argument("--longest", type=int, default=1_000_000, metavar="N")
+    parser.add_argument(
+        "--hidden-only", action="store_true", help="1.5 kB a token on disk, not 3.8"
+    )
+    parser.add_argument("--directory", type=Path, help="of states, instead of the temporary one")
     parser.add_argument("--rounds", type=int, default=5, help="of short requests")
+    parser.add_argument("--beside", type=int, default=2_000_000, metavar="N", help="its tokens")
+    parser.add_argument("--at-most", type=float, default=86_400.0, metavar="SECONDS")
+    parser.add_argument("--results", type=Path, default=KEPT, metavar="FILE", help="what is kept")
     parser.add_argument("--output", type=Path, metavar="FILE", help="report to write")
-    options = parser.parse_args()
-    longest = min(options.longest, 100_000) if options.quick else options.longest
-    rows = length_rows(longest, options.quick)
-    rounds = measure(
-        2_000_000, 2 if options.quick else options.rounds, 100 if options.quick else 300
-    )
-    measured = "\n\n".join(
-        [
-            fact_list(read_machine("cpu")),
-            "## Memory and time by length, Python API, bfloat16",
-            length_table(rows),
-            "## Short requests beside a document of 2,000,000 tokens, one server",
-            beside_table(rounds),
-            "## Several devices: what one layer sends, counted, and its mixing time, modelled",
-            device_tables(),
-        ]
-    )
+    options = parser.parse_args(arguments)
+    if options.output is not None:
+        require_matplotlib()
+    if options.quick:
+        options.longest, options.rounds = min(options.longest, 100_000), min(options.rounds, 2)
+    results, clock = Results(options.results), Clock(options.at_most)
+    steps = {"lengths": run_lengths, "routes": run_routes, "beside": run_beside}
+    for part in options.only:
+        if part in steps:
+            steps[part](options, results, clock)
+    measured = report(results, options.only, options.output)
     print(measured)
     if options.output is not None:
         write_measured(options.output, "Documents of any length", measured + "\n")

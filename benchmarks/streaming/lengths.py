@@ -1,9 +1,9 @@
-"""Memory and CPU time of one document through ``encode_stream``, by length; one process a length.
+"""Memory and CPU time of one document through the Python API, by length; one process a length.
 
-    python -m benchmarks.streaming.lengths TOKENS [--dtype bfloat16] [--hidden-only]
+    python -m benchmarks.streaming.lengths TOKENS [--dtype bfloat16] [--hidden-only] [--directory D]
 
-Prints one JSON object. The CPU time of texts of 1,000 tokens is measured before and after, in the
-same process.
+Prints one JSON object, and on standard error how far it is. The CPU time of texts of 1,000 tokens
+is measured before and after, in the same process.
 """
 
 from __future__ import annotations
@@ -11,25 +11,29 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from benchmarks.common.report import progress
 from osa.model import EmbeddingModel
 from osa.model.inference.precision import use_dtype
 from osa.model.streaming.passes import StreamOptions
 
 SHORT, TEXTS = 1000, 20
 """Tokens of the texts that are compared with, and how many are one measurement."""
+TOLD_S = 10.0
+"""Between two messages of how far a document is [s]."""
 
 
-def memory_mb(name: str) -> float:
-    """A field of ``/proc/self/status`` [MB]: VmRSS, or its peak, VmHWM."""
-    for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
+def memory_mb(name: str, process: int | str = "self") -> float:
+    """A field of a process's ``/proc/.../status`` [MB]: VmRSS, or its peak, VmHWM."""
+    for line in Path(f"/proc/{process}/status").read_text(encoding="utf-8").splitlines():
         if line.startswith(name + ":"):
             return int(line.split()[1]) * 1024 / 1e6
-    raise ValueError(f"/proc/self/status has no {name}")
+    raise ValueError(f"/proc/{process}/status has no {name}")
 
 
 def short_cpu_s(model: EmbeddingModel, ids: np.ndarray) -> float:
@@ -42,26 +46,49 @@ def short_cpu_s(model: EmbeddingModel, ids: np.ndarray) -> float:
     return (time.process_time() - began) / (SHORT * TEXTS)
 
 
-def measure(tokens: int, dtype: str, keep_states: bool) -> dict[str, float]:
+def encode(model: EmbeddingModel, tokens: int, options: StreamOptions, idle_mb: float) -> None:
+    """Encode a document of random ids, and tell how far it is.
+
+    Args:
+        model: Encodes it.
+        tokens: Of the document.
+        options: Disk.
+        idle_mb: Memory of the process before [MB].
+    """
+    generator = np.random.default_rng(1)
+
+    def pieces() -> Iterator[np.ndarray]:
+        for first in range(0, tokens, 4096):
+            yield generator.integers(1000, model.config.num_ids, min(4096, tokens - first))
+
+    began = told = time.monotonic()
+    for step in model.stream(pieces(), options=options):
+        now = time.monotonic()
+        if now - told >= TOLD_S:
+            told, share = now, step.done / (step.passes * tokens)
+            left_s = (now - began) * (1 - share) / max(share, 1e-9)
+            above = memory_mb("VmRSS") - idle_mb
+            progress(
+                f"{tokens:,} tokens: {share:.1%}, {above:.0f} MB above idle, {left_s:.0f} s left"
+            )
+
+
+def measure(tokens: int, dtype: str, keep_states: bool, directory: Path | None) -> dict[str, float]:
     """Peak memory above the idle process [MB], CPU and wall time per token [s].
 
     Args:
         tokens: Of the document.
         dtype: Of products.
         keep_states: As of ``StreamOptions``.
+        directory: As there.
     """
     model = use_dtype(EmbeddingModel.from_pretrained(), dtype)
-    generator = np.random.default_rng(0)
-    most = model.config.num_ids
-    short = generator.integers(1000, most, SHORT * TEXTS)
+    short = np.random.default_rng(0).integers(1000, model.config.num_ids, SHORT * TEXTS)
     short_cpu_s(model, short)
-    pieces = (
-        generator.integers(1000, most, min(4096, tokens - first))
-        for first in range(0, tokens, 4096)
-    )
     before, idle = short_cpu_s(model, short), memory_mb("VmRSS")
+    options = StreamOptions(keep_states=keep_states, directory=directory)
     cpu, wall = time.process_time(), time.perf_counter()
-    model.encode_stream(pieces, options=StreamOptions(keep_states=keep_states))
+    encode(model, tokens, options, idle)
     cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
     peak, after = memory_mb("VmHWM"), short_cpu_s(model, short)
     return {
@@ -80,8 +107,10 @@ def main() -> int:
     parser.add_argument("tokens", type=int)
     parser.add_argument("--dtype", default="bfloat16")
     parser.add_argument("--hidden-only", action="store_true", help="keep_states off")
+    parser.add_argument("--directory", type=Path, help="of states, instead of the temporary one")
     options = parser.parse_args()
-    print(json.dumps(measure(options.tokens, options.dtype, not options.hidden_only)))
+    keep = not options.hidden_only
+    print(json.dumps(measure(options.tokens, options.dtype, keep, options.directory)))
     return 0
 
 

@@ -13,6 +13,7 @@ Shapes: B batch, H heads, N tokens, D head width, R reach.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -66,11 +67,41 @@ def complete(
         mask: True at real tokens of a padded batch, or None.
         cu_seqlens: Offsets of a packed batch (then B = 1), or None.
     """
-    dtype, heads = mixed.dtype, mixed.shape[1]
+    dtype = mixed.dtype
     if dtype in (torch.bfloat16, torch.float16):
         mixed, value = mixed.float(), value.float()
     if mask is not None:
         value = value.masked_fill(~mask[:, None, :, None], 0.0)
+    total = join(
+        mixed,
+        value,
+        side,
+        by,
+        lambda logits: pool_values(value, logits, mask, cu_seqlens),
+        lambda taps: add_neighbours(value, taps, mask, cu_seqlens),
+    )
+    return total.to(dtype)
+
+
+def join(
+    mixed: Float[Tensor, "B H N D"],
+    value: Float[Tensor, "B H N D"],
+    side: Float[Tensor, "B N K"] | None,
+    by: Terms,
+    pooled: Callable[[Tensor], Tensor],
+    beside: Callable[[Tensor], Tensor],
+) -> Float[Tensor, "B H N D"]:
+    """The sum of all terms, in the dtype of ``mixed``.
+
+    Args:
+        mixed: exp(S) V, float32 at least.
+        value: Values V.
+        side: As for ``complete``.
+        by: Weights of the terms.
+        pooled: From logits [B, N, H] to pooled values [B, H, #N, D].
+        beside: From the weights of neighbours [H, 2 R] to their weighted values [B, H, N, D].
+    """
+    heads = mixed.shape[1]
     sides: tuple[Tensor, ...] = () if side is None else side.to(mixed.dtype).split(heads, dim=-1)
     gates = sides[1:] if by.pool is not None else sides
     identity, change = _of_head(by.identity), _of_head(by.mixed)
@@ -81,10 +112,10 @@ def complete(
         share = None if share is None else share * (1.0 + _of_tokens(gates[2]))
     total = (identity - change) * value + change * mixed
     if share is not None:
-        total = total + share * pool_values(value, sides[0], mask, cu_seqlens)
+        total = total + share * pooled(sides[0])
     if by.taps is not None:
-        total = total + add_neighbours(value, by.taps.to(value.dtype), mask, cu_seqlens)
-    return total.to(dtype)
+        total = total + beside(by.taps.to(value.dtype))
+    return total
 
 
 def _of_head(weights: Float[Tensor, " H"]) -> Float[Tensor, "1 H 1 1"]:

@@ -17,9 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from osa.model.embedding_model import EmbeddingModel
+from osa.model.functional.completion import Terms
 from osa.model.inference.device_layout import Layout
 from osa.model.kernels import gpu, is_allowed
-from osa.model.kernels.native_completion import Weights
 from osa.model.layers.block import Block
 from osa.model.layers.heads import SparseHead
 from osa.model.layers.mixers.base import HEAD_EPS
@@ -72,7 +72,7 @@ class _Layer:
     alpha: Tensor
     may_double: bool
     side: _Linear | None
-    terms: Weights | None
+    terms: Terms | None
 
 
 def unfit(model: EmbeddingModel, dtype: torch.dtype) -> str | None:

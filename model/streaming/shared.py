@@ -66,7 +66,7 @@ class SharedDocuments:
 
     def _share(self, ids: torch.Tensor) -> Document:
         first, stop = self.group.part(len(ids))
-        options = StreamOptions(exchange=self.group.exchange, first=first, count=len(ids))
+        options = self.group.options(first, len(ids))
         return finish(self._stream(ids[first:stop].numpy(), options))
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -15,6 +16,11 @@ from torch import Tensor
 
 from osa.model.common.scratch import no_temporary_directory
 from osa.model.errors import ConfigError, SpillError
+
+AT_ONCE = 1 << 20
+"""About so much is written or read by one call, which nothing ends before it is done [bytes]."""
+Check = Callable[[], None]
+"""Called between two calls; raises where the rows are not wanted any more."""
 
 
 class SpillFile:
@@ -31,9 +37,8 @@ class SpillFile:
         Raises:
             ConfigError: There is no directory that can be written.
         """
-        self._shape, self._dtype = shape, dtype
-        self._row = torch.empty(shape, dtype=dtype).nbytes
-        self._kept = torch.empty(0, *shape, dtype=dtype)
+        self.shape, self.dtype = shape, dtype
+        self.row = torch.empty(shape, dtype=dtype).nbytes
         try:
             self._file = tempfile.TemporaryFile(  # noqa: SIM115  # until ``close``
                 prefix="osa-stream-", dir=directory, buffering=0
@@ -43,52 +48,52 @@ class SpillFile:
                 raise ConfigError(no_temporary_directory("a long text", error)) from error
             raise ConfigError(f"{directory} cannot hold a long text: {error.strerror}") from error
 
-    def write(self, first: int, rows: Shaped[Tensor, "n ..."]) -> None:
-        """Store rows from ``first`` on.
+    def write(self, first: int, rows: Shaped[Tensor, "n ..."], check: Check) -> None:
+        """Store rows on the CPU from ``first`` on.
+
+        Args:
+            first: First row.
+            rows: The rows, contiguous.
+            check: Called now and then.
 
         Raises:
             SpillError: There is no room, or the device fails.
         """
-        left = _bytes_of(rows.detach().to("cpu").contiguous())
-        place = first * self._row
+        left, place = _bytes_of(rows), first * self.row
         try:
             while left:
-                done = os.pwrite(self._file.fileno(), left, place)
+                check()
+                done = os.pwrite(self._file.fileno(), left[:AT_ONCE], place)
                 left, place = left[done:], place + done
         except OSError as error:
             raise SpillError(
                 f"states of a long text cannot be written: {error.strerror}"
             ) from error
 
-    def read(self, first: int, count: int, reuse: bool = False) -> Shaped[Tensor, "n ..."]:
-        """Rows ``first`` to ``first + count``, which were written before.
+    def read(self, first: int, rows: Shaped[Tensor, "n ..."], check: Check) -> None:
+        """Fill ``rows`` with those from ``first`` on, which were written before.
 
         Args:
             first: First row.
-            count: How many.
-            reuse: Into memory that the next such call uses again: pages are touched once.
+            rows: Where they go, contiguous on the CPU.
+            check: Called now and then.
 
         Raises:
             SpillError: The device fails.
         """
-        if reuse and len(self._kept) >= count:
-            rows = self._kept[:count]
-        else:
-            rows = torch.empty(count, *self._shape, dtype=self._dtype)
-            self._kept = rows if reuse else self._kept
-        left, place = _bytes_of(rows), first * self._row
+        left, place = _bytes_of(rows), first * self.row
         try:
             while left:
-                done = os.preadv(self._file.fileno(), [left], place)
+                check()
+                done = os.preadv(self._file.fileno(), [left[:AT_ONCE]], place)
                 if not done:
                     raise SpillError("states of a long text are shorter than what was written")
                 left, place = left[done:], place + done
         except OSError as error:
             raise SpillError(f"states of a long text cannot be read: {error.strerror}") from error
-        return rows
 
     def close(self) -> None:
-        """Give memory and disk back."""
+        """Give the disk back."""
         self._file.close()
 
 

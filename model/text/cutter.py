@@ -20,7 +20,7 @@ from unicodedata import normalize, ucd_3_2_0
 
 from tokenizers import Tokenizer
 
-PIECE = 16_384
+PIECE = 4096
 """Characters of a piece, more only where a text has no place to be cut."""
 WINDOW = 1024
 """Characters before the end of a piece in which a place is looked for first."""

@@ -53,6 +53,7 @@ class TextEncoders:
         prompt: str,
         parse_special: bool,
         check: Check,
+        arrays: bool = False,
     ) -> Iterator[Encoded]:
         """Tokens of every text behind a prompt, in order.
 
@@ -64,12 +65,14 @@ class TextEncoders:
             prompt: Put before every text.
             parse_special: Whether special tokens in texts are control tokens.
             check: As there.
+            arrays: As there, for texts without control tokens in a prompt.
         """
         if prompt and not parse_special and self._names_special(prompt):
             return (
                 self._encode_apart(prompt, text, room, direction, offsets, check) for text in texts
             )
-        return self.of(parse_special).encode(texts, room, direction, offsets, check, prompt)
+        encoder = self.of(parse_special)
+        return encoder.encode(texts, room, direction, offsets, check, prompt, arrays)
 
     def encode_prompt(self, prompt: str) -> Encoded:
         """Tokens of a prompt with their characters; its special tokens are control tokens."""

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from tokenizers import Tokenizer
 
-from osa.model.text.results import TokenizedText
+from osa.model.text.results import TokenizedText, as_list
 from osa.model.text.slices import Check, Direction, Encoded, SlicedEncoder, cut
 
 
@@ -71,8 +71,8 @@ def join_pairs(
         check()
         while not (pair[0] in known and pair[1] in known):
             known.update([next(found)])
-        (first, whole, _), (second, other, _) = known[pair[0]], known[pair[1]]
-        surplus = 0
+        (one, whole, _), (two, other, _) = known[pair[0]], known[pair[1]]
+        first, second, surplus = as_list(one), as_list(two), 0
         if room is not None and whole + other > room:
             surplus = whole + other - room
             left, right = _shares(whole, other, room)

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar, cast
 
+import numpy as np
 from tokenizers import Tokenizer
 
-from osa.model.text.cutter import PIECE, TextCutter, describe
+from osa.model.text.cutter import TextCutter, describe
+from osa.model.text.results import Ids, as_list
 
 Direction = Literal["left", "right"]
-Kept = TypeVar("Kept")
+Kept = TypeVar("Kept", bound=Sequence[Any] | np.ndarray)
 Check = Callable[[], None]
 """Called between the steps of long work; raises where it is not wanted any more."""
-SLICE = 4 * PIECE
+SLICE = 65_536
 """Characters that are tokenised at once: what the library holds meanwhile is bounded by them."""
+PARALLEL = "TOKENIZERS_PARALLELISM"
+"""Variable of the library; where it says no, all work is done by the calling thread."""
+
+
+def is_serial() -> bool:
+    """Whether the library works on the calling thread alone."""
+    return os.environ.get(PARALLEL, "yes").lower() in ("", "off", "false", "f", "no", "n", "0")
 
 
 def go_on() -> None:
@@ -31,7 +41,7 @@ class Encoded(NamedTuple):
         offsets: Characters (start, stop) of those that are kept; if requested.
     """
 
-    ids: list[int]
+    ids: Ids
     total: int
     offsets: list[tuple[int, int]]
 
@@ -72,6 +82,7 @@ class SlicedEncoder:
         offsets: bool = False,
         check: Check = go_on,
         prompt: str = "",
+        arrays: bool = False,
     ) -> Iterator[Encoded]:
         """Tokens of every text, in order; no more than is kept of them is held.
 
@@ -82,11 +93,14 @@ class SlicedEncoder:
             offsets: Whether to find the characters of tokens, which takes longer.
             check: Called every ``SLICE`` characters.
             prompt: Put before every text.
+            arrays: Give the ids of texts that are encoded in pieces as arrays: a list of millions
+                holds the interpreter for a while each time that it is touched.
         """
         for group in in_slices(prompt + text for text in texts):
             check()
             if self._cutter is not None and len(group[0]) > SLICE:
-                yield self._encode_long(group[0], room, direction, offsets, check)
+                found = self._encode_long(group[0], room, direction, offsets, check)
+                yield found if arrays else found._replace(ids=as_list(found.ids))
                 continue
             for encoding in self._batch(group, offsets):
                 ids, places = encoding.ids, encoding.offsets if offsets else []
@@ -159,19 +173,19 @@ class SlicedEncoder:
     def _encode_long(
         self, text: str, room: int | None, direction: Direction, offsets: bool, check: Check
     ) -> Encoded:
-        """As ``encode``, of one text in pieces."""
-        kept: deque[tuple[list[int], list[tuple[int, int]]]] = deque()
+        """As ``encode``, of one text in pieces; its ids are an array."""
+        kept: deque[tuple[np.ndarray, list[tuple[int, int]]]] = deque()
         total = held = 0
         for start, _, encoding in self._pieces(text, offsets, check):
             total += len(encoding)
             if room is not None and direction == "right" and held >= room:
                 continue
             places = moved(encoding.offsets, start) if offsets else []
-            kept.append((encoding.ids, places))
+            kept.append((np.array(encoding.ids, dtype=np.int32), places))
             held += len(encoding)
             while room is not None and direction == "left" and held - len(kept[0][0]) >= room:
                 held -= len(kept.popleft()[0])
-        ids = [number for part, _ in kept for number in part]
+        ids = np.concatenate([part for part, _ in kept] or [np.zeros(0, np.int32)])
         spans = [span for _, part in kept for span in part]
         if room is not None:
             ids, spans = cut(ids, room, direction), cut(spans, room, direction)
@@ -190,6 +204,7 @@ class SlicedEncoder:
         """
         assert self._cutter is not None  # the callers have looked
         group: list[tuple[int, str]] = []
+        at_once = 1 if is_serial() else SLICE  # what nobody shares is checked more often
 
         def encoded() -> Iterator[tuple[int, int, Any]]:
             check()
@@ -203,7 +218,7 @@ class SlicedEncoder:
             if more and (stop > len(text) - SLICE or self._cutter.is_blank(text, stop)):
                 break
             group.append((start, piece))
-            if stop - group[0][0] >= SLICE:
+            if stop - group[0][0] >= at_once:
                 yield from encoded()
         if group:
             yield from encoded()
@@ -223,11 +238,12 @@ def in_slices(texts: Iterable[str]) -> Iterator[list[str]]:
         yield group
 
 
-def cut(items: list[Kept], length: int, direction: Direction) -> list[Kept]:
+def cut(items: Kept, length: int, direction: Direction) -> Kept:
     """The first ``length`` items, or the last ones where the left side is cut."""
-    if len(items) <= length:
-        return items
-    return items[:length] if direction == "right" else items[len(items) - length :]
+    kept: Any = items
+    if len(items) > length:
+        kept = kept[:length] if direction == "right" else kept[len(items) - length :]
+    return cast("Kept", kept)
 
 
 def moved(offsets: Sequence[tuple[int, int]], by: int) -> list[tuple[int, int]]:

@@ -122,6 +122,8 @@ class TrainConfig(Section):
         model: Fields of ``EncoderConfig`` other than ``vocab_size`` and ``feature_size``.
         bf16: Autocast matrix products to bfloat16.
         parallel: Under ``torchrun``: replicate the weights, or shard them.
+        sequence_parallel: Under ``torchrun``: so many neighbouring processes share the tokens of
+            each text, which may be as many times longer in the same memory.
     """
 
     objective: str = "distill"
@@ -131,6 +133,7 @@ class TrainConfig(Section):
     tokenizer: Path | None = None
     bf16: bool = True
     parallel: Literal["ddp", "fsdp"] = "ddp"
+    sequence_parallel: int = Field(default=1, ge=1)
     model: dict[str, Any] = {}
     data: DataSection
     optimizer: OptimizerSection
@@ -147,6 +150,8 @@ class TrainConfig(Section):
             raise ValueError(f"objective {self.objective!r} needs {self.objective}.{required[0]}")
         if self.start is not None and (self.model or self.tokenizer):
             raise ValueError("start brings its own model and tokenizer: leave these sections out")
+        if self.sequence_parallel > 1 and self.parallel == "fsdp":
+            raise ValueError("sequence_parallel replicates the weights: set parallel to ddp")
         if self.linear is not None and self.start is None:
             raise ValueError("linear is that of a model to start from: set start, or model.linear")
         if reserved := sorted({"vocab_size", "feature_size"} & set(self.model)):
@@ -163,7 +168,9 @@ class TrainConfig(Section):
         """Digest of everything that decides the weights: only an equal run may resume."""
         locations = {name: set(section.locations) for name, section in REGISTRY.items()}
         data = {"cache", "files", "held_out"}  # the digest of the examples is compared elsewhere
-        values = self.model_dump(mode="json", exclude={"report": True, "data": data, **locations})
+        left_out: dict[str, Any] = {"report": True, "data": data, "sequence_parallel": True}
+        left_out |= locations
+        values = self.model_dump(mode="json", exclude=left_out)
         if values["linear"] is None:
             del values["linear"]  # as before there was one
         values["optimizer"] = values.pop("optimizer")  # last, as in the states already saved

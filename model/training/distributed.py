@@ -12,7 +12,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from osa.model.errors import OsaError
+from osa.model.errors import ConfigError, OsaError
+from osa.model.streaming.parallel import SequenceGroup
 
 TIMEOUT = timedelta(hours=1)
 """How long a process waits for the others: longer than process 0 evaluates."""
@@ -34,11 +35,13 @@ class Processes:
         rank: Number of this process, from 0.
         world_size: Number of processes.
         device: Device of this process.
+        group: Of ``torch.distributed``; None for all processes.
     """
 
     rank: int
     world_size: int
     device: torch.device
+    group: dist.ProcessGroup | None = None
 
     @property
     def is_main(self) -> bool:
@@ -48,7 +51,7 @@ class Processes:
     def sum(self, values: Tensor) -> Tensor:
         """The sum of a tensor over all processes."""
         if self.world_size > 1:
-            dist.all_reduce(values)
+            dist.all_reduce(values, group=self.group)
         return values
 
     def max(self, count: int) -> int:
@@ -56,7 +59,7 @@ class Processes:
         if self.world_size == 1:
             return count
         largest = torch.tensor([count], device=self.device)
-        dist.all_reduce(largest, dist.ReduceOp.MAX)
+        dist.all_reduce(largest, dist.ReduceOp.MAX, self.group)
         return int(largest)
 
     def gather(self, values: Tensor) -> Tensor:
@@ -69,7 +72,7 @@ class Processes:
         padded = values.new_zeros(max(sizes), *values.shape[1:])
         padded[: len(values)] = values
         parts = [torch.empty_like(padded) for _ in sizes]
-        dist.all_gather(parts, padded)
+        dist.all_gather(parts, padded, self.group)
         return torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)])
 
     @contextmanager
@@ -91,6 +94,36 @@ class Processes:
         """Wait until all processes have called it."""
         if self.world_size > 1:
             dist.barrier()
+
+
+def divide(processes: Processes, size: int) -> tuple[Processes, SequenceGroup | None]:
+    """Groups of ``size`` neighbouring processes that share each sequence.
+
+    Args:
+        processes: All of the run.
+        size: Of a group; 1 for none.
+
+    Returns:
+        Those that have other sequences, one of each group; and those that share this process's,
+        None where it shares none.
+
+    Raises:
+        ConfigError: The processes are no whole number of groups.
+    """
+    if size == 1:
+        return processes, None
+    world, rank = processes.world_size, processes.rank
+    if world % size:
+        raise ConfigError(
+            f"sequence_parallel ({size}) must divide the number of processes ({world}): start "
+            "osa train under torchrun with so many"
+        )
+    together = [list(range(first, first + size)) for first in range(0, world, size)]
+    apart = [list(range(place, world, size)) for place in range(size)]
+    own = [None if len(ranks) == world else dist.new_group(ranks) for ranks in together]
+    others = [dist.new_group(ranks) for ranks in apart]  # all processes make all groups
+    data = Processes(rank // size, world // size, processes.device, others[rank % size])
+    return data, SequenceGroup(own[rank // size])
 
 
 @contextmanager

@@ -34,10 +34,11 @@ def train(config: TrainConfig, options: argparse.Namespace) -> int:
     """
     work = work_directory(options.output)
     with process_group() as processes:
-        if processes.world_size > config.optimizer.batch_size:
+        groups, size = processes.world_size // config.sequence_parallel, config.optimizer.batch_size
+        if groups > size:
             raise ConfigError(
-                f"optimizer.batch_size ({config.optimizer.batch_size}) must be at least the "
-                f"number of processes ({processes.world_size})"
+                f"optimizer.batch_size ({size}) must be at least the number of processes ({groups})"
+                + (" that have texts of their own" if config.sequence_parallel > 1 else "")
             )
         quiet = options.quiet or not processes.is_main
         if processes.is_main and not options.resume:

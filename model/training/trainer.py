@@ -11,12 +11,14 @@ from torch import Tensor, nn
 
 from osa.model.common.progress import Progress, say
 from osa.model.errors import OsaError, first_line
+from osa.model.layers.chunks import chunk_blocks
 from osa.model.training.config import TrainConfig
 from osa.model.training.data.sampler import BatchSampler, shard, text_lengths
-from osa.model.training.distributed import PeerError, Processes, is_peer_loss
+from osa.model.training.distributed import PeerError, Processes, divide, is_peer_loss
 from osa.model.training.metric_log import MetricLog
 from osa.model.training.network import Network, parallelize
 from osa.model.training.objectives.base import Loss
+from osa.model.training.objectives.shared_sequences import SharedSequences
 from osa.model.training.request import STATE
 from osa.model.training.resume import (
     Counters,
@@ -62,10 +64,17 @@ class Trainer:
             output: Directory of state and logs.
             processes: The processes of the run.
             progress: Show a progress bar.
+
+        Raises:
+            ConfigError: Sequences cannot be shared by so many processes, or by those of this model.
         """
         self.config, self.objective, self.store = config, setup.objective, setup.store
         self.output, self.processes = output, processes
         self.progress = progress and processes.is_main
+        self._data, group = divide(processes, config.sequence_parallel)
+        if group is not None:
+            chunk_blocks(setup.model.encoder)  # refuses what needs more than sums
+            self.objective.shared = SharedSequences(group)
         own = Network(setup.model, setup.objective.head, setup.objective, config.bf16)
         self.eval_network: Network | None = None
         if processes.is_main:
@@ -113,15 +122,14 @@ class Trainer:
         Raises:
             TrainingError: Too many updates in a row had to be skipped.
         """
-        settings, step, processes = self.config.optimizer, self.counters.step, self.processes
+        settings, step, data = self.config.optimizer, self.counters.step, self._data
         rows = self.sampler.rows(step)
-        examples = self.objective.examples(*shard(rows, processes.rank, processes.world_size), step)
+        examples = self.objective.examples(*shard(rows, data.rank, data.world_size), step)
         tokens = torch.tensor([float(sum(len(example.inputs) for example in examples))])
         self.network.train()
         self.optimizer.zero_grad(set_to_none=True)
-        loss = batch_gradient(
-            self.network, self.objective, examples, rows, settings.chunk_tokens, processes
-        )
+        most = settings.chunk_tokens * self.config.sequence_parallel  # of all that share them
+        loss = batch_gradient(self.network, self.objective, examples, rows, most, data)
         share = rate_share(step, settings)
         set_rates(self.optimizer, share)
         norm = _clip(self.network, settings.clip_norm)
@@ -131,7 +139,7 @@ class Trainer:
             if self.average is not None:
                 self.average.update(self.network)
         self.counters.step += 1
-        self.counters.tokens += int(processes.sum(tokens.to(processes.device)).item())
+        self.counters.tokens += int(data.sum(tokens.to(data.device)).item())
         self._count_skipped(finite, loss, norm)
         return {
             "loss": float(loss.total),

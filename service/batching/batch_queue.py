@@ -19,7 +19,7 @@ import time
 from collections.abc import Sequence
 
 from osa.service.auth.tenants import EVERYBODY, Tenant
-from osa.service.batching.documents import DocumentLane, DocumentLimits
+from osa.service.batching.documents import LOOK_S, DocumentLane, DocumentLimits
 from osa.service.batching.faults.out_of_memory import MemoryLimit
 from osa.service.batching.flows import Flows
 from osa.service.batching.item import WorkItem
@@ -92,6 +92,8 @@ class BatchQueue:
             self._full_tokens = RATE_DECAY * self._full_tokens + tokens
             self._full_s = RATE_DECAY * self._full_s + seconds
         self.memory_limit.fitted()
+        if self.documents is not None:
+            self.documents.pace.observe_batch(seconds)
 
     def expected_s(self, tokens: int) -> float:
         """Time that ``tokens`` take at the measured rate [s]; 0 before the first batch."""
@@ -236,14 +238,17 @@ class BatchQueue:
         return saved
 
     def wait(self) -> bool:
-        """Wait for work; False when closed and empty."""
+        """Wait for work that can be done now; False when closed and empty."""
+        lane = self.documents
         with self._changed:
-            self._changed.wait_for(lambda: self.pending or self._closed != "")
+            while not (self._flows.count or (lane is not None and lane.ready) or self.finished):
+                blocked = lane is not None and lane.pending
+                self._changed.wait(LOOK_S if blocked else None)
             return self.pending
 
     @property
     def pending(self) -> bool:
-        """Whether there is a batch to take, or a turn of a document."""
+        """Whether there are batches to take, or documents."""
         return bool(self._flows.count or (self.documents is not None and self.documents.pending))
 
     def take(self) -> list[WorkItem]:

@@ -1,7 +1,8 @@
 """Long inputs of one model: computed chunk by chunk, in turns between the batches of others.
 
 An input longer than a batch may be is a document. Each tenant has one in work at a time, and they
-take turns; a turn ends after ``turn_s``, or at the next step where shorter inputs wait. Between two
+take turns; a turn ends after ``turn_s``, or at the next step where shorter inputs wait. One whose
+disk is behind has no turn until that has caught up: the thread never waits for a disk. Between two
 steps a document that nobody waits for any more, or whose deadline has passed, gives its memory
 and disk back. Documents do not count in the queue of the others, but have a bound of their own.
 """
@@ -13,14 +14,13 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
 
 from osa.model.streaming.encoding import Document
 from osa.model.streaming.passes import Progress, StreamOptions
 from osa.service.auth.tenants import Tenant
+from osa.service.batching.document_run import DocumentRun, Pace
 from osa.service.batching.item import ItemResult, WorkItem
 from osa.service.engines.base import Engine
 from osa.service.engines.streaming import StreamingEngine
@@ -33,10 +33,8 @@ from osa.service.errors import (
 )
 
 logger = logging.getLogger(__name__)
-LEAST, MOST = 256, 8192
-"""Tokens of one step."""
-LEARNT = 0.3
-"""Weight of the latest step in the measured rate."""
+LOOK_S = 0.1
+"""How often deadlines are looked at while all documents wait for their disks [s]."""
 
 
 @dataclass(frozen=True)
@@ -58,41 +56,6 @@ class DocumentLimits:
     keep_states: bool = True
 
 
-@dataclass(eq=False)
-class _Run:
-    """A document in work."""
-
-    identity: str
-    item: WorkItem
-    steps: Generator[Progress, None, Document]
-    began: float = field(default_factory=time.monotonic)
-    spans: dict[int, np.ndarray] = field(default_factory=dict)
-
-    def step(self) -> ItemResult | None:
-        """Compute a chunk of a layer; the result after the last one."""
-        try:
-            step = next(self.steps)
-        except StopIteration as end:
-            document: Document = end.value
-            return self._result(document)
-        self.item.progress = min(1.0, step.done / (step.passes * self.item.tokens))
-        for place, vector in step.spans:
-            self.spans[place] = vector.numpy()
-        return None
-
-    def _result(self, document: Document) -> ItemResult:
-        vector, norm = document.output.embeddings[0].cpu().numpy(), float(document.output.norms[0])
-        if not np.isfinite(vector).all() or not np.isfinite(norm):
-            return ItemResult(error=BackendError("the engine gave a vector that is not finite"))
-        spans = self.item.spans
-        found = None
-        if spans is not None:
-            rows = [self.spans[place] for place in range(len(spans))]
-            found = np.stack(rows) if rows else np.zeros((0, len(vector)), np.float32)
-        queued_s, took_s = self.began - self.item.arrived, time.monotonic() - self.began
-        return ItemResult(vector, norm, span_vectors=found, queued_s=queued_s, inference_s=took_s)
-
-
 class DocumentLane:
     """Documents that wait, and those in work. Any thread puts; the engine thread takes turns."""
 
@@ -100,16 +63,25 @@ class DocumentLane:
         """Start empty; ``changed`` guards what waits."""
         self.limits, self._changed = limits, changed
         self._waiting: dict[str, deque[WorkItem]] = {}
-        self._runs: dict[str, _Run] = {}
+        self._runs: dict[str, DocumentRun] = {}
         self._order: deque[str] = deque()
-        self._rate = 0.0
+        self.pace = Pace(limits.turn_s)
         self.tokens = 0
         """Of all that wait or are in work."""
 
     @property
     def pending(self) -> bool:
-        """Whether there is a turn to take."""
+        """Whether there are documents."""
         return bool(self._order)
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is a turn to take; within the lock, or on the engine thread."""
+        return any(map(self._can_turn, tuple(self._order)))
+
+    def _can_turn(self, identity: str) -> bool:
+        run = self._runs.get(identity)
+        return run is None or run.is_ready()
 
     def check(self, items: Sequence[WorkItem]) -> None:
         """Refuse documents for which there is no room; within the lock.
@@ -125,7 +97,7 @@ class DocumentLane:
                 "(documents.max_tokens): send less at once"
             )
         if self.tokens + tokens > most:
-            left_s = self.tokens * 4 / self._rate if self._rate else 1.0
+            left_s = self.tokens * 4 / self.pace.rate if self.pace.rate else 1.0
             raise OverloadedError(
                 f"long inputs of {self.tokens} of {most} tokens wait, no room for {tokens} more "
                 "(documents.max_tokens)",
@@ -169,7 +141,7 @@ class DocumentLane:
             if run.item.cancelled:
                 self._end(identity, run)
                 return 0
-            if run.item.deadline <= time.monotonic():
+            if run.is_over():
                 result = ItemResult(error=DeadlineError("the deadline has passed"))
                 break
             try:
@@ -177,9 +149,8 @@ class DocumentLane:
             except Exception as error:  # engines raise what their libraries raise
                 logger.warning("document failed", extra={"kind": type(error).__name__})
                 result = ItemResult(error=BackendError(f"the engine failed on this input: {error}"))
-            if result is None and (time.monotonic() >= end or others_wait()):
-                with self._changed:
-                    self._order.rotate(-1)
+            late = time.monotonic() >= end or run.waits is not None or others_wait()
+            if result is None and late:
                 return 0
         self._end(identity, run)
         run.item.deliver(result)
@@ -203,29 +174,36 @@ class DocumentLane:
             self._forget(identity)
         return items
 
-    def _next(self, engine: Engine) -> _Run | None:
-        """The document whose turn it is, begun where it is new."""
+    def _next(self, engine: Engine) -> DocumentRun | None:
+        """The document whose turn it is, begun where it is new; others are next after it."""
         with self._changed:
-            if not self._order:
+            identity = next(filter(self._can_turn, self._order), None)
+            if identity is None:
                 return None
-            identity = self._order[0]
+            self._order.remove(identity)
+            self._order.append(identity)
             run = self._runs.get(identity)
             if run is None:
                 item = self._waiting[identity].popleft()
                 item.waiting = False
-                run = _Run(identity, item, self._steps(engine, item))
+                run = DocumentRun(identity, item, self._steps(engine, item))
                 self._runs[identity] = run
             return run
 
-    def _chunk(self) -> int:
-        return min(MOST, max(LEAST, int(self._rate * self.limits.turn_s)))
+    def _wake(self) -> None:
+        """From the thread of a disk: a document can go on."""
+        with self._changed:
+            self._changed.notify_all()
 
     def _steps(self, engine: Engine, item: WorkItem) -> Generator[Progress, None, Document]:
         """The steps of a document, whose rate is measured."""
         assert isinstance(engine, StreamingEngine)  # others have no documents
         limits = self.limits
         options = StreamOptions(
-            chunk=self._chunk, directory=limits.directory, keep_states=limits.keep_states
+            chunk=self.pace.tokens,
+            directory=limits.directory,
+            keep_states=limits.keep_states,
+            wake=self._wake,
         )
         steps = engine.stream(item.ids, item.spans or (), options)
         try:
@@ -236,13 +214,13 @@ class DocumentLane:
                 except StopIteration as end:
                     document: Document = end.value
                     return document
-                rate = step.tokens / max(1e-6, time.monotonic() - began)
-                self._rate += LEARNT * (rate - self._rate) if self._rate else rate
+                if step.tokens:
+                    self.pace.observe_step(step.tokens, time.monotonic() - began)
                 yield step
         finally:
             steps.close()
 
-    def _end(self, identity: str, run: _Run) -> None:
+    def _end(self, identity: str, run: DocumentRun) -> None:
         """Give up what a document holds."""
         try:
             run.steps.close()

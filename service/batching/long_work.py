@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 from osa.service.auth.tenants import Tenant
 
-STEP_S = 0.005
+STEP_S = 0.002
 """Work of a thread that is worth a rest [s]."""
 RESTS = 3.0
 """Rest after a step, over its time on a processor: long work takes a quarter of one processor, or

@@ -184,7 +184,7 @@ class EngineThread:
     def _turn(self, ticket: int) -> None:
         """Some chunks of a document, if there is one."""
         lane, engine = self._queue.documents, self._engine
-        if lane is None or not lane.pending or engine is None:
+        if lane is None or not lane.ready or engine is None:
             return
         turn = BatchInProgress((), self._queue.max_batch_tokens, time.monotonic(), ticket)
         with self._lock:

@@ -34,7 +34,7 @@ from osa.service.engines.base import (
     run_warm_up,
     with_details,
 )
-from osa.service.engines.streaming import Begun
+from osa.service.engines.streaming import Begun, in_pieces
 from osa.service.model_settings import ModelSettings
 
 OPERANDS = {
@@ -237,7 +237,7 @@ class EagerEngine:
         self, ids: Sequence[int] | np.ndarray, spans: Spans, options: StreamOptions
     ) -> Generator[Progress, None, Document]:
         """Compute one input of any length, a chunk of a layer each step."""
-        steps = self._model.stream([np.asarray(ids)], spans, options)
+        steps = self._model.stream(in_pieces(ids), spans, options)
         try:
             while True:
                 try:

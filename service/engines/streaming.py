@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -11,6 +11,15 @@ from osa.model.sequences import InputRows
 from osa.model.streaming.encoding import Document
 from osa.model.streaming.passes import Progress, StreamOptions
 from osa.service.engines.base import Details, EngineOutput, Spans
+
+PIECE = 8192
+"""Tokens of a document that are converted and checked at once: all of them would take too long."""
+
+
+def in_pieces(ids: Sequence[int] | np.ndarray) -> Iterator[np.ndarray]:
+    """Ids or features of a document, some at a time."""
+    for first in range(0, len(ids), PIECE):
+        yield np.asarray(ids[first : first + PIECE])
 
 
 @runtime_checkable

@@ -14,6 +14,7 @@ from typing import Any
 
 from osa.model.documents.chunk_ranges import Offsets
 from osa.model.errors import InputError
+from osa.model.text.results import as_list
 from osa.model.text.slices import Check, go_on
 from osa.model.tokenization import TextTokenizer, TokenizedText
 from osa.service.auth.tenants import EVERYBODY, Tenant
@@ -21,7 +22,7 @@ from osa.service.batching.batch_queue import BatchQueue
 from osa.service.batching.item import WorkItem
 from osa.service.engines.base import EngineInfo, Spans
 from osa.service.errors import ValidationError
-from osa.service.inference.inflight import InFlightInputs, PendingRequest, input_key
+from osa.service.inference.inflight import InFlightInputs, PendingRequest, digests_of, input_key
 from osa.service.inference.limits import (
     check_count,
     check_dimensions,
@@ -123,7 +124,7 @@ class Embedder:
             ids, truncated = in_order([*texts, *rest], ids + kept, truncated + cut)
         return PreparedRequest(
             ids, options, characters, truncated, started, time.monotonic() - started,
-            unknown=unknown,
+            unknown=unknown, digests=digests_of(ids, self._queue.is_document),
         )  # fmt: skip
 
     def prepare_spans(
@@ -169,6 +170,7 @@ class Embedder:
             time.monotonic() - started,
             spans,
             unknown,
+            digests_of(rows, self._queue.is_document),
         )
 
     def _check_request(self, count: int, options: EmbedOptions) -> None:
@@ -207,10 +209,11 @@ class Embedder:
             for index, text in zip(texts, encoded, strict=True):
                 if text.truncated and not rule.truncate:
                     rule.check(index, len(text.ids) + text.truncated)
-                if not text.ids:
+                if not len(text.ids):
                     rule.check(index, 0)
                 if not self._queue.is_document(len(text.ids)):
                     total += len(text.ids)
+                    text = text._replace(ids=as_list(text.ids))
                 if total > most:
                     raise too_many_tokens(most)
                 yield text
@@ -256,12 +259,12 @@ class Embedder:
         pending = PendingRequest(loop, len(prepared.ids)) if onto is None else onto.pending
         places = range(len(prepared.ids)) if places is None else places
         inputs, items, hits, shared = [], [], 0, 0
-        token_vectors = prepared.options.token_vectors
+        token_vectors, digests = prepared.options.token_vectors, prepared.digests
         try:
             for index in places:
                 ids = prepared.ids[index]
                 spans = None if prepared.spans is None else prepared.spans[index]
-                key = input_key(ids, token_vectors, spans, tenant.identity)
+                key = input_key(ids, token_vectors, spans, tenant.identity, digests.get(index))
                 if (held := self.cache.get(key)) is not None:
                     hits += 1
                     pending.settle(index, held)
@@ -271,12 +274,9 @@ class Embedder:
                     inputs.append(joined)
                     continue
                 item = WorkItem(
-                    ids,
-                    deadline=deadline,
-                    token_vectors=token_vectors,
-                    spans=spans,
+                    ids, deadline=deadline, token_vectors=token_vectors, spans=spans,
                     trace_span=trace_span,
-                )
+                )  # fmt: skip
                 items.append(item)
                 inputs.append(self._inflight.begin(key, item, pending, index, loop))
             if items:

@@ -29,24 +29,45 @@ MOST_IDS = 4096
 
 
 def input_key(
-    ids: Sequence[int] | np.ndarray, token_vectors: bool, spans: Spans | None, tenant: str
+    ids: Sequence[int] | np.ndarray,
+    token_vectors: bool,
+    spans: Spans | None,
+    tenant: str,
+    digest: bytes | None = None,
 ) -> Key:
     """What two inputs of one model must share to share a result.
 
     Args:
-        ids: Token ids; or features [n, F], whose bytes are hashed, for they are many.
+        ids: Token ids; or an array of them or features [n, F], whose bytes are hashed, for they are
+            many.
         token_vectors: Whether the vector of every token is requested.
         spans: A tuple of pairs.
         tenant: Identity of the tenant; results are shared with nobody else, for the time of an
             answer and its headers would tell one what another has sent.
+        digest: Of an array, as of ``digest_of``, where it is known.
     """
     if isinstance(ids, np.ndarray):
-        digest = hashlib.blake2b(ids.data, digest_size=DIGEST_BYTES).digest()
-        return digest, token_vectors, spans, tenant
+        return digest or digest_of(ids), token_vectors, spans, tenant
     whole = array("q", ids).tobytes()
     if len(ids) > MOST_IDS:  # no other key has such a length
         whole = b"+" + hashlib.blake2b(whole, digest_size=DIGEST_BYTES).digest()
     return whole, token_vectors, spans, tenant
+
+
+def digest_of(rows: np.ndarray) -> bytes:
+    """Hash of an array; that of a document takes milliseconds."""
+    return hashlib.blake2b(np.ascontiguousarray(rows).data, digest_size=DIGEST_BYTES).digest()
+
+
+def digests_of(
+    inputs: Sequence[Sequence[int] | np.ndarray], is_document: Callable[[int], bool]
+) -> dict[int, bytes]:
+    """Digests of the documents among inputs, by their places: too long for the event loop."""
+    return {
+        place: digest_of(row)
+        for place, row in enumerate(inputs)
+        if isinstance(row, np.ndarray) and is_document(len(row))
+    }
 
 
 class PendingRequest:

@@ -24,6 +24,8 @@ def encode_texts(
 ) -> Iterator[TokenizedText]:
     """Ids of every text and of every pair, one sequence each, in order and one by one.
 
+    Those of long texts are arrays.
+
     Args:
         tokenizer: The model's.
         about: The model; says where token types are, and whether it takes pairs.
@@ -44,7 +46,9 @@ def encode_texts(
     pairs = [item for item in texts if isinstance(item, tuple)]
     if pairs and about.task not in LABELLING:
         raise ModelKindError(no_pairs(about.task), param="input")
-    alone = tokenizer.iterate(single, limit, direction, offsets, prompt, special, check)
+    alone = tokenizer.iterate(
+        single, limit, direction, offsets, prompt, special, check, arrays=True
+    )
     if not pairs:
         return alone
     paired = tokenizer.iterate_pairs(pairs, limit, direction, about.type_stride, special, check)

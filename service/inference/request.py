@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -69,6 +69,7 @@ class PreparedRequest(NamedTuple):
         tokenization_s: Time that parsing and tokenising took [s].
         spans: Token ranges of each input whose vectors are requested; None where none are.
         unknown: Tokens, of all inputs, for what the vocabulary does not have.
+        digests: Of the documents among the inputs, as of ``digest_of``, by their places.
     """
 
     ids: InputRows
@@ -79,6 +80,7 @@ class PreparedRequest(NamedTuple):
     tokenization_s: float
     spans: Sequence[Spans] | None = None
     unknown: int = 0
+    digests: Mapping[int, bytes] = {}
 
     @property
     def tokens(self) -> int:

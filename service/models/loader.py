@@ -12,6 +12,7 @@ from osa.model.download.models import local_path
 from osa.model.errors import ConfigError, OsaError
 from osa.model.inference.cuda_device import device_name
 from osa.model.processor import PRODUCT_ORDER, limit_instruction_set
+from osa.model.text.slices import PARALLEL
 from osa.service.batching.batch_queue import BatchQueue
 from osa.service.batching.documents import DocumentLimits
 from osa.service.batching.fair_lock import FairLock
@@ -74,6 +75,8 @@ class ModelLoader:
         if given is None:
             queue.observe(*warm_up(engine, queue))
         about = engine.info
+        if about.device == "cpu":  # other threads of the library would take the engine's cores
+            os.environ.setdefault(PARALLEL, "false")
         invariant = given is None and about.claims_invariance and is_batch_invariant(engine)
         facts = {"model": name, "backend": about.backend, "kernel": about.kernel}
         if about.kernel.startswith("torch ("):

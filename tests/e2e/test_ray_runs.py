@@ -20,7 +20,8 @@ from tests.ray_cluster import OPEN, Cluster, running_cluster
 
 pytest.importorskip("ray", reason="no Ray here: pip install 'osa-encoder[ray]'")
 few_cores = pytest.mark.skipif(
-    (os.cpu_count() or 1) < 4, reason="workers that die and start again need four cores to be quick"
+    (os.cpu_count() or 1) < 4 and os.getloadavg()[0] > 1,
+    reason="workers that die and start again need four cores, or two that are idle, to be quick",
 )
 OSA = [sys.executable, "-m", "osa.service.cli", "embed"]
 ENVIRONMENT = {**os.environ, **OPEN, "OMP_NUM_THREADS": "1"}

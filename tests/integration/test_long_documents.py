@@ -16,6 +16,9 @@ import numpy as np
 import pytest
 
 from osa.model import ConfigError, EmbeddingModel
+from osa.model.streaming.spill import SpillFile
+from osa.service.batching.document_run import DocumentRun
+from osa.service.batching.worker import BatchInProgress, EngineThread
 from tests.conftest import WORDS, make_tiny_model, wait_until
 
 Serve = Callable[..., httpx.Client]
@@ -85,22 +88,102 @@ def test_long_texts_have_the_vectors_of_the_model(start: Serve, tiny_checkpoint:
     assert client.get("/info").json()["max_input_length"] == 500_000
 
 
-def test_short_inputs_do_not_wait_for_a_book(start: Serve, streams_open: Callable[[], int]) -> None:
+def test_chunks_of_a_document_come_as_a_line(start: Serve, tiny_checkpoint: Path) -> None:
+    headers = {"accept": "application/x-ndjson"}
+    body = {"inputs": [WORD, text_of(BOOK)], "chunking": {"size": 1000}, "return_text": True}
+    client, model = start(), EmbeddingModel.from_pretrained(tiny_checkpoint)
+    with client.stream("POST", "/embed_chunks", json=body, headers=headers) as answer:
+        lines = [line for line in map(json.loads, answer.iter_lines()) if "progress" not in line]
+    assert [line["index"] for line in lines] == [0, 1]
+    chunks = lines[1]["chunks"]
+    assert "".join(f"{chunk['text']} " for chunk in chunks) == text_of(BOOK) + " "
+    spans = [(1 + first, min(1001 + first, BOOK - 1)) for first in range(0, BOOK - 2, 1000)]
+    for place, vector in model.encode_chunks(text_of(BOOK), spans):
+        assert np.allclose(chunks[place]["embedding"], vector, atol=1e-5)
+    small = start(server__answer_limit=65_536)
+    refused = small.post("/embed_chunks", json=body, headers=headers)
+    assert refused.status_code == 422
+    assert "server.answer_limit" in refused.text
+
+
+def test_short_inputs_do_not_wait_for_a_book(
+    start: Serve, streams_open: Callable[[], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A short input waits for the step in work: how many begin after it came needs no clock."""
     client = start()
-    answers: list[tuple[str, float]] = []
+    answers: list[str] = []
+    steps: list[float] = []
+    begun_between: list[int] = []
+    step, compute = DocumentRun.step, EngineThread._compute
+
+    def count_step(run: DocumentRun) -> Any:
+        steps.append(time.monotonic())
+        return step(run)
+
+    def count_steps_before(thread: EngineThread, batch: BatchInProgress) -> Any:
+        begun_between.append(sum(batch.items[0].arrived < begun for begun in steps))
+        return compute(thread, batch)
+
+    monkeypatch.setattr(DocumentRun, "step", count_step)
+    monkeypatch.setattr(EngineThread, "_compute", count_steps_before)
 
     def ask(name: str, text: str) -> None:
         assert client.post("/embed", json={"inputs": text}).status_code == 200
-        answers.append((name, time.monotonic()))
+        answers.append(name)
 
     book = threading.Thread(target=ask, args=("book", text_of(LONGER)))
     book.start()
     wait_until(lambda: streams_open() > 0)
-    for _ in range(20):
-        ask("short", WORD)
+    for place in range(20):
+        ask("short", f"{WORD} " * place + WORD)
     book.join()
-    assert [name for name, _ in answers] == ["short"] * 20 + ["book"]
+    assert answers == ["short"] * 20 + ["book"]
     assert streams_open() == 0
+    assert len(steps) > 100
+    assert len(begun_between) == 20
+    assert max(begun_between) <= 1
+
+
+def test_a_disk_that_stands_still_holds_nobody(
+    start: Serve, streams_open: Callable[[], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bounds that no speed of the machine changes: who waits for the disk, and who does not."""
+    free, stuck = threading.Event(), threading.Event()
+    written = SpillFile.write
+
+    def write(file: SpillFile, *given: Any) -> None:
+        stuck.set()
+        assert free.wait(300)
+        written(file, *given)
+
+    monkeypatch.setattr(SpillFile, "write", write)
+    client = start()
+    answers: dict[str, httpx.Response] = {}
+
+    def ask(name: str, tokens: int, **headers: str) -> threading.Thread:
+        def work() -> None:
+            body = {"inputs": text_of(tokens)}
+            answers[name] = client.post("/embed", json=body, headers=headers, timeout=300)
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        return thread
+
+    try:
+        late = ask("late", BOOK, **{"x-request-timeout-ms": "3000"})
+        assert stuck.wait(300)
+        for place in range(20):
+            assert client.post("/embed", json={"inputs": f"{WORD} " * place + WORD}).is_success
+        late.join(300)
+        assert answers["late"].status_code == 504, "a deadline needs no disk either"
+        book = ask("book", BOOK + 1)
+        stuck.clear()
+        assert stuck.wait(300)
+    finally:
+        free.set()
+    book.join(300)
+    assert answers["book"].status_code == 200
+    wait_until(lambda: streams_open() == 0)
 
 
 def test_streams_tell_of_progress(start: Serve, monkeypatch: pytest.MonkeyPatch) -> None:

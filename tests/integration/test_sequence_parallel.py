@@ -18,7 +18,15 @@ import torch
 from osa.model import ConfigError, EmbeddingModel, EncoderConfig
 from osa.model.streaming.parallel import SequenceGroup, embed_part
 from tests.conftest import PATIENCE_S
-from tests.sequence_worker import LENGTHS, OPTIONS, gradients, ids_of, loss_of, make_model
+from tests.sequence_worker import (
+    LENGTHS,
+    OPTIONS,
+    TINY,
+    gradients,
+    ids_of,
+    loss_of,
+    make_model,
+)
 
 
 def launch(processes: int, module: str, *arguments: str) -> None:
@@ -42,18 +50,21 @@ def test_processes_share_a_sequence(processes: int, tmp_path: Path) -> None:
     launch(processes, "tests.sequence_worker", str(tmp_path / "found.npz"))
     found: Mapping[str, np.ndarray] = dict(np.load(tmp_path / "found.npz"))
     for number in range(len(OPTIONS)):
-        model = make_model(number).double()
-        whole = model(ids_of(LENGTHS[0])[None]).embeddings
-        loss_of(whole).backward()
-        scale = np.abs(gradients(model)).max()
-        assert np.abs(found[f"gradient {number}"] - gradients(model)).max() < 1e-9 * scale
+        for length in (LENGTHS[0], TINY):
+            model = make_model(number).double()
+            whole = model(ids_of(length)[None]).embeddings
+            loss_of(whole).backward()
+            scale = np.abs(gradients(model)).max()
+            difference = np.abs(found[f"gradient {number} {length}"] - gradients(model)).max()
+            assert difference < 1e-9 * scale
         single = make_model(number).eval()
-        for length in LENGTHS:
+        for length in (*LENGTHS, TINY):
             alone = single.encode_stream([ids_of(length).numpy()])
             assert np.abs(found[f"vector {number} {length}"] - alone.numpy()).max() < 1e-6
         short, long = (found[f"messages {number} {length}"] for length in LENGTHS)
         assert np.array_equal(short, long)
         rounds = 2 if OPTIONS[number].get("center") else 1
+        rounds += 4 if single.config.is_completed else 0  # of the pool three, of neighbours one
         assert len(short) == single.config.num_layers * rounds + 1
 
 

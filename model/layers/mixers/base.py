@@ -222,6 +222,7 @@ class Mixer(nn.Module, ABC):
         key: Float[Tensor, "B H N D"],
         value: Float[Tensor, "B H N D"],
         part: SequencePart,
+        side: Float[Tensor, "B N K"] | None = None,
     ) -> Float[Tensor, "B H N D"]:
         """Mix the tokens of a sequence that lies on several processes; with gradients.
 
@@ -230,6 +231,7 @@ class Mixer(nn.Module, ABC):
             key: Keys.
             value: Values.
             part: Its share.
+            side: What the tokens say of their own mixing, by the layer ``side``.
 
         Raises:
             ConfigError: A token's result depends on the others through more than sums.

@@ -10,7 +10,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from osa.model.config import EncoderConfig
-from osa.model.functional.completion import Terms, complete
+from osa.model.functional.completion import Terms, complete, join
+from osa.model.functional.parts import SequencePart, neighbours_part, pool_part
 from osa.model.kernels import gpu, native_completion
 from osa.model.layers.mixers.base import TokenContext
 
@@ -71,3 +72,28 @@ class Completion(nn.Module):
         if gpu.completes(mixed, value):
             return gpu.complete(mixed, value, side, self.terms, *places)
         return complete(mixed, value, side, self.terms, *places)
+
+    def mix_part(
+        self,
+        mixed: Float[Tensor, "B H n D"],
+        value: Float[Tensor, "B H n D"],
+        side: Float[Tensor, "B n K"] | None,
+        part: SequencePart,
+    ) -> Float[Tensor, "B H n D"]:
+        """Complete the mixing of a sequence that lies on several processes; with gradients.
+
+        Args:
+            mixed: exp(S) V of this process's tokens, float32 at least.
+            value: Their values.
+            side: What they say of their own mixing.
+            part: Of the sequence.
+        """
+        with torch.autocast(mixed.device.type, enabled=False):
+            return join(
+                mixed,
+                value,
+                side,
+                self.terms,
+                lambda logits: pool_part(value, logits, part),
+                lambda taps: neighbours_part(value, taps, part),
+            )

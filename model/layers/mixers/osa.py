@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from osa.model import kernels, ops
 from osa.model.config import EncoderConfig
-from osa.model.errors import ConfigError
 from osa.model.functional.parts import SequencePart, osa_part
 from osa.model.kernels.native_pass import OsaMixing
 from osa.model.layers.mixers.base import AttentionMixer, TokenContext
@@ -53,15 +52,19 @@ class OsaMixer(AttentionMixer):
             return sums
         return CompletedSums(sums, self.completion.weights(), self.head_dim)
 
-    def mix_part(self, query: Tensor, key: Tensor, value: Tensor, part: SequencePart) -> Tensor:
-        """One sum over the processes.
-
-        Raises:
-            ConfigError: OSA is completed: its neighbours are on other processes.
-        """
-        if self.completion is not None:
-            raise ConfigError("completed OSA cannot mix a sequence over several processes yet")
-        return osa_part(query, key, value, self.alpha, part, self.scale, self.center)
+    def mix_part(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        part: SequencePart,
+        side: Tensor | None = None,
+    ) -> Tensor:
+        """One sum over the processes; one more each for pooled values and for neighbours."""
+        mixed = osa_part(query, key, value, self.alpha, part, self.scale, self.center)
+        return (
+            mixed if self.completion is None else self.completion.mix_part(mixed, value, side, part)
+        )
 
     def mix_heads(self, query: Tensor, key: Tensor, value: Tensor, context: TokenContext) -> Tensor:
         """Call the operator ``osa::attention``, and complete what it gives."""

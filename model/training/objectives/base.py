@@ -23,6 +23,7 @@ from osa.model.layers.pooling import pool
 from osa.model.tokenization import TextTokenizer
 from osa.model.training.data.batch import Example, PackedBatch
 from osa.model.training.data.store import ExampleStore
+from osa.model.training.objectives.shared_sequences import SharedSequences
 
 EVALUATION_TOKENS = 16384
 """Most tokens that an evaluation runs through the network at once."""
@@ -98,12 +99,14 @@ class Objective(ABC):
         parts: Names of the parts of its loss.
         scores: Names of the scores of ``evaluate``.
         identity: Digest of what decides the weights besides configuration and data.
+        shared: What computes sequences over several processes; None where each has its own.
     """
 
     takes_head: ClassVar[bool] = False
     parts: tuple[str, ...] = ()
     scores: tuple[str, ...] = ()
     identity: str = ""
+    shared: SharedSequences | None = None
 
     def __init__(self, section: Any, inputs: ObjectiveInputs) -> None:
         """Keep settings and data; subclasses set ``head`` if they have one."""
@@ -167,6 +170,8 @@ class EmbeddingObjective(Objective):
         self, model: EmbeddingModel, head: nn.Module, packed: PackedBatch
     ) -> Float[Tensor, "R E"]:
         """One pooled vector a span, not normalised or reduced, in float32."""
+        if self.shared is not None:
+            return model.project(self.shared.pooled(model, packed), reduce=False).float()
         if model.bottleneck is not None:
             hidden = model.encoder(packed.inputs, None, packed.cu_seqlens)
             pooled = pool(hidden, model.config.pooling, None, packed.spans)

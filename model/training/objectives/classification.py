@@ -133,7 +133,10 @@ class Classification(TokenObjective):
 
     def forward(self, model: EmbeddingModel, head: nn.Module, packed: PackedBatch) -> Tensor:
         """Sum of the cross-entropies [nat]."""
-        return self._loss(self._logits(model, head, packed), packed.labels)
+        if self.shared is None:
+            return self._loss(self._logits(model, head, packed), packed.labels)
+        logits: Tensor = head(model.project(self.shared.pooled(model, packed)))
+        return self._loss(logits.float(), packed.labels)
 
     def _loss(self, logits: Float[Tensor, "S K"], labels: Tensor) -> Tensor:
         if self.binary:

@@ -94,14 +94,22 @@ class MaskedTokens(TokenObjective):
 
     def forward(self, model: EmbeddingModel, head: nn.Module, packed: PackedBatch) -> Tensor:
         """Sum of the cross-entropies [nat]."""
-        return self._predict(model, head, packed)[0]
+        if self.shared is None:
+            return self._predict(model, head, packed)[0]
+        hidden, places = self.shared.tokens(model, packed)
+        return self.shared.group.total(self._compare(model, head, hidden, packed.labels[places])[0])
 
     def _predict(
         self, model: EmbeddingModel, head: nn.Module, packed: PackedBatch
     ) -> tuple[Tensor, Tensor]:
         hidden = model.encoder(packed.inputs, None, packed.cu_seqlens)[0]
-        places = (packed.labels != IGNORED).nonzero()[:, 0]
-        wanted = packed.labels[places]
+        return self._compare(model, head, hidden, packed.labels)
+
+    def _compare(
+        self, model: EmbeddingModel, head: nn.Module, hidden: Tensor, labels: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        places = (labels != IGNORED).nonzero()[:, 0]
+        wanted = labels[places]
         logits = head(hidden[places], model.encoder.embed.weight).float()
         right = (logits.argmax(-1) == wanted).sum()
         return F.cross_entropy(logits, wanted, reduction="sum"), right

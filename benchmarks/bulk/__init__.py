@@ -1,0 +1,1 @@
+"""``osa embed``: throughput of one process and of workers."""
