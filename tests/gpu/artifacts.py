@@ -81,7 +81,7 @@ def _run_kernel(library: ctypes.CDLL, dtype: torch.dtype, completed: bool) -> tu
         end.record()
         assert not error, error
     torch.cuda.synchronize()
-    by = Terms(*(part.double() for part in (identity, mixed, pool, taps)), True)
+    by = Terms(identity.double(), mixed.double(), pool.double(), taps.double(), True)
     largest = 0.0
     for start, stop in itertools.pairwise(offsets.tolist()):
         if stop == start:

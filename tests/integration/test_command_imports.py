@@ -58,12 +58,13 @@ def test_choices_of_the_command_line_are_those_of_the_code() -> None:
     """The parser has its own copy, so that it need not import the code."""
     from typing import get_args
 
-    from osa.model.checkpoint import STORED_DTYPES
-    from osa.model.training import cli as training
+    from osa.model.common.directories import WEIGHT_TYPES
+    from osa.model.stored_weights import STORED_DTYPES
     from osa.model.training.tokenizer import cli as tokenizer_cli
     from osa.model.training.tokenizer.train import TokenizerKind
 
-    assert {f"torch.{name}" for name in training.DTYPES} == set(map(str, STORED_DTYPES))
+    stored = {*map(str, STORED_DTYPES), "torch.int8"}
+    assert {f"torch.{name}" for name in WEIGHT_TYPES} == stored
     assert get_args(TokenizerKind) == tokenizer_cli.KINDS
 
 

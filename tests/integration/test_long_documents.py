@@ -18,7 +18,8 @@ import pytest
 from osa.model import ConfigError, EmbeddingModel
 from osa.model.streaming.spill import SpillFile
 from osa.service.batching.document_run import DocumentRun
-from osa.service.batching.worker import BatchInProgress, EngineThread
+from osa.service.batching.staging import BatchInProgress, StagedBatch
+from osa.service.batching.worker import EngineThread
 from tests.conftest import WORDS, make_tiny_model, wait_until
 
 Serve = Callable[..., httpx.Client]
@@ -120,9 +121,11 @@ def test_short_inputs_do_not_wait_for_a_book(
         steps.append(time.monotonic())
         return step(run)
 
-    def count_steps_before(thread: EngineThread, batch: BatchInProgress) -> Any:
+    def count_steps_before(
+        thread: EngineThread, batch: BatchInProgress, staged: StagedBatch
+    ) -> Any:
         begun_between.append(sum(batch.items[0].arrived < begun for begun in steps))
-        return compute(thread, batch)
+        return compute(thread, batch, staged)
 
     monkeypatch.setattr(DocumentRun, "step", count_step)
     monkeypatch.setattr(EngineThread, "_compute", count_steps_before)
