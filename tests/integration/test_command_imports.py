@@ -44,7 +44,7 @@ def test_a_command_without_a_model_imports_nothing_heavy(
     ("command", "choices"),
     [
         ("export", ["{onnx,aoti,torch-export}", "{packed,padded}"]),
-        ("train", ["recipe: default", "{bfloat16,float16,float32}"]),
+        ("train", ["recipe: default", "{float16,bfloat16,float32,int8}"]),
         ("tokenizer", ["{wordpiece,bpe}"]),
         ("embed", ["{txt,jsonl,csv}", "{float32,float16}"]),
     ],
