@@ -50,8 +50,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--steps",
         type=_numbers,
-        metavar="A,B",
-        help="updates of both stages instead of --minutes: the same weights on the same processor",
+        metavar="A,B[,C]",
+        help="updates of the stages (attention, vectors, long texts) instead of --minutes: the "
+        "same weights on the same processor",
     )
     parser.add_argument(
         "--max-tokens", type=int, default=512, help="longest text to train on (default: 512)"

@@ -51,6 +51,7 @@ def model_card(
         lines.append(f"| mean of these | {mean['teacher']:.2f} | {mean['student']:.2f} |")
     lines += ["", "| tokens | cosine with the teacher |", "|---|---|"]
     lines += [f"| {length} | {value:.3f} |" for length, value in report.cosine_by_length.items()]
+    lines += _long(report)
     lines += ["", "| tokens of a text | CPU time of the teacher over its own |", "|---|---|"]
     lines += [f"| {length} | {value:.2f} |" for length, value in report.speed.items()]
     lines += _widths(report)
@@ -71,6 +72,22 @@ def _place(report: Report) -> str:
         "be taken alone: cosines below are of vectors before that, and an index of the teacher's "
         "vectors has to be made anew."
     )
+
+
+def _long(report: Report) -> list[str]:
+    if not report.long:
+        return []
+    return [
+        "",
+        "Texts longer than the teacher reads, against its vectors of their segments:",
+        "",
+        "| tokens | texts | segments within the text | the whole, with the mean of the segments |",
+        "|---|---|---|---|",
+        *(
+            f"| {length} | {found['texts']:.0f} | {found['parts']:.3f} | {found['whole']:.3f} |"
+            for length, found in report.long.items()
+        ),
+    ]
 
 
 def _widths(report: Report) -> list[str]:
@@ -98,9 +115,8 @@ def _sts(report: Report) -> str:
 
 
 def _limits(config: EncoderConfig, report: Report) -> str:
-    longest = (
-        list(report.cosine_by_length)[-1].partition("-")[2] if report.cosine_by_length else "0"
-    )
+    measured = [*report.cosine_by_length, *report.long]
+    longest = measured[-1].partition("-")[2] if measured else "0"
     return (
         f"Measured up to {longest} tokens; it reads up to {config.max_seq_len}. What the teacher "
         "gets wrong, such as negation and who does what to whom, it gets wrong as well."

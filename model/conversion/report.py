@@ -21,6 +21,7 @@ from torch import Tensor
 
 from osa.model.common.sentences import sentence_ends
 from osa.model.config import EncoderConfig
+from osa.model.conversion.long_texts import LongTexts, long_targets, long_vectors
 from osa.model.conversion.rank_correlation import read_pairs, spearman
 from osa.model.embedding_model import EmbeddingModel
 from osa.model.functional.varlen import batches_by_length
@@ -35,6 +36,8 @@ MOST_PASSAGES, SHORTEST_PART = 800, 5
 SPEED_LENGTHS = (32, 128, 512, 2048, 8192)
 SPEED_TOKENS, SPEED_ROUNDS = 8192, 3
 BATCH_TOKENS = 8192
+MOST_LONG = 100
+"""Long texts that are compared."""
 
 
 @dataclass
@@ -47,6 +50,9 @@ class Report:
         retrieval: Recall at 1 of passages by one of their sentences, of teacher and student.
         sts: Spearman correlation times 100, of teacher and student, by file.
         speed: CPU time of a token of the teacher over the student's, by tokens of a text.
+        long: The same of texts beyond the teacher's length, by tokens: ``texts``, the cosine of the
+            ``whole`` with the mean of the teacher's vectors of its segments, and of the ``parts``
+            within it with these.
         widths: Of turned vectors, by leading numbers: mean share of the squared length, and the
             mean of the STS scores, where there are files.
     """
@@ -56,6 +62,7 @@ class Report:
     retrieval: dict[str, float] = field(default_factory=dict)
     sts: dict[str, dict[str, float]] = field(default_factory=dict)
     speed: dict[str, float] = field(default_factory=dict)
+    long: dict[str, dict[str, float]] = field(default_factory=dict)
     widths: dict[str, dict[str, float]] = field(default_factory=dict)
 
 
@@ -183,6 +190,7 @@ def measure(
     pieces: Sequence[Sequence[int]],
     texts: Sequence[str],
     sts: Sequence[Path],
+    long: LongTexts | None = None,
 ) -> Report:
     """Compare a student with its teacher, both as they are served.
 
@@ -192,6 +200,7 @@ def measure(
         pieces: Held-out pieces of texts, ids.
         texts: Held-out texts.
         sts: Files of pairs.
+        long: Texts beyond the teacher's length.
     """
     before, after = quick(teacher), quick(student)
     report = Report()
@@ -211,8 +220,33 @@ def measure(
         width = [student.config.vector_size]
         (first,), (second,) = (sts_scores(model, file, width) for model in (before, after))
         report.sts[file.stem] = {"teacher": first, "student": second}
+    if long is not None and student.config.pooling == "mean":
+        report.long = measure_long(before, after, long)
     report.speed = speeds(teacher.config, student.config)
     return report
+
+
+@torch.no_grad()
+def measure_long(
+    teacher: EmbeddingModel, student: EmbeddingModel, long: LongTexts
+) -> dict[str, dict[str, float]]:
+    """Agreement on held-out long texts, by tokens; buckets without a text are left out."""
+    found: dict[int, list[tuple[float, float]]] = {}
+    for text in long.held_out[:MOST_LONG]:
+        batch = long.join([text], torch.device("cpu"))
+        parts, whole = long_vectors(student, batch)
+        wanted_parts, wanted = long_targets(teacher, batch)
+        stop = 1 << (batch.texts.ids.numel() - 1).bit_length()
+        values = (parts * wanted_parts).sum(-1).mean(), (whole * wanted).sum()
+        found.setdefault(stop, []).append((float(values[0]), float(values[1])))
+    return {
+        f"{stop // 2 + 1}-{stop}": {
+            "texts": float(len(values)),
+            "parts": round(sum(value[0] for value in values) / len(values), 4),
+            "whole": round(sum(value[1] for value in values) / len(values), 4),
+        }
+        for stop, values in sorted(found.items())
+    }
 
 
 def speeds(teacher: EncoderConfig, student: EncoderConfig) -> dict[str, float]:

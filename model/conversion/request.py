@@ -42,7 +42,7 @@ class Request:
         column: Of the texts in tables.
         layers: Layers to keep; None for all.
         minutes: Time to train [min].
-        steps: Updates of both stages; None to plan them by the time.
+        steps: Updates of the three stages; None to plan them by the time.
         max_tokens: Longest text [tokens].
         max_length: Longest text that the result reads [tokens].
         batch_tokens: Of an update [tokens].
@@ -63,7 +63,7 @@ class Request:
     column: str = "text"
     layers: tuple[int, ...] | None = None
     minutes: float = 30.0
-    steps: tuple[int, int] | None = None
+    steps: tuple[int, int, int] | None = None
     max_tokens: int = 512
     max_length: int = 32768
     batch_tokens: int = 3072
@@ -105,8 +105,12 @@ def read_request(options: argparse.Namespace) -> Request:
     """
     instruction_set_limit()
     steps = options.steps
-    if steps is not None and (len(steps) != 2 or min(steps) < 0 or sum(steps) == 0):
-        raise ConfigError(f"--steps takes two numbers from 0 on, not both 0, got {list(steps)}")
+    if steps is not None:
+        if not 2 <= len(steps) <= 3 or min(steps) < 0 or sum(steps) == 0:
+            raise ConfigError(
+                f"--steps takes two or three numbers from 0 on, not all 0, got {list(steps)}"
+            )
+        steps = (*steps, 0)[:3]
     if not 0.0 < options.minutes < math.inf:
         raise ConfigError(f"--minutes must be positive and finite, got {options.minutes}")
     for name in ("max_tokens", "max_length", "batch_tokens", "chunk_tokens"):

@@ -88,7 +88,10 @@ def _texts(request: Request, teacher: EmbeddingModel, processes: Processes) -> T
             f"{request.max_tokens}"
         )
     shown = processes.is_main and not request.quiet
-    return TrainingTexts(read_texts(request), teacher.tokenizer, longest, request.seed, shown)
+    reads_long = request.max_length > longest
+    return TrainingTexts(
+        read_texts(request), teacher.tokenizer, longest, request.seed, shown, reads_long
+    )
 
 
 def _finish(
@@ -102,7 +105,7 @@ def _finish(
     pieces: list[list[int]] = [piece.tolist() for piece in texts.held_out_pieces]
 
     def measured(student: EmbeddingModel) -> Report:
-        return measure(teacher, student, pieces, texts.held_out, request.sts)
+        return measure(teacher, student, pieces, texts.held_out, request.sts, texts.long)
 
     say("comparing the student with its teacher")
     report = measured(conversion.student)
@@ -145,12 +148,12 @@ def _controls(
     conversion: Conversion,
 ) -> dict[str, Report]:
     """The same without OSA, and without stage one; as many updates, of the same texts."""
-    first, second = (steps or 0 for steps in conversion.plan.steps)
+    first, second, third = (steps or 0 for steps in conversion.plan.steps)
     processes = Processes(0, 1, conversion.processes.device)
     found = {}
     for name, steps, without in (
-        ("without OSA", (first, second), True),
-        ("without stage one", (0, second), False),
+        ("without OSA", (first, second, third), True),
+        ("without stage one", (0, second, third), False),
     ):
         say(f"control: {name}")
         torch.manual_seed(request.seed)

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from osa.model.common.progress import Progress, say
+from osa.model.conversion.long_texts import LongTexts
 from osa.model.conversion.matching import Batch
 from osa.model.conversion.request import Request, text_field
 from osa.model.errors import ConfigError
@@ -71,6 +72,9 @@ class TrainingTexts:
     Attributes:
         held_out: Texts that are not trained on.
         held_out_pieces: Their pieces, ids.
+        long: Those of them that are longer than the teacher reads; none if the student reads no
+            more.
+        longest: What the teacher reads, at most what was asked for [tokens].
         sha256: Digest of the ids of all pieces.
     """
 
@@ -81,6 +85,7 @@ class TrainingTexts:
         max_tokens: int,
         seed: int,
         progress: bool,
+        reads_long: bool = False,
     ) -> None:
         """Cut and tokenise texts.
 
@@ -90,6 +95,7 @@ class TrainingTexts:
             max_tokens: Longest piece, special tokens included.
             seed: Of the lengths that texts are cut to.
             progress: Whether progress is shown.
+            reads_long: Whether the student reads more than the teacher.
 
         Raises:
             ConfigError: No text has a token.
@@ -106,6 +112,9 @@ class TrainingTexts:
         self._pieces = pieces
         self._short, self._long = np.flatnonzero(lengths < SHORT), np.flatnonzero(lengths >= SHORT)
         self._seed = seed
+        self.longest = max_tokens
+        long = (kept, self.held_out) if reads_long else ((), ())
+        self.long = LongTexts(*long, tokenizer, max_tokens, seed, progress)
         self.sha256 = hashlib.sha256(b"".join(piece.tobytes() for piece in pieces)).hexdigest()
 
     def __len__(self) -> int:

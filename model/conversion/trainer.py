@@ -1,4 +1,4 @@
-"""The two stages of a conversion: updates, their plan, and the state that they resume from."""
+"""The stages of a conversion: updates, their plan, and the state that they resume from."""
 
 from __future__ import annotations
 
@@ -6,20 +6,21 @@ import hashlib
 import json
 import math
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 import torch
 from torch import Tensor, nn
 from torch.optim import AdamW
 
 from osa.model.common.progress import Progress, say
+from osa.model.conversion.long_texts import long_gradients
 from osa.model.conversion.matching import (
-    Batch,
     blocks_of,
     match_attention,
     trace,
     vector_gradients,
 )
+from osa.model.conversion.plan import STAGES, Plan, make_plan, shares_of
 from osa.model.conversion.request import STATE, Request
 from osa.model.conversion.student import mixer_of
 from osa.model.conversion.texts import TrainingTexts
@@ -34,25 +35,16 @@ TIMED = 4
 """Updates that are timed to plan a stage by its minutes; the first one is not."""
 WARMUP = 15
 FINAL_SHARE = 0.02
-STAGE_SHARES = (0.6, 0.4)
-"""Of the time of a conversion."""
 SAVE_EVERY_S = 60.0
 RATES = (
     {"weights": 2e-2, "side": 3e-3, "projection": 1.5e-3},
     {"weights": 2.5e-3, "side": 2e-4, "projection": 2e-4, "rest": 5e-5},
+    {"weights": 2.5e-3, "side": 2e-4, "projection": 2e-4, "rest": 5e-5, "positions": 2e-4},
 )
-"""Peak rates of both stages. Rates of 2e-4 and more for the rest undo what stage one has found."""
+"""Peak rates of the stages. Rates of 2e-4 and more for the rest undo what stage one has found."""
 FEWER_LAYERS = {"weights": 5e-3, "side": 4e-4, "projection": 4e-4, "rest": 2e-4}
 """Of stage two where layers were left out, whose work the others have yet to learn."""
 CLIP_NORM = 1.0
-
-
-@dataclass
-class Plan:
-    """How many updates the stages have, and which one is at work; None while it is not known."""
-
-    steps: list[int | None]
-    stage: int = 0
 
 
 class Conversion:
@@ -83,12 +75,16 @@ class Conversion:
             texts: To learn on.
             processes: Those of the run.
             without_osa: Keep the term of OSA at zero: a control.
+
+        Raises:
+            ConfigError: As of ``make_plan``.
         """
         self.request, self.teacher, self.texts = request, teacher.requires_grad_(False), texts
         self.student, self.processes = student, processes
         self.layers = request.layers or tuple(range(teacher.config.num_layers))
         self.whole = len(self.layers) == teacher.config.num_layers
-        self.plan = Plan(list(request.steps) if request.steps else [None, None])
+        self.plan = make_plan(request, student.config, texts)
+        self._shares = shares_of(student.config, texts)
         self.counters = Counters()
         self.last: list[float] = []
         self._without_osa, self._keeps_state = without_osa, True
@@ -98,13 +94,14 @@ class Conversion:
                 assert completion is not None
                 completion.mixed.data.zero_()
         about = [request.digest(), teacher.checkpoint_sha256, texts.sha256, without_osa]
+        about += [texts.long.sha256] if len(texts.long) else []
         self.identity = hashlib.sha256(json.dumps(about).encode()).hexdigest()
         self._stop = StopSignal()
         self._hooks: list[torch.utils.hooks.RemovableHandle] = []
         self.optimizer = self._begin_stage()
 
     def run(self, keeps_state: bool = True) -> None:
-        """Run what is left of both stages.
+        """Run what is left of the stages.
 
         Args:
             keeps_state: Whether the state is saved now and then, to resume from.
@@ -116,11 +113,11 @@ class Conversion:
         if self.processes.is_main and keeps_state:
             self.request.work.mkdir(parents=True, exist_ok=True)
         with self._stop:
-            while self.plan.stage < len(STAGE_SHARES):
+            while self.plan.stage < len(self.plan.steps):
                 self._run_stage()
                 self.plan.stage += 1
                 self.counters = Counters()
-                if self.plan.stage < len(STAGE_SHARES):
+                if self.plan.stage < len(self.plan.steps):
                     self.optimizer = self._begin_stage()
 
     def resume(self) -> None:
@@ -149,9 +146,11 @@ class Conversion:
 
     def _run_stage(self) -> None:
         stage, counters = self.plan.stage, self.counters
-        label = ("matching attention", "matching vectors")[stage]
+        label = STAGES[stage]
         began = told = time.monotonic()
         steps = self.plan.steps[stage]
+        if steps == 0:
+            return
         enabled = not self.request.quiet and self.processes.is_main
         bar = Progress(label, "updates", steps, counters.step, enabled)
         with bar:
@@ -161,7 +160,7 @@ class Conversion:
                     began = time.monotonic()
                 if steps is None and counters.step > TIMED:
                     each = (time.monotonic() - began) / TIMED
-                    wanted = 60.0 * self.request.minutes * STAGE_SHARES[stage] / each
+                    wanted = 60.0 * self.request.minutes * self._shares[stage] / each
                     steps = self.plan.steps[stage] = self.processes.max(max(TIMED + 1, int(wanted)))
                     bar.expect(steps)
                 bar.update(1, self._note())
@@ -184,16 +183,13 @@ class Conversion:
 
     def _update(self, steps: int | None) -> None:
         """One update; skipped if a gradient is not finite."""
-        request, processes, counters = self.request, self.processes, self.counters
+        processes, counters = self.processes, self.counters
         number = counters.step * processes.world_size + processes.rank
-        batch = self.texts.batch(
-            2 * number + self.plan.stage, request.batch_tokens, processes.device
-        )
         share = _share(counters.step, steps)
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak"] * share
         self.optimizer.zero_grad(set_to_none=True)
-        self._add_gradients(batch)
+        tokens = self._add_gradients(number)
         parameters = [part for group in self.optimizer.param_groups for part in group["params"]]
         if processes.world_size > 1:
             for parameter in parameters:
@@ -205,26 +201,38 @@ class Conversion:
         else:
             counters.skipped += 1
         counters.step += 1
-        counters.tokens += batch.ids.numel() * processes.world_size
+        counters.tokens += tokens * processes.world_size
 
-    def _add_gradients(self, batch: Batch) -> None:
-        with torch.autocast(batch.ids.device.type, torch.bfloat16):
-            if self.plan.stage == 0:
+    def _add_gradients(self, number: int) -> int:
+        """Of the batch of this number; returns its tokens. Every second one of the last is long."""
+        request, device, stage = self.request, self.processes.device, self.plan.stage
+        with torch.autocast(device.type, torch.bfloat16):
+            if stage == 2 and self.counters.step % 2:
+                long = self.texts.long.batch(number, request.batch_tokens, device)
+                self.last = [long_gradients(self.student, self.teacher, long)]
+                return long.texts.ids.numel()
+            if stage == 2:  # goes on where stage two has ended
+                number += (self.plan.steps[1] or 0) * self.processes.world_size
+            batch = self.texts.batch(2 * number + min(stage, 1), request.batch_tokens, device)
+            if stage == 0:
                 found = trace(self.teacher, self.layers, batch)
                 self.last = match_attention(self.student, found, batch, own=self.whole)
-                return
+                return batch.ids.numel()
             self.last = [
                 vector_gradients(
                     self.student, self.teacher, self.layers, batch, self.request.chunk_tokens
                 )
             ]
+            return batch.ids.numel()
 
     def _begin_stage(self) -> AdamW:
         """The optimizer of the stage at work: what it may change, at which rates."""
         for hook in self._hooks:
             hook.remove()
         self._hooks.clear()
-        rates = RATES[self.plan.stage] if self.whole or not self.plan.stage else FEWER_LAYERS
+        rates = RATES[self.plan.stage]
+        if self.plan.stage == 1 and not self.whole:
+            rates = FEWER_LAYERS
         groups: dict[str, list[nn.Parameter]] = {name: [] for name in rates}
         for name, parameter in self.student.named_parameters():
             kind = _kind(name)
@@ -249,7 +257,9 @@ def _kind(name: str) -> str:
         return "side"
     if ".mixer.qkv." in name:
         return "projection"
-    tables = ("encoder.embed.", "encoder.positions.", "encoder.token_types.")
+    if name.startswith("encoder.positions."):
+        return "positions"
+    tables = ("encoder.embed.", "encoder.token_types.")
     return "table" if name.startswith(tables) else "rest"
 
 

@@ -50,7 +50,7 @@ def test_the_vectors_come_near_the_teachers(bert: Path, converted: Path) -> None
     assert student.config.mixer == "osa"
     found, wanted = (model.encode(texts(20)) for model in (student, teacher))
     record = json.loads((converted / "conversion.json").read_text())
-    assert record["steps"] == [30, 6]
+    assert record["steps"] == [30, 6, 0]
     assert record["cosine"] > 0.8
     assert float((found * wanted).sum(-1).mean()) > 0.8
     assert "linear in length" in (converted / "README.md").read_text()
@@ -85,7 +85,7 @@ def test_a_stopped_conversion_goes_on_to_the_same_weights(
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (["--steps", "3"], "--steps takes two numbers"),
+        (["--steps", "3"], "--steps takes two or three numbers from 0 on, not all 0"),
         (["--minutes", "0"], "--minutes must be positive"),
         (["--layers", "0,7"], "layers must ascend from 0 to at most 1"),
         (["--texts", "nothing.txt"], "nothing.txt: it does not exist"),
@@ -112,6 +112,18 @@ def test_vectors_are_turned_and_stored_as_integers(bert: Path, tmp_path: Path) -
     record = json.loads((tmp_path / "model" / "conversion.json").read_text())
     assert record["widths"]["8"]["share"] > 8 / width
     assert "| dimensions |" in (tmp_path / "model" / "README.md").read_text()
+
+
+def test_long_texts_are_learnt_and_told(bert: Path, tmp_path: Path) -> None:
+    """Of texts beyond --max-tokens; a stage of its own, and a table of the card."""
+    (tmp_path / "long.txt").write_text("\n".join(" ".join(texts(30)[k:]) for k in range(25)))
+    asked = ["--texts", str(tmp_path / "long.txt"), "--max-length", "4096"]
+    assert main([*arguments(bert, tmp_path / "model", "5,2,4"), *asked]) == 0
+    record = json.loads((tmp_path / "model" / "conversion.json").read_text())
+    assert record["steps"] == [5, 2, 4]
+    assert all(found["texts"] > 0 for found in record["long"].values())
+    assert "segments within the text" in (tmp_path / "model" / "README.md").read_text()
+    assert EmbeddingModel.from_pretrained(tmp_path / "model").config.max_seq_len == 4096
 
 
 def test_layers_are_numbers(bert: Path, capsys: pytest.CaptureFixture[str]) -> None:
