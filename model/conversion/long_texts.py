@@ -21,7 +21,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from osa.model.common.progress import Progress
-from osa.model.conversion.matching import Batch, trace, vector_loss
+from osa.model.conversion.matching import Batch, vector_loss
 from osa.model.embedding_model import EmbeddingModel
 from osa.model.functional.varlen import cu_seqlens_of
 from osa.model.tokenization import TextTokenizer
@@ -182,7 +182,8 @@ def long_targets(
     teacher: EmbeddingModel, batch: LongBatch
 ) -> tuple[Float[Tensor, "P E"], Float[Tensor, "S E"]]:
     """Unit vectors of the segments, and of the texts: the direction of their weighted sum."""
-    parts = trace(teacher, (), batch.segments).vectors
+    ids, offsets = batch.segments
+    parts: Tensor = teacher(ids, cu_seqlens=offsets).embeddings.float()
     count = len(batch.texts.cu_seqlens) - 1
     sums = parts.new_zeros(count, parts.shape[1])
     sums.index_add_(0, batch.owners, parts * batch.tokens[:, None])

@@ -116,7 +116,7 @@ def test_vectors_are_turned_and_stored_as_integers(bert: Path, tmp_path: Path) -
 
 def test_long_texts_are_learnt_and_told(bert: Path, tmp_path: Path) -> None:
     """Of texts beyond --max-tokens; a stage of its own, and a table of the card."""
-    (tmp_path / "long.txt").write_text("\n".join(" ".join(texts(30)[k:]) for k in range(25)))
+    (tmp_path / "long.txt").write_text("\n".join(" ".join(texts(60)[k:]) for k in range(45)))
     asked = ["--texts", str(tmp_path / "long.txt"), "--max-length", "4096"]
     assert main([*arguments(bert, tmp_path / "model", "5,2,4"), *asked]) == 0
     record = json.loads((tmp_path / "model" / "conversion.json").read_text())
