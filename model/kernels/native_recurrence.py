@@ -89,7 +89,8 @@ def mix_packed(
     check_cu_seqlens(cu_seqlens, length)
     output = states[0].new_empty(1, length, heads, head_dim).transpose(1, 2)
     # Referenced until the call returns: the library gets addresses only.
-    operands = [part if part.stride(-1) == 1 else part.contiguous() for part in states]
+    dtype = states[0].dtype  # under autocast others may differ
+    operands = [(part if part.stride(-1) == 1 else part.contiguous()).to(dtype) for part in states]
     offsets = cu_seqlens.to("cpu", torch.int32).contiguous()
     weights = weights.detach().float().contiguous()
     call = Call(

@@ -9,6 +9,7 @@ Shapes: n rows, D width.
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
 from ctypes import POINTER, c_float, c_int, c_int32, c_int64, c_void_p
 
 import torch
@@ -43,8 +44,11 @@ class Call(ctypes.Structure):
 
 
 def supports(states: Tensor) -> bool:
-    """Whether states like these are handled: float32 on a CPU, without gradients or traces."""
-    if states.is_cuda or states.dtype != torch.float32:
+    """Whether states like these are handled: float32 on a CPU, without gradients or traces.
+
+    Nor under autocast, where products of float32 give other types.
+    """
+    if states.is_cuda or states.dtype != torch.float32 or torch.is_autocast_enabled("cpu"):
         return False
     if torch.is_grad_enabled() or torch.compiler.is_compiling():
         return False
@@ -111,6 +115,10 @@ def _run(
     if isinstance(loaded, str):
         raise InputError(f"the CPU kernel {loaded}")
     width = rows.shape[-1]
+    _check(rows, rows.shape)
+    for part, shape in ((added, rows.shape), (bias, (width,))):
+        if part is not None:
+            _check(part, shape)
     call = Call(
         ABI_VERSION,
         operation=operation,
@@ -131,3 +139,17 @@ def _run(
     code = loaded.osa_rows(ctypes.byref(call))
     if code:
         raise InputError(f"osa_rows: {loaded.osa_attention_error(code).decode()}")
+
+
+def _check(part: Tensor, shape: Sequence[int]) -> None:
+    """Refuse what the library would read beyond its end, or as other numbers.
+
+    Raises:
+        InputError: Type, shape or memory.
+    """
+    wrong = part.dtype != torch.float32 or part.is_cuda or not part.is_contiguous()
+    if wrong or tuple(part.shape) != tuple(shape):
+        raise InputError(
+            f"rows must be float32 of shape {tuple(shape)}, contiguous, on a CPU; got {part.dtype} "
+            f"of shape {tuple(part.shape)} and strides {part.stride()} on {part.device}"
+        )

@@ -94,7 +94,8 @@ def attend_packed(
     _, heads, length, head_dim = query.shape
     output = query.new_empty(1, length, heads, head_dim).transpose(1, 2)
     # Referenced until the call returns: the library gets addresses only.
-    operands = [part if part.stride(-1) == 1 else part.contiguous() for part in (query, key, value)]
+    states = [part.to(query.dtype) for part in (query, key, value)]
+    operands = [part if part.stride(-1) == 1 else part.contiguous() for part in states]
     offsets = cu_seqlens.to("cpu", torch.int32).contiguous()
     call = Call(
         ABI_VERSION,

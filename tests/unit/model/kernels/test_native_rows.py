@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from osa.model.errors import InputError
 from osa.model.kernels import native, use_kernel
 from osa.model.kernels.native_rows import add_and_norm_, gelu_, supports
 
@@ -83,5 +84,23 @@ def test_what_it_does_not_handle_is_left_to_torch() -> None:
     with torch.inference_mode():
         assert supports(torch.zeros(1, 4))
         assert not supports(torch.zeros(1, 4, dtype=torch.float64))
+        with torch.autocast("cpu", torch.bfloat16):
+            assert not supports(torch.zeros(1, 4)), "products would give other types"
         with use_kernel("torch"):
             assert not supports(torch.zeros(1, 4))
+
+
+@pytest.mark.parametrize(
+    ("rows", "added", "bias"),
+    [
+        (torch.zeros(2, 4), torch.zeros(2, 4, dtype=torch.bfloat16), None),
+        (torch.zeros(2, 4), torch.zeros(1, 4), None),
+        (torch.zeros(2, 4), torch.zeros(2, 4), torch.zeros(3)),
+        (torch.zeros(4, 2).T, torch.zeros(2, 4), None),
+    ],
+)
+def test_what_would_be_read_wrongly_is_refused(
+    rows: torch.Tensor, added: torch.Tensor, bias: torch.Tensor | None
+) -> None:
+    with torch.inference_mode(), pytest.raises(InputError, match="must be float32 of shape"):
+        add_and_norm_(rows, added, bias, nn.LayerNorm(4))

@@ -13,6 +13,7 @@ from osa.model.errors import InputError
 from osa.model.functional.tiling import TOKEN_TILE
 from osa.model.functional.varlen import cu_seqlens_of
 from osa.model.layers.encoder import Encoder
+from osa.model.layers.mixers import MIXERS
 from tests.conftest import make_tiny_model
 
 VARIANTS = [
@@ -119,16 +120,25 @@ def test_inference_first_and_training_after(mixer: str) -> None:
     torch.testing.assert_close(output.detach(), expected)
 
 
-@pytest.mark.parametrize("mixer", ["osa", "softmax"])
-def test_autocast_works_with_and_without_gradients(mixer: str) -> None:
-    model, sequences = make_tiny_model(mixer=mixer), [ids_of(13), ids_of(29), ids_of(40)]
+BERT = {"norm_type": "layer", "norm_place": "post", "norm_bias": True, "attention_bias": True,
+        "ffn_up_bias": True, "ffn_down_bias": True}  # fmt: skip
+COMPLETED = {"osa_pool": True, "osa_taps": 2, "osa_gate": True}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"mixer": "softmax", **BERT}, {**COMPLETED, **BERT}, *({"mixer": name} for name in MIXERS)],
+)
+def test_autocast_works_with_and_without_gradients(changes: dict[str, object]) -> None:
+    """Kernels that take float32 are not given what products under autocast give."""
+    model, sequences = make_tiny_model(**changes), [ids_of(13), ids_of(29), ids_of(40)]
     expected = model.embed_ids(sequences).embeddings.detach()
     with torch.autocast("cpu", torch.bfloat16):
         with torch.no_grad():
             without = model.embed_ids(sequences).embeddings
         with_gradients = model.embed_ids(sequences).embeddings.detach()
     torch.testing.assert_close(without.float(), expected, atol=0.03, rtol=0)
-    torch.testing.assert_close(with_gradients, without)
+    torch.testing.assert_close(with_gradients, without, atol=0.02, rtol=0)
 
 
 @pytest.mark.parametrize("pooling", ["mean", "cls"])
