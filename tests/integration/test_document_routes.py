@@ -162,9 +162,9 @@ def test_a_document_is_tokenised_once_and_its_token_vectors_stay_in_the_engine(
     results: list[ItemResult] = []
     iterate, deliver = TextTokenizer.iterate, worker.deliver
 
-    def count(self: TextTokenizer, texts: Any, *rest: Any) -> Any:
+    def count(self: TextTokenizer, texts: Any, *rest: Any, **options: Any) -> Any:
         tokenised.append(len(texts))
-        return iterate(self, texts, *rest)
+        return iterate(self, texts, *rest, **options)
 
     def see(items: Any, found: Any) -> None:
         results.extend(found)

@@ -141,7 +141,7 @@ def test_short_inputs_do_not_wait_for_a_book(
         ask("short", f"{WORD} " * place + WORD)
     book.join()
     assert answers == ["short"] * 20 + ["book"]
-    assert streams_open() == 0
+    wait_until(lambda: streams_open() == 0)
     assert len(steps) > 100
     assert len(begun_between) == 20
     assert max(begun_between) <= 1
@@ -214,7 +214,7 @@ def test_unwanted_documents_free_their_disk(
     for less in (1, 2):  # the first is slower than those after it
         began = time.monotonic()
         assert client.post("/embed", json={"inputs": text_of(LONGER - less)}).status_code == 200
-        early = 0.7 * (time.monotonic() - began)
+        early = 0.4 * (time.monotonic() - began)
     headers = {"x-request-timeout-ms": str(int(1000 * early))} if end == "deadline" else {}
     timeout = httpx.Timeout(300.0, read=early) if end == "client" else 300.0
     body = {"inputs": text_of(LONGER)}

@@ -259,9 +259,9 @@ def test_pairs_are_yielded_before_the_texts_of_later_ones_are_read() -> None:
     pairs = [("a cat", "a dog " * 12_000 + str(number)) for number in range(10)]
     found = TextTokenizer.from_file(DEFAULT).iterate_pairs(pairs, 512, check=check)
     next(found)
-    assert calls < 8
+    first = calls
     assert len(list(found)) == 9
-    assert calls > 15
+    assert calls > 8 * first
 
 
 @pytest.mark.parametrize("name", TOKENIZERS)
