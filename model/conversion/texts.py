@@ -113,8 +113,8 @@ class TrainingTexts:
         self._short, self._long = np.flatnonzero(lengths < SHORT), np.flatnonzero(lengths >= SHORT)
         self._seed = seed
         self.longest = max_tokens
-        long = (kept, self.held_out) if reads_long else ((), ())
-        self.long = LongTexts(*long, tokenizer, max_tokens, seed, progress)
+        found, others = (kept, self.held_out) if reads_long else ([], [])
+        self.long = LongTexts(found, others, tokenizer, max_tokens, seed, progress)
         self.sha256 = hashlib.sha256(b"".join(piece.tobytes() for piece in pieces)).hexdigest()
 
     def __len__(self) -> int:
