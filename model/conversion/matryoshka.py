@@ -41,8 +41,8 @@ def check_turnable(model: EmbeddingModel, dimensions: Sequence[int]) -> None:
 @torch.no_grad()
 def turn_vectors(
     model: EmbeddingModel, vectors: Float[np.ndarray, "S E"], dimensions: Sequence[int]
-) -> EmbeddingModel:
-    """The same model with turned vectors.
+) -> tuple[EmbeddingModel, Float[np.ndarray, "S E"]]:
+    """The same model with turned vectors, and these.
 
     Args:
         model: As ``check_turnable`` allows.
@@ -60,7 +60,8 @@ def turn_vectors(
     )
     turned = EmbeddingModel(config, model.tokenizer)
     state = model.state_dict()
-    turn = principal_rotation(vectors).T
+    axes = principal_rotation(vectors)
+    turn = axes.T
     if model.projection is None:
         state["projection.weight"] = turn
         if config.embedding_bias:
@@ -70,4 +71,4 @@ def turn_vectors(
             state[name] = turn @ state[name]
     turned.load_state_dict(state)
     turned.prompts, turned.default_prompt_name = model.prompts, model.default_prompt_name
-    return turned.eval()
+    return turned.eval(), vectors @ axes.numpy()

@@ -10,6 +10,7 @@ from importlib.metadata import version
 
 import torch
 
+from osa.model.calibration import CALIBRATION, LEAST_TEXTS, Calibration
 from osa.model.checkpoint import Checkpoint, load_weights
 from osa.model.common.progress import say
 from osa.model.conversion.matryoshka import check_turnable, turn_vectors
@@ -26,8 +27,8 @@ from osa.model.layers.initialization import shapes_alone
 from osa.model.training.distributed import Processes, process_group
 
 RECORD, CARD = "conversion.json", "README.md"
-TURNED_ON = 10_000
-"""Pieces of texts whose vectors' principal axes are taken."""
+MEASURED_ON = 10_000
+"""Pieces of texts whose vectors' principal axes and ranges are taken."""
 
 
 def convert(request: Request) -> int:
@@ -111,10 +112,10 @@ def _finish(
     report = measured(conversion.student)
     controls = _controls(request, teacher, texts, measured, conversion) if request.controls else {}
     student = conversion.student.cpu().requires_grad_(False).eval()
+    say("measuring vectors of texts that were learnt")
+    vectors = embed_ids(quick(student), texts.sample(MEASURED_ON)).numpy()
     if request.matryoshka:
-        say("turning vectors onto their principal axes")
-        vectors = embed_ids(quick(student), texts.sample(TURNED_ON)).numpy()
-        student = turn_vectors(student, vectors, request.matryoshka)
+        student, vectors = turn_vectors(student, vectors, request.matryoshka)
         report.widths = measure_widths(student, pieces, request.sts, request.matryoshka)
     facts: dict[str, object] = {
         "teacher": {"name": request.name, "sha256": teacher.checkpoint_sha256},
@@ -133,6 +134,9 @@ def _finish(
     record = to_json(facts, report, controls)
     card = model_card(request.name, student.config, facts, report, controls)
     extra = {RECORD: record.encode(), CARD: card.encode()}
+    if len(vectors) >= LEAST_TEXTS:
+        ranges = Calibration.measure(vectors, student.config.allowed_dimensions)
+        extra[CALIBRATION] = ranges.to_json().encode()
     student.save_pretrained(request.output, getattr(torch, request.dtype), extra)
     EmbeddingModel.from_pretrained(request.output)  # the state is deleted only if this loads
     shutil.rmtree(request.work, ignore_errors=True)

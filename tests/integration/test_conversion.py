@@ -109,6 +109,8 @@ def test_vectors_are_turned_and_stored_as_integers(bert: Path, tmp_path: Path) -
     assert main([*arguments(bert, tmp_path / "model", "5,2"), *asked]) == 0
     model = EmbeddingModel.from_pretrained(tmp_path / "model")
     assert model.config.matryoshka_dims == (width, 8)
+    assert model.calibration is not None, "int8 and uint8 vectors can be asked for"
+    assert set(model.calibration.bounds) == {width, 8}
     record = json.loads((tmp_path / "model" / "conversion.json").read_text())
     assert record["widths"]["8"]["share"] > 8 / width
     assert "| dimensions |" in (tmp_path / "model" / "README.md").read_text()

@@ -27,8 +27,9 @@ def test_cosines_stay_and_leading_numbers_say_most(student: EmbeddingModel, tmp_
     found = student.encode(texts(40))
     width = found.shape[1]
     dimensions = (width, width // 2, width // 4)
-    turned = turn_vectors(student, found.numpy(), dimensions)
+    turned, given = turn_vectors(student, found.numpy(), dimensions)
     vectors = turned.encode(texts(40))
+    torch.testing.assert_close(torch.from_numpy(given), vectors, atol=1e-5, rtol=0)
     torch.testing.assert_close(vectors @ vectors.T, found @ found.T, atol=1e-5, rtol=0)
     shares = vectors.square().mean(0)
     assert bool((shares[:-1] >= shares[1:] - 1e-6).all())  # of all numbers, in their order
@@ -44,7 +45,8 @@ def test_a_projection_with_a_bias_is_turned(student: EmbeddingModel) -> None:
     assert projected.projection is not None
     projected.projection.bias.copy_(torch.linspace(-1.0, 1.0, 8))
     found = projected.encode(texts(40))
-    vectors = turn_vectors(projected, found.numpy(), (8, 4)).encode(texts(40))
+    turned, _ = turn_vectors(projected, found.numpy(), (8, 4))
+    vectors = turned.encode(texts(40))
     torch.testing.assert_close(vectors @ vectors.T, found @ found.T, atol=1e-5, rtol=0)
     assert F.cosine_similarity(vectors, found).mean() < 0.9
 
@@ -56,7 +58,7 @@ def test_a_share_of_the_length_and_a_score_for_each_width(
     some = texts(12)
     pairs.write_text("\n".join(f"{k % 6}\t{some[k]}\t{some[-1 - k]}" for k in range(12)))
     width = student.config.vector_size
-    turned = turn_vectors(student, student.encode(some).numpy(), (width, 4))
+    turned, _ = turn_vectors(student, student.encode(some).numpy(), (width, 4))
     assert turned.tokenizer is not None
     pieces = [item.ids for item in turned.tokenizer.encode(some, 64)]
     found = measure_widths(turned, pieces, [pairs], (width, 4))
