@@ -70,7 +70,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--chunk-tokens",
         type=int,
         default=4096,
-        help="most tokens whose activations are kept at once (default: 4096)",
+        help="most tokens whose activations are kept at once while vectors of pieces are matched; "
+        "of long texts those of a batch are (default: 4096)",
     )
     parser.add_argument("--seed", type=int, default=0, help="of the order of the texts")
     parser.add_argument(

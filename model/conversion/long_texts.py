@@ -32,10 +32,22 @@ BUDGETS = (64, 128, 256, 512)
 CHARACTERS = 3
 """Texts of fewer characters a token than this are not tried."""
 MOST_TOKENS = 4096
-"""Of one text; what is beyond is not read."""
+"""Of one text at most, also where the student reads more; what is beyond is not read."""
 TEXTS_A_BLOCK = 256
 Segments = list[np.ndarray]
 """Of one text: ids, special tokens left out."""
+
+
+class Lengths(NamedTuple):
+    """Longest texts, special tokens included [tokens].
+
+    Attributes:
+        teacher: That the teacher reads.
+        student: That the student reads.
+    """
+
+    teacher: int
+    student: int
 
 
 class LongBatch(NamedTuple):
@@ -71,7 +83,7 @@ class LongTexts:
         kept: Sequence[str],
         held_out: Sequence[str],
         tokenizer: TextTokenizer,
-        longest: int,
+        lengths: Lengths,
         seed: int,
         progress: bool,
     ) -> None:
@@ -81,11 +93,11 @@ class LongTexts:
             kept: Texts to train on, short ones too.
             held_out: Others.
             tokenizer: The teacher's.
-            longest: What the teacher reads, special tokens included.
+            lengths: What both read.
             seed: Of the lengths of segments, and of batches.
             progress: Whether progress is shown.
         """
-        self._tokenizer, self._longest, self._seed = tokenizer, longest, seed
+        self._tokenizer, self._lengths, self._seed = tokenizer, lengths, seed
         with Progress("cutting long texts", "texts", len(kept), enabled=progress) as bar:
             self._texts = self._cut(kept, bar)
         with Progress("held out", "texts", len(held_out), enabled=False) as bar:
@@ -139,18 +151,19 @@ class LongTexts:
 
     def _cut(self, texts: Sequence[str], bar: Progress) -> list[Segments]:
         special = self._tokenizer.num_special_tokens
-        room = self._longest - special
+        longest, most = self._lengths.teacher, min(self._lengths.student, MOST_TOKENS)
+        room = longest - special
         generator = np.random.default_rng(self._seed)
         found: list[Segments] = []
         for start in range(0, len(texts), TEXTS_A_BLOCK):
             block = texts[start : start + TEXTS_A_BLOCK]
-            long = [text for text in block if len(text) > CHARACTERS * self._longest]
+            long = [text for text in block if len(text) > CHARACTERS * longest]
             for text in long:
                 budget = min(room, int(generator.choice(BUDGETS)))
                 (parts,) = segment_texts(self._tokenizer, [text], budget)
-                items = self._tokenizer.encode(parts, self._longest)
+                items = self._tokenizer.encode(parts, longest)
                 bodies = [body for item in items if len(body := self._body(item.ids))]
-                bodies = _first(bodies, MOST_TOKENS - special)
+                bodies = _first(bodies, most - special)
                 if sum(map(len, bodies)) > room:
                     found.append(bodies)
             bar.update(len(block))

@@ -16,8 +16,15 @@ SHARES, LONG_SHARES = (0.6, 0.4, 0.0), (0.5, 0.3, 0.2)
 
 @dataclass
 class Plan:
-    """How many updates the stages have, and which one is at work; None while it is not known."""
+    """How many updates the stages have.
 
+    Attributes:
+        asked: By the command, in its words.
+        steps: Of the stages; None while it is not known.
+        stage: The one at work.
+    """
+
+    asked: str
     steps: list[int | None]
     stage: int = 0
 
@@ -38,7 +45,10 @@ def make_plan(request: Request, student: EncoderConfig, texts: TrainingTexts) ->
     Raises:
         ConfigError: Updates on long texts are asked for, and cannot be.
     """
-    plan = Plan(list(request.steps) if request.steps else [None, None, None])
+    asked = f"--minutes {request.minutes:g}"
+    if request.steps is not None:
+        asked = "--steps " + ",".join(map(str, request.steps))
+    plan = Plan(asked, list(request.steps) if request.steps else [None, None, None])
     missing = _missing(student, texts)
     if missing and plan.steps[2]:
         raise ConfigError(f"--steps asks for {plan.steps[2]} updates on long texts, but {missing}")

@@ -89,9 +89,8 @@ def _texts(request: Request, teacher: EmbeddingModel, processes: Processes) -> T
             f"{request.max_tokens}"
         )
     shown = processes.is_main and not request.quiet
-    reads_long = request.max_length > longest
     return TrainingTexts(
-        read_texts(request), teacher.tokenizer, longest, request.seed, shown, reads_long
+        read_texts(request), teacher.tokenizer, longest, request.seed, shown, request.max_length
     )
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from osa.model.common.progress import Progress, say
-from osa.model.conversion.long_texts import LongTexts
+from osa.model.conversion.long_texts import Lengths, LongTexts
 from osa.model.conversion.matching import Batch
 from osa.model.conversion.request import Request, text_field
 from osa.model.errors import ConfigError
@@ -85,7 +85,7 @@ class TrainingTexts:
         max_tokens: int,
         seed: int,
         progress: bool,
-        reads_long: bool = False,
+        reads: int = 0,
     ) -> None:
         """Cut and tokenise texts.
 
@@ -95,7 +95,7 @@ class TrainingTexts:
             max_tokens: Longest piece, special tokens included.
             seed: Of the lengths that texts are cut to.
             progress: Whether progress is shown.
-            reads_long: Whether the student reads more than the teacher.
+            reads: Longest text that the student reads, where that is more [tokens].
 
         Raises:
             ConfigError: No text has a token.
@@ -113,8 +113,9 @@ class TrainingTexts:
         self._short, self._long = np.flatnonzero(lengths < SHORT), np.flatnonzero(lengths >= SHORT)
         self._seed = seed
         self.longest = max_tokens
-        found, others = (kept, self.held_out) if reads_long else ([], [])
-        self.long = LongTexts(found, others, tokenizer, max_tokens, seed, progress)
+        found, others = (kept, self.held_out) if reads > max_tokens else ([], [])
+        both = Lengths(max_tokens, reads)
+        self.long = LongTexts(found, others, tokenizer, both, seed, progress)
         self.sha256 = hashlib.sha256(b"".join(piece.tobytes() for piece in pieces)).hexdigest()
 
     def __len__(self) -> int:

@@ -124,13 +124,19 @@ class Conversion:
         """Go on from the saved state.
 
         Raises:
-            CheckpointError: There is none, or it is of another conversion.
+            CheckpointError: There is none, or it is of another conversion or of another number of
+                updates.
         """
-        place = self.request.work / STATE
+        place, asked = self.request.work / STATE, self.plan.asked
         try:
             self.plan = Plan(**json.loads((self.request.work / PLAN).read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError) as error:
             raise CheckpointError(f"{self.request.work} holds no plan: {error}") from error
+        if self.plan.asked != asked:
+            raise CheckpointError(
+                f"{self.request.work} was begun with {self.plan.asked}, got {asked}: give the "
+                "first again, or begin anew without --resume"
+            )
         self.optimizer = self._begin_stage()
         self.counters = load_state(place, self.student, self.optimizer, None, self.identity)
 

@@ -58,7 +58,7 @@ def test_the_vectors_come_near_the_teachers(bert: Path, converted: Path) -> None
 
 
 def test_a_stopped_conversion_goes_on_to_the_same_weights(
-    bert: Path, converted: Path, tmp_path: Path
+    bert: Path, converted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "model"
     environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
@@ -76,6 +76,8 @@ def test_a_stopped_conversion_goes_on_to_the_same_weights(
     assert process.returncode == 1, errors
     assert "stopped by signal 15" in errors
     assert main([*arguments(bert, output)]) == 2  # a state is there
+    assert main([*arguments(bert, output, "30,7"), "--resume"]) == 1
+    assert "was begun with --steps 30,6,0, got --steps 30,7,0" in capsys.readouterr().err
     assert main([*arguments(bert, output), "--resume"]) == 0
     one, other = (EmbeddingModel.from_pretrained(path).state_dict() for path in (output, converted))
     for name, tensor in one.items():
@@ -126,6 +128,14 @@ def test_long_texts_are_learnt_and_told(bert: Path, tmp_path: Path) -> None:
     assert all(found["texts"] > 0 for found in record["long"].values())
     assert "segments within the text" in (tmp_path / "model" / "README.md").read_text()
     assert EmbeddingModel.from_pretrained(tmp_path / "model").config.max_seq_len == 4096
+
+
+def test_long_texts_are_cut_to_what_the_student_reads(bert: Path, tmp_path: Path) -> None:
+    (tmp_path / "long.txt").write_text("\n".join(" ".join(texts(60)[k:]) for k in range(45)))
+    asked = ["--texts", str(tmp_path / "long.txt"), "--max-tokens", "16", "--max-length", "48"]
+    assert main([*arguments(bert, tmp_path / "model", "2,2,4"), *asked]) == 0
+    record = json.loads((tmp_path / "model" / "conversion.json").read_text())
+    assert record["steps"] == [2, 2, 4]
 
 
 def test_layers_are_numbers(bert: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 
 from osa.model import EmbeddingModel
 from osa.model.conversion.long_texts import (
+    Lengths,
     LongTexts,
     long_gradients,
     long_targets,
@@ -25,19 +26,20 @@ from osa.model.conversion.texts import TrainingTexts
 from osa.model.errors import ConfigError
 from tests.unit.model.conversion.conftest import texts
 
-LONGEST = 40
+LONGEST, READS = 40, 2048
 CPU = torch.device("cpu")
 
 
 @pytest.fixture
 def long(teacher: EmbeddingModel) -> LongTexts:
     assert teacher.tokenizer is not None
-    return LongTexts(texts(60), texts(20), teacher.tokenizer, LONGEST, seed=0, progress=False)
+    lengths = Lengths(LONGEST, READS)
+    return LongTexts(texts(60), texts(20), teacher.tokenizer, lengths, seed=0, progress=False)
 
 
 @pytest.fixture
 def student(teacher: EmbeddingModel) -> EmbeddingModel:
-    return make_student(teacher, (0, 1, 2), 2048)
+    return make_student(teacher, (0, 1, 2), READS)
 
 
 def test_only_longer_texts_and_all_of_their_tokens(
@@ -53,6 +55,15 @@ def test_only_longer_texts_and_all_of_their_tokens(
         assert max(map(len, text)) <= room
         batch = long.join([text], CPU)
         assert tuple(batch.texts.ids[0].tolist()) in wanted
+
+
+def test_no_text_is_longer_than_the_student_reads(teacher: EmbeddingModel) -> None:
+    assert teacher.tokenizer is not None
+    lengths = Lengths(20, 48)
+    found = LongTexts(texts(60), texts(20), teacher.tokenizer, lengths, seed=0, progress=False)
+    longest = [int(found.join([text], CPU).texts.ids.numel()) for text in found.held_out]
+    assert longest
+    assert 20 < max(longest) <= 48
 
 
 def test_a_batch_is_that_of_its_number(long: LongTexts) -> None:
@@ -105,27 +116,27 @@ def test_updates_bring_parts_and_wholes_nearer(
     assert all(-1.0 <= value["whole"] <= 1.0 for value in found.values())
 
 
-def plan_of(teacher: EmbeddingModel, reads_long: bool, **changes: object) -> list[int | None]:
+def plan_of(teacher: EmbeddingModel, reads: int, **changes: object) -> list[int | None]:
     assert teacher.tokenizer is not None
-    found = TrainingTexts(texts(60), teacher.tokenizer, LONGEST, 0, False, reads_long)
+    found = TrainingTexts(texts(60), teacher.tokenizer, LONGEST, 0, False, reads)
     request = Request(Path("m"), "m", Path("o"), **changes)  # type: ignore[arg-type]
     config = dataclasses.replace(teacher.config, pooling="mean")
-    wanted = LONG_SHARES if reads_long else SHARES
+    wanted = LONG_SHARES if reads > LONGEST else SHARES
     assert shares_of(config, found) == wanted
     return make_plan(request, config, found).steps
 
 
 def test_a_stage_for_long_texts_where_there_are_any(teacher: EmbeddingModel) -> None:
-    assert plan_of(teacher, True) == [None, None, None]
-    assert plan_of(teacher, False) == [None, None, 0]
-    assert plan_of(teacher, True, steps=(5, 4, 3)) == [5, 4, 3]
+    assert plan_of(teacher, READS) == [None, None, None]
+    assert plan_of(teacher, LONGEST) == [None, None, 0]
+    assert plan_of(teacher, READS, steps=(5, 4, 3)) == [5, 4, 3]
     with pytest.raises(ConfigError, match="asks for 3 updates on long texts, but no text has more"):
-        plan_of(teacher, False, steps=(5, 4, 3))
+        plan_of(teacher, LONGEST, steps=(5, 4, 3))
 
 
 def test_other_pooling_has_no_vectors_of_parts(teacher: EmbeddingModel) -> None:
     assert teacher.tokenizer is not None
-    found = TrainingTexts(texts(60), teacher.tokenizer, LONGEST, 0, False, True)
+    found = TrainingTexts(texts(60), teacher.tokenizer, LONGEST, 0, False, READS)
     config = dataclasses.replace(teacher.config, pooling="cls")
     assert shares_of(config, found) == SHARES
     request = Request(Path("m"), "m", Path("o"), steps=(1, 1, 1))
