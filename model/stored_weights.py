@@ -3,8 +3,9 @@
 As ``int8`` a matrix is stored as integers from -127 to 127 and, beside it under its name and
 ``SCALE``, one float32 for each of its rows, so that row = scale * integers: a quarter of float32's
 bytes, half of float16's. The error is at most half a scale, 0.4 % of the row's largest value.
-What is no matrix, or small, is stored as float16. Integers are those that ``model.dtype=int8``
-computes with, so that nothing more is lost there.
+What is no matrix, or small, is stored as float16. Integers of linear layers are those that
+``model.dtype=int8`` computes with, so that nothing more is lost there; tables of embeddings, which
+it keeps as they are, lose about as much again.
 """
 
 from __future__ import annotations

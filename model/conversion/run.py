@@ -24,6 +24,7 @@ from osa.model.embedding_model import EmbeddingModel
 from osa.model.errors import CheckpointError, ConfigError
 from osa.model.hub.reader import read_model
 from osa.model.layers.initialization import shapes_alone
+from osa.model.stored_weights import from_stored, to_stored
 from osa.model.training.distributed import Processes, process_group
 
 RECORD, CARD = "conversion.json", "README.md"
@@ -108,6 +109,7 @@ def _finish(
         return measure(teacher, student, pieces, texts.held_out, request.sts, texts.long)
 
     say("comparing the student with its teacher")
+    _as_stored(conversion.student, request)
     report = measured(conversion.student)
     controls = _controls(request, teacher, texts, measured, conversion) if request.controls else {}
     student = conversion.student.cpu().requires_grad_(False).eval()
@@ -141,6 +143,12 @@ def _finish(
     shutil.rmtree(request.work, ignore_errors=True)
     print(card)
     print(f"wrote {request.output}")
+
+
+def _as_stored(student: EmbeddingModel, request: Request) -> None:
+    """Give the student the weights that its file will give back."""
+    stored = to_stored(student.state_dict(), getattr(torch, request.dtype))
+    student.load_state_dict(from_stored(stored, request.output))
 
 
 def _controls(

@@ -29,7 +29,8 @@ def cluster(vectors: np.ndarray, most: int, check: Check = go_on) -> np.ndarray:
 
     Args:
         vectors: Unit vectors [n, E], in the order of a document.
-        most: Most groups, at least 1; fewer where there are fewer different vectors.
+        most: Most groups, at least 1. No more vectors than that are a group each, equal ones too;
+            of more, equal vectors fall into one.
         check: Called between steps.
     """
     if len(vectors) <= most:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import get_args, overload
 
 import numpy as np
@@ -62,7 +63,7 @@ class DocumentOptions:
         """
         for name, most in (("vectors", MOST_VECTORS), ("chunk_tokens", None)):
             value = getattr(self, name)
-            whole = isinstance(value, int) and not isinstance(value, bool)
+            whole = isinstance(value, Integral) and not isinstance(value, bool)
             if not whole or value < 1 or (most is not None and value > most):
                 allowed = "at least 1" if most is None else f"1 to {most}"
                 raise InputError(f"{name} must be {allowed}, got {value}")

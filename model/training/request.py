@@ -14,6 +14,7 @@ from osa.model.common.directories import (
     check_output,
     describe_path,
     kind_of,
+    packaged_model,
 )
 from osa.model.common.requirements import is_installed, require
 from osa.model.common.suggestions import did_you_mean
@@ -90,7 +91,7 @@ def _check_files(config: TrainConfig) -> None:
     data = config.data
     for file in (*data.files, *data.held_out, *([config.tokenizer] if config.tokenizer else [])):
         check_file(file)
-    if config.start is not None and kind_of(config.start) not in MODEL_KINDS:
+    if config.start is not None and kind_of(packaged_model(config.start)) not in MODEL_KINDS:
         raise ConfigError(
             f"start must be a checkpoint or a model of transformers: {describe_path(config.start)}"
         )

@@ -102,6 +102,11 @@ def _run(options: argparse.Namespace) -> int:
             f"warning: {summary.unknown} of {summary.tokens} tokens stand for what the model's "
             "vocabulary does not have; texts of nothing else have the same vector"
         )
+    if summary.truncated:
+        say(
+            f"warning: {summary.truncated} of {summary.texts} inputs were longer than "
+            "model.max_input_length and were cut"
+        )
     print(json.dumps({"output": str(options.output), **summary.to_note()}))
     return 0
 

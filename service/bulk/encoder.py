@@ -118,6 +118,8 @@ class BulkEncoder:
             raise ConfigError("osa embed takes texts: this model has no tokenizer")
         if grouping is not None and engine.tokenizer is None:
             raise ConfigError("--vectors-per-document cuts texts, this model takes features")
+        if grouping is not None and info.no_spans:
+            raise ConfigError(f"--vectors-per-document: {info.no_spans}")
         if dimensions is not None and (problem := width_problem(dimensions, info.dimensions)):
             raise ConfigError(f"--dimensions {problem}")
         self.engine, self._texts = engine, limits.texts

@@ -81,13 +81,18 @@ class Parts:
         note: Note = self._read(number, counted)
         return note
 
-    def rows(self, number: int, columns: list[str]) -> pa.Table:
-        """These columns of a part [n].
+    def read_groups(self, number: int, columns: list[str], use: Callable[[pa.Table], None]) -> None:
+        """Let ``use`` see these columns of each row group of a part, one after the other.
 
         Raises:
             DataError: The part is damaged.
         """
-        return self._read(number, lambda part: part.read(columns).replace_schema_metadata())
+
+        def read(part: pq.ParquetFile) -> None:
+            for group in range(part.num_row_groups):
+                use(part.read_row_group(group, columns).replace_schema_metadata())
+
+        self._read(number, read)
 
     def append(self, rows: pa.Table, note: Note) -> None:
         """Write the next part, whole or not at all."""

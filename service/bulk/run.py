@@ -214,11 +214,19 @@ class BulkRun:
         """A part must have been made of the same records."""
         kept = without(len(window.inputs), parts.note(number)["failed"])
         names = self._columns.names
-        rows = parts.rows(number, [*names, INDEX] if self._grouped else names)
-        if self._grouped:
-            firsts = np.flatnonzero(rows.column(INDEX).to_numpy() == 0)
-            rows = rows_at(rows, firsts.tolist()).select(names)
-        if not rows.equals(rows_at(window.rows, kept.tolist()).select(self._columns.names)):
+        wanted = rows_at(window.rows, kept.tolist()).select(names)
+        place, same = 0, True
+
+        def compare(rows: pa.Table) -> None:
+            nonlocal place, same
+            if self._grouped:
+                firsts = np.flatnonzero(rows.column(INDEX).to_numpy() == 0)
+                rows = rows_at(rows, firsts.tolist()).select(names)
+            same = same and rows.equals(wanted.slice(place, rows.num_rows))
+            place += rows.num_rows
+
+        parts.read_groups(number, [*names, INDEX] if self._grouped else names, compare)
+        if not same or place != wanted.num_rows:
             raise DataError(
                 f"the input has changed since {parts.directory} was begun (row group {number}): "
                 "remove the directory to begin anew"

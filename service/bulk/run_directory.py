@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import stat
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any, BinaryIO, Protocol
 
@@ -30,6 +30,8 @@ KEY = b"osa"
 """Metadata of a file: what made it, as JSON."""
 Note = dict[str, Any]
 COUNTS = ("texts", "tokens", "truncated")
+GROUP_BYTES = 128 << 20
+"""About so much memory do the rows of a row group take, at most, in which all is that repeats."""
 DAMAGE = (pa.ArrowException, OSError, ValueError, KeyError, TypeError)
 """What reading a damaged file raises."""
 
@@ -203,7 +205,23 @@ def write_rows(files: Files, name: str, rows: pa.Table, note: Note) -> None:
     """
     own = {**(rows.schema.metadata or {}), KEY: json.dumps(note).encode()}
     rows = rows.replace_schema_metadata(own)
-    files.write(name, lambda file: pq.write_table(rows, file, compression="zstd"))
+
+    def write(file: BinaryIO) -> None:
+        with pq.ParquetWriter(file, rows.schema, compression="zstd") as writer:
+            for group in _row_groups(rows):
+                writer.write_table(group)
+
+    files.write(name, write)
+
+
+def _row_groups(rows: pa.Table) -> Iterator[pa.Table]:
+    """Consecutive rows that together are no larger than a group may be, or one row."""
+    if rows.num_rows <= 1 or rows.nbytes <= GROUP_BYTES:
+        yield rows
+        return
+    half = rows.num_rows // 2
+    yield from _row_groups(rows.slice(0, half))
+    yield from _row_groups(rows.slice(half))
 
 
 def begin(files: Files, job: Note, finished: bool) -> None:

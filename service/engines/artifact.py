@@ -21,6 +21,11 @@ from osa.service.engines.base import (
 )
 from osa.service.model_settings import ModelSettings
 
+INSIDE = (
+    "vectors of chunks are pooled before the model's non-linear projection, which its graph has "
+    "inside: serve the checkpoint"
+)
+
 
 class ArtifactEngine:
     """Runs an artifact, whose hashes are verified before it is loaded."""
@@ -47,6 +52,7 @@ class ArtifactEngine:
         if self._artifact.tokenizer is None and self._artifact.config.feature_size is None:
             raise ConfigError("the server embeds text: this artifact has no tokenizer")
         self._runner = open_runner(self._artifact, device, kernel)
+        linear = self._artifact.config.embedding_activation == "identity"
         self._info = EngineInfo.of(
             self._artifact.config,
             backend=FORMATS[manifest.kind].engine,
@@ -60,6 +66,7 @@ class ArtifactEngine:
             packed=manifest.layout == "packed",
             prompts=self._artifact.prompts,
             default_prompt_name=self._artifact.default_prompt_name,
+            no_spans="" if linear else INSIDE,
         )
 
     @classmethod
@@ -100,9 +107,6 @@ class ArtifactEngine:
         output = EngineOutput(embeddings, norms)
         if details is None:
             return output
-        if details.spans and self._artifact.config.embedding_activation != "identity":
-            raise InputError(
-                "vectors of chunks are pooled before the model's non-linear projection, which its "
-                "graph has inside: serve the checkpoint"
-            )
+        if details.spans and self._info.no_spans:
+            raise InputError(self._info.no_spans)
         return with_details(output, states, details, self._artifact.config.pooling)

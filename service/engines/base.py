@@ -82,6 +82,7 @@ class EngineInfo:
         claims_invariance: Whether vectors are meant not to depend on their batch; then it is tried.
         products: What computes products with weights; empty where that is the backend itself.
         streams: Whether inputs of any length are computed in chunks.
+        no_spans: Why ranges of tokens have no vectors; empty where they have.
     """
 
     backend: str
@@ -108,6 +109,7 @@ class EngineInfo:
     claims_invariance: bool = True
     products: str = ""
     streams: bool = False
+    no_spans: str = ""
 
     @classmethod
     def of(cls, config: EncoderConfig, **facts: Any) -> EngineInfo:

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from osa.service.bulk import run_directory
 from tests.conftest import WORDS, Embed
 from tests.integration.test_bulk_embedding import vectors_of
 
@@ -114,6 +115,27 @@ def test_a_run_that_was_stopped_goes_on(
     tables = [pq.read_table(tmp_path / name) for name in ("out.parquet", "whole.parquet")]
     assert tables[0].equals(tables[1])
     assert embed(file, options=f"{options} --resume") == 0, "it is finished: nothing to do"
+
+
+def test_what_repeats_is_read_and_written_in_bounded_groups(
+    embed: Embed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A long text stands in the row of each of its vectors: not all of them are held at once."""
+    options = f"{FEW} --rows-per-group 2"
+    file = write_as("jsonl", tmp_path)
+    assert embed(file, output="whole.parquet", options=options) == 0
+    monkeypatch.setattr(run_directory, "GROUP_BYTES", 700)
+    good = file.read_text()
+    file.write_text(good + '{"text": 7}\n')
+    assert embed(file, options=options) == 1
+    part = pq.ParquetFile(next(iter(sorted((tmp_path / "out.parquet.partial").glob("part-*")))))
+    groups = [part.metadata.row_group(place).num_rows for place in range(part.num_row_groups)]
+    assert len(groups) > 1
+    assert sum(groups) == COUNTS[0] + COUNTS[1]
+    file.write_text(good)
+    assert embed(file, options=f"{options} --resume") == 0
+    tables = [pq.read_table(tmp_path / name) for name in ("out.parquet", "whole.parquet")]
+    assert tables[0].equals(tables[1])
 
 
 def test_a_text_without_tokens_is_a_bad_record(

@@ -76,6 +76,7 @@ WRONG = [
     ("train --config contrastive.toml --output x --resume", "holds no training state"),
     ("train --config contrastive.toml --output x --set model.num_layer=1", "model.num_layers?"),
     ("train --config contrastive.toml --output x --set start=nowhere", "start"),
+    ("train --config contrastive.toml --output x --set start=packaged:x", "packaged:default"),
     ("train --config distill.toml --output x --set distill.teacher=nowhere", "teacher nowhere"),
 ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -10,12 +11,14 @@ import numpy as np
 import pytest
 import torch
 
+from osa.export.exporter import ExportOptions, export_model
 from osa.model import EmbeddingModel
 from osa.model.functional.varlen import cu_seqlens_of
 from osa.model.tokenization import TextTokenizer
 from osa.service.batching import worker
 from osa.service.batching.item import ItemResult
-from tests.conftest import ArtifactMaker
+from osa.service.cli import main
+from tests.conftest import ArtifactMaker, make_tiny_model
 
 DOCUMENT = (
     "A man is playing a guitar on the stage. The crowd sings along.\n"
@@ -153,6 +156,24 @@ def test_artifacts_give_the_same_token_vectors(
         post(source, "/embed_all", body), post(other, "/embed_all", body), strict=True
     ):
         np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_chunks_before_a_projection_that_is_not_linear_are_refused_at_once(
+    serve: Callable[..., httpx.Client], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The graph has it inside: the request is told, not the batch that it would have been in."""
+    width = {"embedding_size": 8, "embedding_dense": True, "matryoshka_dims": ()}
+    model = make_tiny_model(embedding_activation="tanh", **width)
+    artifact = tmp_path / "artifact"
+    export_model(model, artifact, ExportOptions("torch-export", "packed"))
+    response = serve(model__path=artifact).post("/embed_chunks", json={"inputs": "the cat"})
+    assert response.status_code == 422
+    assert "before the model's non-linear projection" in response.json()["error"]
+    (tmp_path / "texts.txt").write_text("the cat\n")
+    command = ["embed", str(tmp_path / "texts.txt"), "--output", str(tmp_path / "out.parquet")]
+    assert main([*command, "--model", str(artifact), "--vectors-per-document", "2"]) == 2
+    told = capsys.readouterr().err
+    assert "--vectors-per-document: vectors of chunks are pooled before the model's non-lin" in told
 
 
 def test_a_document_is_tokenised_once_and_its_token_vectors_stay_in_the_engine(

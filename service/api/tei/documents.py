@@ -104,6 +104,7 @@ def document_routes(pipeline: InferencePipeline) -> APIRouter:
             check_texts(texts, "inputs")
             check_groups(body)
             model = context.choose(name_of(body.model), tasks=("embedding",))
+            check_spans(model)
             chunking = read_chunking(
                 body.chunking or ChunkingOptions(), len(texts), isinstance(body.inputs, str)
             )
@@ -178,6 +179,16 @@ def check_bytes(encoding: EncodingFormat, lines: bool, inputs: int) -> None:
             f"{inputs}: take base64, or send the inputs in parts",
             param="encoding_format",
         )
+
+
+def check_spans(model: ServedModel) -> None:
+    """Refuse chunks of a model whose ranges of tokens have no vectors.
+
+    Raises:
+        ValidationError: Saying why.
+    """
+    if model.about.no_spans:
+        raise ValidationError(model.about.no_spans, param="model")
 
 
 def check_groups(body: EmbedChunksRequest) -> None:

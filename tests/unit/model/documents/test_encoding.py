@@ -138,6 +138,11 @@ def test_what_cannot_be_is_refused(
         tiny_model.encode_documents(**{"texts": ["the cat"], **arguments})
 
 
+def test_numpys_whole_numbers_are_numbers(tiny_model: EmbeddingModel) -> None:
+    found = tiny_model.encode_documents("the cat sat", np.int64(2), chunk_tokens=np.int32(1))
+    assert len(found.vectors) == 2
+
+
 def test_models_without_vectors_of_text_are_refused() -> None:
     with pytest.raises(InputError, match="no tokenizer"):
         make_tiny_model(vocab_size=None, feature_size=3).encode_documents(["a"])
