@@ -1,9 +1,14 @@
-"""The ``osa`` command. Exit codes: 0 done, 1 failed, 2 invalid arguments or settings."""
+"""The ``osa`` command.
+
+Exit codes: 0 done, 1 failed, 2 invalid arguments or settings; those of shells where a signal ended
+it (130, SIGINT) or nobody reads its output (141, SIGPIPE).
+"""
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
@@ -15,6 +20,7 @@ from osa.service.commands.command_parser import CommandParser, positive
 from osa.service.commands.settings_options import add_settings, read_settings
 
 Command = Callable[[argparse.Namespace], int]
+STOPPED, UNREAD = 130, 141
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -23,7 +29,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     command: Command = options.command
     try:
-        return command(options)
+        code = command(options)
+        sys.stdout.flush()
+        return code
+    except KeyboardInterrupt:
+        say("osa: stopped")
+        return STOPPED
+    except BrokenPipeError:  # the reader of the output has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return UNREAD
     except ConfigError as error:
         say(f"osa: {error}")
         return 2

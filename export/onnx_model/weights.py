@@ -80,6 +80,7 @@ def quantize_int8(proto: onnx.ModelProto) -> onnx.ModelProto:
     bare = onnx.ModelProto()
     bare.CopyFrom(proto)
     del bare.functions[:]
+    bare.metadata_props.add(key="onnx.quant.pre_process", value="onnxruntime.quant")  # or it warns
     with scratch_directory("an int8 export") as scratch:
         source, target = scratch / "float.onnx", scratch / "int8.onnx"
         onnx.save(bare, str(source))

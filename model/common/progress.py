@@ -43,7 +43,7 @@ class Progress:
             enabled: Whether anything is shown.
             interval_s: Interval of lines where standard error is not a terminal [s].
         """
-        self.done = initial
+        self.done = self._told = initial
         self._label, self._unit, self._total = label, unit, total
         self._begun_with, self._enabled, self._interval_s = initial, enabled, interval_s
         self._bar: Any = None
@@ -74,7 +74,7 @@ class Progress:
         """Stop, with a last line of the count."""
         if self._bar is not None:
             self._bar.close()
-        elif self._enabled and self._told_at > self._begun_at:
+        elif self._enabled and self._told_at > self._begun_at and self._told != self.done:
             self._tell(time.monotonic())
 
     def update(self, count: int = 1, note: str = "") -> None:
@@ -108,7 +108,7 @@ class Progress:
             self._bar.write(harmless(message, lines=True), file=sys.stderr)
 
     def _tell(self, now: float) -> None:
-        self._told_at = now
+        self._told_at, self._told = now, self.done
         rate = (self.done - self._begun_with) / max(now - self._begun_at, 1e-9)
         count = f"{self.done}" if self._total is None else f"{self.done} of {self._total}"
         left = (self._total or self.done) - self.done

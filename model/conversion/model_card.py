@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from osa.model.config import EncoderConfig
 from osa.model.conversion.report import Report
 
+NEAR = 0.9
+"""Cosine with the teacher's vectors below which an index of them is of no use."""
 HEADER = ("| | teacher | converted |", "|---|---|---|")
 
 
@@ -62,6 +64,11 @@ def model_card(
 
 
 def _place(report: Report) -> str:
+    if not report.widths and report.cosine < NEAR:
+        return (
+            f"Its vectors are far from the teacher's (mean cosine {report.cosine:.2f}): an index "
+            "of these is of no use with it. More updates, or more texts, bring it nearer."
+        )
     if not report.widths:
         return (
             "It takes the teacher's place beside its vectors: an index of them stays valid, as far "

@@ -27,10 +27,15 @@ def read_pairs(path: Path) -> tuple[list[float], list[str], list[str]]:
     """Read ``score<TAB>sentence<TAB>sentence`` lines.
 
     Raises:
-        ConfigError: Naming the line that is not of this form.
+        ConfigError: Naming the line that is not of this form; or all scores are equal, with which
+            nothing can be in order.
     """
     scores, left, right = [], [], []
-    for number, line in enumerate(path.read_text(encoding="utf-8").rstrip("\n").split("\n"), 1):
+    try:
+        lines = path.read_text(encoding="utf-8").rstrip("\n").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read {path}: {error}") from error
+    for number, line in enumerate(lines, 1):
         cells = line.split("\t")
         try:
             scores.append(float(cells[0]))
@@ -38,4 +43,6 @@ def read_pairs(path: Path) -> tuple[list[float], list[str], list[str]]:
             right.append(cells[2])
         except (ValueError, IndexError) as error:
             raise ConfigError(f"{path}:{number} is not score<TAB>text<TAB>text") from error
+    if len(set(scores)) < 2:
+        raise ConfigError(f"{path} has {len(scores)} pairs, all of one score: two must differ")
     return scores, left, right

@@ -18,6 +18,7 @@ from osa.model.common.directories import (
 )
 from osa.model.common.hub_reference import is_reference
 from osa.model.common.progress import say
+from osa.model.conversion.rank_correlation import read_pairs
 from osa.model.download.models import local_path
 from osa.model.errors import ConfigError
 from osa.model.processor import instruction_set_limit
@@ -141,6 +142,8 @@ def read_request(options: argparse.Namespace) -> Request:
     )
     for file in (*request.texts, *request.sts):
         check_file(file)
+    for file in request.sts:
+        read_pairs(file)
     for file in request.texts:
         check_format(file, (text_field(request.column),))
     _check_places(request, options.force)

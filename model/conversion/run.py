@@ -14,7 +14,7 @@ from osa.model.calibration import CALIBRATION, LEAST_TEXTS, Calibration
 from osa.model.checkpoint import Checkpoint, load_weights
 from osa.model.common.progress import say
 from osa.model.conversion.matryoshka import check_turnable, turn_vectors
-from osa.model.conversion.model_card import model_card
+from osa.model.conversion.model_card import NEAR, model_card
 from osa.model.conversion.report import Report, embed_ids, measure, measure_widths, quick, to_json
 from osa.model.conversion.request import STATE, Request
 from osa.model.conversion.student import make_student
@@ -108,7 +108,7 @@ def _finish(
     def measured(student: EmbeddingModel) -> Report:
         return measure(teacher, student, pieces, texts.held_out, request.sts, texts.long)
 
-    say("comparing the student with its teacher")
+    say("comparing the student with its teacher: vectors, retrieval, scores, speed by length")
     _as_stored(conversion.student, request)
     report = measured(conversion.student)
     controls = _controls(request, teacher, texts, measured, conversion) if request.controls else {}
@@ -138,10 +138,17 @@ def _finish(
     if len(vectors) >= LEAST_TEXTS:
         ranges = Calibration.measure(vectors, student.config.allowed_dimensions)
         extra[CALIBRATION] = ranges.to_json().encode()
+    else:
+        say(
+            f"int8 and uint8 vectors cannot be asked for yet: {len(vectors)} pieces of texts are "
+            f"too few for their ranges, at least {LEAST_TEXTS} are needed (osa calibrate)"
+        )
     student.save_pretrained(request.output, getattr(torch, request.dtype), extra)
     EmbeddingModel.from_pretrained(request.output)  # the state is deleted only if this loads
     shutil.rmtree(request.work, ignore_errors=True)
     print(card)
+    if report.cosine < NEAR:
+        say(f"warning: its vectors are far from the teacher's, cosine {report.cosine:.2f}")
     print(f"wrote {request.output}")
 
 

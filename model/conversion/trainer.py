@@ -119,6 +119,7 @@ class Conversion:
                 self.counters = Counters()
                 if self.plan.stage < len(self.plan.steps):
                     self.optimizer = self._begin_stage()
+                self.save()
 
     def resume(self) -> None:
         """Go on from the saved state.
@@ -232,12 +233,16 @@ class Conversion:
             return batch.ids.numel()
 
     def _begin_stage(self) -> AdamW:
-        """The optimizer of the stage at work: what it may change, at which rates."""
+        """The optimizer of the stage at work: what it may change, at which rates.
+
+        Where all stages are done it is that of the last.
+        """
+        stage = min(self.plan.stage, len(RATES) - 1)
         for hook in self._hooks:
             hook.remove()
         self._hooks.clear()
-        rates = RATES[self.plan.stage]
-        if self.plan.stage == 1 and not self.whole:
+        rates = RATES[stage]
+        if stage == 1 and not self.whole:
             rates = FEWER_LAYERS
         groups: dict[str, list[nn.Parameter]] = {name: [] for name in rates}
         for name, parameter in self.student.named_parameters():
@@ -246,7 +251,7 @@ class Conversion:
             parameter.requires_grad_(kind in rates and not frozen)
             if parameter.requires_grad:
                 groups[kind].append(parameter)
-        if self.plan.stage == 0:
+        if stage == 0:
             for block in blocks_of(self.student):
                 projection = mixer_of(block).qkv
                 for parameter in projection.parameters():

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from numbers import Integral
 from typing import get_args, overload
 
 import numpy as np
@@ -63,7 +62,7 @@ class DocumentOptions:
         """
         for name, most in (("vectors", MOST_VECTORS), ("chunk_tokens", None)):
             value = getattr(self, name)
-            whole = isinstance(value, Integral) and not isinstance(value, bool)
+            whole = isinstance(value, int) and not isinstance(value, bool)
             if not whole or value < 1 or (most is not None and value > most):
                 allowed = "at least 1" if most is None else f"1 to {most}"
                 raise InputError(f"{name} must be {allowed}, got {value}")
@@ -165,7 +164,8 @@ class DocumentEncoding(StreamedEncoding):
                 that is empty, not valid Unicode or no text.
             OsaError: As ``stream``.
         """
-        asked = DocumentOptions(vectors, chunk_tokens, split_by, dimensions, batch_tokens, options)
+        most, size = (int(n) if isinstance(n, np.integer) else n for n in (vectors, chunk_tokens))
+        asked = DocumentOptions(most, size, split_by, dimensions, batch_tokens, options)
         asked.check(self.config.allowed_dimensions)
         if isinstance(texts, str):
             return _encode(self, read_texts([texts], "texts"), asked)[0]

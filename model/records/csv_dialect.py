@@ -200,12 +200,15 @@ def find_dialect(
     Returns:
         Of those in which the header has all columns, the one with the fewest records that have
         another number of fields, or quotes at odd places; of equals the more usual one. What is
-        unusual must show: one bad record does not change how the others are read.
+        unusual must show: one bad record does not change how the others are read. Where the header
+        has them in none, of those in which it has several columns.
     """
     candidates = given.candidates()
     wanted = set(columns)
     headers = {dialect: _read(lines, 0, dialect)[0].fields for dialect in candidates}
     fitting = [dialect for dialect in candidates if wanted <= set(headers[dialect])]
+    if not fitting:  # the header is refused, by the names that it has in the likeliest dialect
+        fitting = [dialect for dialect in candidates if len(headers[dialect]) > 1]
     if all(len(headers[dialect]) == 1 for dialect in fitting):  # no delimiter to be found
         fitting = [dialect for dialect in fitting if dialect.delimiter == candidates[0].delimiter]
     tallies = {dialect: _tally(lines, dialect, len(headers[dialect])) for dialect in fitting}

@@ -26,6 +26,7 @@ from osa.model.training.config import TrainConfig, load_config
 
 STATE = "state"
 """Directory of the saved state, within the directory of the run."""
+CORPUS = "python -m osa.model.pretrained.corpus --output data/text"
 MAX_RESTARTS = "TORCHELASTIC_MAX_RESTARTS"
 """Variable of the processes that ``torchrun`` starts."""
 
@@ -63,8 +64,8 @@ def read_request(options: argparse.Namespace) -> TrainConfig:
         )
     config = load_config(recipe if recipe.is_file() else options.config, options.set)
     _check_places(options)
-    _check_files(config)
     _check_model(config)
+    _check_files(config, packaged=recipe.is_file())
     if config.report.tensorboard and not is_installed("tensorboard"):
         raise ConfigError("report.tensorboard needs a package: pip install tensorboard")
     config.section.check()
@@ -87,10 +88,14 @@ def _check_places(options: argparse.Namespace) -> None:
     check_output(options.output, MANIFEST, options.force or resuming)
 
 
-def _check_files(config: TrainConfig) -> None:
+def _check_files(config: TrainConfig, packaged: bool) -> None:
     data = config.data
     for file in (*data.files, *data.held_out, *([config.tokenizer] if config.tokenizer else [])):
-        check_file(file)
+        try:
+            check_file(file)
+        except ConfigError as error:
+            hint = f": the recipe's texts are made by '{CORPUS}'" if packaged else ""
+            raise ConfigError(f"{error}{hint}") from error
     if config.start is not None and kind_of(packaged_model(config.start)) not in MODEL_KINDS:
         raise ConfigError(
             f"start must be a checkpoint or a model of transformers: {describe_path(config.start)}"

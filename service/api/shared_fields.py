@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, FailFast, StrictInt, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    FailFast,
+    Field,
+    StrictBool,
+    StrictInt,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
+
+from osa.service.inference.request import EmbedOptions
 
 TEXT_SCHEMA: dict[str, Any] = {"type": "string", "minLength": 1}
 TEXTS_SCHEMA: dict[str, Any] = {"type": "array", "minItems": 1, "items": TEXT_SCHEMA}
@@ -72,6 +83,7 @@ PARSE_SPECIAL = (
     "Whether names of special tokens in texts, such as [SEP], are those tokens; they are text by "
     "default."
 )
+AS_EMBED = "As for /embed."
 MODEL_FIELD = "Name of a served model; anything else means the default one."
 
 
@@ -114,3 +126,39 @@ class StrictBody(BaseModel):
                 {"name": str(unknown)[:64], "known": ", ".join(known)},
             )
         return values
+
+
+class TextParameters(BaseModel):
+    """How texts become vectors. Unknown parameters are ignored; null means the default."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    truncate: StrictBool | None = Field(None, description=AS_EMBED)
+    truncation_direction: Literal["left", "right"] | None = Field(None, description=AS_EMBED)
+    dimensions: StrictInt | None = Field(
+        None, description=AS_EMBED, json_schema_extra=DIMENSIONS_SCHEMA
+    )
+    prompt_name: str | None = Field(None, description=AS_EMBED)
+    parse_special_tokens: StrictBool | None = Field(None, description=AS_EMBED)
+
+    _direction = field_validator("truncation_direction", mode="before")(lower_case)
+
+    def options(self) -> EmbedOptions:
+        """The use case's options."""
+        return EmbedOptions(
+            truncate=self.truncate,
+            direction=self.truncation_direction or "right",
+            dimensions=self.dimensions,
+            prompt_name=self.prompt_name,
+            parse_special=self.parse_special_tokens is True,
+        )
+
+
+class EmbedParameters(TextParameters):
+    """How texts become vectors, whose length may stay."""
+
+    normalize: StrictBool | None = Field(None, description=AS_EMBED)
+
+    def options(self) -> EmbedOptions:
+        """The use case's options."""
+        return super().options()._replace(normalize=self.normalize is not False)

@@ -76,7 +76,8 @@ WRONG = [
     ("train --config contrastive.toml --output x --resume", "holds no training state"),
     ("train --config contrastive.toml --output x --set model.num_layer=1", "model.num_layers?"),
     ("train --config contrastive.toml --output x --set start=nowhere", "start"),
-    ("train --config contrastive.toml --output x --set start=packaged:x", "packaged:default"),
+    ("train --config default --output x", "python -m osa.model.pretrained.corpus"),
+    ("train --config default --output x --set model.num_layer=1", "model.num_layers?"),
     ("train --config distill.toml --output x --set distill.teacher=nowhere", "teacher nowhere"),
 ]
 

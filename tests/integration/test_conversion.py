@@ -105,6 +105,44 @@ def test_what_cannot_be_done_is_refused_at_once(
     assert not (tmp_path / "model").exists()
 
 
+def test_scores_are_read_before_anything_is_computed(
+    bert: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for content, told in (
+        ("score\tone\tother\n5\ta\tb\n", "pairs.tsv:1 is not score<TAB>text<TAB>text"),
+        ("5\ta\tb\n5\tc\td\n", "has 2 pairs, all of one score"),
+    ):
+        (tmp_path / "pairs.tsv").write_text(content)
+        asked = ["--sts", str(tmp_path / "pairs.tsv")]
+        assert main([*arguments(bert, tmp_path / "model"), *asked]) == 2
+        assert told in capsys.readouterr().err
+        assert not (tmp_path / "model.run").exists()
+
+
+def test_what_was_learnt_outlives_what_ends_the_measurements(
+    bert: Path,
+    converted: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("osa.model.conversion.run.measure", stop)
+        assert main(arguments(bert, tmp_path / "model")) == 130
+    assert capsys.readouterr().err.endswith("osa: stopped\n")
+    with monkeypatch.context() as patch:
+        patch.setattr("osa.model.conversion.trainer.Conversion._update", stop)
+        assert main([*arguments(bert, tmp_path / "model"), "--resume"]) == 0
+    one, other = (
+        EmbeddingModel.from_pretrained(path).state_dict()
+        for path in (tmp_path / "model", converted)
+    )
+    assert all(torch.equal(tensor, other[name]) for name, tensor in one.items())
+
+
 def test_vectors_are_turned_and_stored_as_integers(bert: Path, tmp_path: Path) -> None:
     width = EmbeddingModel.from_pretrained(bert).config.vector_size
     asked = ["--matryoshka", f"{width},8", "--dtype", "int8"]

@@ -53,6 +53,9 @@ def test_rerank_takes_both_forms(served: httpx.Client) -> None:
     scores = [rank["score"] for rank in ranks]
     assert scores == sorted(scores, reverse=True)
     assert [rank["text"] for rank in ranks] == [TEXTS[rank["index"]] for rank in ranks]
+    assert post(served, "/rerank", query=QUERY, texts=TEXTS, top_n=2) == [
+        {"index": rank["index"], "score": rank["score"]} for rank in ranks[:2]
+    ]
     raw = post(served, "/rerank", query=QUERY, texts=TEXTS, raw_scores=True)
     assert [rank["index"] for rank in raw] == [rank["index"] for rank in ranks]
     np.testing.assert_allclose(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,58 @@ def test_the_left_side_of_a_text_is_cut_behind_its_prompt(
         told = bound.post(path, json=asked).headers
         assert int(told["x-truncated-tokens"]) == len(whole) - 12
         assert int(told["x-compute-characters"]) == len(prompt + text)
+
+
+def test_a_prompt_is_put_before_texts_on_every_route_that_embeds_them(
+    serve: Callable[..., httpx.Client], client: httpx.Client
+) -> None:
+    text, other, prompt = "A man is playing.", "Stocks fell.", "search query: "
+    bound = serve(model__prompts={"query": prompt})
+    wanted, far = embed(client, inputs=[prompt + text, prompt + other])
+    name, tensor = {"prompt_name": "query"}, {"name": "text", "datatype": "BYTES", "shape": [1]}
+    bodies: dict[str, dict[str, Any]] = {
+        "/embed": {"inputs": text, **name},
+        "/vertex": {"instances": [{"inputs": text}], "parameters": name},
+        "/v1/embeddings": {"input": text, **name},
+        "/v2/models/osa-default/infer": {"inputs": [{**tensor, "data": [text]}],
+                                         "parameters": name},
+        "/similarity": {"inputs": {"source_sentence": text, "sentences": [other]},
+                        "parameters": name},
+    }  # fmt: skip
+    found = {path: bound.post(path, json=body).json() for path, body in bodies.items()}
+    np.testing.assert_array_equal(np.float32(found["/embed"][0]), wanted)
+    np.testing.assert_array_equal(np.float32(found["/vertex"]["predictions"][0][0]), wanted)
+    openai = found["/v1/embeddings"]["data"][0]["embedding"]
+    np.testing.assert_array_equal(np.float32(openai), wanted)
+    kserve = found["/v2/models/osa-default/infer"]["outputs"][0]["data"]
+    np.testing.assert_array_equal(np.float32(kserve), wanted)
+    assert found["/similarity"][0] == pytest.approx(float(wanted @ far), abs=1e-5)
+    for path, body in bodies.items():
+        content = json.dumps(body).replace('"prompt_name": "query"', '"prompt_name": "no"')
+        answer = bound.post(path, content=content, headers={"content-type": "application/json"})
+        assert answer.status_code in (400, 422), path
+        assert "unknown prompt_name" in answer.text
+
+
+def test_parameters_are_defaults_of_instances(client: httpx.Client) -> None:
+    body = {
+        "instances": [{"inputs": "a"}, {"inputs": "b", "dimensions": 128}],
+        "parameters": {"dimensions": 128, "truncation_direction": "LEFT", "top_k": 3},
+    }
+    answer = client.post("/vertex", json=body)
+    assert [len(row) for rows in answer.json()["predictions"] for row in rows] == [128, 128]
+    body["instances"][1]["dimensions"] = 64  # type: ignore[index]
+    assert "must share model and options" in client.post("/vertex", json=body).json()["error"]
+
+
+def test_similarities_of_leading_dimensions(client: httpx.Client) -> None:
+    texts = ["A man is playing.", "Stocks fell."]
+    inputs = {"source_sentence": texts[0], "sentences": texts[1:]}
+    first, second = embed(client, inputs=texts, dimensions=64)
+    answer = client.post("/similarity", json={"inputs": inputs, "parameters": {"dimensions": 64}})
+    assert answer.json()[0] == pytest.approx(float(first @ second), abs=1e-5)
+    wrong = {"inputs": inputs, "parameters": {"dimensions": 1000}}
+    assert client.post("/similarity", json=wrong).status_code == 422
 
 
 def test_special_tokens_in_texts_are_text_unless_asked_for(client: httpx.Client) -> None:

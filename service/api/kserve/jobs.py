@@ -18,7 +18,6 @@ from osa.service.api.kserve.mapping import (
     OUTPUTS,
     VERSION,
     check_outputs,
-    options_of,
     read_inputs,
 )
 from osa.service.api.kserve.schemas import InferParameters, InferRequest
@@ -149,7 +148,7 @@ def infer_job(
     output = OUTPUTS[model.about.task]
     check_outputs(body, output)
     inputs = read_inputs(body.inputs, tail, model.about.feature_size)
-    options = options_of(body.parameters or InferParameters())
+    options = (body.parameters or InferParameters()).options()._replace(tasks=())
     if model.about.task in LABELLING:
         options = options._replace(prompted=False)  # as on their other routes
     return context.job(

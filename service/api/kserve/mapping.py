@@ -24,7 +24,6 @@ from osa.service.api.kserve.binary_tensors import (
 )
 from osa.service.api.kserve.feature_tensors import FEATURES, LENGTHS, split_features
 from osa.service.api.kserve.schemas import (
-    InferParameters,
     InferRequest,
     InputTensor,
     ModelFacts,
@@ -33,7 +32,7 @@ from osa.service.api.kserve.schemas import (
 )
 from osa.service.api.parsing import check_texts
 from osa.service.errors import EmptyInputError, ValidationError
-from osa.service.inference.request import EmbedOptions, Inputs, Pair
+from osa.service.inference.request import Inputs, Pair
 from osa.service.inference.tasks import LABELLING
 from osa.service.models.served_model import ServedModel
 
@@ -102,18 +101,6 @@ def check_outputs(body: InferRequest, output: str) -> None:
             )
     if len(names) > 1:
         raise ValidationError(f"output {output} is named {len(names)} times", param="outputs")
-
-
-def options_of(parameters: InferParameters) -> EmbedOptions:
-    """The use case's options of a request."""
-    return EmbedOptions(
-        normalize=parameters.normalize is not False,
-        truncate=parameters.truncate,
-        direction=parameters.truncation_direction or "right",
-        dimensions=parameters.dimensions,
-        parse_special=parameters.parse_special_tokens is True,
-        tasks=(),
-    )
 
 
 def read_inputs(

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, field_validator
 
 from osa.model.config import Task
-from osa.service.api.shared_fields import FirstFault, lower_case
+from osa.service.api.shared_fields import EmbedParameters, FirstFault
 
 MOST_TENSORS = 16
 """Of a request; no model has more than four, and each is named once."""
@@ -85,23 +85,12 @@ class RequestedOutput(BaseModel):
     _memory = field_validator("parameters", mode="before")(refuse_shared_memory)
 
 
-class InferParameters(BaseModel):
+class InferParameters(EmbedParameters):
     """What is said of a request. Unknown parameters are ignored."""
-
-    model_config = ConfigDict(extra="ignore")
 
     binary_data_output: StrictBool | None = Field(
         None, description="Whether outputs that do not say it themselves are binary."
     )
-    normalize: StrictBool | None = Field(None, description="As for /embed.")
-    truncate: StrictBool | None = Field(None, description="As for /embed.")
-    truncation_direction: Literal["left", "right"] | None = Field(
-        None, description="As for /embed."
-    )
-    dimensions: StrictInt | None = Field(None, description="As for /embed.")
-    parse_special_tokens: StrictBool | None = Field(None, description="As for /embed.")
-
-    _direction = field_validator("truncation_direction", mode="before")(lower_case)
 
 
 class InferRequest(BaseModel):

@@ -62,7 +62,7 @@ def openai_routes(pipeline: InferencePipeline) -> APIRouter:
             one = vector_bytes(body.dimensions or model.about.dimensions[0], "float32", encoding)
             return context.job(
                 parse_inputs(body.input, "input"),
-                EmbedOptions(dimensions=body.dimensions),
+                EmbedOptions(dimensions=body.dimensions, prompt_name=body.prompt_name),
                 lambda prepared, found: render_embeddings(
                     prepared, found.vectors, encoding, model.name, context.cancellation.check
                 ),

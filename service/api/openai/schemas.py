@@ -33,6 +33,11 @@ class EmbeddingsRequest(BaseModel):
     dimensions: StrictInt | None = Field(
         None, description=DIMENSIONS, json_schema_extra=DIMENSIONS_SCHEMA
     )
+    prompt_name: str | None = Field(
+        None,
+        description="Name of a prompt that is put before every text; not one of OpenAI's fields, "
+        "so that clients send it as an extra one.",
+    )
     user: str | None = Field(None, description="Ignored.")
 
 

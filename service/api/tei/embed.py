@@ -17,12 +17,12 @@ from osa.service.api.job import Job, RequestContext
 from osa.service.api.openapi import failures, inference, reads
 from osa.service.api.parsing import check_texts, name_of, parse_body
 from osa.service.api.pipeline import InferencePipeline
+from osa.service.api.shared_fields import TextParameters
 from osa.service.api.streaming import NDJSON, respond, wants_lines
 from osa.service.api.tei.errors import NATIVE
 from osa.service.api.tei.info_schemas import Info
 from osa.service.api.tei.schemas import (
     EmbedRequest,
-    SimilarityParameters,
     SimilarityRequest,
     VertexRequest,
     VertexResponse,
@@ -141,12 +141,7 @@ def native_routes(
         def parse(context: RequestContext) -> Job:
             body = parse_body(context.raw, context.content_type, SimilarityRequest)
             context.choose(name_of(body.model), tasks=("embedding",))
-            parameters = body.parameters or SimilarityParameters()
-            options = EmbedOptions(
-                truncate=parameters.truncate,
-                direction=parameters.truncation_direction or "right",
-                parse_special=parameters.parse_special_tokens is True,
-            )
+            options = (body.parameters or TextParameters()).options()
             check_texts([body.inputs.source_sentence], "source_sentence")
             check_texts(body.inputs.sentences, "sentences")
             texts = [body.inputs.source_sentence, *body.inputs.sentences]
@@ -169,9 +164,10 @@ def native_routes(
         """Embed requests in the envelope of Vertex AI."""
 
         def parse(context: RequestContext) -> Job:
-            instances = parse_body(context.raw, context.content_type, VertexRequest).instances
-            if not instances:
+            body = parse_body(context.raw, context.content_type, VertexRequest)
+            if not body.instances:
                 raise EmptyInputError("instances is empty", param="instances")
+            instances = with_parameters(body)
             model = context.choose(name_of(instances[0].model), tasks=("embedding",))
             inputs, counts, options = join_instances(instances, model.about)
             ends = np.cumsum(counts)[:-1]
@@ -265,6 +261,19 @@ def options_of(body: EmbedRequest) -> EmbedOptions:
         prompt_name=body.prompt_name,
         parse_special=body.parse_special_tokens is True,
     )
+
+
+def with_parameters(body: VertexRequest) -> list[EmbedRequest]:
+    """Instances with what the parameters say where they say nothing."""
+    if body.parameters is None:
+        return list(body.instances)
+    common = body.parameters.model_dump(exclude_none=True)
+    return [
+        instance.model_copy(
+            update={n: value for n, value in common.items() if getattr(instance, n) is None}
+        )
+        for instance in body.instances
+    ]
 
 
 def join_instances(

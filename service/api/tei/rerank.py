@@ -60,7 +60,7 @@ def rerank_routes(
         )
 
         def render(_: PreparedRequest, ranked: list[Ranked]) -> Answer:
-            return render_ranks(ranked, texts if body.return_text else None)
+            return render_ranks(ranked[: body.top_n], texts if body.return_text else None)
 
         return ranking_job(context, asked, render)
 

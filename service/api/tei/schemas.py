@@ -17,10 +17,12 @@ from osa.service.api.shared_fields import (
     TEXT_SCHEMA,
     TEXTS_SCHEMA,
     WHOLE_BYTES_SCHEMA,
+    EmbedParameters,
     FirstFault,
     IdRows,
     Ids,
     TextOrTexts,
+    TextParameters,
     Texts,
     lower_case,
 )
@@ -111,6 +113,9 @@ class VertexRequest(BaseModel):
     instances: Annotated[list[VertexInstance], FirstFault()] = Field(
         description="At least one.", json_schema_extra={"minItems": 1}
     )
+    parameters: EmbedParameters | None = Field(
+        None, description="Options of the instances that do not say them themselves."
+    )
 
 
 class VertexResponse(BaseModel):
@@ -128,18 +133,6 @@ class SimilarityInputs(BaseModel):
     sentences: Texts = Field(
         description="At least one; none of them empty.", json_schema_extra=TEXTS_SCHEMA
     )
-
-
-class SimilarityParameters(BaseModel):
-    """How texts are cut."""
-
-    model_config = ConfigDict(extra="ignore")
-
-    truncate: StrictBool | None = None
-    truncation_direction: Literal["left", "right"] | None = None
-    parse_special_tokens: StrictBool | None = Field(None, description=PARSE_SPECIAL)
-
-    _direction = field_validator("truncation_direction", mode="before")(lower_case)
 
 
 class SimilarityRequest(BaseModel):
@@ -162,7 +155,7 @@ class SimilarityRequest(BaseModel):
     model: Any = Field(None, description=MODEL_FIELD)
 
     inputs: SimilarityInputs
-    parameters: SimilarityParameters | None = None
+    parameters: TextParameters | None = Field(None, description="Of all sentences.")
 
 
 class TokenizeRequest(BaseModel):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, field_validator
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, field_validator
 
 from osa.service.api.shared_fields import (
     DOCUMENTS_SCHEMA,
@@ -76,6 +76,7 @@ class RerankRequest(TruncatedRequest):
     )
     raw_scores: StrictBool | None = Field(None, description=RAW)
     return_text: StrictBool | None = Field(None, description="Repeat each text (default false).")
+    top_n: StrictInt | None = Field(None, ge=1, description="Best texts to return (all).")
     method: Literal["maxsim"] | None = Field(
         None,
         description="null asks a reranker. maxsim asks an embedding model: the sum over the "

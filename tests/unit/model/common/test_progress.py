@@ -21,8 +21,7 @@ def test_a_log_gets_lines_with_count_total_and_note(capsys: pytest.CaptureFixtur
         "embedding: 2 of 4 texts",
         "embedding: 3 of 4 texts",
         "embedding: 4 of 4 texts",
-        "embedding: 4 of 4 texts",
-    ]
+    ], "the last one once"
     assert lines[-1].endswith("/s, loss 0.5")
     assert progress.done == 4
 

@@ -134,6 +134,13 @@ def test_what_is_given_is_not_guessed() -> None:
         read(content, GivenDialect(delimiter=";"))
 
 
+def test_a_header_without_the_column_is_told_in_the_likeliest_dialect() -> None:
+    with pytest.raises(ConfigError, match=r"it has 'id', 'body' \(read with delimiter ';'\)"):
+        read(b'id;body\n1;"A man, and; a guitar"\n2;Cats, dogs\n')
+    with pytest.raises(ConfigError, match=r"it has 'words' \(read with delimiter ','\)"):
+        read(b"words\na; b\n")
+
+
 def test_more_columns_than_a_table_may_have_are_refused_in_a_line() -> None:
     with pytest.raises(ConfigError, match="has 10001 columns, at most 10000"):
         read(b"text," + b",".join(b"c%d" % number for number in range(10_000)) + b"\n")
