@@ -15,7 +15,7 @@ from torch import Tensor
 
 from osa.model.layers.mixers.sums.token_sums import Exchange, alone
 
-CHUNK = 1024
+CHUNK = 2048
 """Tokens of a chunk where the caller has no wish of its own [tokens]."""
 
 

@@ -48,7 +48,7 @@ class CompletedSums(TokenSums):
             value = chunk.value[start : start + SUM_TILE].float()
             largest = tile.amax(0)
             weights = (tile - largest).exp()
-            sums = (weights.T[:, None] @ value.transpose(0, 1))[:, 0]
+            sums = (weights[..., None] * value).sum(0)
             self._join(largest.double(), weights.sum(0).double(), sums.double())
 
     def _join(self, largest: Tensor, total: Tensor, values: Tensor) -> None:
@@ -83,26 +83,26 @@ class CompletedSums(TokenSums):
             gates = _sides(chunk).split(heads, dim=1)[int(share is not None) :]
             identity, change = identity + gates[0], change * (1.0 + gates[1])
             share = None if share is None else share * (1.0 + gates[2])
-        total = (identity - change)[..., None] * value + change[..., None] * mixed.float()
+        total = (identity - change)[..., None] * value
+        total.addcmul_(change[..., None], mixed.float())
         if share is not None:
-            means = (self._values / self._total[:, None]).float()
-            total = total + share[..., None] * means
+            total.addcmul_(share[..., None], (self._values / self._total[:, None]).float())
         if by.taps is not None:
-            total = total + self._neighbours(chunk, by.taps)
+            self._add_neighbours(total, chunk, by.taps)
         return total.to(mixed.dtype)
 
-    def _neighbours(self, chunk: ChunkStates, taps: Float[Tensor, "H R2"]) -> Tensor:
-        """Values beside each token, weighted."""
+    def _add_neighbours(
+        self, total: Float[Tensor, "n H d"], chunk: ChunkStates, taps: Float[Tensor, "H R2"]
+    ) -> None:
+        """Add the values beside each token, weighted."""
         count, reach = len(chunk.value), self.halo
         row = chunk.value.new_zeros(reach, *chunk.value.shape[1:])
         before = row if chunk.before is None else torch.cat([row, chunk.before])[-reach:]
         after = row if chunk.after is None else torch.cat([chunk.after, row])[:reach]
         around = torch.cat([before, chunk.value, after]).float()
-        total = torch.zeros_like(chunk.value, dtype=torch.float32)
         for place, offset in enumerate((*range(-reach, 0), *range(1, reach + 1))):
             part = around[reach - offset : reach - offset + count]
-            total = total + taps[:, place, None] * part
-        return total
+            total.addcmul_(taps[:, place, None], part)
 
     @property
     def exchanged(self) -> int:
