@@ -130,9 +130,9 @@ class Conversion:
         """
         place, asked = self.request.work / STATE, self.plan.asked
         try:
-            self.plan = Plan(**json.loads((self.request.work / PLAN).read_text(encoding="utf-8")))
+            self.plan = Plan(**json.loads((place / PLAN).read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError) as error:
-            raise CheckpointError(f"{self.request.work} holds no plan: {error}") from error
+            raise CheckpointError(f"{place} holds no plan: {error}") from error
         if self.plan.asked != asked:
             raise CheckpointError(
                 f"{self.request.work} was begun with {self.plan.asked}, got {asked}: give the "
@@ -147,9 +147,8 @@ class Conversion:
             return
         tensors = collect_state(self.student, self.optimizer, None)
         if self.processes.is_main:
-            save_state(self.request.work / STATE, tensors, self.counters, self.identity)
-            text = json.dumps(asdict(self.plan))
-            (self.request.work / PLAN).write_text(text, encoding="utf-8")
+            plan = {PLAN: json.dumps(asdict(self.plan))}  # of this state: both or neither
+            save_state(self.request.work / STATE, tensors, self.counters, self.identity, plan)
 
     def _run_stage(self) -> None:
         stage, counters = self.plan.stage, self.counters

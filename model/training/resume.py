@@ -7,6 +7,7 @@ sharded run are gathered, so that another number of processes may resume it.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -94,7 +95,11 @@ def environment_differences(directory: Path) -> list[str]:
 
 
 def save_state(
-    directory: Path, tensors: dict[str, Tensor], counters: Counters, identity: str
+    directory: Path,
+    tensors: dict[str, Tensor],
+    counters: Counters,
+    identity: str,
+    more: Mapping[str, str] | None = None,
 ) -> None:
     """Write the state atomically, replacing the previous one.
 
@@ -103,8 +108,11 @@ def save_state(
         tensors: Result of ``collect_state``.
         counters: Progress of the run.
         identity: Digest of settings, data and teacher.
+        more: Contents of further files by name.
     """
     with atomic_directory(directory, PROGRESS) as staging:
+        for name, content in (more or {}).items():
+            (staging / name).write_text(content, encoding="utf-8")
         save_file({name: tensor.clone() for name, tensor in tensors.items()}, staging / TENSORS)
         progress = {**asdict(counters), "identity": identity, ENVIRONMENT: numerical_environment()}
         (staging / PROGRESS).write_text(json.dumps(progress), encoding="utf-8")
