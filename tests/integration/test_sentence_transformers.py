@@ -33,7 +33,7 @@ def test_vectors_are_those_of_embed(serve: Callable[..., httpx.Client]) -> None:
     model = SentenceTransformer(modules=[OsaEncoder()], device="cpu")
     texts = [TEXTS[0], TEXTS[1], TEXTS[3]]
     served = client.post("/embed", json={"inputs": texts}).json()
-    np.testing.assert_allclose(model.encode(texts), served, atol=1e-6)
+    np.testing.assert_allclose(model.encode(texts), served, atol=5e-6)
     assert model.get_embedding_dimension() == 384
     assert model.max_seq_length == 32768
 
@@ -55,7 +55,7 @@ def test_it_saves_and_loads_by_sentence_transformers(tiny_checkpoint: Path, tmp_
     np.testing.assert_array_equal(again.encode(texts), model.encode(texts))
     (own,) = (tmp_path / "saved").glob("*OsaEncoder")
     served = EmbeddingModel.from_pretrained(own).encode(texts)
-    np.testing.assert_allclose(served, model.encode(texts), atol=1e-6)
+    np.testing.assert_allclose(served, model.encode(texts), atol=5e-6)
 
 
 def test_it_has_gradients(tiny_checkpoint: Path) -> None:

@@ -36,7 +36,7 @@ class MaskedTokenHead(nn.Module):
     def forward(self, hidden: Tensor, embeddings: Tensor) -> Tensor:
         """Logits [T, V] of hidden states [T, D] and token embeddings [V, D]."""
         width = hidden.shape[-1]
-        states = self.norm(F.gelu(self.dense(hidden)).float())
+        states = self.norm(F.gelu(self.dense(hidden)).to(self.norm.weight.dtype))
         logits: Tensor = F.linear(states, embeddings) / width**0.5 + self.bias
         return logits
 

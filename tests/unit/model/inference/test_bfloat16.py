@@ -47,7 +47,7 @@ def test_float32_is_still_there(default_model: EmbeddingModel) -> None:
     narrow = model.encode(TEXTS)
     with in_float32(model):
         exact = model.encode(TEXTS)
-    torch.testing.assert_close(exact, default_model.encode(TEXTS), atol=1e-6, rtol=0)
+    torch.testing.assert_close(exact, default_model.encode(TEXTS), atol=5e-6, rtol=0)
     assert torch.equal(model.encode(TEXTS), narrow)
 
 

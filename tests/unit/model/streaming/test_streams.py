@@ -148,7 +148,7 @@ def test_features_stream() -> None:
     rows = np.random.default_rng(0).standard_normal((777, 5)).astype(np.float32)
     whole = model.encode_features([rows])[0]
     found = model.encode_stream(iter(np.array_split(rows, 9)), options=in_chunks(256))
-    assert torch.allclose(found, whole, atol=1e-6)
+    assert torch.allclose(found, whole, atol=5e-6)
     with pytest.raises(InputError, match=r"\[n, 5\]"):
         model.encode_stream([rows[:, :4]])
 
@@ -167,10 +167,10 @@ def test_encode_takes_long_texts_in_chunks(
         return stream(*given, **named)
 
     monkeypatch.setattr(default_model, "stream", count)
-    assert torch.allclose(default_model.encode([text, "short"], batch_tokens=99), whole, atol=1e-6)
+    assert torch.allclose(default_model.encode([text, "short"], batch_tokens=99), whole, atol=5e-6)
     assert len(used) == 1
     pieces = (text[place : place + 7] for place in range(0, len(text), 7))
-    assert torch.allclose(default_model.encode_stream(pieces), whole[0], atol=1e-6)
+    assert torch.allclose(default_model.encode_stream(pieces), whole[0], atol=5e-6)
 
 
 def test_mixers_that_need_all_pairs_are_refused_by_name() -> None:
