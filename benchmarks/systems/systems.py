@@ -19,6 +19,9 @@ SIZES: dict[str, Any] = {"hidden_size": 384, "num_layers": 3, "num_heads": 12, "
 SMOKE_SIZES: dict[str, Any] = {"hidden_size": 384, "num_layers": 1, "num_heads": 12, "ffn_size": 64}
 """As wide as the teacher's token embeddings, and as small as can be besides."""
 RULES: dict[str, dict[str, Any]] = {
+    "osa pool": {"osa_pool": True},
+    "osa taps": {"osa_taps": 3},
+    "osa completed": {"osa_pool": True, "osa_taps": 3, "osa_gate": True},
     "residual none": {"residual": "none"},
     "residual delta": {"residual": "delta"},
     "residual delta4": {"residual": "delta4"},

@@ -39,6 +39,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--column", default="text", help="of the texts in tables")
     parser.add_argument(
+        "--pair-column",
+        default="",
+        metavar="COLUMN",
+        help="of the second texts, where a reranker or a classifier of pairs is to learn on pairs; "
+        "by default a reranker's are made of sentences and passages of the texts",
+    )
+    parser.add_argument(
         "--layers",
         type=_numbers,
         metavar="I,J,...",

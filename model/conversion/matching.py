@@ -2,8 +2,8 @@
 
 Stage one: no gradient passes from one layer to the next. A layer's mixing of the states that the
 student has is to give what makes of them the teacher's states after its own mixing, so that it
-makes good what the layers before it missed. Stage two is end to end: vectors, their similarities,
-and hidden states.
+makes good what the layers before it missed. Stage two is end to end: vectors and their
+similarities, or what the head gives, and hidden states.
 
 Shapes: T packed tokens, S sequences, D hidden, E embedding width.
 """
@@ -17,11 +17,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from osa.model.conversion.outputs import output_loss
 from osa.model.embedding_model import EmbeddingModel
 from osa.model.layers.block import Block
 
-SIMILARITY_WEIGHT, HIDDEN_WEIGHT = 10.0, 1.0
-"""Of stage two, beside 1 - cosine."""
+HIDDEN_WEIGHT = 1.0
+"""Of hidden states in stage two, beside the outputs."""
 
 
 class Batch(NamedTuple):
@@ -43,7 +44,7 @@ class Traced(NamedTuple):
         inputs: Of each kept layer [1, T, D].
         mixed: What their mixers gave.
         outputs: Of these layers.
-        vectors: Of the sequences, of unit length [S, E].
+        vectors: Of the sequences, of unit length; or what the head gives [S, E].
     """
 
     inputs: list[Tensor]
@@ -105,7 +106,7 @@ def vector_gradients(
     batch: Batch,
     chunk_tokens: int,
 ) -> float:
-    """Add the gradients of stage two; returns the mean cosine with the teacher's vectors.
+    """Add the gradients of stage two; returns the agreement with the teacher's vectors or scores.
 
     Larger batches than ``chunk_tokens`` are computed in chunks: their vectors first, without
     activations, then each chunk again with the gradients of its vectors (GradCache,
@@ -124,19 +125,19 @@ def vector_gradients(
     spreads = [spread(list(parts)) for parts in zip(*(part.outputs for part in found), strict=True)]
     if len(chunks) == 1:
         vectors, missed = _forward(student, found[0], chunks[0], spreads)
-        loss, cosine = vector_loss(vectors, target)
+        loss, agreement = output_loss(student.config, vectors, target)
         (loss + HIDDEN_WEIGHT * missed).backward()
-        return float(cosine)
+        return float(agreement)
     pairs = list(zip(found, chunks, strict=True))
     with torch.no_grad():
         vectors = torch.cat([_forward(student, *pair, spreads)[0] for pair in pairs])
-    loss, cosine = vector_loss(vectors.requires_grad_(), target)
+    loss, agreement = output_loss(student.config, vectors.requires_grad_(), target)
     (gradients,) = torch.autograd.grad(loss, vectors)
     sizes = [len(part.vectors) for part in found]
     for pair, gradient in zip(pairs, gradients.split(sizes), strict=True):
         own, missed = _forward(student, *pair, spreads)
         ((own * gradient).sum() + HIDDEN_WEIGHT * missed).backward()
-    return float(cosine)
+    return float(agreement)
 
 
 def split(batch: Batch, most: int) -> Iterator[Batch]:
@@ -149,15 +150,6 @@ def split(batch: Batch, most: int) -> Iterator[Batch]:
             part = batch.cu_seqlens[start : place + 1]
             yield Batch(batch.ids[:, offsets[start] : offsets[place]], part - part[0])
             start = place
-
-
-def vector_loss(
-    vectors: Float[Tensor, "S E"], target: Float[Tensor, "S E"]
-) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-    """Distance of unit vectors and of their similarities; and the mean cosine."""
-    cosine = (vectors * target).sum(-1).mean()
-    gap = (vectors @ vectors.T - target @ target.T).square().mean()
-    return 1.0 - cosine + SIMILARITY_WEIGHT * gap, cosine.detach()
 
 
 def _forward(

@@ -8,7 +8,13 @@ from osa.model.config import EncoderConfig
 from osa.model.conversion.report import Report
 
 NEAR = 0.9
-"""Cosine with the teacher's vectors below which an index of them is of no use."""
+"""Agreement with the teacher below which it does not take its place."""
+AGREEMENTS = {
+    "cosine": "cosine with the teacher's weights of ids",
+    "explained": "share of the variance of the teacher's logits that is explained",
+    "rank_correlation": "rank correlation with the teacher's logits",
+    "same_label": "texts with the teacher's label first",
+}
 HEADER = ("| | teacher | converted |", "|---|---|---|")
 
 
@@ -35,12 +41,15 @@ def model_card(
         f"Self-Attention in {config.num_layers} layers, all else stayed. " + _place(report),
         "",
         *HEADER,
-        f"| cosine with the teacher's vectors, held-out texts | 1 | {report.cosine:.4f} |",
+        *_agreement(report),
     ]
     if report.retrieval:
         found = report.retrieval
+        of = f"recall at 1 of {found['passages']:.0f}"
+        if "candidates" in found:
+            of = f"first of {found['candidates']:.0f}, {found['passages']:.0f} times"
         lines.append(
-            f"| a passage by one of its sentences, recall at 1 of {found['passages']:.0f} "
+            f"| a passage by one of its sentences, {of} "
             f"| {found['teacher']:.1f} | {found['student']:.1f} |"
         )
     for name, scores in report.sts.items():
@@ -51,20 +60,48 @@ def model_card(
             for side in ("teacher", "student")
         }
         lines.append(f"| mean of these | {mean['teacher']:.2f} | {mean['student']:.2f} |")
-    lines += ["", "| tokens | cosine with the teacher |", "|---|---|"]
-    lines += [f"| {length} | {value:.3f} |" for length, value in report.cosine_by_length.items()]
+    name = next(iter(report.scores), "cosine")
+    title = "cosine with the teacher" if name == "cosine" else AGREEMENTS[name]
+    lines += ["", f"| tokens | {title} |", "|---|---|"]
+    lines += [f"| {length} | {value:.3f} |" for length, value in _by_length(report).items()]
     lines += _long(report)
     lines += ["", "| tokens of a text | CPU time of the teacher over its own |", "|---|---|"]
     lines += [f"| {length} | {value:.2f} |" for length, value in report.speed.items()]
     lines += _widths(report)
     for name, control in controls.items():
-        lines += ["", f"Control, {name}: cosine {control.cosine:.4f}" + _sts(control) + "."]
+        kind, value = next(iter(control.scores.items()), ("cosine", control.cosine))
+        lines += ["", f"Control, {name}: {kind} {value:.4f}" + _sts(control) + "."]
     lines += ["", "Made with: " + ", ".join(f"{name} {value}" for name, value in facts.items())]
     return "\n".join([*lines, "", _limits(config, report), ""])
 
 
+def far(report: Report) -> str | None:
+    """A warning that the student is far from its teacher; None where it is near."""
+    kind, value = next(iter(report.scores.items()), ("cosine", report.cosine))
+    if value >= NEAR:
+        return None
+    what = "scores" if report.scores else "vectors"
+    return f"its {what} are far from the teacher's, {kind} {value:.2f}"
+
+
+def _agreement(report: Report) -> list[str]:
+    if not report.scores:
+        return [f"| cosine with the teacher's vectors, held-out texts | 1 | {report.cosine:.4f} |"]
+    return [
+        f"| {AGREEMENTS[name]}, held-out texts | 1 | {value:.4f} |"
+        for name, value in report.scores.items()
+    ]
+
+
+def _by_length(report: Report) -> dict[str, float]:
+    return report.scores_by_length or report.cosine_by_length
+
+
 def _place(report: Report) -> str:
-    if not report.widths and report.cosine < NEAR:
+    warning = far(report)
+    if report.scores:
+        return "" if warning is None else f"Beware: {warning}. More updates bring them nearer."
+    if not report.widths and warning is not None:
         return (
             f"Its vectors are far from the teacher's (mean cosine {report.cosine:.2f}): an index "
             "of these is of no use with it. More updates, or more texts, bring it nearer."
@@ -122,7 +159,7 @@ def _sts(report: Report) -> str:
 
 
 def _limits(config: EncoderConfig, report: Report) -> str:
-    measured = [*report.cosine_by_length, *report.long]
+    measured = [*_by_length(report), *report.long]
     longest = measured[-1].partition("-")[2] if measured else "0"
     return (
         f"Measured up to {longest} tokens; it reads up to {config.max_seq_len}. What the teacher "

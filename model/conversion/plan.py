@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from osa.model.config import EncoderConfig
 from osa.model.conversion.request import Request
-from osa.model.conversion.texts import TrainingTexts
+from osa.model.conversion.texts.pieces import TrainingTexts
 from osa.model.errors import ConfigError
 
 STAGES = ("matching attention", "matching vectors", "matching long texts")
@@ -61,6 +61,8 @@ def _missing(student: EncoderConfig, texts: TrainingTexts) -> str:
     """Why there is nothing to learn on long texts; empty where there is."""
     if not len(texts.long):
         return f"no text has more than {texts.longest} tokens, or --max-length allows no more"
+    if student.head is not None:
+        return f"a {student.task} has no vectors of the parts of a text"
     if student.pooling != "mean":
         return f"with {student.pooling} pooling the parts of a text have no vectors"
     return ""

@@ -11,8 +11,10 @@ from osa.model.errors import ConfigError
 
 
 def spearman(left: Sequence[float] | np.ndarray, right: Sequence[float] | np.ndarray) -> float:
-    """Spearman's rank correlation; ties share their mean rank."""
+    """Spearman's rank correlation; ties share their mean rank. 0 where all values are equal."""
     ranks = [_ranks(np.asarray(values, dtype=np.float64)) for values in (left, right)]
+    if any(np.ptp(values) == 0.0 for values in ranks):
+        return 0.0
     return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
 
 

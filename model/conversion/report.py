@@ -19,10 +19,10 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from osa.model.common.sentences import sentence_ends
 from osa.model.config import EncoderConfig
-from osa.model.conversion.long_texts import LongTexts, long_targets, long_vectors
 from osa.model.conversion.rank_correlation import read_pairs, spearman
+from osa.model.conversion.texts.long_texts import LongTexts, long_targets, long_vectors
+from osa.model.conversion.texts.pairs import parts_and_rests
 from osa.model.embedding_model import EmbeddingModel
 from osa.model.functional.varlen import batches_by_length
 from osa.model.inference.bfloat16 import has_fast_bfloat16
@@ -31,8 +31,8 @@ from osa.model.training.evaluation import retrieval_scores
 
 BUCKETS = (8, 16, 32, 64, 128, 256, 512, 1024)
 """Ends of the buckets of lengths [tokens]."""
-MOST_PASSAGES, SHORTEST_PART = 800, 5
-"""Of the retrieval, and words of its queries."""
+MOST_PASSAGES = 800
+"""Of the retrieval."""
 SPEED_LENGTHS = (32, 128, 512, 2048, 8192)
 SPEED_TOKENS, SPEED_ROUNDS = 8192, 3
 BATCH_TOKENS = 8192
@@ -53,6 +53,10 @@ class Report:
         long: The same of texts beyond the teacher's length, by tokens: ``texts``, the cosine of the
             ``whole`` with the mean of the teacher's vectors of its segments, and of the ``parts``
             within it with these.
+        scores: Of a model with a head, instead of cosines of vectors: share of the variance of the
+            teacher's logits that is ``explained``, mean ``rank_correlation`` of each label's, share
+            of texts with the ``same_label`` first; or ``cosine`` of sparse weights.
+        scores_by_length: The first of these by tokens.
         widths: Of turned vectors, by leading numbers: mean share of the squared length, and the
             mean of the STS scores, where there are files.
     """
@@ -64,6 +68,8 @@ class Report:
     speed: dict[str, float] = field(default_factory=dict)
     long: dict[str, dict[str, float]] = field(default_factory=dict)
     widths: dict[str, dict[str, float]] = field(default_factory=dict)
+    scores: dict[str, float] = field(default_factory=dict)
+    scores_by_length: dict[str, float] = field(default_factory=dict)
 
 
 def quick(model: EmbeddingModel) -> EmbeddingModel:
@@ -92,24 +98,6 @@ def by_length(
             found[f"{start}-{stop}"] = round(float(cosines[chosen].mean()), 4)
         start = stop + 1
     return found
-
-
-def parts_and_rests(texts: Sequence[str]) -> tuple[list[str], list[str]]:
-    """One sentence of each text of at least four, and the text without it."""
-    parts, rests = [], []
-    for text in texts:
-        ends = sentence_ends(text.strip())
-        if len(ends) < 3:
-            continue
-        place = len(ends) // 2
-        start, stop = ends[place - 1], ends[place]
-        part = text[start:stop].strip()
-        if len(part.split()) >= SHORTEST_PART:
-            parts.append(part)
-            rests.append(f"{text[:start]}{text[stop:]}".strip())
-        if len(parts) == MOST_PASSAGES:
-            break
-    return parts, rests
 
 
 def recall(model: EmbeddingModel, parts: Sequence[str], rests: Sequence[str]) -> float:
@@ -209,7 +197,7 @@ def measure(
         wanted, found = embed_ids(before, pieces), embed_ids(after, pieces)
         report.cosine = round(float(F.cosine_similarity(wanted, found).mean()), 4)
         report.cosine_by_length = by_length(wanted, found, lengths)
-    parts, rests = parts_and_rests(texts)
+    parts, rests = parts_and_rests(texts, MOST_PASSAGES)
     if parts:
         report.retrieval = {
             "passages": float(len(parts)),

@@ -41,6 +41,7 @@ class Request:
         output: Checkpoint directory to write.
         texts: Files of texts; none for the packaged ones.
         column: Of the texts in tables.
+        pair_column: Of the second texts of pairs; '' for texts alone.
         layers: Layers to keep; None for all.
         minutes: Time to train [min].
         steps: Updates of the three stages; None to plan them by the time.
@@ -62,6 +63,7 @@ class Request:
     output: Path
     texts: tuple[Path, ...] = ()
     column: str = "text"
+    pair_column: str = ""
     layers: tuple[int, ...] | None = None
     minutes: float = 30.0
     steps: tuple[int, int, int] | None = None
@@ -125,6 +127,7 @@ def read_request(options: argparse.Namespace) -> Request:
         output=options.output,
         texts=tuple(options.texts),
         column=options.column,
+        pair_column=options.pair_column,
         layers=options.layers,
         minutes=options.minutes,
         steps=steps,
@@ -144,8 +147,13 @@ def read_request(options: argparse.Namespace) -> Request:
         check_file(file)
     for file in request.sts:
         read_pairs(file)
+    if request.pair_column and not request.texts:
+        raise ConfigError("--pair-column is of the files of --texts, and there are none")
+    fields: tuple[Field, ...] = (text_field(request.column),)
+    if request.pair_column:
+        fields = pair_fields(request.column, request.pair_column)
     for file in request.texts:
-        check_format(file, (text_field(request.column),))
+        check_format(file, fields)
     _check_places(request, options.force)
     return request
 
@@ -153,6 +161,11 @@ def read_request(options: argparse.Namespace) -> Request:
 def text_field(column: str) -> Field:
     """The text of a record."""
     return Field("text", column, "text")
+
+
+def pair_fields(column: str, pair_column: str) -> tuple[Field, ...]:
+    """The texts of a record of a pair."""
+    return text_field(column), Field("text_pair", pair_column, "text")
 
 
 def _directory(model: Path) -> Path:

@@ -13,12 +13,14 @@ import torch
 from osa.model.calibration import CALIBRATION, LEAST_TEXTS, Calibration
 from osa.model.checkpoint import Checkpoint, load_weights
 from osa.model.common.progress import say
+from osa.model.conversion.head_report import measure_head
 from osa.model.conversion.matryoshka import check_turnable, turn_vectors
-from osa.model.conversion.model_card import NEAR, model_card
+from osa.model.conversion.model_card import far, model_card
 from osa.model.conversion.report import Report, embed_ids, measure, measure_widths, quick, to_json
 from osa.model.conversion.request import STATE, Request
 from osa.model.conversion.student import make_student
-from osa.model.conversion.texts import TrainingTexts, read_texts
+from osa.model.conversion.texts.pairs import pairing_of
+from osa.model.conversion.texts.pieces import TrainingTexts, read_texts
 from osa.model.conversion.trainer import Conversion
 from osa.model.embedding_model import EmbeddingModel
 from osa.model.errors import CheckpointError, ConfigError
@@ -40,8 +42,7 @@ def convert(request: Request) -> int:
     """
     with process_group() as processes:
         teacher = load_teacher(request)
-        if request.matryoshka:
-            check_turnable(teacher, request.matryoshka)
+        _check(request, teacher)
         layers = request.layers or tuple(range(teacher.config.num_layers))
         torch.manual_seed(request.seed)
         longest = max(request.max_length, teacher.config.max_seq_len)
@@ -80,6 +81,17 @@ def load_teacher(request: Request) -> EmbeddingModel:
     return teacher.eval()
 
 
+def _check(request: Request, teacher: EmbeddingModel) -> None:
+    """Refuse what cannot be done with a model of this task."""
+    task = teacher.config.task
+    if request.matryoshka and teacher.config.head is not None:
+        raise ConfigError(f"--matryoshka turns vectors, this is a model of {task}")
+    if request.matryoshka:
+        check_turnable(teacher, request.matryoshka)
+    if request.sts and task == "classifier":
+        raise ConfigError("--sts takes embedding models and rerankers, this is a classifier")
+
+
 def _texts(request: Request, teacher: EmbeddingModel, processes: Processes) -> TrainingTexts:
     if teacher.tokenizer is None:
         raise CheckpointError(f"{request.model} has no tokenizer")
@@ -90,9 +102,10 @@ def _texts(request: Request, teacher: EmbeddingModel, processes: Processes) -> T
             f"{request.max_tokens}"
         )
     shown = processes.is_main and not request.quiet
-    return TrainingTexts(
-        read_texts(request), teacher.tokenizer, longest, request.seed, shown, request.max_length
-    )
+    pairing = pairing_of(request, teacher.config)
+    texts = [] if request.pair_column else read_texts(request)
+    reads = request.max_length if teacher.config.head is None else 0
+    return TrainingTexts(texts, teacher.tokenizer, longest, request.seed, shown, reads, pairing)
 
 
 def _finish(
@@ -106,18 +119,18 @@ def _finish(
     pieces: list[list[int]] = [piece.tolist() for piece in texts.held_out_pieces]
 
     def measured(student: EmbeddingModel) -> Report:
+        if student.config.head is not None:
+            return measure_head(teacher, student, texts, request.sts)
         return measure(teacher, student, pieces, texts.held_out, request.sts, texts.long)
 
-    say("comparing the student with its teacher: vectors, retrieval, scores, speed by length")
+    say("comparing the student with its teacher: outputs, retrieval, scores, speed by length")
     _as_stored(conversion.student, request)
     report = measured(conversion.student)
     controls = _controls(request, teacher, texts, measured, conversion) if request.controls else {}
     student = conversion.student.cpu().requires_grad_(False).eval()
-    say("measuring vectors of texts that were learnt")
-    vectors = embed_ids(quick(student), texts.sample(MEASURED_ON)).numpy()
-    if request.matryoshka:
-        student, vectors = turn_vectors(student, vectors, request.matryoshka)
-        report.widths = measure_widths(student, pieces, request.sts, request.matryoshka)
+    extra: dict[str, bytes] = {}
+    if student.config.head is None:
+        student, extra = _vectors(request, student, texts, pieces, report)
     facts: dict[str, object] = {
         "teacher": {"name": request.name, "sha256": teacher.checkpoint_sha256},
         "layers": list(conversion.layers),
@@ -134,22 +147,45 @@ def _finish(
     }
     record = to_json(facts, report, controls)
     card = model_card(request.name, student.config, facts, report, controls)
-    extra = {RECORD: record.encode(), CARD: card.encode()}
-    if len(vectors) >= LEAST_TEXTS:
-        ranges = Calibration.measure(vectors, student.config.allowed_dimensions)
-        extra[CALIBRATION] = ranges.to_json().encode()
-    else:
-        say(
-            f"int8 and uint8 vectors cannot be asked for yet: {len(vectors)} pieces of texts are "
-            f"too few for their ranges, at least {LEAST_TEXTS} are needed (osa calibrate)"
-        )
+    extra |= {RECORD: record.encode(), CARD: card.encode()}
     student.save_pretrained(request.output, getattr(torch, request.dtype), extra)
     EmbeddingModel.from_pretrained(request.output)  # the state is deleted only if this loads
     shutil.rmtree(request.work, ignore_errors=True)
     print(card)
-    if report.cosine < NEAR:
-        say(f"warning: its vectors are far from the teacher's, cosine {report.cosine:.2f}")
+    if (warning := far(report)) is not None:
+        say(f"warning: {warning}")
     print(f"wrote {request.output}")
+
+
+def _vectors(
+    request: Request,
+    student: EmbeddingModel,
+    texts: TrainingTexts,
+    pieces: list[list[int]],
+    report: Report,
+) -> tuple[EmbeddingModel, dict[str, bytes]]:
+    """The student, its vectors turned if asked for, and the file of their ranges.
+
+    Args:
+        request: Of the command.
+        student: The student.
+        texts: Those that it has learnt on.
+        pieces: Held-out pieces of texts, ids.
+        report: To which the turned vectors' figures are added.
+    """
+    say("measuring vectors of texts that were learnt")
+    vectors = embed_ids(quick(student), texts.sample(MEASURED_ON)).numpy()
+    if request.matryoshka:
+        student, vectors = turn_vectors(student, vectors, request.matryoshka)
+        report.widths = measure_widths(student, pieces, request.sts, request.matryoshka)
+    if len(vectors) < LEAST_TEXTS:
+        say(
+            f"int8 and uint8 vectors cannot be asked for yet: {len(vectors)} pieces of texts are "
+            f"too few for their ranges, at least {LEAST_TEXTS} are needed (osa calibrate)"
+        )
+        return student, {}
+    ranges = Calibration.measure(vectors, student.config.allowed_dimensions)
+    return student, {CALIBRATION: ranges.to_json().encode()}
 
 
 def _as_stored(student: EmbeddingModel, request: Request) -> None:

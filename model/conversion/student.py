@@ -1,8 +1,9 @@
 """The encoder that a softmax encoder becomes, before it has learnt anything.
 
 All of the teacher stays but what mixes tokens: embeddings, values, output projections, norms,
-feed-forward layers, pooling and what follows it. Queries and keys start from the teacher's, and the
-query of the pool from the mean query that its biases give: softmax_j(b_q . k_j).
+feed-forward layers, pooling and what follows it, such as a reranker's head. Queries and keys start
+from the teacher's, and the query of the pool from the mean query that its biases give:
+softmax_j(b_q . k_j).
 
 Shapes: H heads, D hidden, d head width.
 """
@@ -37,16 +38,11 @@ def student_config(
     place in a sum over all tokens: neighbours stand for them, and rotary positions for ALiBi.
 
     Raises:
-        ConfigError: The teacher is no softmax encoder, has a head, or has not these layers.
+        ConfigError: The teacher is no softmax encoder, or has not these layers.
     """
     if teacher.mixer != "softmax":
         raise ConfigError(
             f"only softmax encoders are converted, this has the mixer {teacher.mixer}"
-        )
-    if teacher.head is not None:
-        raise ConfigError(
-            f"only embedding models are converted, this is a {teacher.task}: it would have to "
-            "learn from pairs and labels"
         )
     wrong = [layer for layer in layers if not 0 <= layer < teacher.num_layers]
     if wrong or not layers or list(layers) != sorted(set(layers)):

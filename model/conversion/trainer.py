@@ -13,17 +13,18 @@ from torch import Tensor, nn
 from torch.optim import AdamW
 
 from osa.model.common.progress import Progress, say
-from osa.model.conversion.long_texts import long_gradients
 from osa.model.conversion.matching import (
     blocks_of,
     match_attention,
     trace,
     vector_gradients,
 )
+from osa.model.conversion.outputs import agreement_name
 from osa.model.conversion.plan import STAGES, Plan, make_plan, shares_of
 from osa.model.conversion.request import STATE, Request
 from osa.model.conversion.student import mixer_of
-from osa.model.conversion.texts import TrainingTexts
+from osa.model.conversion.texts.long_texts import long_gradients
+from osa.model.conversion.texts.pieces import TrainingTexts
 from osa.model.embedding_model import EmbeddingModel
 from osa.model.errors import CheckpointError
 from osa.model.training.distributed import Processes
@@ -54,7 +55,7 @@ class Conversion:
         student: What learns.
         counters: Progress of the stage at work.
         plan: Updates of the stages.
-        last: What the last update explained, for the report: a number a layer, or the cosine.
+        last: What the last update missed a layer, or the agreement of its outputs.
     """
 
     def __init__(
@@ -184,7 +185,7 @@ class Conversion:
 
     def _note(self) -> str:
         if self.plan.stage:
-            return f"cosine {self.last[0]:.4f}"
+            return f"{agreement_name(self.student.config)} {self.last[0]:.4f}"
         return "explained " + " ".join(f"{1.0 - part:.2f}" for part in self.last)
 
     def _update(self, steps: int | None) -> None:
@@ -260,7 +261,7 @@ class Conversion:
 
 
 def _kind(name: str) -> str:
-    """Of a parameter of a student: which rate it has; embeddings have none."""
+    """Of a parameter of a student: which rate it has; embeddings and heads have none."""
     if name.endswith(".mixer.alpha") or ".mixer.completion." in name:
         return "weights"
     if ".mixer.side." in name:
@@ -269,8 +270,8 @@ def _kind(name: str) -> str:
         return "projection"
     if name.startswith("encoder.positions."):
         return "positions"
-    tables = ("encoder.embed.", "encoder.token_types.")
-    return "table" if name.startswith(tables) else "rest"
+    kept = ("encoder.embed.", "encoder.token_types.", "head.")
+    return "kept" if name.startswith(kept) else "rest"
 
 
 def _without_values(gradient: Tensor) -> Tensor:

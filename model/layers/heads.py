@@ -105,7 +105,7 @@ class SparseHead(nn.Module):
         for rows, owners in parts:
             logits = self._logits(rows).relu()
             index = owners[:, None].expand_as(logits)
-            largest = largest.scatter_reduce(0, index, logits, "amax")
+            largest = largest.scatter_reduce(0, index, logits.to(largest.dtype), "amax")
         return torch.log1p(largest)
 
     def _logits(self, rows: Float[Tensor, "T D"]) -> Float[Tensor, "T V"]:

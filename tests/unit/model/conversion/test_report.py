@@ -9,8 +9,9 @@ import torch
 
 from osa.model import EmbeddingModel
 from osa.model.conversion.model_card import model_card
-from osa.model.conversion.report import Report, by_length, measure, parts_and_rests
+from osa.model.conversion.report import Report, by_length, measure
 from osa.model.conversion.student import make_student
+from osa.model.conversion.texts.pairs import parts_and_rests
 from tests.unit.model.conversion.conftest import texts
 
 

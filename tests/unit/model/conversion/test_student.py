@@ -76,10 +76,11 @@ def test_an_encoder_without_softmax_is_refused() -> None:
         student_config(EncoderConfig(vocab_size=5), [0])
 
 
-def test_a_reranker_is_refused() -> None:
+def test_a_head_stays() -> None:
     head = HeadConfig(kind="classifier", labels=("relevance",))
-    with pytest.raises(ConfigError, match="models are converted, this is a reranker"):
-        student_config(EncoderConfig(vocab_size=5, mixer="softmax", head=head), [0])
+    config = EncoderConfig(vocab_size=5, token_types=2, mixer="softmax", head=head)
+    assert student_config(config, [0]).head == head
+    assert student_config(config, [0]).token_types == 2
 
 
 def test_positions_beyond_the_teachers_share_a_row(teacher: EmbeddingModel) -> None:

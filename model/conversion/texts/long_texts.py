@@ -21,7 +21,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from osa.model.common.progress import Progress
-from osa.model.conversion.matching import Batch, vector_loss
+from osa.model.conversion.matching import Batch
+from osa.model.conversion.outputs import vector_loss
 from osa.model.embedding_model import EmbeddingModel
 from osa.model.functional.varlen import cu_seqlens_of
 from osa.model.tokenization import TextTokenizer

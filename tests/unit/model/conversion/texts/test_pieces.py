@@ -11,7 +11,7 @@ import torch
 
 from osa.model import EmbeddingModel
 from osa.model.conversion.request import Request
-from osa.model.conversion.texts import PACKAGED, SHORT, TrainingTexts, read_texts
+from osa.model.conversion.texts.pieces import PACKAGED, SHORT, TrainingTexts, read_texts
 from osa.model.errors import ConfigError
 from tests.unit.model.conversion.conftest import sentences, texts
 

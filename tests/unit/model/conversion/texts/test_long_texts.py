@@ -11,18 +11,18 @@ import torch
 import torch.nn.functional as F
 
 from osa.model import EmbeddingModel
-from osa.model.conversion.long_texts import (
+from osa.model.conversion.plan import LONG_SHARES, SHARES, make_plan, shares_of
+from osa.model.conversion.report import measure_long
+from osa.model.conversion.request import Request
+from osa.model.conversion.student import make_student
+from osa.model.conversion.texts.long_texts import (
     Lengths,
     LongTexts,
     long_gradients,
     long_targets,
     long_vectors,
 )
-from osa.model.conversion.plan import LONG_SHARES, SHARES, make_plan, shares_of
-from osa.model.conversion.report import measure_long
-from osa.model.conversion.request import Request
-from osa.model.conversion.student import make_student
-from osa.model.conversion.texts import TrainingTexts
+from osa.model.conversion.texts.pieces import TrainingTexts
 from osa.model.errors import ConfigError
 from tests.unit.model.conversion.conftest import texts
 

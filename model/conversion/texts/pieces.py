@@ -11,14 +11,16 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
 
 from osa.model.common.progress import Progress, say
-from osa.model.conversion.long_texts import Lengths, LongTexts
 from osa.model.conversion.matching import Batch
 from osa.model.conversion.request import Request, text_field
+from osa.model.conversion.texts.long_texts import Lengths, LongTexts
+from osa.model.conversion.texts.pairs import Pair, Pairing, cut_pairs, make_pairs
 from osa.model.errors import ConfigError
 from osa.model.functional.varlen import cu_seqlens_of
 from osa.model.records.readers import read_file
@@ -36,6 +38,7 @@ BUDGETS = (32, 64, 128, 256, 512)
 HELD_OUT = 20
 """One text in so many is not trained on."""
 TEXTS_A_BLOCK = 1024
+Item = TypeVar("Item", str, Pair)
 
 
 def read_texts(request: Request) -> list[str]:
@@ -67,11 +70,12 @@ def read_texts(request: Request) -> list[str]:
 
 
 class TrainingTexts:
-    """Pieces of texts as ids, and batches of them.
+    """Pieces of texts, or pairs, as ids, and batches of them.
 
     Attributes:
         held_out: Texts that are not trained on.
-        held_out_pieces: Their pieces, ids.
+        held_out_pairs: Pairs that are not.
+        held_out_pieces: Pieces of these texts, or these pairs, ids.
         long: Those of them that are longer than the teacher reads; none if the student reads no
             more.
         longest: What the teacher reads, at most what was asked for [tokens].
@@ -86,8 +90,9 @@ class TrainingTexts:
         seed: int,
         progress: bool,
         reads: int = 0,
+        pairing: Pairing | None = None,
     ) -> None:
-        """Cut and tokenise texts.
+        """Cut and tokenise texts, or pairs.
 
         Args:
             texts: All of them; some are held out.
@@ -96,16 +101,26 @@ class TrainingTexts:
             seed: Of the lengths that texts are cut to.
             progress: Whether progress is shown.
             reads: Longest text that the student reads, where that is more [tokens].
+            pairing: How the teacher reads pairs, if it reads them.
 
         Raises:
             ConfigError: No text has a token.
         """
-        self.held_out = list(texts[::HELD_OUT]) if len(texts) >= 2 * HELD_OUT else []
-        held = set(self.held_out)
-        kept = [text for text in texts if text not in held]
+        self.held_out, kept = _hold_out(texts)
+        self.held_out_pairs: list[Pair] = []
         with Progress("tokenising", "texts", len(texts), enabled=progress) as bar:
-            pieces = cut(kept, tokenizer, max_tokens, seed, bar)
-            self.held_out_pieces = cut(self.held_out, tokenizer, max_tokens, seed, bar)
+            if pairing is None:
+                pieces = cut(kept, tokenizer, max_tokens, seed, bar)
+                self.held_out_pieces = cut(self.held_out, tokenizer, max_tokens, seed, bar)
+            else:
+                self.held_out_pairs, pairs = _hold_out(pairing.pairs)
+                if not pairing.pairs:
+                    self.held_out_pairs = make_pairs(self.held_out, seed)
+                    pairs = make_pairs(kept, seed)
+                pieces, self.held_out_pieces = (
+                    cut_pairs(some, tokenizer, max_tokens, pairing.stride, seed, bar)
+                    for some in (pairs, self.held_out_pairs)
+                )
         if not pieces:
             raise ConfigError("the texts have no tokens but special ones")
         lengths = np.array([len(piece) for piece in pieces])
@@ -146,6 +161,13 @@ class TrainingTexts:
                 count += len(piece)
         ids = torch.from_numpy(np.concatenate(rows).astype(np.int64))[None]
         return Batch(ids.to(device), cu_seqlens_of([len(row) for row in rows], device))
+
+
+def _hold_out(items: Sequence[Item]) -> tuple[list[Item], list[Item]]:
+    """Those that are not trained on, and the others."""
+    held_out = list(items[::HELD_OUT]) if len(items) >= 2 * HELD_OUT else []
+    held = set(held_out)
+    return held_out, [item for item in items if item not in held]
 
 
 def cut(

@@ -1,0 +1,153 @@
+"""Pairs of texts, as rerankers and classifiers of pairs read them: of files, or made of texts.
+
+A pair that is made is a sentence of a text with the rest of that text, with the rest of the next
+one, or with that of any other, in turns: right, near and wrong answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from osa.model.common.progress import Progress, say
+from osa.model.common.sentences import sentence_ends
+from osa.model.config import EncoderConfig
+from osa.model.conversion.request import Request, pair_fields
+from osa.model.errors import ConfigError
+from osa.model.records.readers import read_file
+from osa.model.records.record import Record
+from osa.model.tokenization import TextTokenizer
+
+MOST_PAIRS, MOST_CHARACTERS = 200_000, 16_384
+"""Of all files, and of one text [characters]: what is beyond is not read."""
+SHORTEST_PART = 5
+"""Words of a sentence that stands for its text."""
+BUDGETS = (32, 64, 128, 256, 512)
+"""Longest pairs, at random [tokens]."""
+PAIRS_A_BLOCK = 1024
+Pair = tuple[str, str]
+
+
+class Pairing(NamedTuple):
+    """How a model reads pairs.
+
+    Attributes:
+        stride: What a step of the token type adds to an id.
+        pairs: Of files; none to make them of texts.
+    """
+
+    stride: int
+    pairs: tuple[Pair, ...] = ()
+
+
+def pairing_of(request: Request, config: EncoderConfig) -> Pairing | None:
+    """How a teacher reads what it is to teach on; None if it reads texts alone.
+
+    Raises:
+        ConfigError: ``--pair-column`` for a model that reads no pairs, or there are none.
+        DataError: A file cannot be read.
+    """
+    if config.head is None or config.head.kind != "classifier":
+        if request.pair_column:
+            raise ConfigError(
+                f"--pair-column is of rerankers and classifiers, this is a model of {config.task}"
+            )
+        return None
+    if not request.pair_column and config.task != "reranker":
+        return None
+    stride = config.vocab_size or 0 if config.token_types else 0
+    return Pairing(stride, tuple(_read(request)) if request.pair_column else ())
+
+
+def _read(request: Request) -> list[Pair]:
+    """The pairs of a request's files, distinct and in their order."""
+    seen: dict[Pair, None] = {}
+    skipped = 0
+    for file in request.texts:
+        for item in read_file(file, pair_fields(request.column, request.pair_column)):
+            if isinstance(item, Record):
+                pair = item.values["text"], item.values["text_pair"]
+                seen.setdefault((pair[0][:MOST_CHARACTERS], pair[1][:MOST_CHARACTERS]))
+            else:
+                skipped += 1
+            if len(seen) >= MOST_PAIRS:
+                say(f"reading stops at {MOST_PAIRS} pairs")
+                return list(seen)
+    if skipped:
+        say(f"{skipped} records hold no pair and are left out")
+    if not seen:
+        raise ConfigError("the files hold no pairs")
+    return list(seen)
+
+
+def parts_and_rests(texts: Sequence[str], most: int | None = None) -> tuple[list[str], list[str]]:
+    """One sentence of each text of at least four, and the text without it; at most so many."""
+    parts: list[str] = []
+    rests: list[str] = []
+    for text in texts:
+        ends = sentence_ends(text.strip())
+        if len(ends) < 3:
+            continue
+        place = len(ends) // 2
+        start, stop = ends[place - 1], ends[place]
+        part = text[start:stop].strip()
+        if len(part.split()) >= SHORTEST_PART:
+            parts.append(part)
+            rests.append(f"{text[:start]}{text[stop:]}".strip())
+        if most is not None and len(parts) >= most:
+            break
+    return parts, rests
+
+
+def make_pairs(texts: Sequence[str], seed: int) -> list[Pair]:
+    """A pair of each text of at least four sentences; of others with their neighbours, if none is.
+
+    Args:
+        texts: The texts.
+        seed: Of the other texts.
+    """
+    parts, rests = parts_and_rests(texts)
+    if not parts:
+        parts, rests = list(texts), [*texts[1:], *texts[:1]]
+    others = np.random.default_rng(seed).permutation(len(parts)).tolist()
+    count = len(parts)
+    found = []
+    for place, part in enumerate(parts):
+        choices = (place, (place + 1) % count, others[place])
+        found.append((part, rests[choices[place % 3]]))
+    return found
+
+
+def cut_pairs(
+    pairs: Sequence[Pair],
+    tokenizer: TextTokenizer,
+    max_tokens: int,
+    stride: int,
+    seed: int,
+    bar: Progress,
+) -> list[np.ndarray]:
+    """Ids of pairs, cut to many lengths; the longer text is cut first.
+
+    Args:
+        pairs: The pairs.
+        tokenizer: The teacher's.
+        max_tokens: Longest pair, special tokens included.
+        stride: What a step of the token type adds to an id.
+        seed: Of the lengths that pairs are cut to.
+        bar: Counts the pairs.
+
+    Raises:
+        InputError: ``max_tokens`` leaves no room for two texts.
+    """
+    budgets = np.random.default_rng(seed).choice(BUDGETS, size=len(pairs)).clip(max=max_tokens)
+    found: list[np.ndarray] = []
+    for start in range(0, len(pairs), PAIRS_A_BLOCK):
+        block, wanted = pairs[start : start + PAIRS_A_BLOCK], budgets[start : start + PAIRS_A_BLOCK]
+        for budget in np.unique(wanted).tolist():
+            chosen = [pair for pair, size in zip(block, wanted, strict=True) if size == budget]
+            items = tokenizer.encode_pairs(chosen, budget, type_stride=stride)
+            found += [np.array(item.ids, dtype=np.int32) for item in items]
+        bar.update(len(block))
+    return found
