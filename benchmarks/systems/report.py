@@ -18,6 +18,8 @@ SCORES = {
     "mrr": "MRR@10",
     "cosine": "cosine with the teacher",
     "retrieval": "own teacher vector nearest",
+    "contrastive-sts": "STS mean, on pairs",
+    "contrastive-mrr": "MRR@10, on pairs",
     "digits with skips": "digits, skips",
     "digits without": "digits, none",
 }
@@ -115,7 +117,7 @@ def _parameters(row: Row, plain: Row) -> str:
 
 def _score(row: Row, score: str) -> str:
     values = row.scores.get(score, [])
-    form = ".3f" if score not in ("sts", "mrr") else ".1f"
+    form = ".3f" if not score.endswith(("sts", "mrr")) else ".1f"
     spread = f" ± {format((max(values) - min(values)) / 2, form)}" if len(values) > 1 else ""
     return number(row.mean(score), form) + spread
 

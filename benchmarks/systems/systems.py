@@ -22,6 +22,8 @@ RULES: dict[str, dict[str, Any]] = {
     "osa pool": {"osa_pool": True},
     "osa taps": {"osa_taps": 3},
     "osa completed": {"osa_pool": True, "osa_taps": 3, "osa_gate": True},
+    "osa completed residual none": {"osa_pool": True, "osa_taps": 3, "osa_gate": True,
+                                     "residual": "none"},
     "residual none": {"residual": "none"},
     "residual delta": {"residual": "delta"},
     "residual delta4": {"residual": "delta4"},
