@@ -91,9 +91,7 @@ class Training:
         """What distillation and training on pairs need beside."""
         if not self.pairs:
             return {"distill.cache": str(self.work / "teacher")}
-        columns = {"anchor": "query", "positive": "passage"}
-        tokenizer = locate_teacher(TEACHER) / "tokenizer.json"
-        return {"tokenizer": str(tokenizer), "data.columns": columns}
+        return {"tokenizer": str(locate_teacher(TEACHER) / "tokenizer.json")}
 
 
 def cpu_of(command: Sequence[str]) -> float:

@@ -68,12 +68,30 @@ def test_a_small_run_writes_a_report_and_does_nothing_twice(
     assert (tmp_path / "work" / "smoke.jsonl").read_bytes() == before
 
 
+def test_a_small_run_on_pairs_is_scored_by_its_passages(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pairs = tmp_path / "pairs.jsonl"
+    words = ("cat", "dog", "barn", "river", "stone")
+    made = [{"query": f"a {a} and a {b}", "passage": f"{b} by {a}"} for a in words for b in words]
+    pairs.write_text("\n".join(map(json.dumps, made)))
+    command = ["--train-pairs", str(pairs), "--pairs", str(pairs), "--smoke", "--updates", "4"]
+    command += ["--systems", "osa completed", "--work", str(tmp_path / "work")]
+    assert main([*command, "--phases", "contrastive"]) == 0
+    assert "MRR@10, on pairs" in capsys.readouterr().out
+    trained = json.loads((tmp_path / "work" / "smoke.jsonl").read_text().splitlines()[0])
+    assert trained["key"].startswith("train contrastive-4 0")
+    config = json.loads((Path(trained["directory"]) / "config.json").read_text())
+    assert config["osa_pool"]
+
+
 @pytest.mark.parametrize(
     ("command", "message"),
     [
         (["--systems", "mamba", "--phases", "start"], "systems are osa, softmax"),
-        (["--phases", "speed"], "phases are start, cost, quality, got speed"),
+        (["--phases", "speed"], "phases are start, cost, quality, contrastive, got"),
         ([], "needs --texts and --held-out"),
+        (["--phases", "contrastive", "--updates", "3"], "needs --train-pairs and --updates"),
     ],
 )
 def test_wrong_commands_are_refused(
