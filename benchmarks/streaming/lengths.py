@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from benchmarks.common.memory import memory_mb
 from benchmarks.common.report import progress
 from osa.model import EmbeddingModel
 from osa.model.inference.precision import use_dtype
@@ -26,14 +27,6 @@ SHORT, TEXTS = 1000, 20
 """Tokens of the texts that are compared with, and how many are one measurement."""
 TOLD_S = 10.0
 """Between two messages of how far a document is [s]."""
-
-
-def memory_mb(name: str, process: int | str = "self") -> float:
-    """A field of a process's ``/proc/.../status`` [MB]: VmRSS, or its peak, VmHWM."""
-    for line in Path(f"/proc/{process}/status").read_text(encoding="utf-8").splitlines():
-        if line.startswith(name + ":"):
-            return int(line.split()[1]) * 1024 / 1e6
-    raise ValueError(f"/proc/{process}/status has no {name}")
 
 
 def short_cpu_s(model: EmbeddingModel, ids: np.ndarray) -> float:

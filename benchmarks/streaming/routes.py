@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import json
 import random
-from pathlib import Path
 from typing import Any
 
 import httpx
 import psutil
 
+from benchmarks.common.memory import forget_peak, memory_mb
 from benchmarks.common.report import progress
-from benchmarks.streaming.lengths import memory_mb
 from benchmarks.streaming.serving import Served, server, text_of
 
 ROUTES: dict[str, dict[str, Any]] = {
@@ -29,11 +28,6 @@ def cpu_s(served: Served) -> float:
     """CPU time of a server so far [s]."""
     times = psutil.Process(served.process).cpu_times()
     return float(times.user + times.system)
-
-
-def forget_peak(served: Served) -> None:
-    """Let the peak of a server's memory begin with what it has now."""
-    Path(f"/proc/{served.process}/clear_refs").write_text("5", encoding="utf-8")
 
 
 def send(served: Served, route: str, text: str) -> tuple[int, int]:
@@ -72,7 +66,7 @@ def measure(tokens: int, route: str, *settings: str) -> dict[str, Any]:
             send(served, route, one)
         short_cpu = (cpu_s(served) - began) / (SHORT * TEXTS)
         idle = memory_mb("VmRSS", served.process)
-        forget_peak(served)
+        forget_peak(served.process)
         began = cpu_s(served)
         size, chunks = send(served, route, text)
         return {

@@ -30,6 +30,7 @@ from benchmarks.common.machine import ROOT, read_machine
 from benchmarks.common.plots import PlotsMissing, require_matplotlib
 from benchmarks.common.report import progress, write_measured
 from benchmarks.systems import cost, quality, starts
+from benchmarks.systems.inputs import check_inputs
 from benchmarks.systems.plots import write_plots
 from benchmarks.systems.report import SCORES, TITLE, Row, render, to_json
 from benchmarks.systems.store import Store
@@ -75,11 +76,11 @@ class Comparison:
         self.sizes = SMOKE_SIZES if options.smoke else SIZES
         self.seeds = [int(seed) for seed in options.seeds.split(",")]
         self.lengths = [int(length) for length in options.lengths.split(",")]
-        self.store = Store(options.work / ("smoke.jsonl" if options.smoke else "results.jsonl"))
+        work = (options.work / "smoke" if options.smoke else options.work).resolve()
+        self.store = Store(work / "results.jsonl")
         batch, tokens = (64, 32) if options.smoke else (256, 128)
         texts = [file.resolve() for file in options.texts]
         held_out = [file.resolve() for file in options.held_out]
-        work = options.work.resolve()
         self.training = quality.Training(texts, held_out, self.sizes, batch, tokens, work)
         pairs = [file.resolve() for file in options.train_pairs]
         self.contrastive = replace(
@@ -196,12 +197,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("the phase quality needs --texts and --held-out")
     if "contrastive" in phases and not (options.train_pairs and options.updates):
         parser.error("the phase contrastive needs --train-pairs and --updates")
+    if "contrastive" in phases and not (options.pairs or options.sts):
+        parser.error("the phase contrastive is scored on --pairs or --sts, and there are none")
     try:
         if options.output is not None:
             require_matplotlib()
     except PlotsMissing as error:
         parser.error(str(error))
     comparison = Comparison(options)
+    try:
+        check_inputs(comparison.store.file.parent / "inputs.json", options)
+    except ValueError as error:
+        parser.error(str(error))
     rows = [Row(system.name, system.parameters(comparison.sizes)) for system in systems]
     for system, row in zip(systems, rows, strict=True) if "start" in phases else ():
         comparison.start(system, row)
@@ -218,6 +225,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         given = options.smoke or options.updates is not None
         budget = "" if given else f", {options.minutes:g} CPU minutes of the plain encoder"
         facts["training"] = f"{updates} updates of {comparison.training.batch} texts{budget}"
+    if "contrastive" in phases:
+        facts["on pairs"] = f"{options.updates} updates of {comparison.training.batch} pairs"
     stem = f"systems_{facts['hardware']}"
     plots = []
     if options.output is not None:

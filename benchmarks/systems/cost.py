@@ -10,7 +10,6 @@ thread, in packed inference, as the server runs it.
 from __future__ import annotations
 
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -19,17 +18,13 @@ import time
 import torch
 
 from benchmarks.common.machine import ROOT
+from benchmarks.common.memory import forget_peak, memory_mb
 from osa.model import EmbeddingModel, EncoderConfig
 from osa.model.inference.precision import use_dtype
 
 TOKENS = 2048
 """Least number of tokens of a batch: short sequences are many."""
 VOCABULARY = 1000
-
-
-def peak() -> int:
-    """Largest resident memory of this process so far [bytes]."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def measure(fields: dict[str, object], length: int, rounds: int) -> dict[str, float]:
@@ -42,7 +37,8 @@ def measure(fields: dict[str, object], length: int, rounds: int) -> dict[str, fl
     ids = torch.randint(VOCABULARY, (count, length), generator=generator).tolist()
     with torch.inference_mode():
         model.embed_ids([ids[0][:8]])
-        before = peak()
+        before = memory_mb("VmRSS")
+        forget_peak()
         times = []
         for _ in range(rounds):
             started = time.process_time()
@@ -51,7 +47,7 @@ def measure(fields: dict[str, object], length: int, rounds: int) -> dict[str, fl
     tokens = count * length
     return {
         "us": 1e6 * statistics.median(times) / tokens,
-        "bytes": (peak() - before) / tokens,
+        "bytes": max(0.0, 1e6 * (memory_mb("VmHWM") - before)) / tokens,
     }
 
 

@@ -16,8 +16,13 @@ from osa.model.layers.mixers import MIXERS
 PLAIN = "osa"
 """The system that sets the number of updates, and that costs are compared with."""
 SIZES: dict[str, Any] = {"hidden_size": 384, "num_layers": 3, "num_heads": 12, "ffn_size": 1536}
-SMOKE_SIZES: dict[str, Any] = {"hidden_size": 384, "num_layers": 1, "num_heads": 12, "ffn_size": 64}
-"""As wide as the teacher's token embeddings, and as small as can be besides."""
+SMOKE_SIZES: dict[str, Any] = {
+    "hidden_size": 384,
+    "num_layers": 1,
+    "num_heads": 12,
+    "ffn_size": 768,
+}
+"""As wide as the teacher's token embeddings, and as small as can be besides, also without skips."""
 RULES: dict[str, dict[str, Any]] = {
     "osa pool": {"osa_pool": True},
     "osa taps": {"osa_taps": 3},

@@ -60,31 +60,38 @@ def model_card(
             for side in ("teacher", "student")
         }
         lines.append(f"| mean of these | {mean['teacher']:.2f} | {mean['student']:.2f} |")
-    name = next(iter(report.scores), "cosine")
-    title = "cosine with the teacher" if name == "cosine" else AGREEMENTS[name]
-    lines += ["", f"| tokens | {title} |", "|---|---|"]
-    lines += [f"| {length} | {value:.3f} |" for length, value in _by_length(report).items()]
+    lines += _lengths(report)
     lines += _long(report)
     lines += ["", "| tokens of a text | CPU time of the teacher over its own |", "|---|---|"]
     lines += [f"| {length} | {value:.2f} |" for length, value in report.speed.items()]
     lines += _widths(report)
     for name, control in controls.items():
-        kind, value = next(iter(control.scores.items()), ("cosine", control.cosine))
-        lines += ["", f"Control, {name}: {kind} {value:.4f}" + _sts(control) + "."]
+        kind, value = _first(control)
+        told = "not measured" if value is None else f"{kind} {value:.4f}"
+        lines += ["", f"Control, {name}: {told}" + _sts(control) + "."]
     lines += ["", "Made with: " + ", ".join(f"{name} {value}" for name, value in facts.items())]
     return "\n".join([*lines, "", _limits(config, report), ""])
 
 
 def far(report: Report) -> str | None:
     """A warning that the student is far from its teacher; None where it is near."""
-    kind, value = next(iter(report.scores.items()), ("cosine", report.cosine))
+    kind, value = _first(report)
+    if value is None:
+        return "nothing was held out to compare it with its teacher on: 40 texts are enough"
     if value >= NEAR:
         return None
     what = "scores" if report.scores else "vectors"
     return f"its {what} are far from the teacher's, {kind} {value:.2f}"
 
 
+def _first(report: Report) -> tuple[str, float | None]:
+    """The agreement that says most, by its name."""
+    return next(iter(report.scores.items()), ("cosine", report.cosine))
+
+
 def _agreement(report: Report) -> list[str]:
+    if _first(report)[1] is None:
+        return []
     if not report.scores:
         return [f"| cosine with the teacher's vectors, held-out texts | 1 | {report.cosine:.4f} |"]
     return [
@@ -93,14 +100,24 @@ def _agreement(report: Report) -> list[str]:
     ]
 
 
+def _lengths(report: Report) -> list[str]:
+    rows = [f"| {length} | {value:.3f} |" for length, value in _by_length(report).items()]
+    name = _first(report)[0]
+    title = "cosine with the teacher" if name == "cosine" else AGREEMENTS[name]
+    return ["", f"| tokens | {title} |", "|---|---|", *rows] if rows else []
+
+
 def _by_length(report: Report) -> dict[str, float]:
     return report.scores_by_length or report.cosine_by_length
 
 
 def _place(report: Report) -> str:
     warning = far(report)
+    if _first(report)[1] is None:
+        return f"Beware: {warning}."
     if report.scores:
-        return "" if warning is None else f"Beware: {warning}. More updates bring them nearer."
+        near = "Its scores take the teacher's place, as far as the figures below go."
+        return near if warning is None else f"Beware: {warning}. More updates bring them nearer."
     if not report.widths and warning is not None:
         return (
             f"Its vectors are far from the teacher's (mean cosine {report.cosine:.2f}): an index "
@@ -160,8 +177,9 @@ def _sts(report: Report) -> str:
 
 def _limits(config: EncoderConfig, report: Report) -> str:
     measured = [*_by_length(report), *report.long]
-    longest = measured[-1].partition("-")[2] if measured else "0"
+    longest = measured[-1].partition("-")[2] if measured else ""
+    told = f"Measured up to {longest} tokens" if longest else "Not measured on texts"
     return (
-        f"Measured up to {longest} tokens; it reads up to {config.max_seq_len}. What the teacher "
+        f"{told}; it reads up to {config.max_seq_len}. What the teacher "
         "gets wrong, such as negation and who does what to whom, it gets wrong as well."
     )

@@ -14,6 +14,8 @@ from osa.model.config import EncoderConfig
 SIMILARITY_WEIGHT = 10.0
 """Of similarities, beside 1 - cosine."""
 LEAST = 1e-6
+LEAST_VARIATION = 0.01
+"""Of a logit, of its mean square around 0 or 1: where all are nearly equal nothing is explained."""
 
 
 def output_loss(
@@ -44,8 +46,13 @@ def vector_loss(
 
 
 def variation(outputs: Float[Tensor, "S E"]) -> Float[Tensor, ""]:
-    """Sum of squares around the mean of each column; not zero."""
-    return (outputs - outputs.mean(0)).square().sum().clamp_min(LEAST)
+    """Sum of squares around the mean of each column.
+
+    Of outputs that are nearly equal, or of one sequence, a share of their own squares, or of 1.
+    """
+    around = (outputs - outputs.mean(0)).square().sum()
+    least = outputs.square().sum().clamp_min(float(outputs.numel()))
+    return torch.maximum(around, LEAST_VARIATION * least)
 
 
 def agreement_name(config: EncoderConfig) -> str:

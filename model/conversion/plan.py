@@ -59,10 +59,10 @@ def make_plan(request: Request, student: EncoderConfig, texts: TrainingTexts) ->
 
 def _missing(student: EncoderConfig, texts: TrainingTexts) -> str:
     """Why there is nothing to learn on long texts; empty where there is."""
-    if not len(texts.long):
-        return f"no text has more than {texts.longest} tokens, or --max-length allows no more"
     if student.head is not None:
         return f"a {student.task} has no vectors of the parts of a text"
+    if not len(texts.long):
+        return f"no text has more than {texts.longest} tokens, or --max-length allows no more"
     if student.pooling != "mean":
         return f"with {student.pooling} pooling the parts of a text have no vectors"
     return ""

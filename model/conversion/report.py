@@ -45,7 +45,7 @@ class Report:
     """Figures of a conversion.
 
     Attributes:
-        cosine: Mean with the teacher's vectors, over held-out pieces.
+        cosine: Mean with the teacher's vectors, over held-out pieces; None where there are none.
         cosine_by_length: The same by tokens: ``first-last``.
         retrieval: Recall at 1 of passages by one of their sentences, of teacher and student.
         sts: Spearman correlation times 100, of teacher and student, by file.
@@ -61,7 +61,7 @@ class Report:
             mean of the STS scores, where there are files.
     """
 
-    cosine: float = 0.0
+    cosine: float | None = None
     cosine_by_length: dict[str, float] = field(default_factory=dict)
     retrieval: dict[str, float] = field(default_factory=dict)
     sts: dict[str, dict[str, float]] = field(default_factory=dict)

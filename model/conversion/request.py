@@ -147,6 +147,8 @@ def read_request(options: argparse.Namespace) -> Request:
         check_file(file)
     for file in request.sts:
         read_pairs(file)
+    if request.pair_column == request.column:
+        raise ConfigError(f"--pair-column and --column are both {request.column}: a pair has two")
     if request.pair_column and not request.texts:
         raise ConfigError("--pair-column is of the files of --texts, and there are none")
     fields: tuple[Field, ...] = (text_field(request.column),)

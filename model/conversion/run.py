@@ -89,7 +89,9 @@ def _check(request: Request, teacher: EmbeddingModel) -> None:
     if request.matryoshka:
         check_turnable(teacher, request.matryoshka)
     if request.sts and task == "classifier":
-        raise ConfigError("--sts takes embedding models and rerankers, this is a classifier")
+        raise ConfigError(
+            "--sts takes models that give two texts a similarity, this is a classifier"
+        )
 
 
 def _texts(request: Request, teacher: EmbeddingModel, processes: Processes) -> TrainingTexts:

@@ -126,6 +126,18 @@ def test_the_head_is_the_teachers(teacher: Path, converted: Path) -> None:
             assert tensor.equal(own.state_dict()[name]), name
 
 
+def test_few_texts_are_learnt_on_and_not_measured(
+    teacher: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "few.txt").write_text("\n".join(texts(9)))
+    assert convert(teacher, tmp_path / "m", "--texts", str(tmp_path / "few.txt"), steps="1,1") == 0
+    assert "nothing was held out" in capsys.readouterr().err
+    assert json.loads((tmp_path / "m" / "conversion.json").read_text())["scores"] == {}
+    if teacher.name == "reranker":
+        assert convert(teacher, tmp_path / "n", steps="1,1,1") == 2
+        assert "a reranker has no vectors of the parts of a text" in capsys.readouterr().err
+
+
 def test_what_has_no_vectors_is_not_turned(
     teacher: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -136,7 +148,7 @@ def test_what_has_no_vectors_is_not_turned(
     (tmp_path / "pairs.tsv").write_text("1\ta\ta\n0\ta\tb\n")
     if teacher.name == "classifier":
         assert convert(teacher, tmp_path / "m", "--sts", str(tmp_path / "pairs.tsv")) == 2
-        assert "--sts takes embedding models and rerankers" in capsys.readouterr().err
+        assert "--sts takes models that give two texts a similarity" in capsys.readouterr().err
 
 
 def test_pairs_of_files_are_learnt(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -151,6 +163,8 @@ def test_pairs_of_files_are_learnt(tmp_path: Path, capsys: pytest.CaptureFixture
     assert main([*asked, "--pair-column", "other"]) == 2
     assert "--pair-column is of the files of --texts, and there are none" in capsys.readouterr().err
     told = [*asked, "--texts", str(file), "--pair-column", "other"]
+    assert main([*told, "--column", "other"]) == 2
+    assert "--pair-column and --column are both other" in capsys.readouterr().err
     assert main([*told, "--column", "nothing"]) == 2
     assert main(told) == 0
     record = json.loads((tmp_path / "m" / "conversion.json").read_text())

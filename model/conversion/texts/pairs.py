@@ -86,8 +86,8 @@ def parts_and_rests(texts: Sequence[str], most: int | None = None) -> tuple[list
     """One sentence of each text of at least four, and the text without it; at most so many."""
     parts: list[str] = []
     rests: list[str] = []
-    for text in texts:
-        ends = sentence_ends(text.strip())
+    for text in map(str.strip, texts):
+        ends = sentence_ends(text)
         if len(ends) < 3:
             continue
         place = len(ends) // 2
@@ -95,29 +95,40 @@ def parts_and_rests(texts: Sequence[str], most: int | None = None) -> tuple[list
         part = text[start:stop].strip()
         if len(part.split()) >= SHORTEST_PART:
             parts.append(part)
-            rests.append(f"{text[:start]}{text[stop:]}".strip())
+            rests.append(f"{text[:start]}{text[stop:]}")
         if most is not None and len(parts) >= most:
             break
     return parts, rests
 
 
 def make_pairs(texts: Sequence[str], seed: int) -> list[Pair]:
-    """A pair of each text of at least four sentences; of others with their neighbours, if none is.
+    """A pair of each text: of at least four sentences as above; of a shorter one, its two halves.
+
+    Texts of one sentence are left out, unless there are no others: then they have neighbours.
 
     Args:
         texts: The texts.
         seed: Of the other texts.
     """
-    parts, rests = parts_and_rests(texts)
-    if not parts:
-        parts, rests = list(texts), [*texts[1:], *texts[:1]]
-    others = np.random.default_rng(seed).permutation(len(parts)).tolist()
-    count = len(parts)
+    halves = [half for text in texts if (half := _halves(text)) is not None]
+    halves = halves or list(zip(texts, [*texts[1:], *texts[:1]], strict=True))
+    others = np.random.default_rng(seed).permutation(len(halves)).tolist()
+    count = len(halves)
     found = []
-    for place, part in enumerate(parts):
+    for place, (first, _) in enumerate(halves):
         choices = (place, (place + 1) % count, others[place])
-        found.append((part, rests[choices[place % 3]]))
+        found.append((first, halves[choices[place % 3]][1]))
     return found
+
+
+def _halves(text: str) -> Pair | None:
+    """A sentence of a text and the rest; None of a text of one sentence."""
+    parts, rests = parts_and_rests([text])
+    if parts:
+        return parts[0], rests[0]
+    text = text.strip()
+    inner = [end for end in sentence_ends(text) if end < len(text)]
+    return (text[: inner[0]].strip(), text[inner[0] :]) if inner else None
 
 
 def cut_pairs(

@@ -108,15 +108,17 @@ class TrainingTexts:
         """
         self.held_out, kept = _hold_out(texts)
         self.held_out_pairs: list[Pair] = []
-        with Progress("tokenising", "texts", len(texts), enabled=progress) as bar:
-            if pairing is None:
+        if pairing is None:
+            with Progress("tokenising", "texts", len(texts), enabled=progress) as bar:
                 pieces = cut(kept, tokenizer, max_tokens, seed, bar)
                 self.held_out_pieces = cut(self.held_out, tokenizer, max_tokens, seed, bar)
-            else:
-                self.held_out_pairs, pairs = _hold_out(pairing.pairs)
-                if not pairing.pairs:
-                    self.held_out_pairs = make_pairs(self.held_out, seed)
-                    pairs = make_pairs(kept, seed)
+        else:
+            self.held_out_pairs, pairs = _hold_out(pairing.pairs)
+            if not pairing.pairs:
+                self.held_out_pairs = make_pairs(self.held_out, seed)
+                pairs = make_pairs(kept, seed)
+            count = len(pairs) + len(self.held_out_pairs)
+            with Progress("tokenising", "pairs", count, enabled=progress) as bar:
                 pieces, self.held_out_pieces = (
                     cut_pairs(some, tokenizer, max_tokens, pairing.stride, seed, bar)
                     for some in (pairs, self.held_out_pairs)

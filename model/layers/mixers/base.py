@@ -94,7 +94,8 @@ class Mixer(nn.Module, ABC):
         super().__init__()
         if self.scalars > config.head_dim:
             raise ConfigError(
-                f"this mixer needs heads of at least {self.scalars} features, got {config.head_dim}"
+                f"the {config.mixers[layer]} mixer needs heads of at least {self.scalars} "
+                f"features, got {config.head_dim}"
             )
         self.num_heads, self.head_dim = config.num_heads, config.head_dim
         self.qk_norm = config.qk_norm

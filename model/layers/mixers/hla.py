@@ -64,6 +64,7 @@ class Hla2Mixer(RectangleMixer):
     """``second_order``."""
 
     follows_order, copies_states = False, True
+    unshared = "has been tried with queries and keys of their own alone"
 
     def mix_rectangle(
         self, states: tuple[Float[Tensor, "S H L _"], ...], mask: Bool[Tensor, "S L"] | None
@@ -76,6 +77,7 @@ class AhlaMixer(RectangleMixer):
     """``asymmetric``."""
 
     follows_order, copies_states = False, True
+    unshared = "has been tried with queries and keys of their own alone"
 
     def mix_rectangle(
         self, states: tuple[Float[Tensor, "S H L _"], ...], mask: Bool[Tensor, "S L"] | None

@@ -72,6 +72,7 @@ class ToeplitzMixer(RectangleMixer):
 
     parts = 4
     copies_states = True
+    unshared = "tells offsets s and -s apart by queries and keys that differ"
 
     def mix_rectangle(
         self, states: tuple[Float[Tensor, "S H L _"], ...], mask: Bool[Tensor, "S L"] | None

@@ -10,13 +10,14 @@ import pytest
 from benchmarks.systems.__main__ import main
 from benchmarks.systems.report import Row, render
 from benchmarks.systems.store import Store
-from benchmarks.systems.systems import RULES, SIZES, all_systems
+from benchmarks.systems.systems import RULES, SIZES, SMOKE_SIZES, all_systems
 from osa.model.layers.mixers import MIXERS
 
 
 def test_every_mixer_and_rule_can_be_built_in_the_same_sizes() -> None:
     systems = {system.name: system for system in all_systems()}
     assert set(systems) == {*MIXERS, *RULES}
+    assert all(system.parameters(SMOKE_SIZES) > 0 for system in systems.values())
     counts = {name: system.parameters(SIZES) for name, system in systems.items()}
     assert counts["softmax"] == counts["osa"] - 36
     assert counts["ffn none"] < counts["osa"] / 2
@@ -62,10 +63,11 @@ def test_a_small_run_writes_a_report_and_does_nothing_twice(
     assert all(system["costs"]["8"]["us"] > 0 for system in content["systems"])
     assert all(0 <= s["scores"]["digits with skips"][0] <= 1 for s in content["systems"])
     assert len(list((tmp_path / "reports").glob("*.svg"))) == 1
-    before = (tmp_path / "work" / "smoke.jsonl").read_bytes()
+    before = (tmp_path / "work" / "smoke" / "results.jsonl").read_bytes()
     assert main(command) == 0
     assert capsys.readouterr().out == first
-    assert (tmp_path / "work" / "smoke.jsonl").read_bytes() == before
+    assert (tmp_path / "work" / "smoke" / "results.jsonl").read_bytes() == before
+    assert all(system["costs"]["40"]["bytes"] > 0 for system in content["systems"])
 
 
 def test_a_small_run_on_pairs_is_scored_by_its_passages(
@@ -79,10 +81,16 @@ def test_a_small_run_on_pairs_is_scored_by_its_passages(
     command += ["--systems", "osa completed", "--work", str(tmp_path / "work")]
     assert main([*command, "--phases", "contrastive"]) == 0
     assert "MRR@10, on pairs" in capsys.readouterr().out
-    trained = json.loads((tmp_path / "work" / "smoke.jsonl").read_text().splitlines()[0])
+    trained = json.loads(
+        (tmp_path / "work" / "smoke" / "results.jsonl").read_text().splitlines()[0]
+    )
     assert trained["key"].startswith("train contrastive-4 0")
     config = json.loads((Path(trained["directory"]) / "config.json").read_text())
     assert config["osa_pool"]
+    pairs.write_text("\n".join(map(json.dumps, made[1:])))
+    with pytest.raises(SystemExit):
+        main([*command, "--phases", "contrastive"])
+    assert "holds results of other --train-pairs: pass another --work" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

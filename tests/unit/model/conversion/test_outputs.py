@@ -57,3 +57,12 @@ def test_scores_are_told_by_length() -> None:
     assert told["same_label"] == pytest.approx(2 / 3, abs=1e-3)
     assert by_length(model, found, wanted, [4, 5, 40]) == {"1-8": 1.0, "33-64": pytest.approx(-3.5)}
     assert agreement_name(config_of("sparse")) == "cosine"
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_equal_outputs_of_a_teacher_do_not_blow_up_the_loss(count: int) -> None:
+    """Nor a batch of one sequence: there is nothing to explain then."""
+    target = torch.full((count, 2), 0.5)
+    loss, agreement = output_loss(config_of("classifier"), target + 0.01, target)
+    assert float(loss) == pytest.approx(0.01, rel=0.05)
+    assert float(agreement) > 0.98

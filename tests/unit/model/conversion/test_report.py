@@ -39,6 +39,7 @@ def test_a_student_that_is_its_teacher_loses_nothing(
     found = measure(
         teacher, teacher, [[101, 2000, 102], [101, *range(2000, 2040), 102]], texts(40), [pairs]
     )
+    assert found.cosine is not None
     assert found.cosine > 0.999
     assert found.retrieval["teacher"] == found.retrieval["student"]
     assert found.sts["pairs"]["teacher"] == found.sts["pairs"]["student"]
@@ -52,3 +53,12 @@ def test_the_card_says_what_was_measured(teacher: EmbeddingModel) -> None:
     assert "| 9-16 | 0.960 |" in card
     assert "Measured up to 16 tokens; it reads up to 512." in card
     assert "Control, without OSA: cosine 0.9700." in card
+
+
+def test_a_card_says_that_nothing_was_held_out(teacher: EmbeddingModel) -> None:
+    config = make_student(teacher, range(3)).config
+    card = model_card("org/model", config, {}, Report(), {"without OSA": Report()})
+    assert "nothing was held out to compare it with its teacher on" in card
+    assert "Control, without OSA: not measured." in card
+    assert "cosine" not in card
+    assert "Not measured on texts; it reads up to 512." in card
