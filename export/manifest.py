@@ -208,12 +208,12 @@ def _tokenizer(content: bytes | None, path: Path, config: EncoderConfig) -> Text
     if content is None:
         return None
     try:
-        tokenizer = TextTokenizer.from_json(content)
+        tokenizer = TextTokenizer.from_json(content, config.vocab_size)
     except InputError as error:
         raise ArtifactError(f"{path}: {error}") from error
     if tokenizer.vocab_size > (config.vocab_size or 0):
         raise ArtifactError(
-            f"{path} has {tokenizer.vocab_size} ids, the graph embeds {config.vocab_size}: it "
+            f"{path} has {tokenizer.vocab_size} ids, the model embeds {config.vocab_size}: it "
             "belongs to another model"
         )
     return tokenizer

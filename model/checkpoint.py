@@ -215,7 +215,7 @@ def load_checkpoint(directory: Path) -> Checkpoint:
     tokenizer = None
     if TOKENIZER in contents:
         try:
-            tokenizer = TextTokenizer.from_json(contents[TOKENIZER])
+            tokenizer = TextTokenizer.from_json(contents[TOKENIZER], config.vocab_size)
         except InputError as error:
             raise CheckpointError(f"{directory / TOKENIZER} {error}") from error
         if config.vocab_size is not None and tokenizer.vocab_size > config.vocab_size:
@@ -223,6 +223,7 @@ def load_checkpoint(directory: Path) -> Checkpoint:
                 f"{directory / TOKENIZER} has {tokenizer.vocab_size} ids, "
                 f"the model embeds {config.vocab_size}"
             )
+        check_room(config.max_seq_len, tokenizer, directory / CONFIG)
     elif config.vocab_size is not None:
         raise CheckpointError(f"{directory / MANIFEST} does not list {TOKENIZER}")
     calibration = None
@@ -236,6 +237,20 @@ def load_checkpoint(directory: Path) -> Checkpoint:
     if PROMPTS in contents:
         prompts, default = prompts_from_json(contents[PROMPTS], directory / PROMPTS)
     return Checkpoint(config, weights, tokenizer, digest, calibration, prompts, default)
+
+
+def check_room(max_seq_len: int, tokenizer: TextTokenizer, source: Path) -> None:
+    """Refuse a model that could not read a single token of a text.
+
+    Raises:
+        CheckpointError: Naming the file, the field and the least length.
+    """
+    least = tokenizer.num_special_tokens + 1
+    if max_seq_len < least:
+        raise CheckpointError(
+            f"{source}: max_seq_len must be at least {least}, a token beside "
+            f"{tokenizer.num_special_tokens} special ones, got {max_seq_len}"
+        )
 
 
 def load_weights(module: torch.nn.Module, weights: Mapping[str, Tensor], source: Path) -> None:

@@ -28,6 +28,7 @@ from osa.model.text.special import (
     taking_special_as_text,
     unknown_id,
 )
+from osa.model.text.tokenizer_size import check_content
 
 
 class TextTokenizer:
@@ -76,12 +77,18 @@ class TextTokenizer:
             raise InputError(f"{path}: {getattr(error, 'strerror', error)}") from error
 
     @classmethod
-    def from_json(cls, content: bytes) -> TextTokenizer:
+    def from_json(cls, content: bytes, most_ids: int | None = None) -> TextTokenizer:
         """Parse the content of a ``tokenizer.json``.
 
+        Args:
+            content: Of the file.
+            most_ids: Refuse more ids than that before the tokenizer is built, which takes seconds
+                in which no other thread runs.
+
         Raises:
-            InputError: It is not a tokenizer.
+            InputError: It is not a tokenizer, or larger than is allowed.
         """
+        check_content(content, most_ids)
         try:
             return cls(Tokenizer.from_str(content.decode("utf-8")))
         except Exception as error:  # tokenizers raises bare Exception

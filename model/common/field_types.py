@@ -10,6 +10,9 @@ from typing import Any, Literal
 
 from osa.model.errors import ConfigError
 
+MOST_NAMES, LONGEST_NAME = 5, 40
+"""Unknown fields that a message names, and characters of each."""
+
 
 def check_fields(instance: Any) -> None:
     """Refuse values of other types; where hints say so, lists become tuples and integers floats.
@@ -58,7 +61,9 @@ def check_known(kind: type[Any], values: Mapping[str, Any]) -> None:
     known = [field.name for field in dataclasses.fields(kind)]
     unknown = sorted(set(values) - set(known))
     if unknown:
-        raise ConfigError(f"unknown field {', '.join(unknown)}; known are {', '.join(known)}")
+        told = ", ".join(name[:LONGEST_NAME] for name in unknown[:MOST_NAMES])
+        more = ", ..." if len(unknown) > MOST_NAMES else ""
+        raise ConfigError(f"unknown field {told}{more}; known are {', '.join(known)}")
 
 
 def _takes_tuples(hint: Any) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from osa.model.checkpoint import Checkpoint
+from osa.model.checkpoint import Checkpoint, check_room
 from osa.model.common.directories import CONFIG, TOKENIZER
 from osa.model.config import EncoderConfig, HeadConfig
 from osa.model.errors import (
@@ -61,6 +61,7 @@ def read_model(directory: Path, *, whole_length: bool = False) -> Checkpoint:
             f"{directory / TOKENIZER} has {tokenizer.vocab_size} ids, the model embeds "
             f"{config.vocab_size}"
         )
+    check_room(config.max_seq_len, tokenizer, directory / modules.folder / CONFIG)
     return Checkpoint(
         config,
         weights,

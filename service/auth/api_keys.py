@@ -16,6 +16,7 @@ half-written file neither locks anyone out nor lets anyone in. It is read on a t
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import hashlib
 import json
@@ -120,7 +121,7 @@ class KeyFile:
             UnauthorizedError: No key was sent, it was sent in another form, or it is not in the
                 file; the message says which.
         """
-        self._look()
+        self.look()
         secret = secret_of(headers)
         if secret is None:
             raise UnauthorizedError(NOT_BEARER if "authorization" in headers else NO_KEY)
@@ -129,7 +130,13 @@ class KeyFile:
             raise UnauthorizedError(UNKNOWN_KEY)
         return key
 
-    def _look(self) -> None:
+    async def watch(self) -> None:
+        """Look for ever, so that the first request after a while is judged by what is there."""
+        while True:
+            await asyncio.sleep(max(LOOK_S, 0.05))
+            self.look()
+
+    def look(self) -> None:
         """Look now and then, on a thread, whether the file has changed; at most one looks."""
         now = time.monotonic()
         since = now - self._looked

@@ -27,7 +27,7 @@ def is_batch_invariant(engine: Engine, batches: int = BATCHES, seed: int = 0) ->
     sequences: list[Any] = [random_sequence(generator, info, length) for length in lengths]
     alone = [engine.embed([sequence]) for sequence in sequences]
     for _ in range(batches):
-        size = int(generator.integers(2, len(sequences) + 1))
+        size = int(generator.integers(min(2, len(sequences)), len(sequences) + 1))
         rows = generator.permutation(len(sequences))[:size]
         found = engine.embed([sequences[row] for row in rows])
         for place, row in enumerate(rows):

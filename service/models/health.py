@@ -15,6 +15,9 @@ from osa.service.server_settings import ServerSettings
 FULL_SHARE = 0.9
 """Share of a queue's tokens beyond which the process asks for no more traffic."""
 
+CLOSE_S = 1.0
+"""Of a drain, for what comes after the last answer; of a short one a third [s]."""
+
 
 @dataclass
 class Health:
@@ -57,6 +60,10 @@ class Health:
     def drain_left_s(self) -> float:
         """Time that is left for what is open [s]."""
         return 0.0 if self.drain_until is None else max(0.0, self.drain_until - time.monotonic())
+
+    def answers_left_s(self) -> float:
+        """What of it is for answers; the rest is to close connections and the engine in [s]."""
+        return max(0.0, self.drain_left_s() - min(CLOSE_S, self.settings.drain_timeout_s / 3))
 
     def admit(self, tenant: Tenant = EVERYBODY) -> None:
         """Refuse inference while draining, or while too much is open.

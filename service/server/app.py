@@ -113,7 +113,10 @@ def create_service(settings: Settings, engine: Engine | None = None) -> Service:
             model.supervisor.start()
         if grpc is not None:
             await grpc.start()
+        watch = None if keys is None else asyncio.create_task(keys.watch())
         yield
+        if watch is not None:
+            watch.cancel()
         health.begin_drain()
         if grpc is not None:
             await grpc.stop(health.drain_left_s())

@@ -12,7 +12,6 @@ import contextlib
 import functools
 import gc
 import logging
-import math
 import signal
 import socket
 import sys
@@ -40,6 +39,9 @@ SWITCH_S = 0.0001
 """Longest time that a thread which needs the interpreter waits for one that has it [s]. An eager
 engine needs it after every operator: with Python's own 0.005 s, one thread that reads a large body
 takes most of the engine's rate (docs/log.md)."""
+
+LEAST_S = 0.1
+"""For connections to close in, whatever is left of a drain [s]."""
 
 GC_THRESHOLDS = (100_000, 50, 100)
 """Of the garbage collector. With Python's own, a large body of small lists is searched for cycles
@@ -96,7 +98,7 @@ class DrainingServer(uvicorn.Server):
     async def on_tick(self, counter: int) -> bool:
         """Called ten times a second: end once nothing is open, or the drain's time is over."""
         if self._health.draining and not self.should_exit:
-            left_s, now = self._health.drain_left_s(), time.monotonic()
+            left_s, now = self._health.answers_left_s(), time.monotonic()
             if not self._told_drain:
                 self._told_drain = True
                 logger.info("draining", extra={"open_requests": self._health.open_requests})
@@ -107,7 +109,8 @@ class DrainingServer(uvicorn.Server):
                 logger.warning("drain ran out", extra={"open": self._health.open_requests})
             self.should_exit = not left_s or now - self._busy_at >= QUIET_S
             # an answer is out before its request is closed; what is left at the end is told so
-            self.config.timeout_graceful_shutdown = max(1, math.ceil(left_s))
+            rest_s = max(LEAST_S, self._health.drain_left_s() / 2)
+            self.config.timeout_graceful_shutdown = rest_s  # type: ignore[assignment]  # any number
         return await super().on_tick(counter)
 
 

@@ -1,4 +1,7 @@
-"""One request's time and memory, measured on a real server with its default model."""
+"""One request's time and memory, measured on a real server with its default model.
+
+Inputs have at most 512 tokens, so that tokenising and answers are seen beside the engine.
+"""
 
 from __future__ import annotations
 
@@ -29,6 +32,8 @@ TEXTS = {
     "one word": "a" * SIZE,
     "emoji": "\U0001f600" * (SIZE // 4),
 }
+ENGINE = 256 << 20
+"""For the longest input of the packaged model [bytes]."""
 WORDLESS = ("one word", "emoji", "combining marks")
 """Texts without a place to be cut: one word, which the tokenizer must see whole."""
 
@@ -69,7 +74,7 @@ class Server:
 
 @contextmanager
 def serving(folder: Path, **settings: str) -> Iterator[Server]:
-    with running_server(folder / "log", OSA_MODEL__MAX_INPUT_LENGTH="512", **settings) as found:
+    with running_server(folder / "log", **settings) as found:
         process, port = found
         server = Server(psutil.Process(process.pid), port)
         server.post("/embed_chunks", {"inputs": ["the cat sat " * 400] * 16})  # warm
@@ -78,7 +83,7 @@ def serving(folder: Path, **settings: str) -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with serving(tmp_path_factory.mktemp("bounds")) as found:
+    with serving(tmp_path_factory.mktemp("bounds"), OSA_MODEL__MAX_INPUT_LENGTH="512") as found:
         yield found
 
 
@@ -116,6 +121,15 @@ def test_memory_is_a_small_multiple_of_body_and_answer(server: Server, name: str
             assert "server.answer_limit" in answer.text
         multiple = 120 if name in WORDLESS else 64
         assert grown[0] < multiple * (SIZE + len(answer.content)), (path, grown[0])
+
+
+def test_the_longest_input_adds_what_the_engine_needs_for_it(tmp_path: Path) -> None:
+    """At default settings: 32 768 tokens of the packaged model."""
+    with serving(tmp_path) as server:
+        for text in (TEXTS["punctuation"], "a " * 33_000):
+            with server.peak() as grown:
+                assert server.post("/embed", {"inputs": text}).status_code == 200
+            assert grown[0] < 64 * len(text) + ENGINE, (len(text), grown[0])
 
 
 def test_a_deadline_ends_tokenising(server: Server) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -71,6 +73,32 @@ def test_half_a_body_does_not_hold_the_drain_beyond_its_limit(tmp_path: Path) ->
     messages = [event["message"] for event in events(log)]
     assert "drain ran out" not in messages
     assert "the engine did not finish" not in messages
+
+
+def test_work_that_does_not_end_does_not_hold_the_drain_beyond_its_limit(tmp_path: Path) -> None:
+    """Documents that take minutes are being computed when the signal comes."""
+    limit_s = 4.0
+    settings = {
+        "OSA_SERVER__DRAIN_TIMEOUT_S": str(limit_s),
+        "OSA_MODEL__MAX_INPUT_LENGTH": "4000000",
+        "OSA_SERVER__REQUEST_TIMEOUT_S": "600",
+    }
+    body = json.dumps({"inputs": "a b " * 450_000}).encode()
+    with (
+        running_server(tmp_path / "log", **settings) as (process, port),
+        contextlib.ExitStack() as clients,
+    ):
+        for _ in range(2):
+            connection = clients.enter_context(socket.create_connection(("127.0.0.1", port)))
+            head = f"POST /embed HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+            connection.sendall(head.encode() + body)
+        time.sleep(3.0)
+        assert process.poll() is None
+        process.send_signal(signal.SIGTERM)
+        began = time.monotonic()
+        process.wait(timeout=PATIENCE_S)
+        took_s = time.monotonic() - began
+    assert 0.5 * limit_s < took_s < limit_s + 0.9
 
 
 def test_a_log_that_nobody_reads_does_not_stop_the_server(tmp_path: Path) -> None:

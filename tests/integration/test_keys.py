@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -144,6 +145,23 @@ def test_a_changed_file_is_read_again_and_a_broken_one_is_not(
     (tmp_path / "next").write_text(new_entry)
     os.replace(tmp_path / "next", file)
     wait_until(lambda: (status(first), status(second)) == (401, 200))
+
+
+def test_the_first_request_after_a_while_is_judged_by_the_file_as_it_is(
+    serve: Serve, tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(key_module, "LOOK_S", 0.2)
+    _, old_entry = make_key("old", None, admin=False)
+    second, new_entry = make_key("new", None, admin=False)
+    file = tmp_path / "keys.toml"
+    file.write_text(old_entry)
+    client = serve(model__path=tiny_checkpoint, auth__keys_file=file)
+    for secret, entry, expected in ((second, new_entry, 200), (second, old_entry, 401)):
+        (tmp_path / "next").write_text(entry)
+        os.replace(tmp_path / "next", file)
+        time.sleep(1.5)  # nobody asks meanwhile
+        answer = client.post("/embed", json={"inputs": "a"}, headers=bearer(secret))
+        assert answer.status_code == expected
 
 
 @pytest.mark.parametrize(

@@ -102,7 +102,7 @@ def test_a_tokenizer_of_another_model_is_refused(
     content = (artifact / "tokenizer.json").read_bytes()
     entry = {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
     edit(artifact, lambda values: values["files"].update({"tokenizer.json": entry}))
-    with pytest.raises(ArtifactError, match=r"30522 ids, the graph embeds 12: .* another model"):
+    with pytest.raises(ArtifactError, match=r"has 30522 ids, the model embeds 12"):
         load_artifact(artifact)
 
 

@@ -137,6 +137,9 @@ def edit_weights(directory: Path, name: str, tensor: torch.Tensor | None) -> Non
     ("edit", "message"),
     [
         (lambda d: edit_config(d, depth=3), "unknown field depth"),
+        (lambda d: edit_config(d, **{"x" * 100_000: 3}), "unknown field x{40}; known are"),
+        (lambda d: edit_config(d, max_seq_len=1), "config.json: max_seq_len must be at least 3"),
+        (lambda d: edit_config(d, max_seq_len=2), "a token beside 2 special ones, got 2"),
         (lambda d: edit_config(d, mixer=3), r"mixer must be str \| tuple\[str, ...\], got 3"),
         (lambda d: edit_config(d, ffn_size=34), "shape .* the configuration asks for"),
         (lambda d: edit_config(d, mixer="rnn"), "config.json: mixer must be one of"),
