@@ -123,4 +123,4 @@ def _score(row: Row, score: str) -> str:
 
 
 def _kilobytes(cost: Mapping[str, float]) -> str:
-    return number(cost["bytes"] / 1024 if cost else None, ".1f")
+    return number(cost["bytes"] / 1024 if cost.get("bytes") else None, ".1f")
