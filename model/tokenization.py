@@ -82,8 +82,7 @@ class TextTokenizer:
 
         Args:
             content: Of the file.
-            most_ids: Refuse more ids than that before the tokenizer is built, which takes seconds
-                in which no other thread runs.
+            most_ids: More are refused before it is built, for which all other threads wait.
 
         Raises:
             InputError: It is not a tokenizer, or larger than is allowed.
