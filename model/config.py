@@ -222,6 +222,11 @@ class EncoderConfig(EncoderRules):
         return (self.vocab_size or 0) * max(1, self.token_types)
 
     @property
+    def type_stride(self) -> int:
+        """What a step of the token type adds to an id; see ``TextTokenizer.encode_pairs``."""
+        return (self.vocab_size or 0) if self.token_types > 1 else 0
+
+    @property
     def head_dim(self) -> int:
         """Width d of one head."""
         return self.hidden_size // self.num_heads

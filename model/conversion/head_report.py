@@ -10,15 +10,15 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from osa.model.conversion.outputs import agreement_name, output_loss, variation
 from osa.model.conversion.rank_correlation import read_pairs, spearman
 from osa.model.conversion.report import (
-    BUCKETS,
     MOST_PASSAGES,
     Report,
+    by_length,
     embed_ids,
     quick,
     speeds,
@@ -51,7 +51,8 @@ def measure_head(
     if len(pieces) > 1:
         wanted, found = embed_ids(before, pieces), embed_ids(after, pieces)
         report.scores = score_agreement(after, found, wanted)
-        report.scores_by_length = by_length(after, found, wanted, [len(piece) for piece in pieces])
+        lengths = [len(piece) for piece in pieces]
+        report.scores_by_length = by_length(agreements(after, found, wanted), lengths)
     if student.config.task == "reranker" and texts.held_out:
         report.retrieval = _ranks(before, after, texts)
     for file in sts:
@@ -86,33 +87,19 @@ def score_agreement(
     return {name: round(value, 4) for name, value in scores.items()}
 
 
-def by_length(
-    model: EmbeddingModel,
-    found: Float[Tensor, "S E"],
-    wanted: Float[Tensor, "S E"],
-    lengths: Sequence[int],
-) -> dict[str, float]:
-    """Agreement by tokens: ``first-last``; empty buckets are left out.
-
-    Of logits what a bucket does not explain is compared with the variance of all.
+def agreements(
+    model: EmbeddingModel, found: Float[Tensor, "S E"], wanted: Float[Tensor, "S E"]
+) -> Float[Tensor, " S"]:
+    """Agreement of each sequence; of logits what is not explained is part of the variance of all.
 
     Args:
         model: The student.
         found: Its outputs.
         wanted: The teacher's.
-        lengths: Of the sequences [tokens].
     """
-    sizes = torch.tensor(lengths)
-    agreement: Float[Tensor, " S"] = F.cosine_similarity(found, wanted)
     if agreement_name(model.config) == "explained":
-        agreement = 1.0 - (found - wanted).square().sum(-1) / variation(wanted) * len(wanted)
-    result, start = {}, 1
-    for stop in BUCKETS:
-        chosen: Bool[Tensor, " S"] = (sizes >= start) & (sizes <= stop)
-        if bool(chosen.any()):
-            result[f"{start}-{stop}"] = round(float(agreement[chosen].mean()), 4)
-        start = stop + 1
-    return result
+        return 1.0 - (found - wanted).square().sum(-1) / variation(wanted) * len(wanted)
+    return F.cosine_similarity(found, wanted)
 
 
 def _ranks(before: EmbeddingModel, after: EmbeddingModel, texts: TrainingTexts) -> dict[str, float]:
@@ -152,6 +139,5 @@ def _pair_scores(model: EmbeddingModel, pairs: Sequence[Pair]) -> Float[Tensor, 
     """The only logit of each pair."""
     config, tokenizer = model.config, model.tokenizer
     assert tokenizer is not None  # of a model that learnt on texts
-    stride = config.vocab_size or 0 if config.token_types else 0
-    items = tokenizer.encode_pairs(pairs, config.max_seq_len, type_stride=stride)
+    items = tokenizer.encode_pairs(pairs, config.max_seq_len, type_stride=config.type_stride)
     return embed_ids(model, [item.ids for item in items])[:, 0]

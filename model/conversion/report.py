@@ -85,17 +85,14 @@ def embed(model: EmbeddingModel, texts: Sequence[str]) -> Float[Tensor, "S E"]:
     return model.encode(list(texts), batch_tokens=BATCH_TOKENS)
 
 
-def by_length(
-    teacher: Float[Tensor, "S E"], student: Float[Tensor, "S E"], lengths: Sequence[int]
-) -> dict[str, float]:
-    """Mean cosine by bucket of lengths; empty buckets are left out."""
-    cosines = F.cosine_similarity(teacher, student)
+def by_length(agreement: Float[Tensor, " S"], lengths: Sequence[int]) -> dict[str, float]:
+    """Mean agreement by bucket of lengths, ``first-last``; empty buckets are left out."""
     sizes = torch.tensor(lengths)
     found, start = {}, 1
     for stop in BUCKETS:
         chosen = (sizes >= start) & (sizes <= stop)
         if bool(chosen.any()):
-            found[f"{start}-{stop}"] = round(float(cosines[chosen].mean()), 4)
+            found[f"{start}-{stop}"] = round(float(agreement[chosen].mean()), 4)
         start = stop + 1
     return found
 
@@ -195,8 +192,9 @@ def measure(
     if pieces:
         lengths = [len(piece) for piece in pieces]
         wanted, found = embed_ids(before, pieces), embed_ids(after, pieces)
-        report.cosine = round(float(F.cosine_similarity(wanted, found).mean()), 4)
-        report.cosine_by_length = by_length(wanted, found, lengths)
+        cosines = F.cosine_similarity(wanted, found)
+        report.cosine = round(float(cosines.mean()), 4)
+        report.cosine_by_length = by_length(cosines, lengths)
     parts, rests = parts_and_rests(texts, MOST_PASSAGES)
     if parts:
         report.retrieval = {

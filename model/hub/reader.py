@@ -45,7 +45,7 @@ def read_model(directory: Path, *, whole_length: bool = False) -> Checkpoint:
     modules, values, architecture = _describe(files)
     if whole_length:
         modules = modules._replace(max_length=None)
-    tokenizer = _tokenizer(files, modules, values.get("model_type", ""))
+    tokenizer = _tokenizer(files, modules, values)
     source = Source(files.weights(modules.folder), str(directory / modules.folder))
     for prefix in architecture.prefixes:
         if source.has(f"{prefix}{architecture.names.embed}.weight"):
@@ -115,7 +115,7 @@ def _describe(files: ModelFiles) -> tuple[Modules, Values, Architecture]:
     return modules, values, architecture
 
 
-def _tokenizer(files: ModelFiles, modules: Modules, model_type: str) -> TextTokenizer:
+def _tokenizer(files: ModelFiles, modules: Modules, values: Values) -> TextTokenizer:
     own = files.directory / modules.folder / TOKENIZER
     folder = modules.folder if own.is_file() else ""
     if modules.tokenizer.get("truncation_side") == "left":
@@ -124,8 +124,9 @@ def _tokenizer(files: ModelFiles, modules: Modules, model_type: str) -> TextToke
             "right unless a request says truncation_direction: set truncation_side to right"
         )
     try:
-        content = with_settings(files.tokenizer(folder), modules.tokenizer, model_type)
-        tokenizer = TextTokenizer.from_json(content)
+        kind, most = values.get("model_type", ""), values.get("vocab_size", 0)
+        content = with_settings(files.tokenizer(folder), modules.tokenizer, kind)
+        tokenizer = TextTokenizer.from_json(content, most or None)
     except InputError as error:
         raise CheckpointError(f"{files.directory / folder / TOKENIZER} {error}") from error
     if modules.lower_case and tokenizer.encode(["A"])[0].ids != tokenizer.encode(["a"])[0].ids:

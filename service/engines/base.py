@@ -124,7 +124,7 @@ class EngineInfo:
             task=config.task,
             labels=() if config.head is None else config.head.labels,
             score="sigmoid" if config.head is None else config.head.score,
-            type_stride=(config.vocab_size or 0) if config.token_types > 1 else 0,
+            type_stride=config.type_stride,
             **facts,
         )
 

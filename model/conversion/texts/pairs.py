@@ -57,8 +57,7 @@ def pairing_of(request: Request, config: EncoderConfig) -> Pairing | None:
         return None
     if not request.pair_column and config.task != "reranker":
         return None
-    stride = config.vocab_size or 0 if config.token_types else 0
-    return Pairing(stride, tuple(_read(request)) if request.pair_column else ())
+    return Pairing(config.type_stride, tuple(_read(request)) if request.pair_column else ())
 
 
 def _read(request: Request) -> list[Pair]:

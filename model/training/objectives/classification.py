@@ -103,7 +103,7 @@ class Classification(TokenObjective):
             self.tokenizer.encode_pairs([("a", "a")], self.max_tokens)
         except InputError as error:
             raise ConfigError(f"data.max_tokens is too small for pairs: {error}") from error
-        return config.vocab_size or 0 if config.token_types else 0
+        return config.type_stride
 
     def examples(self, rows: np.ndarray, places: np.ndarray, step: int) -> list[Example]:
         """One sequence per row."""

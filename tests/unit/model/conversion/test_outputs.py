@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from osa.model.config import EncoderConfig, HeadConfig
-from osa.model.conversion.head_report import by_length, score_agreement
+from osa.model.conversion.head_report import agreements, score_agreement
 from osa.model.conversion.outputs import agreement_name, output_loss
+from osa.model.conversion.report import by_length
 from tests.conftest import make_tiny_model
 
 HEADS = {
@@ -55,7 +56,8 @@ def test_scores_are_told_by_length() -> None:
     told = score_agreement(model, found, wanted)
     assert set(told) == {"explained", "rank_correlation", "same_label"}
     assert told["same_label"] == pytest.approx(2 / 3, abs=1e-3)
-    assert by_length(model, found, wanted, [4, 5, 40]) == {"1-8": 1.0, "33-64": pytest.approx(-3.5)}
+    lengths = by_length(agreements(model, found, wanted), [4, 5, 40])
+    assert lengths == {"1-8": 1.0, "33-64": pytest.approx(-3.5)}
     assert agreement_name(config_of("sparse")) == "cosine"
 
 
