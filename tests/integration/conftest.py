@@ -1,4 +1,4 @@
-"""A server with a tiny model of features."""
+"""A server with a tiny model of features; short timings of conversions."""
 
 from __future__ import annotations
 
@@ -33,3 +33,12 @@ def feature_vectors(feature_checkpoint: Path) -> np.ndarray:
     model = EmbeddingModel.from_pretrained(feature_checkpoint)
     vectors: np.ndarray = model.encode_features(SEQUENCES).numpy()
     return vectors
+
+
+@pytest.fixture(scope="module")
+def short_timings() -> Iterator[None]:
+    """``osa convert`` measures speed at one length."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("osa.model.conversion.report.SPEED_LENGTHS", (32,))
+        patch.setattr("osa.model.conversion.report.SPEED_TOKENS", 512)
+        yield

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,16 +19,8 @@ from tests.conftest import wait_until
 from tests.transformer_models import make
 from tests.unit.model.conversion.conftest import texts
 
+pytestmark = pytest.mark.usefixtures("short_timings")
 COMMAND = [sys.executable, "-m", "osa.service.cli"]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def short_timings() -> Iterator[None]:
-    """Speed is measured at one length."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("osa.model.conversion.report.SPEED_LENGTHS", (32,))
-        patch.setattr("osa.model.conversion.report.SPEED_TOKENS", 512)
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,21 +16,13 @@ from osa.model.conversion.texts.pairs import make_pairs
 from osa.service.cli import main
 from tests.transformer_models import make
 
+pytestmark = pytest.mark.usefixtures("short_timings")
 WORDS = (
     "the old bird sings while a quiet river turns under seven bright stars and no one hears how "
     "markets fell on tuesday after banks in london sold gold engines heat water into steam that "
     "drives cold wheels doctors found new cells of blood within hours children play guitar outside"
 )
 TASKS = ("reranker", "classifier", "sparse")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def short_timings() -> Iterator[None]:
-    """Speed is measured at one length."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("osa.model.conversion.report.SPEED_LENGTHS", (32,))
-        patch.setattr("osa.model.conversion.report.SPEED_TOKENS", 512)
-        yield
 
 
 @pytest.fixture(scope="module", params=TASKS)

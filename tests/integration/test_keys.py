@@ -126,19 +126,26 @@ def test_a_path_that_is_open_to_readers_embeds_for_nobody(
     assert "security" not in paths["/"]["get"]
 
 
-def test_a_changed_file_is_read_again_and_a_broken_one_is_not(
-    serve: Serve, tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(key_module, "LOOK_S", 0.0)
-    first, old_entry = make_key("old", None, admin=False)
-    second, new_entry = make_key("new", None, admin=False)
-    file = tmp_path / "keys.toml"
-    file.write_text(old_entry)
-    client = serve(model__path=tiny_checkpoint, auth__keys_file=file)
+def two_keys(
+    serve: Serve, checkpoint: Path, file: Path
+) -> tuple[tuple[str, str], tuple[str, str], Callable[[str], int]]:
+    """A key of a server's file and one of none, with their entries; how they are answered."""
+    old, new = (make_key(name, None, admin=False) for name in ("old", "new"))
+    file.write_text(old[1])
+    client = serve(model__path=checkpoint, auth__keys_file=file)
 
     def status(secret: str) -> int:
         return client.post("/embed", json={"inputs": "a"}, headers=bearer(secret)).status_code
 
+    return old, new, status
+
+
+def test_a_changed_file_is_read_again_and_a_broken_one_is_not(
+    serve: Serve, tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(key_module, "LOOK_S", 0.0)
+    file = tmp_path / "keys.toml"
+    (first, _), (second, new_entry), status = two_keys(serve, tiny_checkpoint, file)
     assert (status(first), status(second)) == (200, 401)
     file.write_text("[[keys]]\nname = 'half")
     assert (status(first), status(second)) == (200, 401)
@@ -151,17 +158,13 @@ def test_the_first_request_after_a_while_is_judged_by_the_file_as_it_is(
     serve: Serve, tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(key_module, "LOOK_S", 0.2)
-    _, old_entry = make_key("old", None, admin=False)
-    second, new_entry = make_key("new", None, admin=False)
     file = tmp_path / "keys.toml"
-    file.write_text(old_entry)
-    client = serve(model__path=tiny_checkpoint, auth__keys_file=file)
-    for secret, entry, expected in ((second, new_entry, 200), (second, old_entry, 401)):
+    (_, old_entry), (second, new_entry), status = two_keys(serve, tiny_checkpoint, file)
+    for entry, expected in ((new_entry, 200), (old_entry, 401)):
         (tmp_path / "next").write_text(entry)
         os.replace(tmp_path / "next", file)
         time.sleep(1.5)  # nobody asks meanwhile
-        answer = client.post("/embed", json={"inputs": "a"}, headers=bearer(secret))
-        assert answer.status_code == expected
+        assert status(second) == expected
 
 
 @pytest.mark.parametrize(

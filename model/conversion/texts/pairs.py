@@ -11,21 +11,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from osa.model.common.progress import Progress, say
+from osa.model.common.progress import Progress
 from osa.model.common.sentences import sentence_ends
 from osa.model.config import EncoderConfig
 from osa.model.conversion.request import Request, pair_fields
+from osa.model.conversion.texts.files import BUDGETS, read_distinct
 from osa.model.errors import ConfigError
-from osa.model.records.readers import read_file
-from osa.model.records.record import Record
 from osa.model.tokenization import TextTokenizer
 
-MOST_PAIRS, MOST_CHARACTERS = 200_000, 16_384
-"""Of all files, and of one text [characters]: what is beyond is not read."""
 SHORTEST_PART = 5
 """Words of a sentence that stands for its text."""
-BUDGETS = (32, 64, 128, 256, 512)
-"""Longest pairs, at random [tokens]."""
 PAIRS_A_BLOCK = 1024
 Pair = tuple[str, str]
 
@@ -57,28 +52,11 @@ def pairing_of(request: Request, config: EncoderConfig) -> Pairing | None:
         return None
     if not request.pair_column and config.task != "reranker":
         return None
-    return Pairing(config.type_stride, tuple(_read(request)) if request.pair_column else ())
-
-
-def _read(request: Request) -> list[Pair]:
-    """The pairs of a request's files, distinct and in their order."""
-    seen: dict[Pair, None] = {}
-    skipped = 0
-    for file in request.texts:
-        for item in read_file(file, pair_fields(request.column, request.pair_column)):
-            if isinstance(item, Record):
-                pair = item.values["text"], item.values["text_pair"]
-                seen.setdefault((pair[0][:MOST_CHARACTERS], pair[1][:MOST_CHARACTERS]))
-            else:
-                skipped += 1
-            if len(seen) >= MOST_PAIRS:
-                say(f"reading stops at {MOST_PAIRS} pairs")
-                return list(seen)
-    if skipped:
-        say(f"{skipped} records hold no pair and are left out")
-    if not seen:
-        raise ConfigError("the files hold no pairs")
-    return list(seen)
+    if not request.pair_column:
+        return Pairing(config.type_stride)
+    fields = pair_fields(request.column, request.pair_column)
+    found = read_distinct(request.texts, fields, "pair")
+    return Pairing(config.type_stride, tuple((first, second) for first, second in found))
 
 
 def parts_and_rests(texts: Sequence[str], most: int | None = None) -> tuple[list[str], list[str]]:

@@ -16,25 +16,20 @@ from typing import TypeVar
 import numpy as np
 import torch
 
-from osa.model.common.progress import Progress, say
+from osa.model.common.progress import Progress
 from osa.model.conversion.matching import Batch
 from osa.model.conversion.request import Request, text_field
+from osa.model.conversion.texts.files import BUDGETS, read_distinct
 from osa.model.conversion.texts.long_texts import Lengths, LongTexts
 from osa.model.conversion.texts.pairs import Pair, Pairing, cut_pairs, make_pairs
 from osa.model.errors import ConfigError
 from osa.model.functional.varlen import cu_seqlens_of
-from osa.model.records.readers import read_file
-from osa.model.records.record import Record
 from osa.model.tokenization import TextTokenizer
 from osa.model.training.objectives.segments import segment_texts
 
 PACKAGED = Path(__file__).parent / "texts.jsonl.gz"
-MOST_TEXTS, MOST_CHARACTERS = 200_000, 16_384
-"""Of all files, and of one text [characters]: what is beyond is not read."""
 SHORT = 64
 """Pieces of fewer tokens are short."""
-BUDGETS = (32, 64, 128, 256, 512)
-"""Longest pieces that texts are cut to, at random [tokens]."""
 HELD_OUT = 20
 """One text in so many is not trained on."""
 TEXTS_A_BLOCK = 1024
@@ -48,25 +43,11 @@ def read_texts(request: Request) -> list[str]:
         ConfigError: There are none.
         DataError: A file cannot be read.
     """
-    seen: dict[str, None] = {}
-    skipped = 0
-    for file in request.texts:
-        for item in read_file(file, (text_field(request.column),)):
-            if isinstance(item, Record):
-                seen.setdefault(item.values["text"][:MOST_CHARACTERS])
-            else:
-                skipped += 1
-            if len(seen) >= MOST_TEXTS:
-                say(f"reading stops at {MOST_TEXTS} texts")
-                return list(seen)
-    if skipped:
-        say(f"{skipped} records hold no text and are left out")
     if not request.texts:
         with gzip.open(PACKAGED, "rt", encoding="utf-8") as lines:
-            seen = dict.fromkeys(json.loads(line) for line in lines)
-    if not seen:
-        raise ConfigError("the files hold no texts")
-    return list(seen)
+            return list(dict.fromkeys(json.loads(line) for line in lines))
+    found = read_distinct(request.texts, (text_field(request.column),), "text")
+    return [text for (text,) in found]
 
 
 class TrainingTexts:
