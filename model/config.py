@@ -59,6 +59,8 @@ class EncoderConfig(EncoderRules):
         matryoshka_dims: Leading widths that callers may ask for, descending, full width first.
         mixer: Name in ``osa.model.layers.mixers.MIXERS``, or one name a layer.
         local_conv: Taps of a depthwise convolution in front of every mixer [tokens]; 0 for none.
+        grid_width: Patches in a row of the grid that the ``circulant`` mixer goes round; 0 for a
+            circle.
         scale: ``paper`` c = alpha / sqrt(d); ``length`` c = alpha / (sqrt(d) N).
         center: Subtract each sequence's mean query and key before the scores.
         qk_norm: RMS-normalise every head's query and key.
@@ -147,6 +149,7 @@ class EncoderConfig(EncoderRules):
     head: HeadConfig | None = None
     max_seq_len: int = 32768
     local_conv: int = 0
+    grid_width: int = 0
 
     def __post_init__(self) -> None:
         """Refuse invalid values and combinations.

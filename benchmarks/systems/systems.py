@@ -24,6 +24,7 @@ SMOKE_SIZES: dict[str, Any] = {
 }
 """As wide as the teacher's token embeddings, and as small as can be besides, also without skips."""
 RULES: dict[str, dict[str, Any]] = {
+    "circulant grid": {"mixer": "circulant", "grid_width": 4},
     "osa pool": {"osa_pool": True},
     "osa taps": {"osa_taps": 3},
     "osa completed": {"osa_pool": True, "osa_taps": 3, "osa_gate": True},

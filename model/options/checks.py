@@ -43,7 +43,7 @@ def check_positions(config: EncoderConfig) -> None:
 
 
 def check_mixers(config: EncoderConfig) -> None:
-    """Refuse lists of mixers that do not name one a layer, and convolutions of no such width.
+    """Refuse lists of mixers that do not name one a layer, and widths that cannot be.
 
     Which names there are is known to ``osa.model.layers.mixers``, which builds them.
 
@@ -57,3 +57,7 @@ def check_mixers(config: EncoderConfig) -> None:
         )
     if not 0 <= config.local_conv <= MOST_TAPS:
         raise ConfigError(f"local_conv must be 0 to {MOST_TAPS} tokens, got {config.local_conv}")
+    if not 0 <= config.grid_width <= config.max_seq_len:
+        raise ConfigError(
+            f"grid_width must be 0 to max_seq_len, {config.max_seq_len}, got {config.grid_width}"
+        )

@@ -68,23 +68,27 @@ def test_a_mixer_is_trained_and_served(
     assert is_batch_invariant(EagerEngine(checkpoint, "cpu", dtype="float32"), batches=6)
 
 
-def test_a_hybrid_with_convolutions_goes_the_whole_way(
+def test_a_hybrid_with_convolutions_and_a_grid_goes_the_whole_way(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], serve: Callable[..., httpx.Client]
 ) -> None:
-    checkpoint = train(tmp_path, 'model.mixer=["tssa", "osa"]', "model.local_conv=3")
-    assert EmbeddingModel.from_pretrained(checkpoint).config.mixers == ("tssa", "osa")
+    changes = ("model.local_conv=3", "model.grid_width=5")
+    checkpoint = train(tmp_path, 'model.mixer=["circulant", "osa"]', *changes)
+    assert EmbeddingModel.from_pretrained(checkpoint).config.mixers == ("circulant", "osa")
     client = serve(model__path=checkpoint, model__engine="eager")
-    assert client.get("/info").json()["mixer"] == "tssa, osa"
+    assert client.get("/info").json()["mixer"] == "circulant, osa"
     assert client.post("/embed", json={"inputs": "a text"}).status_code == 200
     capsys.readouterr()
     assert main(["inspect", str(checkpoint)]) == 0
     assert '"local_conv": 3' in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", NEW)
-def test_a_mixer_is_exported_to_standard_operators(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "grid_width"), [*((name, 0) for name in NEW), ("circulant", 3)])
+def test_a_mixer_is_exported_to_standard_operators(
+    name: str, grid_width: int, tmp_path: Path
+) -> None:
     """With the parity grid that every export runs."""
-    model = make_tiny_model(mixer=name, num_layers=1, max_seq_len=12)
+    sizes = {"num_layers": 1, "max_seq_len": 12, "grid_width": grid_width}
+    model = make_tiny_model(mixer=name, **sizes)
     model.save_pretrained(tmp_path / "model")
     output = tmp_path / "artifact"
     asked = ["--model", str(tmp_path / "model"), "--format", "onnx", "--output", str(output)]

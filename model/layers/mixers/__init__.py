@@ -6,12 +6,13 @@ from osa.model.config import EncoderConfig
 from osa.model.errors import ConfigError
 from osa.model.layers.mixers.base import Mixer, TokenContext
 from osa.model.layers.mixers.chela import ChelaMixer
+from osa.model.layers.mixers.circulant import CirculantMixer
 from osa.model.layers.mixers.hla import AhlaMixer, Hla2Mixer
 from osa.model.layers.mixers.osa import OsaMixer
 from osa.model.layers.mixers.pdssm import PdssmMixer
 from osa.model.layers.mixers.prism import PrismMixer
 from osa.model.layers.mixers.softmax import SoftmaxMixer
-from osa.model.layers.mixers.toeplitz import CirculantMixer, ToeplitzMixer
+from osa.model.layers.mixers.toeplitz import ToeplitzMixer
 from osa.model.layers.mixers.tssa import TssaMixer
 from osa.model.layers.score_bias import needs_bias
 
@@ -70,6 +71,8 @@ def make_mixer(config: EncoderConfig, layer: int = 0) -> Mixer:
         other in MIXERS and MIXERS[other].has_completion for other in config.mixers
     ):
         raise ConfigError(f"osa_pool, osa_taps and osa_gate complete the osa mixer, not {name}")
+    if config.grid_width and "circulant" not in config.mixers:
+        raise ConfigError(f"grid_width is of the circulant mixer, not of {config.mixer_name}")
     if config.share_qk and kind.unshared:
         able = ", ".join(own for own, other in MIXERS.items() if not other.unshared)
         raise ConfigError(f"share_qk: the {name} mixer {kind.unshared}; {able} can")

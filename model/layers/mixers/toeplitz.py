@@ -2,10 +2,8 @@
 
 The paper computes a circulant matrix of weights on grids of image patches. A text does not go
 round, so ``toeplitz`` pads it with zeros to twice its length and divides each offset's sum by the
-number of pairs that it has. ``circulant`` is the paper's periodic form, for grids of patches and
-other features of a fixed length, whose end may be read on at the beginning. The paper's grid goes
-round in two directions, here tokens are one line. Both are O(N log N), and both see order. The gate
-is the paper's; so is one weight an offset for all tokens of a head.
+number of pairs that it has; the paper's own form is ``circulant``. O(N log N), and it sees order.
+The gate is the paper's; so is one weight an offset for all tokens of a head.
 
 Shapes: S sequences, L width of a rectangle, H heads, d head width, R = 2 L offsets.
 """
@@ -41,32 +39,6 @@ def offset_weights(
     return scores.masked_fill(pairs < 1, -torch.inf).softmax(-1)
 
 
-def periodic_weights(
-    sums: Float[Tensor, "S H R"], count: Float[Tensor, "#S 1 1"], head_dim: int
-) -> Float[Tensor, "S H R"]:
-    """The same where token N is token 0: offsets s and s - N are one, of N pairs.
-
-    Args:
-        sums: Of q_i k_(i + s) by offset.
-        count: Tokens of each sequence, N.
-        head_dim: d.
-    """
-    width = sums.shape[-1] // 2
-    offsets = signed_offsets(width, sums.device)
-    size = count.to(torch.int64)
-    other = torch.where(offsets < 0, offsets + size, offsets - size)
-    there = (other.abs() < size) & (other.abs() < width)
-    place = (other + width).clamp(0, 2 * width - 1).expand(sums.shape)
-    folded = sums + sums.gather(-1, place).masked_fill(~there, 0.0)
-    scores = folded / (count * math.sqrt(head_dim))
-    first = scores.masked_fill((offsets < 0) | (offsets >= size), -torch.inf)
-    largest = first.amax(-1, keepdim=True)
-    # every offset but 0 is there twice, as s and as s - N: the sum is over one of each
-    raised = (scores - largest).masked_fill(offsets.abs() >= size, -torch.inf).exp()
-    total = raised.masked_fill(offsets < 0, 0.0).sum(-1, keepdim=True)
-    return raised / total
-
-
 class ToeplitzMixer(RectangleMixer):
     """o_i = SiLU(t_i) * sum over s of w_s v_(i + s); states q, k, v and the gate t."""
 
@@ -82,23 +54,24 @@ class ToeplitzMixer(RectangleMixer):
         def some_heads(*states: Tensor) -> Tensor:
             query, key, value = (zero_padding(state, mask) for state in states[:3])
             count = count_tokens(query, mask)[..., 0]
-            weights = self.weigh(correlate(query, key), count)
-            return weigh_offsets(weights[:, :, None], value) * F.silu(states[3])
+            return self.attend(query, key, value, count) * F.silu(states[3])
 
         return head_by_head(some_heads, *states, least=TOKEN_TILE)
 
-    def weigh(
-        self, sums: Float[Tensor, "S H R"], count: Float[Tensor, "#S 1 1"]
-    ) -> Float[Tensor, "S H R"]:
-        """``offset_weights``."""
-        return offset_weights(sums, count, self.head_dim)
+    def attend(
+        self,
+        query: Float[Tensor, "S H L D"],
+        key: Float[Tensor, "S H L D"],
+        value: Float[Tensor, "S H L D"],
+        count: Float[Tensor, "#S 1 1"],
+    ) -> Float[Tensor, "S H L D"]:
+        """Weigh values by offset.
 
-
-class CirculantMixer(ToeplitzMixer):
-    """The same on a circle; equivariant under rotations of the sequence without positions."""
-
-    def weigh(
-        self, sums: Float[Tensor, "S H R"], count: Float[Tensor, "#S 1 1"]
-    ) -> Float[Tensor, "S H R"]:
-        """``periodic_weights``."""
-        return periodic_weights(sums, count, self.head_dim)
+        Args:
+            query: Zero where padded.
+            key: Zero where padded.
+            value: Zero where padded.
+            count: Tokens of each sequence.
+        """
+        weights = offset_weights(correlate(query, key), count, self.head_dim)
+        return weigh_offsets(weights[:, :, None], value)

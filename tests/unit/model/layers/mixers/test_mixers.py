@@ -24,6 +24,7 @@ NEW = [name for name, kind in MIXERS.items() if issubclass(kind, RectangleMixer)
 SIZES = [3, 11, 1, 33, 100, 40, 70]
 EQUIVARIANT = ("tssa", "hla2", "ahla")
 FORMS = [{"mixer": name} for name in NEW] + [
+    {"mixer": "circulant", "grid_width": 5},
     {"mixer": "osa", "local_conv": 3},
     {"mixer": ("tssa", "softmax"), "local_conv": 4},
     {"mixer": ("prism", "osa"), "norm_place": "post", "norm_type": "layer"},
@@ -138,6 +139,25 @@ def test_who_is_moved_by_permutations(name: str) -> None:
     assert moves_along(torch.randperm(12)) == (name in EQUIVARIANT)
     around = torch.arange(12).roll(5)
     assert moves_along(around) == (name in (*EQUIVARIANT, "circulant"))
+
+
+def test_a_grid_is_moved_by_turning_its_rows_and_its_columns() -> None:
+    model = make_tiny_model(mixer="circulant", grid_width=4, positions="none").double()
+    (block, _) = model.encoder.blocks
+    mixer = block.mixer
+    assert isinstance(mixer, RectangleMixer)
+    hidden, context = torch.randn(1, 12, 16, dtype=torch.float64), TokenContext(None, None, None)
+
+    def turned(states: Tensor, axes: tuple[int, ...]) -> Tensor:
+        rows: Tensor = states.unflatten(1, (3, 4)).roll((1,) * len(axes), axes)
+        return rows.flatten(1, 2)
+
+    mixed = mixer(hidden, context, torch.nn.Identity())
+    for axes in ((1,), (2,), (1, 2)):
+        moved = mixer(turned(hidden, axes), context, torch.nn.Identity())
+        torch.testing.assert_close(moved, turned(mixed, axes), rtol=0, atol=1e-12)
+    around = mixer(hidden.roll(1, 1), context, torch.nn.Identity())
+    assert not torch.allclose(around, mixed.roll(1, 1), atol=1e-6)  # one line does not go round
 
 
 @pytest.mark.parametrize("name", NEW)
