@@ -113,6 +113,27 @@ struct Int8 {
   static OSA_INLINE void add(Vector<int32_t>& sums, Vector<int32_t> left, Vector<int32_t> right) {
     sums = as<Vector<int32_t>>(vdotq_s32(as<int32x4_t>(sums), as<int8x16_t>(left), as<int8x16_t>(right)));
   }
+#elif defined(__SSE2__) && (defined(__AVX512BW__) || !defined(__AVX512F__))
+  typedef int16_t Element;  // in the order that `paired` makes
+  typedef int32_t Sum;
+  static constexpr int STEPS = 2;
+  static constexpr int32_t OFFSET = 0;
+
+  // Inputs 0 and 2 of every word, then 1 and 3, as two numbers of 16 bits.
+  static OSA_INLINE Vector<int32_t> right(const char* words, int step) {
+    const auto all = as<Vector<int16_t>>(load(reinterpret_cast<const int32_t*>(words)));
+    return as<Vector<int32_t>>(step ? all >> 8 : (all << 8) >> 8);
+  }
+  static OSA_INLINE Vector<int32_t> left(const int16_t* word, int step) { return splat(word_at(word + 2 * step)); }
+  static OSA_INLINE void add(Vector<int32_t>& sums, Vector<int32_t> left, Vector<int32_t> right) {
+#if defined(__AVX512F__)
+    sums += as<Vector<int32_t>>(_mm512_madd_epi16(as<__m512i>(left), as<__m512i>(right)));
+#elif defined(__AVX2__)
+    sums += as<Vector<int32_t>>(_mm256_madd_epi16(as<__m256i>(left), as<__m256i>(right)));
+#else
+    sums += as<Vector<int32_t>>(_mm_madd_epi16(as<__m128i>(left), as<__m128i>(right)));
+#endif
+  }
 #else
   typedef float Element;  // whole numbers, whose sums over a group are exact
   typedef float Sum;
@@ -128,6 +149,12 @@ struct Int8 {
 #endif
 };
 
+// Lanes by fours as pairs of inputs are multiplied: 0, 2, 1, 3.
+template <int... Lanes>
+OSA_INLINE Vector<float> paired(Vector<float> whole, LaneList<Lanes...>) {
+  return choose_lanes<float, ((Lanes & ~3) | (Lanes & 1) << 1 | (Lanes & 2) >> 1)...>(whole, whole);
+}
+
 // A group of numbers as whole ones from -127 to 127; returns their unit. That of numbers which are
 // not finite is not finite, and so is every sum over them.
 template <class Element, int32_t Offset>
@@ -135,7 +162,8 @@ OSA_INLINE void put_whole(const Line& line, Element* to) {
   constexpr int64_t W = Simd<float>::width;
   OSA_UNROLL(8)
   for (int i = 0; i < Line::PARTS; ++i) {
-    const Vector<float> shifted = line.part[i] + splat(12582912.0f);  // 1.5 * 2^23: sums round to integers
+    Vector<float> shifted = line.part[i] + splat(12582912.0f);  // 1.5 * 2^23: sums round to integers
+    if constexpr (sizeof(Element) == 2) shifted = paired(shifted, typename CountLanes<W>::List{});
     typedef Element Loose __attribute__((vector_size(W * sizeof(Element)), aligned(sizeof(Element)), may_alias));
     typedef Element Tight __attribute__((vector_size(W * sizeof(Element))));
     if constexpr (sizeof(Element) == 4)
