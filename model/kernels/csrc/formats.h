@@ -133,6 +133,12 @@ struct Int8 {
 #else
     sums += as<Vector<int32_t>>(_mm_madd_epi16(as<__m128i>(left), as<__m128i>(right)));
 #endif
+    // else the compiler adds both steps first, for which it has not registers enough
+#if defined(__AVX512F__)
+    __asm__("" : "+v"(sums));
+#else
+    __asm__("" : "+x"(sums));
+#endif
   }
 #else
   typedef float Element;  // whole numbers, whose sums over a group are exact
