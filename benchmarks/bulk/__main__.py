@@ -90,7 +90,14 @@ def embed_s(source: Path, output: Path, processes: int, *options: str) -> float:
 
 
 def rate(folder: Path, texts: int, processes: int, options: Sequence[str]) -> float:
-    """Texts of the larger file that go beyond the smaller one, over the time that they take."""
+    """Texts of the larger file that go beyond the smaller one, over the time that they take.
+
+    Args:
+        folder: Of both files.
+        texts: Of the larger one; a third of them are in the smaller one.
+        processes: Runs at once, each over all texts.
+        options: Of ``osa embed``.
+    """
     few, many = (
         embed_s(folder / name, folder / "out.parquet", processes, *options)
         for name in ("few.jsonl", "many.jsonl")

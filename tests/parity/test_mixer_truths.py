@@ -21,10 +21,11 @@ HEADS, WIDTH = 2, 6
 States = tuple[Tensor, ...]
 
 
-def make(name: str, grid_width: int = 0) -> RectangleMixer:
+def make(name: str) -> RectangleMixer:
     """A mixer in float64 whose own weights are away from their simple start."""
-    sizes = {"vocab_size": 5, "hidden_size": HEADS * WIDTH, "num_heads": HEADS, "num_layers": 1}
-    config = EncoderConfig.from_dict({**sizes, "mixer": name, "grid_width": grid_width})
+    config = EncoderConfig(
+        vocab_size=5, hidden_size=HEADS * WIDTH, num_heads=HEADS, mixer=name, num_layers=1
+    )
     mixer = make_mixer(config).double()
     assert isinstance(mixer, RectangleMixer)
     for parameter in mixer.parameters():
@@ -111,32 +112,6 @@ def circulant(mixer: RectangleMixer, states: States) -> Tensor:
         for i in range(length):
             for offset in range(length):
                 result[0, head, i] += weights[offset] * value[0, head, (i + offset) % length]
-    return result * F.silu(gate)
-
-
-def circulant_grid(states: States, columns: int) -> Tensor:
-    query, key, value, gate = states
-    length = query.shape[2]
-    rows = -(-length // columns)
-    result = torch.zeros_like(value)
-
-    def to(i: int, down: int, right: int) -> int:
-        row, column = divmod(i, columns)
-        return (row + down) % rows * columns + (column + right) % columns
-
-    around = [(down, right) for down in range(rows) for right in range(columns)]
-    for head in range(HEADS):
-        scores = []
-        for offset in around:  # patches that are not there are zero
-            pairs = [(i, to(i, *offset)) for i in range(length) if to(i, *offset) < length]
-            products = [query[0, head, i] @ key[0, head, j] for i, j in pairs]
-            total = torch.stack(products).sum() if products else torch.tensor(0.0).double()
-            scores.append(total / (rows * columns * math.sqrt(WIDTH)))
-        weights = torch.stack(scores).softmax(0)
-        for i in range(length):
-            for weight, offset in zip(weights, around, strict=True):
-                if to(i, *offset) < length:
-                    result[0, head, i] += weight * value[0, head, to(i, *offset)]
     return result * F.silu(gate)
 
 
@@ -255,27 +230,6 @@ def test_every_new_mixer_has_a_truth() -> None:
     assert set(TRUTHS) == {
         name for name, kind in MIXERS.items() if issubclass(kind, RectangleMixer)
     }
-
-
-@pytest.mark.parametrize(
-    ("length", "columns"), [(1, 4), (3, 4), (12, 4), (12, 1), (11, 4), (5, 5), (66, 6), (67, 6)]
-)
-def test_a_grid_goes_round_in_both_directions(length: int, columns: int) -> None:
-    mixer = make("circulant", columns)
-    states = states_of(mixer, length)
-    truth = circulant_grid(states, columns)
-    torch.testing.assert_close(mixer.mix_rectangle(states, None), truth, rtol=1e-9, atol=1e-10)
-    wide = tuple(F.pad(state, (0, 0, 0, 9), value=3.0) for state in states)
-    mask = (torch.arange(length + 9) < length)[None]
-    found = mixer.mix_rectangle(wide, mask)[:, :, :length]
-    torch.testing.assert_close(found, truth, rtol=1e-9, atol=1e-10)
-
-
-def test_a_grid_of_one_row_is_a_circle() -> None:
-    circle, row = make("circulant"), make("circulant", 9)
-    states = states_of(circle, 9)
-    found = row.mix_rectangle(states, None)
-    torch.testing.assert_close(found, circle.mix_rectangle(states, None), rtol=1e-9, atol=1e-10)
 
 
 @pytest.mark.parametrize("length", [1, 2, 9, 70])

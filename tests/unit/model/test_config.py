@@ -84,6 +84,8 @@ def test_residual_may_be_a_boolean_as_in_older_files(before: bool, now: str) -> 
     ("changes", "message"),
     [
         ({"share_qk": True}, r"share_qk: the osa mixer has scores .* which are 0 .*softmax can"),
+        ({"grid_width": 4}, "grid_width is of the circulant mixer, not of osa"),
+        ({"grid_width": 9, "mixer": "circulant", "max_seq_len": 8}, "0 to max_seq_len, 8, got 9"),
         ({"linear": "monarch", "hidden_size": 9, "num_heads": 1, "positions": "none",
           "ffn_size": 32}, "9 inputs and 32 outputs into equal blocks"),
     ],
