@@ -134,6 +134,26 @@ def has_bfloat16_products() -> bool:
     return tiles or (vectors and not is_intel())
 
 
+def has_fast_bfloat16(device: str) -> bool:
+    """Whether ``device`` (cpu or cuda) is fast at products of bfloat16.
+
+    GPUs, AMX, AMD's AVX-512 BF16 and arm64's BF16 are. On other CPUs torch's own products of
+    bfloat16 take several times as long as those of float32.
+
+    Raises:
+        ConfigError: The environment asks for an instruction set that this processor lacks.
+    """
+    import torch  # reads the environment that this module prepares
+
+    if device == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if is_known():
+        return has_bfloat16_products()
+    features = torch.cpu.get_capabilities()
+    limited = instruction_set_limit() in ("avx2", "baseline")
+    return not limited and bool(features.get("amx_bf16") or features.get("avx512_bf16"))
+
+
 def is_known() -> bool:
     """Whether the system names this processor's features."""
     return bool(_flags())

@@ -162,8 +162,8 @@ def _info(options: argparse.Namespace) -> int:
 
     from osa.model import kernels
     from osa.model.common.threads import threads
-    from osa.model.inference.bfloat16 import has_fast_bfloat16
     from osa.model.kernels import native
+    from osa.model.processor import has_fast_bfloat16
 
     facts = {
         "version": version("osa-encoder"),

@@ -25,8 +25,8 @@ from osa.model.conversion.texts.long_texts import LongTexts, long_targets, long_
 from osa.model.conversion.texts.pairs import parts_and_rests
 from osa.model.embedding_model import EmbeddingModel
 from osa.model.functional.varlen import batches_by_length
-from osa.model.inference.bfloat16 import has_fast_bfloat16
 from osa.model.inference.precision import use_dtype
+from osa.model.processor import has_fast_bfloat16
 from osa.model.training.evaluation import retrieval_scores
 
 BUCKETS = (8, 16, 32, 64, 128, 256, 512, 1024)

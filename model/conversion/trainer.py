@@ -27,6 +27,7 @@ from osa.model.conversion.texts.long_texts import long_gradients
 from osa.model.conversion.texts.pieces import TrainingTexts
 from osa.model.embedding_model import EmbeddingModel
 from osa.model.errors import CheckpointError
+from osa.model.processor import has_fast_bfloat16
 from osa.model.training.distributed import Processes
 from osa.model.training.resume import Counters, collect_state, load_state, save_state
 from osa.model.training.stopping import Interrupted, StopSignal
@@ -213,7 +214,7 @@ class Conversion:
     def _add_gradients(self, number: int) -> int:
         """Of the batch of this number; returns its tokens. Every second one of the last is long."""
         request, device, stage = self.request, self.processes.device, self.plan.stage
-        with torch.autocast(device.type, torch.bfloat16):
+        with torch.autocast(device.type, torch.bfloat16, enabled=has_fast_bfloat16(device.type)):
             if stage == 2 and self.counters.step % 2:
                 long = self.texts.long.batch(number, request.batch_tokens, device)
                 self.last = [long_gradients(self.student, self.teacher, long)]

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import torch
 
-from osa.model import processor
 from osa.model.embedding_model import EmbeddingModel
 from osa.model.inference.bfloat16_linear import Bfloat16Linear
 from osa.model.inference.dense_blocks import layers_of
@@ -31,20 +30,3 @@ def use_bfloat16(model: EmbeddingModel, keep_float32: bool = True) -> EmbeddingM
             setattr(owner, name, Bfloat16Linear(layer, keep_float32, name == "up"))
         block.mixer.operand_dtype = torch.bfloat16
     return model.requires_grad_(False)
-
-
-def has_fast_bfloat16(device: str) -> bool:
-    """Whether ``device`` (cpu or cuda) is fast at products of bfloat16.
-
-    GPUs, AMX, AMD's AVX-512 BF16 and arm64's BF16 are.
-
-    Raises:
-        ConfigError: The environment asks for an instruction set that this processor lacks.
-    """
-    if device == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    if processor.is_known():
-        return processor.has_bfloat16_products()
-    features = torch.cpu.get_capabilities()
-    limited = processor.instruction_set_limit() in ("avx2", "baseline")
-    return not limited and bool(features.get("amx_bf16") or features.get("avx512_bf16"))

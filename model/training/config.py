@@ -120,7 +120,7 @@ class TrainConfig(Section):
             nearest Monarch matrices of dense layers; ``dense`` the other way, without loss.
         tokenizer: A ``tokenizer.json`` for a new model of texts.
         model: Fields of ``EncoderConfig`` other than ``vocab_size`` and ``feature_size``.
-        bf16: Autocast matrix products to bfloat16.
+        bf16: Autocast matrix products to bfloat16; without it where the device is fast at them.
         parallel: Under ``torchrun``: replicate the weights, or shard them.
         sequence_parallel: Under ``torchrun``: so many neighbouring processes share the tokens of
             each text, which may be as many times longer in the same memory.
@@ -131,7 +131,7 @@ class TrainConfig(Section):
     start: Path | None = None
     linear: Literal["dense", "monarch"] | None = None
     tokenizer: Path | None = None
-    bf16: bool = True
+    bf16: bool | None = None
     parallel: Literal["ddp", "fsdp"] = "ddp"
     sequence_parallel: int = Field(default=1, ge=1)
     model: dict[str, Any] = {}

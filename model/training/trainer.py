@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from osa.model.common.progress import Progress, say
 from osa.model.errors import OsaError, first_line
 from osa.model.layers.chunks import chunk_blocks
+from osa.model.processor import has_fast_bfloat16
 from osa.model.training.config import TrainConfig
 from osa.model.training.data.sampler import BatchSampler, shard, text_lengths
 from osa.model.training.distributed import PeerError, Processes, divide, is_peer_loss
@@ -75,7 +76,8 @@ class Trainer:
         if group is not None:
             chunk_blocks(setup.model.encoder)  # refuses what needs more than sums
             self.objective.shared = SharedSequences(group)
-        own = Network(setup.model, setup.objective.head, setup.objective, config.bf16)
+        bf16 = has_fast_bfloat16(processes.device.type) if config.bf16 is None else config.bf16
+        own = Network(setup.model, setup.objective.head, setup.objective, bf16)
         self.eval_network: Network | None = None
         if processes.is_main:
             self.eval_network = own.copy().to(processes.device)

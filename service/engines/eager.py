@@ -14,7 +14,6 @@ import torch
 
 from osa.model import EmbeddingModel
 from osa.model.errors import ConfigError, InputError
-from osa.model.inference.bfloat16 import has_fast_bfloat16
 from osa.model.inference.cuda_device import cuda_problem
 from osa.model.inference.device_graphs import DeviceOptions, DeviceRunner, Pending
 from osa.model.inference.device_pass import unfit
@@ -22,6 +21,7 @@ from osa.model.inference.precision import in_float32, name_products, use_dtype
 from osa.model.kernels import use_kernel
 from osa.model.layers.mixers import kinds_of
 from osa.model.layers.pooling import EmbeddingOutput
+from osa.model.processor import has_fast_bfloat16
 from osa.model.sequences import InputRows
 from osa.model.streaming.encoding import Document
 from osa.model.streaming.passes import Progress, StreamOptions

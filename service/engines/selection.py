@@ -21,7 +21,7 @@ from osa.export.manifest import is_artifact, read_manifest
 from osa.model import hub
 from osa.model.common.directories import MANIFEST, describe_path, kind_of
 from osa.model.errors import ConfigError, OsaError, UnsupportedModelError
-from osa.model.inference.bfloat16 import has_fast_bfloat16
+from osa.model.processor import has_fast_bfloat16
 from osa.service.engines.base import Engine, trial_batch
 from osa.service.engines.registry import CHECKPOINT, ENGINES, LIBRARY, engines_for
 from osa.service.engines.trial import try_engine

@@ -18,8 +18,8 @@ from torch import Tensor
 from osa.model.common.requirements import require
 from osa.model.config import EncoderConfig
 from osa.model.errors import CheckpointError, ConfigError
-from osa.model.inference.bfloat16 import has_fast_bfloat16
 from osa.model.inference.cuda_device import cuda_problem
+from osa.model.processor import has_fast_bfloat16
 from osa.model.sequences import InputRows, check_ids
 from osa.model.tokenization import TextTokenizer
 from osa.service.engines.base import (

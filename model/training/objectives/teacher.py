@@ -22,6 +22,7 @@ import numpy as np
 from osa.model.common.progress import Progress
 from osa.model.common.requirements import require
 from osa.model.errors import ConfigError
+from osa.model.processor import has_fast_bfloat16
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -93,7 +94,7 @@ class Teacher:
 
     @functools.cached_property
     def _encoder(self) -> SentenceTransformer:
-        """The encoder in bfloat16, on a GPU if there is one."""
+        """The encoder, on a GPU if there is one, in bfloat16 where that is fast."""
         require("the objective distill", "train", "sentence_transformers")
         import torch
         from sentence_transformers import SentenceTransformer
@@ -101,7 +102,7 @@ class Teacher:
         device = "cuda" if torch.cuda.is_available() else "cpu"
         encoder = SentenceTransformer(str(self.directory), device=device, local_files_only=True)
         encoder.max_seq_length = min(self.max_tokens, encoder.max_seq_length or self.max_tokens)
-        return encoder.to(torch.bfloat16).eval()
+        return encoder.to(torch.bfloat16 if has_fast_bfloat16(device) else torch.float32).eval()
 
 
 Embed = Callable[[Sequence[str]], np.ndarray]

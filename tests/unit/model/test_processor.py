@@ -13,8 +13,8 @@ import torch
 
 from osa.model import processor
 from osa.model.errors import ConfigError
-from osa.model.inference.bfloat16 import has_fast_bfloat16
 from osa.model.kernels import native
+from osa.model.processor import has_fast_bfloat16
 from osa.service.cli import main
 
 INTEL, AMD = "GenuineIntel", "AuthenticAMD"
@@ -148,7 +148,7 @@ import json, os
 import osa.model
 import torch
 from osa.model.kernels import native
-from osa.model.inference.bfloat16 import has_fast_bfloat16
+from osa.model.processor import has_fast_bfloat16
 print(json.dumps({
     "torch": torch.backends.cpu.get_cpu_capability(),
     "native": None if isinstance(native.library(), str) else native.instruction_set(),

@@ -11,7 +11,7 @@ import pytest
 
 from osa.model import kernels
 from osa.model.common.threads import threads
-from osa.model.inference.bfloat16 import has_fast_bfloat16
+from osa.model.processor import has_fast_bfloat16
 from osa.service.cli import main
 
 

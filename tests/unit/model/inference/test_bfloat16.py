@@ -11,9 +11,10 @@ import torch
 from torch import nn
 
 from osa.model import CheckpointError, EmbeddingModel
-from osa.model.inference.bfloat16 import has_fast_bfloat16, use_bfloat16
+from osa.model.inference.bfloat16 import use_bfloat16
 from osa.model.inference.bfloat16_linear import SUM_WIDTH, Bfloat16Linear
 from osa.model.inference.precision import in_float32
+from osa.model.processor import has_fast_bfloat16
 
 TEXTS = ["The cat sat.", "A longer sentence about linear attention, and what it costs.", "x" * 400]
 
