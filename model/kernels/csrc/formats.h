@@ -133,7 +133,7 @@ struct Int8 {
 #else
     sums += as<Vector<int32_t>>(_mm_madd_epi16(as<__m128i>(left), as<__m128i>(right)));
 #endif
-    // else the compiler adds both steps first, for which it has not registers enough
+    // nothing, but without it gcc adds both steps first and runs out of registers
 #if defined(__AVX512F__)
     __asm__("" : "+v"(sums));
 #else

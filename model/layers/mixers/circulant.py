@@ -66,20 +66,10 @@ class CirculantMixer(ToeplitzMixer):
         self.columns = config.grid_width
 
     def attend(
-        self,
-        query: Float[Tensor, "S H L D"],
-        key: Float[Tensor, "S H L D"],
-        value: Float[Tensor, "S H L D"],
-        count: Float[Tensor, "#S 1 1"],
+        self, states: tuple[Float[Tensor, "S H L D"], ...], count: Float[Tensor, "#S 1 1"]
     ) -> Float[Tensor, "S H L D"]:
-        """Weigh values by offset on the circle or the grid.
-
-        Args:
-            query: Zero where padded.
-            key: Zero where padded.
-            value: Zero where padded.
-            count: Tokens of each sequence.
-        """
+        """Likewise, on the circle or the grid."""
+        query, key, value = states
         scale = math.sqrt(self.head_dim)
         if not self.columns:
             weights = periodic_weights(correlate(query, key)[:, :, None], count, scale)
@@ -90,9 +80,7 @@ class CirculantMixer(ToeplitzMixer):
         row, column = place // (2 * columns), place % (2 * columns)
         token = row * columns + column
         source = torch.where((column < columns) & (token < length), token, length)
-        query, key, value = (
-            F.pad(state, (0, 0, 0, 1)).index_select(2, source) for state in (query, key, value)
-        )
+        query, key, value = (F.pad(state, (0, 0, 0, 1)).index_select(2, source) for state in states)
         # rows -G to G - 1 of columns -C to C - 1, one after another
         sums = correlate(query, key).roll(columns, -1)
         down = torch.arange(2 * grid, device=value.device) * (2 * columns)

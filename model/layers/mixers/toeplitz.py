@@ -54,24 +54,14 @@ class ToeplitzMixer(RectangleMixer):
         def some_heads(*states: Tensor) -> Tensor:
             query, key, value = (zero_padding(state, mask) for state in states[:3])
             count = count_tokens(query, mask)[..., 0]
-            return self.attend(query, key, value, count) * F.silu(states[3])
+            return self.attend((query, key, value), count) * F.silu(states[3])
 
         return head_by_head(some_heads, *states, least=TOKEN_TILE)
 
     def attend(
-        self,
-        query: Float[Tensor, "S H L D"],
-        key: Float[Tensor, "S H L D"],
-        value: Float[Tensor, "S H L D"],
-        count: Float[Tensor, "#S 1 1"],
+        self, states: tuple[Float[Tensor, "S H L D"], ...], count: Float[Tensor, "#S 1 1"]
     ) -> Float[Tensor, "S H L D"]:
-        """Weigh values by offset.
-
-        Args:
-            query: Zero where padded.
-            key: Zero where padded.
-            value: Zero where padded.
-            count: Tokens of each sequence.
-        """
+        """Weigh values by offset: of q, k, v that are zero where padded, and counts of tokens."""
+        query, key, value = states
         weights = offset_weights(correlate(query, key), count, self.head_dim)
         return weigh_offsets(weights[:, :, None], value)
